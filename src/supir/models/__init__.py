@@ -1,0 +1,1 @@
+"""The networks: adaptor, connectors, UNet, autoencoders, text towers. They see neither options nor file paths."""

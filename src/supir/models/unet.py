@@ -1,0 +1,194 @@
+"""SDXL's UNet with the connectors in place of its skip concatenations (paper figure 3, reference 2.5).
+
+Every parameter of the prior keeps the name diffusers gives it, so SDXL checkpoints and LoRAs load unchanged; what is
+ours lives under ``connectors.*``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.embeddings import get_timestep_embedding
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+from torch import Tensor, nn
+
+from supir.models.connectors import ZeroCrossAttention, ZeroSFT
+
+SDXL_UNET: dict[str, Any] = {
+    "sample_size": 128,
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+"""What SDXL-base sets apart from diffusers' defaults; ``attention_head_dim`` is, as there, the number of heads."""
+
+
+def condition_vector(conditions: dict[str, Tensor], size_embed_dim: int) -> Tensor:
+    """The vector (B, pooled + 6 x size_embed_dim) that joins the time embedding (reference section 4).
+
+    ``conditions`` holds either ``vector``, finished, or diffusers' ``text_embeds`` (B, pooled) and ``time_ids`` (B, 6):
+    original size, crop, target size, each (height, width).
+    """
+    if "vector" in conditions:
+        return conditions["vector"]
+    pooled, sizes = conditions["text_embeds"], conditions["time_ids"]
+    embedded = get_timestep_embedding(sizes.flatten(), size_embed_dim, flip_sin_to_cos=True, downscale_freq_shift=0)
+    return torch.cat([pooled, embedded.reshape(len(pooled), -1).to(pooled)], dim=1)
+
+
+class SupirUNet(UNet2DConditionModel):
+    """``UNet2DConditionModel`` that owns the connectors; SDXL-base when made without arguments.
+
+    Args:
+        connector_hidden_channels: width of each ZeroSFT's shared convolution.
+        connector_head_dim: channels of one head of the cross attentions.
+        control_channels: channels of the adaptor's levels; None where they equal ``block_out_channels``.
+        prediction_type: ``epsilon`` (SDXL) or ``v_prediction``; read by the pipeline, not by the forward.
+        unet: any argument of ``UNet2DConditionModel``, over ``SDXL_UNET``.
+    """
+
+    def __init__(
+        self,
+        *,
+        connector_hidden_channels: int = 128,
+        connector_head_dim: int = 64,
+        control_channels: Sequence[int] | None = None,
+        prediction_type: str = "epsilon",
+        **unet: Any,
+    ) -> None:
+        super().__init__(**(SDXL_UNET | unet))
+        self.register_to_config(
+            connector_hidden_channels=connector_hidden_channels,
+            connector_head_dim=connector_head_dim,
+            control_channels=control_channels,
+            prediction_type=prediction_type,
+        )
+        self.connectors = nn.ModuleList(self._build_connectors())
+
+    @staticmethod
+    def _get_init_keys(input_class: type) -> set[str]:
+        """Ours and the parent's, as the parent's arguments pass through ``**unet``."""
+        ours = inspect.signature(SupirUNet.__init__).parameters
+        return (set(ours) | set(inspect.signature(UNet2DConditionModel.__init__).parameters)) - {"unet"}
+
+    def _build_connectors(self) -> list[nn.Module]:
+        """Numbered as published: 0 joins the last decoder block, the highest follows the middle block."""
+        own = encoder_channels(self.config.block_out_channels, self.config.layers_per_block)
+        control = encoder_channels(
+            self.config.control_channels or self.config.block_out_channels, self.config.layers_per_block
+        )
+        hidden, groups = self.config.connector_hidden_channels, self.config.norm_num_groups
+        decoder = own[-1]
+        connectors: list[nn.Module] = [ZeroSFT(control.pop(), own.pop(), 0, hidden, groups)]
+        for block in self.up_blocks:
+            for resnet in block.resnets:
+                feature = control.pop()
+                connectors.append(ZeroSFT(feature, own.pop(), decoder, hidden, groups))
+                decoder = resnet.out_channels
+            if block.upsamplers is not None:
+                connectors.append(ZeroCrossAttention(decoder, feature, self.config.connector_head_dim, groups))
+        return connectors[::-1]
+
+    def get_aug_embed(self, emb: Tensor, encoder_hidden_states: Tensor, added_cond_kwargs: dict[str, Tensor]) -> Tensor:
+        """Diffusers' text-and-size embedding, also from a finished ``vector``."""
+        vector = condition_vector(added_cond_kwargs, self.config.addition_time_embed_dim)
+        embedding: Tensor = self.add_embedding(vector.to(emb.dtype))
+        return embedding
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float | int,
+        encoder_hidden_states: Tensor,
+        *args: Any,
+        added_cond_kwargs: dict[str, Tensor] | None = None,
+        control: Sequence[Tensor] | None = None,
+        control_scale: float | Tensor = 1.0,
+        return_dict: bool = True,
+        **kwargs: Any,
+    ) -> UNet2DConditionOutput | tuple[Tensor]:
+        """Predict the noise (or velocity) of ``sample`` (B, latent channels, h, w), already scaled by c_in.
+
+        Args:
+            timestep: index 0..999 of the training schedule, one or (B,).
+            encoder_hidden_states: text tokens (B, tokens, cross_attention_dim).
+            added_cond_kwargs: see ``condition_vector``.
+            control: the adaptor's features in emission order; None is the plain SDXL forward of diffusers.
+            control_scale: strength of the connectors in [0, 1], one or (B,).
+        """
+        if control is None:
+            return super().forward(
+                sample, timestep, encoder_hidden_states, *args,
+                added_cond_kwargs=added_cond_kwargs, return_dict=return_dict, **kwargs,
+            )  # fmt: skip
+        emb = self.time_embedding(self.get_time_embed(sample, timestep))
+        emb = emb + self.get_aug_embed(emb, encoder_hidden_states, added_cond_kwargs or {})
+        hidden, skips = encode(self, self.conv_in(sample), emb, encoder_hidden_states)
+        hidden = self._decode(hidden, skips, emb, encoder_hidden_states, list(control), control_scale)
+        hidden = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
+        return UNet2DConditionOutput(sample=hidden) if return_dict else (hidden,)
+
+    def _decode(
+        self,
+        hidden: Tensor,
+        skips: list[Tensor],
+        emb: Tensor,
+        text: Tensor,
+        control: list[Tensor],
+        control_scale: float | Tensor,
+    ) -> Tensor:
+        """The decoder, each concatenation replaced by its connector, each upsampling preceded by cross attention."""
+        connectors = reversed(self.connectors)
+        hidden = next(connectors)(control.pop(), hidden, None, control_scale)
+        for block in self.up_blocks:
+            attentions = block.attentions if hasattr(block, "attentions") else [None] * len(block.resnets)
+            for resnet, attention in zip(block.resnets, attentions, strict=True):
+                feature = control.pop()
+                hidden = next(connectors)(feature, skips.pop(), hidden, control_scale)
+                hidden = self._run(resnet, hidden, emb)
+                if attention is not None:
+                    hidden = self._run(attention, hidden, text, return_dict=False)[0]
+            if block.upsamplers is not None:
+                hidden = next(connectors)(feature, hidden, control_scale)
+                size = skips[-1].shape[-2:]
+                hidden = block.upsamplers[0](hidden, None if size[0] == 2 * hidden.shape[-2] else size)
+        return hidden
+
+    def _run(self, module: nn.Module, *inputs: Tensor, **keywords: Any) -> Any:
+        """One decoder module, recomputed in the backward pass when gradient checkpointing is on."""
+        if torch.is_grad_enabled() and self.up_blocks[0].gradient_checkpointing:
+            return torch.utils.checkpoint.checkpoint(module, *inputs, use_reentrant=False, **keywords)
+        return module(*inputs, **keywords)
+
+
+def encode(trunk: Any, hidden: Tensor, emb: Tensor, text: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The encoder half that UNet and adaptor share: the middle feature, and all skips beginning with ``hidden``."""
+    skips = [hidden]
+    for block in trunk.down_blocks:
+        if getattr(block, "has_cross_attention", False):
+            hidden, residuals = block(hidden, temb=emb, encoder_hidden_states=text)
+        else:
+            hidden, residuals = block(hidden, temb=emb)
+        skips.extend(residuals)
+    return trunk.mid_block(hidden, emb, encoder_hidden_states=text), skips
+
+
+def encoder_channels(block_out_channels: Sequence[int], layers_per_block: int) -> list[int]:
+    """Channels of the encoder's outputs in emission order, the middle feature last (ten for SDXL)."""
+    channels = [block_out_channels[0]]
+    for level, width in enumerate(block_out_channels):
+        channels += [width] * layers_per_block
+        if level < len(block_out_channels) - 1:
+            channels.append(width)
+    return [*channels, block_out_channels[-1]]
