@@ -1,0 +1,160 @@
+"""What a user may set: one frozen dataclass, checked when made, and the named presets over it.
+
+Every front end reads names, defaults, ranges and documentation from here and has none of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from supir.errors import OptionError
+from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
+
+MAX_SEED = 2**63 - 1
+
+
+def _number(default: float | None, low: float, high: float, unit: str, doc: str) -> Any:
+    return field(default=default, metadata={"low": low, "high": high, "unit": unit, "doc": doc})
+
+
+def _choice(default: str, choices: tuple[str, ...], doc: str) -> Any:
+    return field(default=default, metadata={"choices": choices, "doc": doc})
+
+
+def _plain(default: Any, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreOptions:
+    """How a picture is restored. Numbers outside their range raise ``OptionError`` naming the field."""
+
+    scale: float = _number(2.0, 0.05, 32, "x", "output size over input size")
+    min_size: int = _number(1024, 16, 65536, "px", "work on at least this short side; the output keeps its asked size")
+    prompt: str = _plain("", "what the picture shows; steers content and materials")
+    positive_prompt: str = _plain(POSITIVE_PROMPT, "quality words appended to the prompt")
+    negative_prompt: str = _plain(NEGATIVE_PROMPT, "what the result must not look like")
+    long_prompt: str = _choice("chunks", ("chunks", "truncate"), "beyond 77 tokens: carry in chunks, or cut and warn")
+    seed: int = _number(0, 0, MAX_SEED, "", "the same seed gives the same picture")
+    solver: str = _choice(
+        "edm_euler", ("edm_euler", "dpmpp_2m", "reference_dpmpp_2m"), "edm_euler: the paper's; dpmpp_2m: fewer steps"
+    )
+    num_steps: int = _number(50, 1, 1000, "steps", "network evaluations, each of both branches when guided")
+    text_guidance: float = _number(4.0, 0, 30, "", "guidance at the end of sampling; 1 is off and halves the cost")
+    text_guidance_start: float | None = _number(
+        None, 0, 30, "", "guidance at the highest noise, linear in sigma to text_guidance; unset: constant"
+    )
+    control_scale: float = _number(1.0, 0, 2, "", "strength of the connectors at the end; lower gives more freedom")
+    control_scale_start: float | None = _number(
+        None, 0, 2, "", "strength at the highest noise, linear in sigma to control_scale; unset: constant"
+    )
+    restoration_guidance: float | None = _number(
+        None, 0.01, 100, "", "tau_r: pull toward the input, stronger when smaller; unset: off"
+    )
+    s_churn: float = _number(5.0, 0, 1000, "", "noise added back over all steps (edm_euler)")
+    s_noise: float = _number(1.003, 0, 2, "", "standard deviation of that noise")
+    eta: float = _number(0.0, 0, 2, "", "share of fresh noise in each step (dpmpp_2m); 0 is deterministic")
+    color_fix: str = _choice("wavelet", ("wavelet", "adain", "none"), "take the colours of the clean preview")
+    tile: int = _number(1024, 64, 65536, "px", "tile side for sampling; larger pictures are blended from tiles")
+    tile_overlap: int = _number(256, 0, 65536, "px", "overlap of neighbouring tiles, below half a tile")
+    tile_batch: int = _number(1, 1, 1024, "tiles", "tiles in one network call")
+    vae_tile: int = _number(1024, 64, 65536, "px", "tile side for encoding and decoding")
+    reference_quirks: bool = _plain(False, "compute as the public code does where it differs (see docs/reference.md)")
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            _check(spec, getattr(self, spec.name))
+        if 2 * self.tile_overlap > self.tile:
+            raise OptionError(
+                f"tile_overlap is {self.tile_overlap} px for tiles of {self.tile} px; it may be at most half a tile"
+            )
+
+    def replace(self, **changes: Any) -> RestoreOptions:
+        """A copy with some fields changed, checked again."""
+        return dataclasses.replace(self, **known(changes))
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "reference": {
+        "num_steps": 50,
+        "text_guidance": 4.0,
+        "text_guidance_start": 1.0,
+        "s_churn": 5.0,
+        "s_noise": 1.01,
+        "long_prompt": "truncate",
+        "tile_overlap": 512,
+        "reference_quirks": True,
+    },
+    "quality": {
+        "num_steps": 50,
+        "text_guidance": 7.5,
+        "text_guidance_start": 4.0,
+        "restoration_guidance": 4.0,
+    },
+    "fidelity": {
+        "num_steps": 50,
+        "text_guidance": 4.0,
+        "text_guidance_start": 1.0,
+        "restoration_guidance": 2.0,
+    },
+    "fast": {
+        "solver": "dpmpp_2m",
+        "num_steps": 16,
+        "text_guidance": 4.0,
+        "restoration_guidance": 4.0,
+    },
+}
+"""Named sets of options for SDXL-sized models. A model folder may bring its own numbers for each (``model_index.json``)."""
+
+DEFAULT_PRESET = "quality"
+
+
+def restore_options(
+    preset: str = DEFAULT_PRESET, *, model_presets: Mapping[str, Mapping[str, Any]] | None = None, **overrides: Any
+) -> RestoreOptions:
+    """The options of a preset, with the model's own numbers for it, with what the user set on top.
+
+    Args:
+        preset: a key of ``PRESETS``.
+        model_presets: what a model folder says for ``all`` presets and for each by name.
+        overrides: fields of ``RestoreOptions``; None means the preset's value, except where a field may be unset: there
+            the string ``"off"`` unsets it.
+
+    Raises:
+        OptionError: an unknown preset or field, or a value out of range.
+    """
+    if preset not in PRESETS:
+        raise OptionError(f"preset is {preset!r}; it must be one of {', '.join(PRESETS)}")
+    own = model_presets or {}
+    chosen = {name: None if value == "off" else value for name, value in overrides.items() if value is not None}
+    return RestoreOptions(**known({**PRESETS[preset], **own.get("all", {}), **own.get(preset, {}), **chosen}))
+
+
+def known(values: dict[str, Any]) -> dict[str, Any]:
+    """The values, when every name is a field of ``RestoreOptions``."""
+    names = [spec.name for spec in dataclasses.fields(RestoreOptions)]
+    for name in values:
+        if name not in names:
+            raise OptionError(f"{name!r} is not an option; there are: {', '.join(names)}")
+    return values
+
+
+def _check(spec: dataclasses.Field[Any], value: Any) -> None:
+    allowed = spec.metadata
+    if "choices" in allowed:
+        if value not in allowed["choices"]:
+            raise OptionError(f"{spec.name} is {value!r}; it must be one of {', '.join(allowed['choices'])}")
+    elif "low" in allowed:
+        if value is None and "None" in str(spec.type):
+            return
+        whole = "int" in str(spec.type)
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not math.isfinite(value):
+            raise OptionError(f"{spec.name} is {value!r}; it must be a {'whole ' if whole else ''}number")
+        if not allowed["low"] <= value <= allowed["high"]:
+            raise OptionError(f"{spec.name} is {value}; it must be from {allowed['low']:g} to {allowed['high']:g}")
+    elif not isinstance(value, bool if spec.type == "bool" else str):
+        raise OptionError(f"{spec.name} is {value!r}; it must be {'true or false' if spec.type == 'bool' else 'text'}")
