@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from supir.errors import OptionError
-from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 
 MAX_SEED = 2**63 - 1
 
@@ -36,8 +35,8 @@ class RestoreOptions:
     scale: float = _number(2.0, 0.05, 32, "x", "output size over input size")
     min_size: int = _number(1024, 16, 65536, "px", "work on at least this short side; the output keeps its asked size")
     prompt: str = _plain("", "what the picture shows; steers content and materials")
-    positive_prompt: str = _plain(POSITIVE_PROMPT, "quality words appended to the prompt")
-    negative_prompt: str = _plain(NEGATIVE_PROMPT, "what the result must not look like")
+    positive_prompt: str | None = _plain(None, "quality words appended to the prompt; unset: the paper's")
+    negative_prompt: str | None = _plain(None, "what the result must not look like; unset: the paper's words")
     long_prompt: str = _choice("chunks", ("chunks", "truncate"), "beyond 77 tokens: carry in chunks, or cut and warn")
     seed: int = _number(0, 0, MAX_SEED, "", "the same seed gives the same picture")
     solver: str = _choice(
@@ -60,7 +59,9 @@ class RestoreOptions:
     eta: float = _number(0.0, 0, 2, "", "share of fresh noise in each step (dpmpp_2m); 0 is deterministic")
     color_fix: str = _choice("wavelet", ("wavelet", "adain", "none"), "take the colours of the clean preview")
     tile: int = _number(1024, 64, 65536, "px", "tile side for sampling; larger pictures are blended from tiles")
-    tile_overlap: int = _number(256, 0, 65536, "px", "overlap of neighbouring tiles, below half a tile")
+    tile_overlap: int | None = _number(
+        None, 0, 32768, "px", "overlap of neighbouring tiles, at most half a tile; unset: a quarter"
+    )
     tile_batch: int = _number(1, 1, 1024, "tiles", "tiles in one network call")
     vae_tile: int = _number(1024, 64, 65536, "px", "tile side for encoding and decoding")
     reference_quirks: bool = _plain(False, "compute as the public code does where it differs (see docs/reference.md)")
@@ -68,7 +69,7 @@ class RestoreOptions:
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             _check(spec, getattr(self, spec.name))
-        if 2 * self.tile_overlap > self.tile:
+        if self.tile_overlap is not None and 2 * self.tile_overlap > self.tile:
             raise OptionError(
                 f"tile_overlap is {self.tile_overlap} px for tiles of {self.tile} px; it may be at most half a tile"
             )
@@ -111,6 +112,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Named sets of options for SDXL-sized models. A model folder may bring its own numbers for each (``model_index.json``)."""
 
 DEFAULT_PRESET = "quality"
+OPTIONAL_NUMBERS = tuple(
+    spec.name for spec in dataclasses.fields(RestoreOptions) if "low" in spec.metadata and "None" in str(spec.type)
+)
+"""The fields that the word ``off`` unsets in ``restore_options``."""
 
 
 def restore_options(
@@ -121,8 +126,8 @@ def restore_options(
     Args:
         preset: a key of ``PRESETS``.
         model_presets: what a model folder says for ``all`` presets and for each by name.
-        overrides: fields of ``RestoreOptions``; None means the preset's value, except where a field may be unset: there
-            the string ``"off"`` unsets it.
+        overrides: fields of ``RestoreOptions``; None means the preset's value, and ``"off"`` unsets a number that may
+            be unset.
 
     Raises:
         OptionError: an unknown preset or field, or a value out of range.
@@ -130,7 +135,8 @@ def restore_options(
     if preset not in PRESETS:
         raise OptionError(f"preset is {preset!r}; it must be one of {', '.join(PRESETS)}")
     own = model_presets or {}
-    chosen = {name: None if value == "off" else value for name, value in overrides.items() if value is not None}
+    chosen = {name: value for name, value in overrides.items() if value is not None}
+    chosen |= {name: None for name, value in chosen.items() if value == "off" and name in OPTIONAL_NUMBERS}
     return RestoreOptions(**known({**PRESETS[preset], **own.get("all", {}), **own.get(preset, {}), **chosen}))
 
 
@@ -156,5 +162,7 @@ def _check(spec: dataclasses.Field[Any], value: Any) -> None:
             raise OptionError(f"{spec.name} is {value!r}; it must be a {'whole ' if whole else ''}number")
         if not allowed["low"] <= value <= allowed["high"]:
             raise OptionError(f"{spec.name} is {value}; it must be from {allowed['low']:g} to {allowed['high']:g}")
+    elif spec.type == "str | None" and value is None:
+        return
     elif not isinstance(value, bool if spec.type == "bool" else str):
         raise OptionError(f"{spec.name} is {value!r}; it must be {'true or false' if spec.type == 'bool' else 'text'}")

@@ -77,7 +77,9 @@ def token_ids(tokenizer: Any, prompts: Sequence[str], *, long_prompt: str, warn:
     num_chunks = max(1, *(-(-len(ids) // CHUNK_CAPACITY) for ids in words))
     rows = []
     for ids in words:
-        chunks = [ids[start : start + CHUNK_CAPACITY] for start in range(0, num_chunks * CHUNK_CAPACITY, CHUNK_CAPACITY)]
+        chunks = [
+            ids[start : start + CHUNK_CAPACITY] for start in range(0, num_chunks * CHUNK_CAPACITY, CHUNK_CAPACITY)
+        ]
         framed = [[tokenizer.bos_token_id, *chunk, tokenizer.eos_token_id] for chunk in chunks]
         rows.append([chunk + [tokenizer.pad_token_id] * (NUM_TOKENS - len(chunk)) for chunk in framed])
     return torch.tensor(rows)

@@ -109,7 +109,7 @@ class SupirUNet(UNet2DConditionModel):
     def forward(
         self,
         sample: Tensor,
-        timestep: Tensor | float | int,
+        timestep: Tensor | float,
         encoder_hidden_states: Tensor,
         *args: Any,
         added_cond_kwargs: dict[str, Tensor] | None = None,
