@@ -1,0 +1,62 @@
+# Everything a person or CI does with this repo. Each target makes the set-up itself; nothing but python3.11 and make
+# need be there before. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# e.g. make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for the CPU build where the index's default is CUDA
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/supir-setup.stamp
+OUT := out
+DEMO_PHOTO := examples/photo.jpg
+
+.PHONY: help setup demo test test-slow lint format bench convert-bench clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+setup: $(STAMP) ## make .venv with supir and everything its tests need
+
+# The stamp lies inside .venv: a removed environment is made again, a changed dependency list brings it up to date,
+# an environment made by hand is taken over, and one whose python no longer runs is replaced.
+$(STAMP): pyproject.toml constraints.txt
+	@if ! $(BIN)/python -m pip --version > /dev/null 2>&1; then \
+		echo "making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv --clear $(VENV); \
+	fi
+	@echo "installing supir and its dependencies (about two minutes)"
+	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt torch --editable '.[dev]'
+	@touch $@
+
+demo: setup ## restore examples/photo.jpg with the bundled model; writes out/demo/
+	@mkdir -p $(OUT)/demo
+	@$(BIN)/supir restore $(DEMO_PHOTO) --output $(OUT)/demo/restored.png --scale 4 --seed 1 --compare --overwrite
+	@echo "restored picture:   $(OUT)/demo/restored.png"
+	@echo "before and after:   $(OUT)/demo/restored.compare.png"
+
+test: lint ## lint, types, layers and the default tests (under ten minutes on 2 cores)
+	@$(BIN)/python -m pytest
+
+test-slow: lint ## the default tests and those marked slow
+	@$(BIN)/python -m pytest -m 'slow or not slow'
+
+lint: setup ## ruff, mypy --strict, import layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup ## put the code into the common format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup ## one full-size denoiser call: seconds, operations, fraction of peak, memory (16 GB, some minutes)
+	@$(BIN)/python bench/full_size_call.py
+
+convert-bench: setup ## peak memory of converting and loading full-size files of random weights (30 GB of disk)
+	@$(BIN)/python bench/convert_memory.py
+
+clean: ## remove what the commands wrote; keeps .venv
+	@rm -rf $(OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

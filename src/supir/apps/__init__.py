@@ -1,0 +1,1 @@
+"""Front ends: they translate what a person asks for into options and show what comes back."""
