@@ -1,0 +1,301 @@
+"""Original names to ours, as data: rules of one prefix each, most with a table of the names below it.
+
+Ours are diffusers' and transformers' names, so that each component is what those libraries save and load. A rule names
+a component (a folder of the model) and a prefix in it. The rules follow from a `ModelLayout`: which numbered block of
+the original is which level and layer depends on the depth of the model, and on nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from supir.weights.layout import (
+    ADAPTOR,
+    AUTOENCODER,
+    CLIP_G,
+    CLIP_L,
+    CONNECTORS,
+    DEGRADED_ENCODER,
+    UNET,
+    AutoencoderLayout,
+    ConnectorLayout,
+    ModelLayout,
+    TextLayout,
+    TrunkLayout,
+)
+
+Shaping = Literal["same", "matrix", "transpose", "query", "key", "value"]
+"""How a tensor changes: a 1x1 convolution into a matrix, a transposition, or one third of a fused projection."""
+
+DROPPED: Mapping[str, str] = {
+    "denoiser.sigmas": "the table of sigmas is computed (reference section 5)",
+    CLIP_L + "embeddings.position_ids": "0, 1, 2, ...: computed by transformers",
+    CLIP_G + "logit_scale": "only the contrastive loss uses it",
+}
+"""Original keys that our classes do not have, and why each may be left out."""
+
+RESNET = {
+    "in_layers.0.": "norm1.",
+    "in_layers.2.": "conv1.",
+    "emb_layers.1.": "time_emb_proj.",
+    "out_layers.0.": "norm2.",
+    "out_layers.3.": "conv2.",
+    "skip_connection.": "conv_shortcut.",
+}
+EMBEDDING = {"0.": "linear_1.", "2.": "linear_2."}
+ZERO_SFT = {
+    "param_free_norm.": "norm.",
+    "mlp_shared.0.": "mlp_shared.0.",
+    "zero_conv.": "zero_conv.",
+    "zero_mul.": "zero_mul.",
+    "zero_add.": "zero_add.",
+}
+ZERO_CROSS_ATTENTION = {
+    "norm1.": "norm_query.",
+    "norm2.": "norm_context.",
+    "attn.to_q.": "to_q.",
+    "attn.to_k.": "to_k.",
+    "attn.to_v.": "to_v.",
+    "attn.to_out.0.": "to_out.",
+}
+AUTOENCODER_RESNET = {
+    "norm1.": "norm1.",
+    "conv1.": "conv1.",
+    "norm2.": "norm2.",
+    "conv2.": "conv2.",
+    "nin_shortcut.": "conv_shortcut.",
+}
+AUTOENCODER_ATTENTION = {"q.": "to_q.", "k.": "to_k.", "v.": "to_v.", "proj_out.": "to_out.0."}
+OPEN_CLIP_BLOCK = {
+    "ln_1.": "layer_norm1.",
+    "ln_2.": "layer_norm2.",
+    "attn.out_proj.": "self_attn.out_proj.",
+    "mlp.c_fc.": "mlp.fc1.",
+    "mlp.c_proj.": "mlp.fc2.",
+}
+FUSED: Mapping[str, Shaping] = {"q_proj": "query", "k_proj": "key", "v_proj": "value"}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Keys beginning with `original` become names of `component` beginning with `ours`.
+
+    `inner` maps what follows the prefix, by prefix again; empty, what follows stays. A name that a non-empty `inner`
+    does not know is not mapped.
+    """
+
+    original: str
+    component: str
+    ours: str
+    inner: Mapping[str, str] = field(default_factory=dict)
+    shaping: Shaping = "same"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where an original tensor goes: a parameter of a component, and how the tensor changes on the way."""
+
+    component: str
+    name: str
+    shaping: Shaping = "same"
+
+
+def rules(layout: ModelLayout) -> Iterator[Rule]:
+    """Every rule of a model of this layout."""
+    if layout.unet is not None:
+        yield from _encoder_rules(UNET, "unet", layout.unet)
+        yield from _decoder_rules(UNET, "unet", layout.unet)
+    if layout.connectors is not None:
+        yield from _connector_rules(layout.connectors)
+    if layout.adaptor is not None:
+        yield from _encoder_rules(ADAPTOR, "adaptor", layout.adaptor)
+        yield Rule(ADAPTOR + "input_hint_block.0.", "adaptor", "hint_conv.")
+    if layout.autoencoder is not None:
+        yield from _autoencoder_rules(layout.autoencoder)
+    if layout.text_encoder is not None:
+        yield Rule(CLIP_L, "text_encoder", "text_model.")
+    if layout.text_encoder_2 is not None:
+        yield from _open_clip_rules(layout.text_encoder_2)
+
+
+def _encoder_rules(prefix: str, component: str, trunk: TrunkLayout) -> Iterator[Rule]:
+    yield Rule(f"{prefix}time_embed.", component, "time_embedding.", EMBEDDING)
+    yield Rule(f"{prefix}label_emb.0.", component, "add_embedding.", EMBEDDING)
+    yield Rule(f"{prefix}input_blocks.0.0.", component, "conv_in.")
+    index = 0
+    for level, depth in enumerate(trunk.depths):
+        for layer in range(trunk.layers_per_block):
+            index += 1
+            yield Rule(f"{prefix}input_blocks.{index}.0.", component, f"down_blocks.{level}.resnets.{layer}.", RESNET)
+            if depth:
+                yield Rule(f"{prefix}input_blocks.{index}.1.", component, f"down_blocks.{level}.attentions.{layer}.")
+        if level < len(trunk.depths) - 1:
+            index += 1
+            ours = f"down_blocks.{level}.downsamplers.0.conv."
+            yield Rule(f"{prefix}input_blocks.{index}.0.op.", component, ours)
+    yield Rule(f"{prefix}middle_block.0.", component, "mid_block.resnets.0.", RESNET)
+    yield Rule(f"{prefix}middle_block.1.", component, "mid_block.attentions.0.")
+    yield Rule(f"{prefix}middle_block.2.", component, "mid_block.resnets.1.", RESNET)
+
+
+def _decoder_rules(prefix: str, component: str, trunk: TrunkLayout) -> Iterator[Rule]:
+    index = 0
+    for level, depth in enumerate(reversed(trunk.depths)):
+        for layer in range(trunk.layers_per_block + 1):
+            block, part = f"{prefix}output_blocks.{index}.", 1
+            yield Rule(f"{block}0.", component, f"up_blocks.{level}.resnets.{layer}.", RESNET)
+            if depth:
+                yield Rule(f"{block}1.", component, f"up_blocks.{level}.attentions.{layer}.")
+                part = 2
+            if layer == trunk.layers_per_block and level < len(trunk.depths) - 1:
+                yield Rule(f"{block}{part}.conv.", component, f"up_blocks.{level}.upsamplers.0.conv.")
+            index += 1
+    yield Rule(f"{prefix}out.0.", component, "conv_norm_out.")
+    yield Rule(f"{prefix}out.2.", component, "conv_out.")
+
+
+def _connector_rules(connectors: ConnectorLayout) -> Iterator[Rule]:
+    for index in range(connectors.num_connectors):
+        inner = ZERO_CROSS_ATTENTION if index in connectors.cross_attentions else ZERO_SFT
+        yield Rule(f"{CONNECTORS}{index}.", "unet", f"connectors.{index}.", inner)
+
+
+def _autoencoder_rules(autoencoder: AutoencoderLayout) -> Iterator[Rule]:
+    component, levels = "autoencoder", len(autoencoder.block_out_channels)
+    halves = ((AUTOENCODER + "encoder.", "encoder."), (DEGRADED_ENCODER, "degraded_encoder."))
+    for prefix, ours in (*halves, (AUTOENCODER + "decoder.", "decoder.")):
+        for name in ("conv_in.", "conv_out."):
+            yield Rule(prefix + name, component, ours + name)
+        yield Rule(f"{prefix}norm_out.", component, f"{ours}conv_norm_out.")
+        for block in (0, 1):
+            new = f"{ours}mid_block.resnets.{block}."
+            yield Rule(f"{prefix}mid.block_{block + 1}.", component, new, AUTOENCODER_RESNET)
+        attention = f"{ours}mid_block.attentions.0."
+        yield Rule(f"{prefix}mid.attn_1.norm.", component, f"{attention}group_norm.")
+        yield Rule(f"{prefix}mid.attn_1.", component, attention, AUTOENCODER_ATTENTION, "matrix")
+    for level in range(levels):
+        for prefix, ours in halves:
+            old, new = f"{prefix}down.{level}.", f"{ours}down_blocks.{level}."
+            for layer in range(autoencoder.layers_per_block):
+                yield Rule(f"{old}block.{layer}.", component, f"{new}resnets.{layer}.", AUTOENCODER_RESNET)
+            yield Rule(f"{old}downsample.conv.", component, f"{new}downsamplers.0.conv.")
+        # The original numbers the decoder's levels from the pixels inwards, diffusers in the order they run.
+        old, new = f"{AUTOENCODER}decoder.up.{levels - 1 - level}.", f"decoder.up_blocks.{level}."
+        for layer in range(autoencoder.layers_per_block + 1):
+            yield Rule(f"{old}block.{layer}.", component, f"{new}resnets.{layer}.", AUTOENCODER_RESNET)
+        yield Rule(f"{old}upsample.conv.", component, f"{new}upsamplers.0.conv.")
+    for name in ("quant_conv.", "post_quant_conv."):
+        yield Rule(AUTOENCODER + name, component, name)
+
+
+def _open_clip_rules(text: TextLayout) -> Iterator[Rule]:
+    component = "text_encoder_2"
+    embeddings = "text_model.embeddings."
+    yield Rule(f"{CLIP_G}token_embedding.", component, f"{embeddings}token_embedding.")
+    yield Rule(f"{CLIP_G}positional_embedding", component, f"{embeddings}position_embedding.weight")
+    yield Rule(f"{CLIP_G}ln_final.", component, "text_model.final_layer_norm.")
+    yield Rule(f"{CLIP_G}text_projection", component, "text_projection.weight", shaping="transpose")
+    for layer in range(text.num_layers):
+        old, new = f"{CLIP_G}transformer.resblocks.{layer}.", f"text_model.encoder.layers.{layer}."
+        yield Rule(old, component, new, OPEN_CLIP_BLOCK)
+        for kind in ("weight", "bias"):
+            for name, shaping in FUSED.items():
+                fused = f"{old}attn.in_proj_{kind}"
+                yield Rule(fused, component, f"{new}self_attn.{name}.{kind}", shaping=shaping)
+
+
+class KeyMap:
+    """All rules of one layout, ready to look up.
+
+    `targets(key)` gives the places of an original key (three for a fused projection, none for an unknown or dropped
+    key), `original(component, name)` the way back.
+    """
+
+    def __init__(self, layout: ModelLayout) -> None:
+        self._by_prefix: dict[str, list[Rule]] = {}
+        self._by_name: dict[tuple[str, str], Rule] = {}
+        for rule in rules(layout):
+            self._by_prefix.setdefault(rule.original, []).append(rule)
+            self._by_name[rule.component, rule.ours] = rule
+
+    def targets(self, key: str) -> tuple[Target, ...]:
+        """Where the tensor `key` goes; empty if nowhere."""
+        if key in DROPPED:
+            return ()
+        for prefix in _prefixes(key):
+            found = [target for rule in self._by_prefix.get(prefix, ()) if (target := _apply(rule, key))]
+            if found:
+                return tuple(found)
+        return ()
+
+    def original(self, component: str, name: str) -> str | None:
+        """The original key that `name` of `component` is made from; None if no rule makes it."""
+        for prefix in _prefixes(name):
+            rule = self._by_name.get((component, prefix))
+            if rule is None:
+                continue
+            rest = name.removeprefix(prefix)
+            if not rule.inner:
+                return rule.original + rest
+            for old, new in rule.inner.items():
+                if rest.startswith(new):
+                    return rule.original + old + rest.removeprefix(new)
+        return None
+
+    def sources(self, keys: Iterable[str]) -> dict[str, dict[str, tuple[str, Shaping]]]:
+        """For the given original keys: component -> our name -> (original key, shaping)."""
+        found: dict[str, dict[str, tuple[str, Shaping]]] = {}
+        for key in keys:
+            for target in self.targets(key):
+                found.setdefault(target.component, {})[target.name] = (key, target.shaping)
+        return found
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    """The name itself, then its dotted beginnings, the longest first."""
+    yield name
+    end = len(name)
+    while (end := name.rfind(".", 0, end)) >= 0:
+        yield name[: end + 1]
+
+
+def _apply(rule: Rule, key: str) -> Target | None:
+    rest = key.removeprefix(rule.original)
+    if rule.inner:
+        for old, new in rule.inner.items():
+            if rest.startswith(old):
+                rest = new + rest.removeprefix(old)
+                break
+        else:
+            return None
+    shaping = rule.shaping
+    if shaping == "matrix" and not rest.endswith("weight"):
+        shaping = "same"
+    return Target(rule.component, rule.ours + rest, shaping)
+
+
+def shaped_size(shape: tuple[int, ...], shaping: Shaping) -> tuple[int, ...]:
+    """The shape of a tensor of `shape` after `shaping`."""
+    if shaping == "matrix":
+        return shape[:2] if shape[2:] in ((), (1, 1)) else shape
+    if shaping == "transpose":
+        return shape[::-1]
+    if shaping in FUSED.values():
+        return (shape[0] // 3, *shape[1:])
+    return shape
+
+
+def shaped(tensor: Tensor, shaping: Shaping) -> Tensor:
+    """`tensor` as `shaping` says; contiguous, and sharing memory only where it is the whole tensor."""
+    if shaping == "matrix":
+        return tensor.reshape(shaped_size(tuple(tensor.shape), shaping))
+    if shaping == "transpose":
+        return tensor.t().contiguous()
+    if shaping in FUSED.values():
+        part = list(FUSED.values()).index(shaping)
+        return tensor.chunk(3)[part].clone()
+    return tensor
