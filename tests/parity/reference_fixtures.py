@@ -16,6 +16,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from supir.weights.layout import HeadDims
+from supir.weights.load import load_components
+
 
 class ReferenceFixtures:
     """Reads one folder of fixtures. A file the folder does not have skips the test that asks for it."""
@@ -61,7 +64,7 @@ class ReferenceFixtures:
         return {key: recipe_tensor(key, tuple(shape), seed) for key, shape in items}
 
     def tiny_state_dict(self) -> dict[str, Tensor]:
-        """Every original key of the tiny model, each checked against the recorded sum|w|. Do not write into the tensors."""
+        """Every original key of the tiny model, each checked against the recorded sum|w|; not to be written into."""
         if self._tiny is None:
             recorded = self.json("tiny_model_weights")["weights"]
             shapes = {key: shape for key, (shape, _) in recorded.items() if key != "denoiser.sigmas"}
@@ -91,3 +94,15 @@ def check_sums(weights: Mapping[str, Tensor], recorded: Mapping[str, Any]) -> No
         assert list(tensor.shape) == list(shape), key
         found = float(tensor.double().abs().sum())
         assert math.isclose(found, expected, rel_tol=1e-6, abs_tol=1e-6), f"{key}: sum|w| {found}, recorded {expected}"
+
+
+def build_tiny(
+    weights: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    components: Iterable[str] = ("autoencoder", "unet", "adaptor"),
+) -> dict[str, Any]:
+    """Models from weights under original keys, every key placed; widths and depths come from the weights themselves."""
+    head_dims = HeadDims(unet=config["unet_and_control"]["num_head_channels"])
+    models, report = load_components(weights, components=tuple(components), head_dims=head_dims)
+    assert report.ok, report.summary()
+    return models

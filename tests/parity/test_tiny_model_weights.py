@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reference_fixtures import ReferenceFixtures
+from parity.reference_fixtures import ReferenceFixtures
 
 
 def test_recipe_gives_every_recorded_weight(fixtures: ReferenceFixtures) -> None:

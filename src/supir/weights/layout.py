@@ -51,7 +51,7 @@ class TrunkLayout:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderLayout:
-    """Widths of the autoencoder from the pixels inwards; `layers_per_block` is the encoder's, the decoder has one more."""
+    """Widths from the pixels inwards; `layers_per_block` is the encoder's, the decoder has one more."""
 
     block_out_channels: tuple[int, ...]
     layers_per_block: int
@@ -113,7 +113,7 @@ def read_layout(shapes: Shapes, head_dims: HeadDims | None = None) -> ModelLayou
         )
     except (KeyError, IndexError) as error:
         raise KeyMismatchError(
-            f"these are not the weights of an SDXL model: the size of the model is read from {error}, which is missing or"
+            f"these are not the weights of an SDXL model: its size is read from {error}, which is missing or"
             " mis-shaped. Give the SDXL single file (2515 tensors) and the published SUPIR file."
         ) from error
 
@@ -191,7 +191,7 @@ def _clip_g(shapes: Shapes) -> TextLayout:
 
 
 def trunk_config(trunk: TrunkLayout, head_dim: int) -> dict[str, Any]:
-    """What UNet and adaptor are configured with alike, in diffusers' words (`attention_head_dim` counts heads there)."""
+    """What UNet and adaptor share, in diffusers' words (`attention_head_dim` counts heads there)."""
     kinds = tuple("CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in trunk.depths)
     return {
         "in_channels": trunk.in_channels,
@@ -250,8 +250,10 @@ def text_config(layout: ModelLayout, component: str) -> dict[str, Any]:
         "max_position_embeddings": text.num_positions,
         "projection_dim": text.projection,
         "hidden_act": "quick_gelu" if first else "gelu",
-        # The published SDXL configurations say 2; transformers then pools at the largest token id, as open_clip does.
+        # As in SDXL's published configurations; with 2, transformers pools at the largest token id, as open_clip does.
         "eos_token_id": 2,
+        "bos_token_id": 0,
+        "pad_token_id": 1,
     }
 
 

@@ -1,0 +1,100 @@
+"""Original files straight into models, never two copies: built on the meta device, then filled tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supir.errors import KeyMismatchError
+from supir.weights.checkpoint import Merged, StateDict, TensorSource, open_checkpoint
+from supir.weights.layout import COMPONENTS, HeadDims
+from supir.weights.plan import ComponentPlan, make_plan
+from supir.weights.report import KeyReport
+
+
+def load_single_files(
+    sdxl: Path | str,
+    supir: Path | str | None = None,
+    *,
+    dtype: torch.dtype | None = torch.float32,
+    strict: bool = True,
+    components: Sequence[str] = COMPONENTS,
+    head_dims: HeadDims | None = None,
+) -> tuple[dict[str, Any], KeyReport]:
+    """Components made from an SDXL single file and a published SUPIR file; where both have a key, SUPIR's counts.
+
+    Args:
+        supir: None when one file holds everything.
+        dtype: of all parameters; None keeps each file's, and then tensors lie in the mapped file.
+        strict: see `supir.weights.plan.make_plan`.
+        components: those wanted.
+
+    Returns:
+        The models by component name, in evaluation mode on the CPU, and the report on the keys.
+
+    Raises:
+        UnsafeCheckpointError: a file could run code when read.
+        WeightsError: a file is missing, damaged or truncated.
+        KeyMismatchError: keys are missing, unexpected or mis-shaped and `strict` is set.
+    """
+    paths = [Path(path) for path in (sdxl, supir) if path is not None]
+    source = Merged([open_checkpoint(path) for path in paths])
+    what = " + ".join(path.name for path in paths)
+    return load_components(source, dtype=dtype, strict=strict, components=components, head_dims=head_dims, what=what)
+
+
+def load_components(
+    source: TensorSource | Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype | None = torch.float32,
+    strict: bool = True,
+    components: Sequence[str] = COMPONENTS,
+    head_dims: HeadDims | None = None,
+    what: str = "state dict",
+) -> tuple[dict[str, Any], KeyReport]:
+    """As `load_single_files`, from an open source or a dictionary under original keys."""
+    if isinstance(source, Mapping):
+        source = StateDict(source)
+    plan = make_plan(source, head_dims=head_dims, components=components, strict=strict, what=what)
+    for component in plan.components:
+        _fill(component, source, dtype)
+    return {component.name: component.model for component in plan.components}, plan.report
+
+
+def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], *, what: str = "state dict") -> KeyReport:
+    """Load a state dict under our own names; the tensors become the parameters, without a copy.
+
+    Raises:
+        KeyMismatchError: keys are missing, unexpected or mis-shaped; the model is unchanged then.
+    """
+    own = model.state_dict()
+    report = KeyReport(
+        num_tensors=len(own.keys() & tensors.keys()),
+        missing=tuple(name for name in own if name not in tensors),
+        unexpected=tuple(name for name in tensors if name not in own),
+        mis_shaped=tuple(
+            f"{name} {tuple(tensor.shape)}, the model has {tuple(own[name].shape)}"
+            for name, tensor in tensors.items()
+            if name in own and tensor.shape != own[name].shape
+        ),
+    )
+    if not report.ok:
+        raise KeyMismatchError(f"{what}: {report.summary()}\nThe file belongs to a model of another configuration.")
+    model.load_state_dict(tensors, assign=True)
+    return report
+
+
+def _fill(plan: ComponentPlan, source: TensorSource, dtype: torch.dtype | None) -> None:
+    """Put each parameter in its place as soon as it is read, so that nothing is held twice."""
+    for name in plan.origins:
+        parent_name, _, own_name = name.rpartition(".")
+        parent = plan.model.get_submodule(parent_name)
+        tensor = plan.tensor(name, source, dtype)
+        if own_name in parent._parameters:
+            setattr(parent, own_name, nn.Parameter(tensor, requires_grad=parent._parameters[own_name].requires_grad))
+        else:
+            setattr(parent, own_name, tensor)

@@ -1,0 +1,1 @@
+"""Replays of recorded results of the reference implementation."""
