@@ -1,0 +1,191 @@
+"""From a network to the one function a solver calls, `(x, sigma) -> denoised`, as a stack of wrappers.
+
+    network ─ discrete_denoiser ─ in_tiles ─ text_guided ─ restored_towards ─▶ solver
+
+The inner two also take a `Condition`: what the network knows of the picture and the prompt. `text_guided` binds the positive and the
+negative one, and from there on only `x` (B, C, h, w) and `sigma` (B,) are left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from supir.errors import OptionError
+from supir.sampling.sigmas import REFERENCE_SIGMA_MAX, Schedule, training_sigmas
+from supir.sampling.solvers import Denoiser
+from supir.tiling import Layout, Tile, tiled
+
+PredictionType = Literal["epsilon", "v_prediction"]
+#: (B,) levels -> (B,) strengths
+Ramp = Callable[[Tensor], Tensor]
+#: Name -> tensor with the batch first, or a list of such tensors, one per tile.
+Condition = Mapping[str, Tensor | Sequence[Tensor]]
+ConditionedDenoiser = Callable[[Tensor, Tensor, Condition], Tensor]
+
+
+def discrete_denoiser(
+    network: Callable[..., Tensor],
+    prediction_type: PredictionType = "epsilon",
+    *,
+    table: Tensor | None = None,
+    quantised: bool = True,
+) -> Callable[..., Tensor]:
+    """Make `(x, sigma, ...) -> denoised` of a network trained on the levels of `table`, ascending (default `training_sigmas()`).
+
+    `network(x_scaled, timestep, sigma, ...)` gets x / sqrt(sigma^2 + 1), the (B,) index into the table, and the caller's own sigma for its ramps; what
+    follows is passed through. "epsilon" is a prediction of the noise (SDXL), "v_prediction" of alpha * noise - sigma * clean.
+
+    `quantised` takes the nearest level of the table in place of sigma, as the public code does (reference section 5); the solver keeps its own,
+    so the two disagree slightly. Otherwise sigma is kept and the timestep is a fraction (float32), linear in log sigma between two levels.
+    """
+    if prediction_type not in ("epsilon", "v_prediction"):
+        raise OptionError(f"prediction_type is {prediction_type!r}; it must be 'epsilon' or 'v_prediction'.")
+    levels = training_sigmas() if table is None else table
+
+    def denoise(x: Tensor, sigma: Tensor, *condition: object) -> Tensor:
+        known = levels.to(x.device)
+        if quantised:
+            timestep = (sigma[None] - known[:, None]).abs().argmin(dim=0)
+            level = known[timestep]
+        else:
+            timestep = _fractional_index(known, sigma)
+            level = sigma
+        level = level.view(-1, 1, 1, 1)
+        scaling = 1 / (level**2 + 1) ** 0.5
+        prediction = network(x * scaling, timestep, sigma, *condition)
+        if prediction_type == "epsilon":
+            return prediction * -level + x
+        return prediction * (-level * scaling) + x * scaling**2
+
+    return denoise
+
+
+def _fractional_index(levels: Tensor, sigma: Tensor) -> Tensor:
+    logs, wanted = levels.log(), sigma.to(levels).clamp(levels[0], levels[-1]).log()
+    above = torch.searchsorted(logs, wanted.contiguous()).clamp(1, len(levels) - 1)
+    low, high = logs[above - 1], logs[above]
+    return (above - 1) + (wanted - low) / (high - low)
+
+
+def linear_in_sigma(at_zero: float, at_max: float, sigma_max: float = REFERENCE_SIGMA_MAX) -> Ramp:
+    """A strength that is `at_max` at `sigma_max` and falls or rises linearly to `at_zero` at sigma 0.
+
+    For text guidance this is LinearCFG(scale=at_max, scale_min=at_zero); for the control scale it is the "linear" option (reference section 6).
+    """
+    return lambda sigma: (at_max - at_zero) * sigma / sigma_max + at_zero
+
+
+def within(strength: float | Ramp, low: float = 0.0, high: float = math.inf, outside: float = 1.0) -> Ramp:
+    """`strength` where low < sigma <= high, `outside` elsewhere: text guidance only where it helps (Kynkaanniemi et al. 2024)."""
+
+    def ramp(sigma: Tensor) -> Tensor:
+        inside = strength(sigma) if callable(strength) else torch.full_like(sigma, strength)
+        return torch.where((sigma > low) & (sigma <= high), inside, torch.full_like(sigma, outside))
+
+    return ramp
+
+
+def text_guided(
+    denoise: ConditionedDenoiser,
+    positive: Condition,
+    negative: Condition,
+    scale: float | Ramp,
+    *,
+    in_one_batch: bool = True,
+) -> Denoiser:
+    """Classifier-free guidance, negative + scale * (positive - negative) (reference section 6; the paper's lambda_cfg is scale - 1).
+
+    `scale` is a number or a function of the solver's sigma. Where it is 1 for the whole batch the negative branch is not computed. Otherwise both run in
+    one call of twice the batch, negative first, or in two calls (`in_one_batch=False`: slower, half the memory, same result). The two conditions have the same names.
+    """
+    if positive.keys() != negative.keys():
+        raise OptionError(
+            f"the positive condition holds {sorted(positive)}, the negative {sorted(negative)}; give both the same entries."
+        )
+    both = {name: _joined(negative[name], positive[name]) for name in positive} if in_one_batch else {}
+
+    def guided(x: Tensor, sigma: Tensor) -> Tensor:
+        strength = scale(sigma) if callable(scale) else torch.full_like(sigma, scale)
+        if bool((strength == 1).all()):
+            return denoise(x, sigma, positive)
+        if in_one_batch:
+            low, high = denoise(torch.cat([x, x]), torch.cat([sigma, sigma]), both).chunk(2)
+        else:
+            low, high = denoise(x, sigma, negative), denoise(x, sigma, positive)
+        return low + strength.view(-1, 1, 1, 1) * (high - low)
+
+    return guided
+
+
+def _joined(negative: Tensor | Sequence[Tensor], positive: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
+    """Both on the batch axis; where one of them has a tensor per tile, so has the result."""
+    if isinstance(negative, Tensor) and isinstance(positive, Tensor):
+        return torch.cat([negative, positive])
+    num_tiles = len(positive if isinstance(negative, Tensor) else negative)
+    lows = [negative] * num_tiles if isinstance(negative, Tensor) else negative
+    highs = [positive] * num_tiles if isinstance(positive, Tensor) else positive
+    return [torch.cat([low, high]) for low, high in zip(lows, highs, strict=True)]
+
+
+def restored_towards(
+    denoise: Denoiser,
+    anchor: Tensor,
+    tau_r: float | None,
+    *,
+    schedule: Schedule | None = None,
+    sigma_max: float = REFERENCE_SIGMA_MAX,
+    min_next_sigma: float = 0.0,
+) -> Denoiser:
+    """Restoration guidance: pull each answer toward `anchor` by k = (sigma / sigma_max) ** tau_r (paper, Algorithm 1).
+
+    `anchor` (B, C, h, w) is the latent of the clean preview. A larger tau_r pulls less; None or 0 and below is off. With a `schedule`, sigma is the level before churn, and steps that
+    end at or below `min_next_sigma` are not pulled: 0.05 in the public code (reference section 6). Without one, every call is pulled at its own sigma.
+    """
+    if tau_r is None or tau_r <= 0:
+        return denoise
+
+    def restored(x: Tensor, sigma: Tensor) -> Tensor:
+        denoised = denoise(x, sigma)
+        pull = ((schedule.before_churn(sigma) if schedule else sigma) / sigma_max) ** tau_r
+        if schedule:
+            pull = torch.where(schedule.after(sigma) > min_next_sigma, pull, torch.zeros_like(pull))
+        return denoised - (denoised - anchor) * pull.view(-1, 1, 1, 1)
+
+    return restored
+
+
+def in_tiles(
+    denoise: ConditionedDenoiser,
+    layout: Layout,
+    *,
+    spatial: Collection[str] = ("control",),
+    batch: int = 1,
+) -> ConditionedDenoiser:
+    """Denoise in blended tiles, `batch` of them in one call.
+
+    The entries of the condition named in `spatial` are cropped as `x` is; of an entry that is a list, tile i gets item i (a prompt per tile); every
+    other entry is the same for all tiles. Solvers are linear in `denoised`, so blending here equals stepping every tile and blending.
+    """
+
+    def whole(x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+        cropped_names = [name for name in condition if name in spatial]
+
+        def one_batch(part: Tensor, *crops: Tensor, tiles: Sequence[Tile]) -> Tensor:
+            here = {name: _of_tiles(value, tiles) for name, value in condition.items() if name not in spatial}
+            here.update(zip(cropped_names, crops, strict=True))
+            return denoise(part, sigma.repeat(len(tiles)), here)
+
+        cropped = [condition[name] for name in cropped_names]
+        return tiled(one_batch, layout, batch=batch, with_tiles=True)(x, *cropped)
+
+    return whole
+
+
+def _of_tiles(value: Tensor | Sequence[Tensor], tiles: Sequence[Tile]) -> Tensor:
+    chosen = [value if isinstance(value, Tensor) else value[tile.index] for tile in tiles]
+    return torch.cat(chosen)

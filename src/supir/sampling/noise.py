@@ -1,0 +1,67 @@
+"""Sources of unit normal noise. A source is a function `(like) -> noise` of the shape, dtype and device of `like` (B, C, h, w).
+
+Every sample has its own generator, so a seed gives the same picture alone, in a batch and under any tiling: noise is always
+drawn for the whole latent of one sample. Nothing touches the global generator.
+
+About the public code's second-order sampler: it draws from a Brownian tree over [sigma_min, sigma_max] and divides each
+increment by the square root of its interval. Its steps cover disjoint intervals, whose increments are independent, so at the
+visited levels those values have exactly the distribution of independent unit normals, which is what `SampleNoise` gives. To
+reproduce one recorded run, replay its values with `ReplayedNoise`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from supir.errors import OptionError
+
+NoiseSource = Callable[[Tensor], Tensor]
+
+
+class SampleNoise:
+    """Unit normals from one CPU generator per sample, in float32, then moved: the same on every device.
+
+    `seeds` holds one integer per sample of the batch.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        if not seeds:
+            raise OptionError("seeds is empty; give one seed per sample of the batch.")
+        self._generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+
+    def __call__(self, like: Tensor) -> Tensor:
+        """Draw the next noise for the whole batch. Raises OptionError when the batch size differs from the number of seeds."""
+        if len(like) != len(self._generators):
+            raise OptionError(
+                f"the batch has {len(like)} samples, but {len(self._generators)} seeds were given; give one seed per sample."
+            )
+        drawn = [torch.randn(like.shape[1:], generator=generator) for generator in self._generators]
+        return torch.stack(drawn).to(like)
+
+
+class ReplayedNoise:
+    """Recorded noise, handed out in order: for reproducing a run draw by draw.
+
+    `recorded` is any iterable of (B, C, h, w) tensors, such as one (num_draws, B, C, h, w) tensor.
+    """
+
+    def __init__(self, recorded: Iterable[Tensor]) -> None:
+        self._recorded = list(recorded)
+        self.num_used = 0
+
+    def __call__(self, like: Tensor) -> Tensor:
+        """The next recorded noise. Raises OptionError when the record is used up or has another shape."""
+        if self.num_used == len(self._recorded):
+            raise OptionError(
+                f"all {len(self._recorded)} recorded noises are used; the run that made them had fewer noisy steps than this one."
+            )
+        noise = self._recorded[self.num_used]
+        if noise.shape != like.shape:
+            raise OptionError(
+                f"recorded noise {self.num_used} has shape {tuple(noise.shape)}; this run needs {tuple(like.shape)}."
+            )
+        self.num_used += 1
+        return noise.to(like)

@@ -1,0 +1,158 @@
+"""Noise levels: the discrete table the networks were trained on, and the falling schedules the solvers walk down.
+
+`sigma` is the standard deviation of the noise in a variance-exploding latent `x = clean + sigma * noise`. A schedule's
+dtype is the dtype of all arithmetic on sigma: a bfloat16 schedule reproduces what the public code does by default
+(reference section 14), a float32 one is what everything else uses.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy
+import torch
+from torch import Tensor
+
+from supir.errors import OptionError
+
+NUM_TRAINING_SIGMAS = 1000
+#: The largest sigma as the public code writes it (the true one is 14.614641): the top of every ramp in the reference.
+REFERENCE_SIGMA_MAX = 14.6146
+#: Largest churn factor, so that a step at most doubles the noise variance (EDM, Algorithm 2; paper, Algorithm 1).
+MAX_CHURN = math.sqrt(2) - 1
+
+
+def alphas_cumprod() -> Tensor:
+    """The (1000,) float64 signal powers of SDXL's scaled-linear schedule (reference section 5)."""
+    betas = torch.linspace(math.sqrt(0.00085), math.sqrt(0.012), NUM_TRAINING_SIGMAS, dtype=torch.float64) ** 2
+    return torch.cumprod(1.0 - betas, dim=0)
+
+
+def training_sigmas() -> Tensor:
+    """The (1000,) float32 noise levels of SDXL, ascending from 0.0292 to 14.6146; index = timestep (reference section 5)."""
+    alphas = alphas_cumprod()
+    # Rounded to float32 before the square root, as the published weights were trained and sampled.
+    return ((1.0 - alphas) / alphas).float().sqrt()
+
+
+def ddpm_timesteps(num_steps: int) -> list[int]:
+    """The `num_steps` training indices of an evenly spaced schedule, ascending; always ends in 999, never holds 0 below 1000 steps.
+
+    Raises OptionError unless 1 <= num_steps <= 1000.
+    """
+    if not 1 <= num_steps <= NUM_TRAINING_SIGMAS:
+        raise OptionError(
+            f"num_steps is {num_steps}; the noise schedule allows 1 to {NUM_TRAINING_SIGMAS}. Choose num_steps in that range."
+        )
+    if num_steps == NUM_TRAINING_SIGMAS:
+        return list(range(NUM_TRAINING_SIGMAS))
+    # numpy's linspace, because flooring another one's rounding would move single indices.
+    spaced = numpy.linspace(NUM_TRAINING_SIGMAS - 1, 0, num_steps, endpoint=False)
+    return [int(index) for index in spaced[::-1]]
+
+
+def ddpm_sigmas(num_steps: int) -> Tensor:
+    """The (num_steps + 1,) float32 levels of an evenly spaced schedule, falling from 14.6146, then 0 (reference section 5)."""
+    falling = training_sigmas()[ddpm_timesteps(num_steps)].flip(0)
+    return torch.cat([falling, falling.new_zeros(1)])
+
+
+def karras_sigmas(num_steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
+    """The (num_steps + 1,) float32 levels of EDM equation 5, falling from sigma_max to sigma_min, then 0.
+
+    The reference takes sigma_min and sigma_max from `ddpm_sigmas(num_steps)` (section 7.3): see `reference_karras_sigmas`.
+    Raises OptionError unless num_steps >= 1 and 0 < sigma_min <= sigma_max.
+    """
+    if num_steps < 1 or not 0 < sigma_min <= sigma_max:
+        raise OptionError(
+            f"num_steps {num_steps}, sigma_min {sigma_min}, sigma_max {sigma_max}: need num_steps >= 1 and 0 < sigma_min <= sigma_max."
+        )
+    ramp = torch.linspace(0, 1, num_steps, dtype=torch.float64)
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    falling = ((high + ramp * (low - high)) ** rho).float()
+    return torch.cat([falling, falling.new_zeros(1)])
+
+
+def reference_karras_sigmas(num_steps: int) -> Tensor:
+    """The schedule of the public code's DPM++ sampler: Karras spacing between the ends of `ddpm_sigmas(num_steps)`."""
+    ddpm = ddpm_sigmas(num_steps)
+    return karras_sigmas(num_steps, float(ddpm[-2]), float(ddpm[0]))
+
+
+def starting_at(sigmas: Tensor, start_sigma: float) -> Tensor:
+    """The falling levels `sigmas` cut to begin at exactly `start_sigma` (for a latent that is only noised that far)."""
+    if not 0 < start_sigma <= float(sigmas[0]):
+        raise OptionError(
+            f"start_sigma is {start_sigma}; it must lie in (0, {float(sigmas[0]):.4f}], the largest level of the schedule."
+        )
+    return torch.cat([sigmas.new_tensor([start_sigma]), sigmas[sigmas < start_sigma]])
+
+
+def initial_latent(noise: Tensor, sigmas: Tensor, anchor: Tensor | None = None) -> Tensor:
+    """Where sampling starts: pure noise scaled to the first level, or `anchor` noised to it.
+
+    `noise` and `anchor` are (B, C, h, w); without an anchor the result is noise * sqrt(1 + sigma_0^2) (reference section 7).
+    """
+    sigma = sigmas[0].to(noise.device)
+    if anchor is None:
+        return noise * torch.sqrt(1.0 + sigma**2)
+    return anchor + sigma * noise
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """The levels a solver walks down, and the (churned) level at which each step calls the denoiser.
+
+    `sigmas` is (num_steps + 1,), strictly falling; a last 0 is usual but not needed. With `s_churn` > 0 step i first raises its
+    level by the factor 1 + gamma, gamma = min(s_churn / num_steps, sqrt(2) - 1) where s_min <= sigma_i <= s_max (paper,
+    Algorithm 1). Wrappers that follow the level *before* churn (reference section 15, quirk 4) ask `before_churn`.
+    """
+
+    sigmas: Tensor
+    s_churn: float = 0.0
+    s_min: float = 0.0
+    s_max: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.sigmas.ndim != 1 or len(self.sigmas) < 2:
+            raise OptionError(
+                f"sigmas has shape {tuple(self.sigmas.shape)}; give (num_steps + 1,) with at least one step."
+            )
+        if (
+            bool((self.sigmas[1:] > self.sigmas[:-1]).any())
+            or float(self.sigmas[-1]) < 0
+            or float(self.sigmas[-2]) <= 0
+        ):
+            raise OptionError(
+                "sigmas must fall, every level above zero but the last, which may be 0. Sort them in descending order."
+            )
+        if self.s_churn < 0:
+            raise OptionError(f"s_churn is {self.s_churn}; it must be 0 (no churn) or more.")
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps the schedule has."""
+        return len(self.sigmas) - 1
+
+    @cached_property
+    def churned(self) -> Tensor:
+        """(num_steps,) the levels sigma_hat at which the denoiser is called; equal to `sigmas[:-1]` without churn."""
+        levels = self.sigmas[:-1]
+        gamma = min(self.s_churn / self.num_steps, MAX_CHURN)
+        inside = (levels >= self.s_min) & (levels <= self.s_max)
+        # One scalar factor, not a tensor of factors: in bfloat16 the factor itself would be rounded.
+        return torch.where(inside, levels * (1.0 + gamma), levels)
+
+    def before_churn(self, sigma: Tensor) -> Tensor:
+        """The level of the schedule behind each churned level in `sigma` (B,): an exact look-up for every level a solver visits."""
+        return self.sigmas.to(sigma)[self._step(sigma)]
+
+    def after(self, sigma: Tensor) -> Tensor:
+        """The level each step evaluated at `sigma` (B,) goes to."""
+        return self.sigmas.to(sigma)[self._step(sigma) + 1]
+
+    def _step(self, sigma: Tensor) -> Tensor:
+        # Nearest rather than equal: it needs no device synchronisation, and is exact wherever the levels are our own.
+        return (self.churned.to(sigma)[None] - sigma[:, None]).abs().argmin(dim=1)
