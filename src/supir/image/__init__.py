@@ -1,0 +1,46 @@
+"""Pictures: file <-> `Picture` <-> tensor in [-1, 1]; the only place that knows integers, EXIF, ICC and file formats.
+
+read, write, read_record     files in and out (libvips)
+from_pil, to_pil             PIL in and out
+find_pictures                files, folders, globs
+working_size, resize, pad_to_multiple, side_by_side
+reference_*, interactive_*   the public code's pre- and postprocessing, for parity
+"""
+
+from supir.image.comparing import side_by_side
+from supir.image.finding import find_pictures
+from supir.image.picture import Picture, from_pil, to_pil
+from supir.image.reading import MAX_PIXELS, read, read_record
+from supir.image.reference import (
+    ReferenceSize,
+    interactive_preprocess,
+    interactive_resize,
+    reference_postprocess,
+    reference_preprocess,
+    reference_size,
+)
+from supir.image.sizes import WorkingSize, pad_to_multiple, resize, working_size
+from supir.image.writing import SUFFIXES, write
+
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "Picture",
+    "ReferenceSize",
+    "WorkingSize",
+    "find_pictures",
+    "from_pil",
+    "interactive_preprocess",
+    "interactive_resize",
+    "pad_to_multiple",
+    "read",
+    "read_record",
+    "reference_postprocess",
+    "reference_preprocess",
+    "reference_size",
+    "resize",
+    "side_by_side",
+    "to_pil",
+    "working_size",
+    "write",
+]

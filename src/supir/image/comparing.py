@@ -1,0 +1,55 @@
+"""Before and after in one picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from supir.image.picture import Picture
+from supir.image.sizes import resize
+
+__all__ = ["side_by_side"]
+
+
+def side_by_side(before: Picture, after: Picture, labels: tuple[str, str] | None = None) -> Picture:
+    """`before`, enlarged to the size of `after`, to the left of it, with a thin white line between.
+
+    Args:
+        before: the input, in the same colour space.
+        after: the result; its profile and metadata are kept.
+        labels: texts for the two lower left corners.
+
+    Returns:
+        A picture 2 w + line wide; grey if both are; transparency laid on white.
+    """
+    height, width = after.height, after.width
+    line = max(2, width // 200)
+    channels = 1 if before.grey and after.grey else 3
+    sheet = torch.ones(channels, height, 2 * width + line)
+    for picture, left in ((before, 0), (after, width + line)):
+        resized = picture.with_pixels(resize(picture.pixels, height, width))
+        pixels = resized.pixels if resized.alpha is None else torch.lerp(torch.ones(()), resized.pixels, resized.alpha)
+        sheet[:, :, left : left + width] = pixels
+    if labels is not None:
+        for text, left in zip(labels, (0, width + line), strict=True):
+            _label(sheet[:, :, left : left + width], text)
+    return replace(after, pixels=sheet, alpha=None)
+
+
+def _label(pixels: Tensor, text: str) -> None:
+    """Draws `text` white on black into the lower left corner of (C, H, W), in place."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width = pixels.shape[-2:]
+    size = max(10, height // 30)
+    font = ImageFont.load_default(size)
+    left, top, right, bottom = (int(value) for value in font.getbbox(text))
+    margin = size // 3
+    image = Image.new("L", (right - left + 2 * margin, bottom - top + 2 * margin))
+    ImageDraw.Draw(image).text((margin - left, margin - top), text, fill=255, font=font)
+    drawn = torch.from_numpy(np.array(image)).float().div_(127.5).sub_(1)
+    drawn = drawn[:height, :width]
+    pixels[:, height - drawn.shape[0] :, : drawn.shape[1]] = drawn

@@ -1,0 +1,189 @@
+"""`Picture`: the one form in which pictures travel through supir, and its way from and to PIL."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from supir.errors import ImageReadError, ImageWriteError, OptionError
+from supir.image.exif import clean_exif
+from supir.image.sizes import resize
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["Picture", "from_pil", "to_pil"]
+
+_LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709, on the encoded values
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Picture:
+    """A picture and what came with it. Never changed in place: make another with `with_pixels` or `replace`."""
+
+    pixels: Tensor
+    """(3, H, W), or (1, H, W) if grey; float32 in [-1, 1], in the picture's own colour space, already turned
+    upright."""
+    alpha: Tensor | None = None
+    """(1, H, W) float32 in [0, 1], not premultiplied; None where the file has none."""
+    icc: bytes | None = None
+    """The ICC profile the pixels are in; None means sRGB is assumed."""
+    exif: bytes | None = None
+    """EXIF block, starting with b"Exif\\0\\0": orientation 1, no thumbnail, no dimensions."""
+    xmp: bytes | None = None
+    """XMP packet."""
+    bits: int = 8
+    """8 or 16 per channel in the file it came from, and in the file that is written."""
+    path: Path | None = None
+    """The file it came from."""
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.pixels.shape)
+        if len(shape) != 3 or shape[0] not in (1, 3) or 0 in shape or self.pixels.dtype != torch.float32:
+            raise OptionError(
+                f"pixels are {self.pixels.dtype} {shape}; allowed is float32 (3, H, W), or (1, H, W) for grey"
+            )
+        if self.alpha is not None and (tuple(self.alpha.shape) != (1, *shape[1:]) or self.alpha.dtype != torch.float32):
+            raise OptionError(
+                f"alpha is {self.alpha.dtype} {tuple(self.alpha.shape)}; allowed is float32 {(1, *shape[1:])}"
+            )
+        if self.bits not in (8, 16):
+            raise OptionError(f"bits is {self.bits}; allowed are 8 and 16")
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return int(self.pixels.shape[-2])
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return int(self.pixels.shape[-1])
+
+    @property
+    def grey(self) -> bool:
+        """Whether it has one channel."""
+        return self.pixels.shape[0] == 1
+
+    @property
+    def rgb(self) -> Tensor:
+        """(3, H, W) for a network: grey is repeated (a view, nothing is copied)."""
+        return self.pixels.expand(3, -1, -1)
+
+    def with_pixels(self, pixels: Tensor) -> Picture:
+        """The restored picture: new pixels (3 or 1, h, w) of any size, all else kept.
+
+        A grey picture stays grey (luma of the three channels), the alpha is resized to the new size, values are
+        clamped to [-1, 1].
+        """
+        pixels = pixels.detach().to("cpu", torch.float32)
+        if self.grey and pixels.shape[0] == 3:
+            pixels = sum(weight * channel for weight, channel in zip(_LUMA, pixels, strict=True))[None]
+        height, width = pixels.shape[-2:]
+        alpha = None if self.alpha is None else resize(self.alpha, height, width, limits=(0.0, 1.0))
+        return replace(self, pixels=pixels.clamp(-1, 1), alpha=alpha)
+
+
+def from_integers(values: npt.NDArray[Any]) -> Tensor:
+    """(H, W, C) uint8 or uint16 -> (C, H, W) float32 in [0, 1], in one copy."""
+    height, width, channels = values.shape
+    scale = 1 / 65535 if values.dtype == np.uint16 else 1 / 255
+    tensor = torch.empty(channels, height, width)
+    tensor.copy_(torch.from_numpy(values).permute(2, 0, 1))
+    return tensor.mul_(scale)
+
+
+def to_integers(picture: Picture, bits: int, with_alpha: bool = True) -> npt.NDArray[Any]:
+    """(H, W, C) uint8 or uint16, rounded to the nearest; alpha is the last channel.
+
+    Raises:
+        ImageWriteError: the pixels are not finite.
+    """
+    top = 2**bits - 1
+    planes = [plane * 0.5 + 0.5 for plane in picture.pixels]
+    if with_alpha and picture.alpha is not None:
+        planes.append(picture.alpha[0])
+    values = np.empty((picture.height, picture.width, len(planes)), np.uint8 if bits == 8 else np.uint16)
+    for index, plane in enumerate(planes):
+        if not bool(torch.isfinite(plane).all()):
+            raise ImageWriteError("the pixels hold NaN or infinity; nothing was written", picture.path)
+        values[..., index] = plane.clamp(0, 1).mul(top).round_().to(torch.int32).numpy()
+    return values
+
+
+def from_pil(image: Image.Image) -> Picture:
+    """A PIL image of mode 1, L, LA, I;16, P, PA, RGB, RGBA, RGBX, CMYK or YCbCr; EXIF turn applied, CMYK converted to
+    sRGB.
+
+    Raises:
+        ImageReadError: another mode (I and F do not say what range they have).
+    """
+    from PIL import ImageOps
+
+    exif = clean_exif(image.getexif().tobytes()) if len(image.getexif()) else None
+    xmp = image.info.get("xmp")
+    icc = image.info.get("icc_profile")
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "CMYK":
+        image, icc = _cmyk_to_srgb(image, icc)
+    mode = image.mode
+    if mode == "P":
+        mode = "RGBA" if "transparency" in image.info else "RGB"
+    mode = {"1": "L", "PA": "RGBA", "RGBX": "RGB", "YCbCr": "RGB", "I;16L": "I;16", "I;16B": "I;16"}.get(mode, mode)
+    if mode not in ("L", "LA", "I;16", "RGB", "RGBA"):
+        raise ImageReadError(
+            f"a PIL image of mode {mode}; allowed are 1, L, LA, I;16, P, PA, RGB, RGBA, CMYK and YCbCr"
+        )
+    if mode in ("L", "RGB") and "transparency" in image.info:
+        mode += "A"
+    values = np.array(image if image.mode.startswith("I;16") else image.convert(mode))
+    values = values.astype(values.dtype.newbyteorder("="), copy=False).reshape(*values.shape[:2], -1)
+    return assemble(from_integers(values), icc=icc, exif=exif, xmp=xmp if isinstance(xmp, bytes) else None,
+                    bits=16 if values.dtype == np.uint16 else 8)  # fmt: skip
+
+
+def to_pil(picture: Picture) -> Image.Image:
+    """A PIL image of mode L, LA, RGB or RGBA, 8 bit, with its ICC profile and EXIF in `.info`."""
+    from PIL import Image
+
+    values = to_integers(picture, 8)
+    image = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
+    image.info.update({key: value for key, value in (("icc_profile", picture.icc), ("exif", picture.exif)) if value})
+    return image
+
+
+def assemble(unit: Tensor, *, icc: bytes | None, exif: bytes | None, xmp: bytes | None, bits: int,
+             path: Path | None = None) -> Picture:  # fmt: skip
+    """A Picture of (1 to 4, H, W) in [0, 1]; two and four channels end in alpha. A profile of another kind is
+    dropped."""
+    alpha = unit[-1:].contiguous() if unit.shape[0] in (2, 4) else None
+    pixels = unit[: 1 if unit.shape[0] < 3 else 3].mul_(2).sub_(1)
+    kept = icc if icc_kind(icc) == ("grey" if pixels.shape[0] == 1 else "rgb") else None
+    return Picture(pixels=pixels, alpha=alpha, icc=kept, exif=exif, xmp=xmp, bits=bits, path=path)
+
+
+def icc_kind(profile: bytes | None) -> str | None:
+    """One of "rgb", "grey", "cmyk", or None for none, another or a damaged one. ICC.1:2022, 7.2: bytes 16 to 19, and "acsp"
+    at 36."""
+    if profile is None or len(profile) < 132 or profile[36:40] != b"acsp":
+        return None
+    return {b"RGB ": "rgb", b"GRAY": "grey", b"CMYK": "cmyk"}.get(profile[16:20])
+
+
+def _cmyk_to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:
+    from PIL import ImageCms
+
+    if icc_kind(icc) != "cmyk" or icc is None:
+        return image.convert("RGB"), None
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    turned = ImageCms.profileToProfile(image, ImageCms.ImageCmsProfile(io.BytesIO(icc)), srgb, outputMode="RGB")
+    if turned is None:  # only with inPlace=True
+        raise ImageReadError("the CMYK image could not be converted to sRGB")
+    return turned, srgb.tobytes()

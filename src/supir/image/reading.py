@@ -1,0 +1,194 @@
+"""Picture files in: JPEG, PNG, WebP and TIFF, by content and never by name, with nothing trusted.
+
+A file is opened once, recognised by its first bytes, and given to the one libvips loader for that kind: no other
+loader can be reached, whatever the file says or is called. Its header is checked before anything is decoded."""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyvips
+import torch
+
+from supir.errors import ImageReadError, ImageTooLargeError, OptionError
+from supir.image.exif import clean_exif, exif_of_tiff, extra_samples_of_tiff
+from supir.image.picture import Picture, assemble, from_integers
+from supir.image.xmp import clean_xmp, record_of
+
+__all__ = ["MAX_PIXELS", "read", "read_record"]
+
+MAX_PIXELS = 256 * 1000 * 1000
+"""Default of `read`'s `max_pixels`: as float32 such a picture takes 3 GB."""
+
+_ALLOWED = "allowed are JPEG, PNG, WebP and TIFF"
+_LOADERS = {"JPEG": "jpegload_source", "PNG": "pngload_source", "WebP": "webpload_source", "TIFF": "tiffload_source"}
+_BANDS = {"b-w": (1, 2), "grey16": (1, 2), "srgb": (3, 4), "rgb": (3, 4), "rgb16": (3, 4), "cmyk": (4, 5)}
+_STRANGERS = [  # only for the message
+    (b"GIF8", "a GIF"), (b"BM", "a BMP"), (b"%PDF", "a PDF"), (b"%!PS", "PostScript"), (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"), (b"\x80\x02", "a Python pickle"), (b"\x80\x03", "a Python pickle"),
+    (b"\x80\x04", "a Python pickle"), (b"\x80\x05", "a Python pickle"), (b"8BPS", "a Photoshop document"),
+    (b"\xff\x0a", "a JPEG XL"), (b"\0\0\0\x0cJXL ", "a JPEG XL"), (b"\0\0\0\x0cjP", "a JPEG 2000"),
+    (b"\x7fELF", "a program"),
+]  # fmt: skip
+
+
+def read(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """A picture file as a `Picture`.
+
+    The EXIF turn is applied. RGB and grey stay in their own colour space with their ICC profile; CMYK is converted to
+    sRGB through its profile; palettes become RGB or RGBA; 1, 2 and 4 bits become 8. Of an animation or a file of
+    several pages the first is read, with a UserWarning. Refused are: float and 32-bit samples (their range is not in
+    the file), LAB, more channels than colour and alpha.
+
+    Args:
+        path: the file; its suffix does not matter.
+        max_pixels: width times height above which nothing is decoded.
+
+    Raises:
+        ImageReadError: missing, not readable, not a regular file, empty, damaged, truncated, or of a kind not read.
+        ImageTooLargeError: more than `max_pixels`.
+        OptionError: `max_pixels` is below 1.
+    """
+    if max_pixels < 1:
+        raise OptionError(f"max_pixels is {max_pixels}; it must be at least 1")
+    path = Path(path)
+    with _opened(path) as (kind, image, stream):
+        _check_header(path, kind, image, max_pixels)
+        bits = 16 if image.format == "ushort" else 8
+        turn = int(_field(image, "orientation", 1))
+        exif = exif_of_tiff(stream) if kind == "TIFF" else _cleaned(clean_exif, _field(image, "exif-data"))
+        xmp = _cleaned(clean_xmp, _field(image, "xmp-data"))
+        if image.interpretation == "cmyk":
+            image = image.icc_transform("srgb", embedded=True, input_profile="cmyk", intent="relative", depth=bits)
+        icc = _field(image, "icc-profile-data")
+        values = np.frombuffer(image.write_to_memory(), np.uint16 if bits == 16 else np.uint8)
+        unit = from_integers(values.reshape(image.height, image.width, image.bands))
+        if kind == "TIFF" and image.bands in (2, 4) and extra_samples_of_tiff(stream) == 1:
+            unit[:-1] = (unit[:-1] / unit[-1:].clamp_min(1 / 65535)).clamp_(0, 1)  # the file's are multiplied by alpha
+    return assemble(_upright(unit, turn), icc=icc, exif=exif, xmp=xmp, bits=bits, path=path)
+
+
+def read_record(path: Path | str) -> dict[str, str]:
+    """The record that `write` put into a file's XMP; empty if it has none. Only the header is read.
+
+    Raises:
+        ImageReadError: as `read`.
+    """
+    with _opened(Path(path)) as (_, image, _):
+        return record_of(_field(image, "xmp-data"))
+
+
+def quiet_libvips() -> None:
+    """Keeps libvips from remembering pictures, for the whole process: its cache would grow with each file, and hand
+    out the old pixels of a file that has been written anew."""
+    _quiet_libvips()
+
+
+@functools.cache
+def _quiet_libvips() -> None:
+    pyvips.cache_set_max(0)
+    pyvips.cache_set_max_mem(0)
+    pyvips.cache_set_max_files(0)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[str, Any, BinaryIO]]:
+    """(kind, the lazily decoded libvips image, the open file); every failure inside becomes an ImageReadError."""
+    quiet_libvips()
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # asked before opening: a named pipe would wait for ever
+            kind = "a folder" if path.is_dir() else "not a regular file"
+            raise ImageReadError(f"{path}: {kind}; a picture file is needed", path)
+        with path.open("rb") as stream:
+            kind = _recognise(path, stream.read(64))
+            os.lseek(stream.fileno(), 0, os.SEEK_SET)
+            source = pyvips.Source.new_from_descriptor(stream.fileno())
+            image = getattr(pyvips.Image, _LOADERS[kind])(source, access="sequential", fail_on="error")
+            yield kind, image, stream
+    except pyvips.Error as error:
+        raise ImageReadError(f"{path}: damaged or truncated: {_reason(error)}", path) from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageReadError(f"{path}: cannot be read: {reason}", path) from error
+
+
+def _recognise(path: Path, head: bytes) -> str:
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "TIFF"
+    raise ImageReadError(
+        f"{path}: {_stranger(head)}, not a picture supir reads; {_ALLOWED} (the content decides, not the name)", path
+    )
+
+
+def _stranger(head: bytes) -> str:
+    if not head:
+        return "an empty file"
+    for magic, name in _STRANGERS:
+        if head.startswith(magic):
+            return name
+    if head[4:8] == b"ftyp":
+        return "a HEIC, AVIF or video file"
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<svg", b"<?xml")):
+        return "an SVG or other XML file"
+    if text.startswith((b"<!doctype", b"<html")):
+        return "a web page"
+    printable = all(byte >= 32 or byte in b"\t\r\n\f" for byte in head)
+    return "a text file" if printable else "a file of an unknown kind"
+
+
+def _check_header(path: Path, kind: str, image: Any, max_pixels: int) -> None:
+    width, height = image.width, image.height
+    if width * height > max_pixels:
+        raise ImageTooLargeError(
+            f"{path}: {width} x {height} pixels is {width * height / 1e6:.0f} megapixels; "
+            f"allowed are {max_pixels / 1e6:g} (max_pixels)", path
+        )  # fmt: skip
+    if image.format not in ("uchar", "ushort") or (kind == "JPEG" and image.format != "uchar"):
+        raise ImageReadError(
+            f"{path}: samples of type {image.format}; allowed are 8 and 16 bit integers. "
+            "Save it as 16-bit TIFF or PNG first", path
+        )  # fmt: skip
+    if image.bands not in _BANDS.get(image.interpretation, ()):
+        raise ImageReadError(
+            f"{path}: {image.bands} channels of {image.interpretation}; "
+            "allowed are grey, RGB and CMYK, each with or without alpha", path
+        )  # fmt: skip
+    if int(_field(image, "n-pages", 1)) > 1:
+        warnings.warn(f"{path}: {_field(image, 'n-pages')} pages; only the first is read", UserWarning, stacklevel=5)
+
+
+def _upright(values: torch.Tensor, turn: int) -> torch.Tensor:
+    """Undoes EXIF orientation `turn` (1 to 8; EXIF 3.0, 4.6.5, tag 274) of (C, H, W)."""
+    if turn in (5, 6, 7, 8):
+        values = values.transpose(1, 2)
+    flips = {2: [2], 3: [1, 2], 4: [1], 6: [2], 7: [1, 2], 8: [1]}.get(turn, [])
+    return torch.flip(values, flips) if flips else values.contiguous()
+
+
+def _field(image: Any, name: str, default: Any = None) -> Any:
+    return image.get(name) if image.get_typeof(name) else default
+
+
+def _cleaned(clean: Any, block: Any) -> bytes | None:
+    return None if block is None else clean(bytes(block))
+
+
+def _reason(error: pyvips.Error) -> str:
+    """The last line that says something of libvips' several, which repeat one another."""
+    lines = [line.strip() for line in f"{error.message}\n{error.detail}".splitlines() if line.strip()]
+    return lines[-1] if lines else "libvips gives no reason"

@@ -1,0 +1,150 @@
+"""Picture files out: the format by suffix, whole or not at all."""
+
+from __future__ import annotations
+
+import secrets
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyvips
+import torch
+
+from supir.errors import ImageWriteError, OptionError
+from supir.image.exif import append_exif_to_tiff
+from supir.image.picture import Picture, icc_kind, to_integers
+from supir.image.reading import quiet_libvips
+from supir.image.xmp import add_record
+
+__all__ = ["SUFFIXES", "write"]
+
+SUFFIXES = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WebP", ".tif": "TIFF", ".tiff": "TIFF",
+}  # fmt: skip
+"""The formats by suffix, in lower case; files of these suffixes are what a folder's pictures are."""
+
+_MAX_SIDE = {"JPEG": 65500, "WebP": 16383}
+_MAX_XMP_IN_JPEG = 65000  # a segment holds 65533 bytes, with the marker's name
+_DOTS_PER_MM = 72 / 25.4  # no claim about the print size; libvips would say 25.4 dpi
+
+
+def write(
+    picture: Picture,
+    path: Path | str,
+    *,
+    quality: int = 95,
+    bits: int | None = None,
+    record: Mapping[str, str] | None = None,
+) -> None:
+    """Writes a picture with its alpha, ICC profile, EXIF and XMP.
+
+    It is written under a temporary name in the same folder, then renamed: there is no half-written file at any
+    moment, and none is left after a failure. The folder is made. Values are rounded to the nearest. JPEG has no
+    alpha: it is laid on white, with a UserWarning. WebP has no grey: it is stored as RGB, without a grey profile.
+
+    Args:
+        picture: what to write.
+        path: where; the suffix (.jpg, .jpeg, .png, .webp, .tif, .tiff) decides the format.
+        quality: 1 to 100, of JPEG and WebP; PNG and TIFF lose nothing.
+        bits: 8 or 16 per channel; None is the picture's own in PNG and TIFF, and 8 in JPEG and WebP, which have no
+            other.
+        record: what was done, as plain names and texts, kept in the XMP (`read_record`); "bits" is added where a
+            16-bit picture is stored in 8.
+
+    Raises:
+        ImageWriteError: the suffix, the size or the bits are not of this format, or the file cannot be written there.
+        OptionError: quality or bits outside what is allowed, or a record key that is not a plain name.
+    """
+    path = Path(path)
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise ImageWriteError(f"{path}: suffix {path.suffix!r}; allowed are {', '.join(SUFFIXES)}", path)
+    if not 1 <= quality <= 100:
+        raise OptionError(f"quality is {quality}; allowed is 1 to 100")
+    if bits not in (None, 8, 16):
+        raise OptionError(f"bits is {bits}; allowed are 8 and 16")
+    if bits == 16 and kind in _MAX_SIDE:
+        raise ImageWriteError(f"{path}: {kind} holds 8 bits per channel; choose .png or .tiff for 16", path)
+    if max(picture.width, picture.height) > _MAX_SIDE.get(kind, 2**31):
+        size = f"{picture.width} x {picture.height}"
+        raise ImageWriteError(
+            f"{path}: {size} pixels; {kind} holds {_MAX_SIDE[kind]} a side at most: choose .png or .tiff", path
+        )
+    stored_bits = 8 if kind in _MAX_SIDE else bits or picture.bits
+    if record is not None and stored_bits < picture.bits:
+        record = {**record, "bits": "8 (the input has 16)"}
+    image = _vips_image(picture, kind, stored_bits, _xmp(picture, kind, record, path), path)
+    _write_whole(path, lambda stream: _save(image, stream, kind, quality, picture.exif))
+
+
+def _vips_image(picture: Picture, kind: str, bits: int, xmp: bytes | None, path: Path) -> Any:
+    """The libvips image of the pixels, with the metadata that libvips writes."""
+    quiet_libvips()
+    if kind == "JPEG" and picture.alpha is not None:
+        if bool((picture.alpha < 1).any()):
+            warnings.warn(f"{path}: JPEG has no transparency; laid on white", UserWarning, stacklevel=3)
+        picture = Picture(pixels=torch.lerp(torch.ones(()), picture.pixels, picture.alpha), icc=picture.icc,
+                          exif=picture.exif, path=picture.path)  # fmt: skip
+    values = to_integers(picture, bits)
+    wide = "16" if bits == 16 else ""
+    space = f"grey{wide}" if picture.grey and wide else "b-w" if picture.grey else f"rgb{wide}" if wide else "srgb"
+    image = pyvips.Image.new_from_array(values).copy(interpretation=space, xres=_DOTS_PER_MM, yres=_DOTS_PER_MM)
+    profile = picture.icc if icc_kind(picture.icc) == ("grey" if picture.grey and kind != "WebP" else "rgb") else None
+    blocks = {"icc-profile-data": profile, "exif-data": picture.exif if kind != "TIFF" else None, "xmp-data": xmp}
+    for name, block in blocks.items():
+        if block is not None:
+            image.set_type(pyvips.GValue.blob_type, name, block)
+    return image
+
+
+def _xmp(picture: Picture, kind: str, record: Mapping[str, str] | None, path: Path) -> bytes | None:
+    packet = picture.xmp if record is None else add_record(picture.xmp, record)
+    if kind == "JPEG" and packet is not None and len(packet) > _MAX_XMP_IN_JPEG:
+        message = f"{path}: {len(packet)} bytes of XMP do not fit into a JPEG; the photo's own is left out"
+        warnings.warn(message, UserWarning, stacklevel=3)
+        packet = None if record is None else add_record(None, record)
+        if packet is not None and len(packet) > _MAX_XMP_IN_JPEG:
+            raise ImageWriteError(f"{path}: a record of {len(packet)} bytes; JPEG holds {_MAX_XMP_IN_JPEG}", path)
+    return packet
+
+
+def _save(image: Any, stream: BinaryIO, kind: str, quality: int, exif: bytes | None) -> None:
+    keep = pyvips.enums.ForeignKeep
+    # without EXIF of its own a picture gets none: libvips would make one up
+    options: dict[str, Any] = {"keep": keep.ICC | keep.XMP | (keep.EXIF if exif is not None else 0)}
+    target = pyvips.Target.new_to_descriptor(stream.fileno())
+    if kind == "JPEG":
+        image.jpegsave_target(target, Q=quality, optimize_coding=True, **options)
+    elif kind == "PNG":
+        image.pngsave_target(target, **options)
+    elif kind == "WebP":
+        image.webpsave_target(target, Q=quality, **options)
+    else:
+        size = image.width * image.height * image.bands * (2 if image.format == "ushort" else 1)
+        image.tiffsave_target(target, compression="deflate", predictor="horizontal", bigtiff=size > 2**31, **options)
+        if exif is not None:
+            append_exif_to_tiff(stream, exif)
+
+
+def _write_whole(path: Path, save: Any) -> None:
+    """Calls `save` with a new open file beside `path`, then gives it the name; whatever happens, no temporary file is
+    left."""
+    temporary = path.with_name(f".{path.name[:60]}.{secrets.token_hex(6)}.tmp")
+    try:
+        if path.is_dir():
+            raise ImageWriteError(f"{path}: is a folder; name a file", path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("x+b") as stream:
+                save(stream)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except pyvips.Error as error:
+        raise ImageWriteError(
+            f"{path}: cannot be written: {str(error).strip().splitlines()[-1].strip()}", path
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageWriteError(f"{path}: cannot be written: {reason}", path) from error
