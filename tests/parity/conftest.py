@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from parity import reference_fixtures
 from parity.reference_fixtures import ReferenceFixtures, build_tiny
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
 from supir.models.unet import SupirUNet
+
+# The same module, whether a test calls it by its package or not.
+sys.modules.setdefault("reference_fixtures", reference_fixtures)
 
 
 @pytest.fixture(scope="session")
