@@ -1,8 +1,8 @@
 """Any tensor function in tiles: `tiled(fn, blended(tile, overlap))` acts like `fn`, on pictures of any size.
 
-Tiles and their weights are separable: a layout gives the strips of the rows and those of the columns, a tile is a row strip crossed with a column
-strip, its weight the product of theirs. Beside the result only the tiles in work are held: the running weighted mean needs no buffer of weights,
-and where the tiles agree it returns their value to the last bit.
+Tiles and their weights are separable: a layout gives the strips of the rows and those of the columns, a tile is a row
+strip crossed with a column strip, its weight the product of theirs. Beside the result only the tiles in work are held:
+the running weighted mean needs no buffer of weights, and where the tiles agree it returns their value to the last bit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby, islice
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +19,8 @@ from torch import Tensor
 from supir.errors import OptionError
 
 
-class Strip(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Strip:
     """One tile's extent along one axis."""
 
     start: int
@@ -29,7 +29,8 @@ class Strip(NamedTuple):
     """((stop - start) * scale,) float64, at the pixels of the output; sums to any positive number over the strips."""
 
 
-class Tile(NamedTuple):
+@dataclass(frozen=True)
+class Tile:
     """One tile: `index` counts rows outer, columns inner; the extents are those of the input."""
 
     index: int
@@ -44,21 +45,25 @@ Layout = Callable[[int, int, Fraction], tuple[list[Strip], list[Strip]]]
 
 
 def blended(tile: int, overlap: int, *, fade: int | None = None, align: int = 1) -> Layout:
-    """Evenly spread tiles of `tile` input pixels that overlap by `overlap` or a little more, with symmetric windows that sum to one.
+    """Evenly spread tiles of `tile` input pixels that overlap by `overlap` or a little more, with symmetric windows
+    that sum to one.
 
-    Neighbours are mixed by a raised cosine over `fade` pixels (default: the whole overlap) in the middle of their overlap; the rest of the overlap is halo, computed
-    and dropped. With `fade=0` only the cores are kept: exact for functions whose reach is at most overlap / 2, and in general for a reach up to (overlap - fade) / 2.
-    Starts are multiples of `align`, but for a last one of an unaligned extent, so every tile has the full size unless the picture is smaller than that.
-    Raises OptionError unless 0 <= fade <= overlap <= tile / 2 and tile is a multiple of align.
+    Neighbours are mixed by a raised cosine over `fade` pixels (default: the whole overlap) in the middle of their
+    overlap; the rest of the overlap is halo, computed and dropped. With `fade=0` only the cores are kept: exact for
+    functions whose reach is at most overlap / 2, and in general for a reach up to (overlap - fade) / 2. Starts are
+    multiples of `align`, but for a last one of an unaligned extent, so every tile has the full size unless the picture
+    is smaller than that. Raises OptionError unless 0 <= fade <= overlap <= tile / 2 and tile is a multiple of align.
     """
     width = overlap if fade is None else fade
     if tile < 1 or not 0 <= width <= overlap or 2 * overlap > tile:
         raise OptionError(
-            f"tile {tile}, overlap {overlap}, fade {width}: need 0 <= fade <= overlap <= tile / 2. Use larger tiles or less overlap."
+            f"tile {tile}, overlap {overlap}, fade {width}: need 0 <= fade <= overlap <= tile / 2. "
+            "Use larger tiles or less overlap."
         )
     if align < 1 or tile % align or tile - overlap < align:
         raise OptionError(
-            f"tile {tile}, overlap {overlap}, align {align}: need tile a multiple of align and tile - overlap >= align. Use larger tiles."
+            f"tile {tile}, overlap {overlap}, align {align}: need tile = k * align, tile - overlap >= align. "
+            "Use larger tiles."
         )
 
     def strips(extent: int, scale: Fraction) -> list[Strip]:
@@ -78,8 +83,11 @@ def blended(tile: int, overlap: int, *, fade: int | None = None, align: int = 1)
 
 
 def reference_gaussian(tile: int, stride: int) -> Layout:
-    """The public code's latent tiles: a window each `stride`, one flush with the end, Gaussian weights whose centre is half
-    a pixel low vertically (reference section 7.2). Unlike there, an extent below a tile is one window."""
+    """The public code's latent tiles: a window each `stride` pixels, one flush with the end, Gaussian weights.
+
+    Their centre is half a pixel low vertically (reference section 7.2). Unlike there, an extent below a tile is one
+    window.
+    """
     variance = 0.01
 
     def strips(extent: int, scale: Fraction, middle: float) -> list[Strip]:
@@ -105,10 +113,12 @@ def tiled(
 ) -> Callable[..., Tensor]:
     """Make `fn`, a function of one or several tensors (B, C, H, W) of equal H and W, work tile by tile.
 
-    `scale` is fn's output size over its input size: 8 for a decoder, Fraction(1, 8) for an encoder. Up to `batch` tiles of equal size go into one call, joined on the batch axis
-    (tile outer, sample inner). With `with_tiles`, fn also gets `tiles=[Tile, ...]`, those of the call. The result is (B, C', H * scale, W * scale) in the dtype fn
-    returns; half precision is accumulated in float32. A picture of one tile is a plain call of `fn`.
-    The result function raises OptionError when the tensors differ in size, when a tile's edges do not fall on output pixels, or when fn's result has another size than `scale` says.
+    `scale` is fn's output size over its input size: 8 for a decoder, Fraction(1, 8) for an encoder. Up to `batch` tiles
+    of equal size go into one call, joined on the batch axis (tile outer, sample inner). With `with_tiles`, fn also gets
+    `tiles=[Tile, ...]`, those of the call. The result is (B, C', H * scale, W * scale) in the dtype fn returns; half
+    precision is accumulated in float32. A picture of one tile is a plain call of `fn`. The result function raises
+    OptionError when the tensors differ in size, when a tile's edges do not fall on output pixels, or when fn's result
+    has another size than `scale` says.
     """
     factor = Fraction(scale)
 
@@ -117,7 +127,8 @@ def tiled(
         height, width = tensors[0].shape[-2:]
         if any(tensor.shape[-2:] != (height, width) or len(tensor) != num_samples for tensor in tensors):
             raise OptionError(
-                f"tensors of shapes {[tuple(tensor.shape) for tensor in tensors]} cannot be cropped alike; give equal batch, height and width."
+                f"tensors of shapes {[tuple(tensor.shape) for tensor in tensors]} cannot be cropped alike; "
+                "give equal batch, height and width."
             )
         rows, columns = layout(height, width, factor)
         _check_edges(rows + columns, factor)
@@ -132,7 +143,8 @@ def tiled(
             size = tuple(int(length * factor) for length in crops[0].shape[-2:])
             if output.shape[-2:] != size:
                 raise OptionError(
-                    f"fn turned a tile of {tuple(crops[0].shape[-2:])} into {tuple(output.shape[-2:])}; scale {factor} promises {size}."
+                    f"fn turned a tile of {tuple(crops[0].shape[-2:])} into {tuple(output.shape[-2:])}; "
+                    f"scale {factor} promises {size}."
                 )
             if len(rows) * len(columns) == 1:
                 return output
@@ -141,7 +153,7 @@ def tiled(
                 result = output.new_zeros(
                     (num_samples, *output.shape[1:-2], int(height * factor), int(width * factor)), dtype=kind
                 )
-            for tile, piece in zip(group, output.split(num_samples), strict=True):
+            for tile, piece in zip(group, torch.split(output, num_samples), strict=True):
                 top, left = int(tile.top * factor), int(tile.left * factor)
                 region = result[..., top : top + piece.shape[-2], left : left + piece.shape[-1]]
                 region.lerp_(piece.to(result.dtype), next(shares).to(result.dtype).to(result.device))
@@ -191,9 +203,11 @@ def _batches(tiles: Iterator[Tile], batch: int) -> Iterator[list[Tile]]:
 
 
 def _shares(rows: Sequence[Strip], columns: Sequence[Strip], scale: Fraction) -> Iterator[Tensor]:
-    """For each tile in turn, the share it takes in the weighted mean of itself and all tiles before it, per output pixel.
+    """For each tile in turn, the share it takes in the weighted mean of itself and all tiles before it, per output
+    pixel.
 
-    Only sums along one axis are kept: the weight so far is (rows above) x (all columns) + (this row) x (columns up to here).
+    Only sums along one axis are kept: the weight so far is (rows above) x (all columns) + (this row) x (columns up to
+    here).
     """
     all_columns = _summed(columns, scale)
     above = torch.zeros(int(rows[-1].stop * scale), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Sampling: noise schedules, denoisers and their wrappers, solvers, noise. Knows no network; it is handed a callable."""
+"""Sampling: noise schedules, denoisers and their wrappers, solvers, noise. Knows no network: it is handed one."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
     network ─ discrete_denoiser ─ in_tiles ─ text_guided ─ restored_towards ─▶ solver
 
-The inner two also take a `Condition`: what the network knows of the picture and the prompt. `text_guided` binds the positive and the
-negative one, and from there on only `x` (B, C, h, w) and `sigma` (B,) are left.
+The inner two also take a `Condition`: what the network knows of the picture and the prompt. `text_guided` binds the
+positive and the negative one, and from there on only `x` (B, C, h, w) and `sigma` (B,) are left.
 """
 
 from __future__ import annotations
@@ -35,13 +35,15 @@ def discrete_denoiser(
     table: Tensor | None = None,
     quantised: bool = True,
 ) -> Callable[..., Tensor]:
-    """Make `(x, sigma, ...) -> denoised` of a network trained on the levels of `table`, ascending (default `training_sigmas()`).
+    """Make `(x, sigma, ...) -> denoised` of a network trained on the ascending levels of `table` (by default SDXL's).
 
-    `network(x_scaled, timestep, sigma, ...)` gets x / sqrt(sigma^2 + 1), the (B,) index into the table, and the caller's own sigma for its ramps; what
-    follows is passed through. "epsilon" is a prediction of the noise (SDXL), "v_prediction" of alpha * noise - sigma * clean.
+    `network(x_scaled, timestep, sigma, ...)` gets x / sqrt(sigma^2 + 1), the (B,) index into the table, and the
+    caller's own sigma for its ramps; what follows is passed through. "epsilon" is a prediction of the noise (SDXL),
+    "v_prediction" of alpha * noise - sigma * clean.
 
-    `quantised` takes the nearest level of the table in place of sigma, as the public code does (reference section 5); the solver keeps its own,
-    so the two disagree slightly. Otherwise sigma is kept and the timestep is a fraction (float32), linear in log sigma between two levels.
+    `quantised` takes the nearest level of the table in place of sigma, as the public code does (reference section 5);
+    the solver keeps its own, so the two disagree slightly. Otherwise sigma is kept and the timestep is a fraction
+    (float32), linear in log sigma between two levels.
     """
     if prediction_type not in ("epsilon", "v_prediction"):
         raise OptionError(f"prediction_type is {prediction_type!r}; it must be 'epsilon' or 'v_prediction'.")
@@ -75,13 +77,14 @@ def _fractional_index(levels: Tensor, sigma: Tensor) -> Tensor:
 def linear_in_sigma(at_zero: float, at_max: float, sigma_max: float = REFERENCE_SIGMA_MAX) -> Ramp:
     """A strength that is `at_max` at `sigma_max` and falls or rises linearly to `at_zero` at sigma 0.
 
-    For text guidance this is LinearCFG(scale=at_max, scale_min=at_zero); for the control scale it is the "linear" option (reference section 6).
+    For text guidance this is LinearCFG(scale=at_max, scale_min=at_zero); for the control scale it is the "linear"
+    option (reference section 6).
     """
     return lambda sigma: (at_max - at_zero) * sigma / sigma_max + at_zero
 
 
 def within(strength: float | Ramp, low: float = 0.0, high: float = math.inf, outside: float = 1.0) -> Ramp:
-    """`strength` where low < sigma <= high, `outside` elsewhere: text guidance only where it helps (Kynkaanniemi et al. 2024)."""
+    """`strength` where low < sigma <= high, `outside` elsewhere: guidance only where it helps (arXiv 2404.07724)."""
 
     def ramp(sigma: Tensor) -> Tensor:
         inside = strength(sigma) if callable(strength) else torch.full_like(sigma, strength)
@@ -98,14 +101,17 @@ def text_guided(
     *,
     in_one_batch: bool = True,
 ) -> Denoiser:
-    """Classifier-free guidance, negative + scale * (positive - negative) (reference section 6; the paper's lambda_cfg is scale - 1).
+    """Classifier-free guidance, negative + scale * (positive - negative) (reference section 6).
 
-    `scale` is a number or a function of the solver's sigma. Where it is 1 for the whole batch the negative branch is not computed. Otherwise both run in
-    one call of twice the batch, negative first, or in two calls (`in_one_batch=False`: slower, half the memory, same result). The two conditions have the same names.
+    The paper's lambda_cfg as printed is scale - 1; its numbers are those of scale. `scale` is a number or a function of
+    the solver's sigma. Where it is 1 for the whole batch the negative branch is not computed. Otherwise both run in one
+    call of twice the batch, negative first, or in two calls (`in_one_batch=False`: slower, half the memory, same
+    result). The two conditions have the same names.
     """
     if positive.keys() != negative.keys():
         raise OptionError(
-            f"the positive condition holds {sorted(positive)}, the negative {sorted(negative)}; give both the same entries."
+            f"the positive condition holds {sorted(positive)}, the negative {sorted(negative)}; "
+            "give both the same entries."
         )
     both = {name: _joined(negative[name], positive[name]) for name in positive} if in_one_batch else {}
 
@@ -143,8 +149,9 @@ def restored_towards(
 ) -> Denoiser:
     """Restoration guidance: pull each answer toward `anchor` by k = (sigma / sigma_max) ** tau_r (paper, Algorithm 1).
 
-    `anchor` (B, C, h, w) is the latent of the clean preview. A larger tau_r pulls less; None or 0 and below is off. With a `schedule`, sigma is the level before churn, and steps that
-    end at or below `min_next_sigma` are not pulled: 0.05 in the public code (reference section 6). Without one, every call is pulled at its own sigma.
+    `anchor` (B, C, h, w) is the latent of the clean preview. A larger tau_r pulls less; None or 0 and below is off.
+    With a `schedule`, sigma is the level before churn, and steps that end at or below `min_next_sigma` are not pulled:
+    0.05 in the public code (reference section 6). Without one, every call is pulled at its own sigma.
     """
     if tau_r is None or tau_r <= 0:
         return denoise
@@ -168,8 +175,9 @@ def in_tiles(
 ) -> ConditionedDenoiser:
     """Denoise in blended tiles, `batch` of them in one call.
 
-    The entries of the condition named in `spatial` are cropped as `x` is; of an entry that is a list, tile i gets item i (a prompt per tile); every
-    other entry is the same for all tiles. Solvers are linear in `denoised`, so blending here equals stepping every tile and blending.
+    The entries of the condition named in `spatial` are cropped as `x` is; of an entry that is a list, tile i gets item
+    i (a prompt per tile); every other entry is the same for all tiles. Solvers are linear in `denoised`, so blending
+    here equals stepping every tile and blending.
     """
 
     def whole(x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:

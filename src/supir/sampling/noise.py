@@ -1,12 +1,12 @@
-"""Sources of unit normal noise. A source is a function `(like) -> noise` of the shape, dtype and device of `like` (B, C, h, w).
+"""Sources of unit normal noise: functions `(like) -> noise` of the shape, dtype and device of `like` (B, C, h, w).
 
-Every sample has its own generator, so a seed gives the same picture alone, in a batch and under any tiling: noise is always
-drawn for the whole latent of one sample. Nothing touches the global generator.
+Every sample has its own generator, so a seed gives the same picture alone, in a batch and under any tiling: noise is
+always drawn for the whole latent of one sample. Nothing touches the global generator.
 
 About the public code's second-order sampler: it draws from a Brownian tree over [sigma_min, sigma_max] and divides each
-increment by the square root of its interval. Its steps cover disjoint intervals, whose increments are independent, so at the
-visited levels those values have exactly the distribution of independent unit normals, which is what `SampleNoise` gives. To
-reproduce one recorded run, replay its values with `ReplayedNoise`.
+increment by the square root of its interval. Its steps cover disjoint intervals, whose increments are independent, so
+at the visited levels those values have exactly the distribution of independent unit normals, which is what
+`SampleNoise` gives. To reproduce one recorded run, replay its values with `ReplayedNoise`.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class SampleNoise:
         self._generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
     def __call__(self, like: Tensor) -> Tensor:
-        """Draw the next noise for the whole batch. Raises OptionError when the batch size differs from the number of seeds."""
+        """Draw the next noise for the whole batch. Raises OptionError unless there is one seed per sample."""
         if len(like) != len(self._generators):
             raise OptionError(
-                f"the batch has {len(like)} samples, but {len(self._generators)} seeds were given; give one seed per sample."
+                f"batch of {len(like)} samples but {len(self._generators)} seeds; give one seed per sample."
             )
         drawn = [torch.randn(like.shape[1:], generator=generator) for generator in self._generators]
         return torch.stack(drawn).to(like)
@@ -56,7 +56,8 @@ class ReplayedNoise:
         """The next recorded noise. Raises OptionError when the record is used up or has another shape."""
         if self.num_used == len(self._recorded):
             raise OptionError(
-                f"all {len(self._recorded)} recorded noises are used; the run that made them had fewer noisy steps than this one."
+                f"all {len(self._recorded)} recorded noises are used; "
+                "the run that made them had fewer noisy steps than this one."
             )
         noise = self._recorded[self.num_used]
         if noise.shape != like.shape:

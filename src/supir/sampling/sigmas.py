@@ -31,20 +31,20 @@ def alphas_cumprod() -> Tensor:
 
 
 def training_sigmas() -> Tensor:
-    """The (1000,) float32 noise levels of SDXL, ascending from 0.0292 to 14.6146; index = timestep (reference section 5)."""
+    """The (1000,) float32 levels of SDXL, ascending, 0.0292 to 14.6146; index = timestep (reference section 5)."""
     alphas = alphas_cumprod()
     # Rounded to float32 before the square root, as the published weights were trained and sampled.
     return ((1.0 - alphas) / alphas).float().sqrt()
 
 
 def ddpm_timesteps(num_steps: int) -> list[int]:
-    """The `num_steps` training indices of an evenly spaced schedule, ascending; always ends in 999, never holds 0 below 1000 steps.
+    """The `num_steps` training indices of an evenly spaced schedule, ascending: 999 always, 0 only with all 1000.
 
     Raises OptionError unless 1 <= num_steps <= 1000.
     """
     if not 1 <= num_steps <= NUM_TRAINING_SIGMAS:
         raise OptionError(
-            f"num_steps is {num_steps}; the noise schedule allows 1 to {NUM_TRAINING_SIGMAS}. Choose num_steps in that range."
+            f"num_steps is {num_steps}; the noise schedule allows 1 to {NUM_TRAINING_SIGMAS}. Choose from that range."
         )
     if num_steps == NUM_TRAINING_SIGMAS:
         return list(range(NUM_TRAINING_SIGMAS))
@@ -54,7 +54,7 @@ def ddpm_timesteps(num_steps: int) -> list[int]:
 
 
 def ddpm_sigmas(num_steps: int) -> Tensor:
-    """The (num_steps + 1,) float32 levels of an evenly spaced schedule, falling from 14.6146, then 0 (reference section 5)."""
+    """The (num_steps + 1,) float32 levels of an even schedule, falling from 14.6146, then 0 (reference section 5)."""
     falling = training_sigmas()[ddpm_timesteps(num_steps)].flip(0)
     return torch.cat([falling, falling.new_zeros(1)])
 
@@ -62,12 +62,13 @@ def ddpm_sigmas(num_steps: int) -> Tensor:
 def karras_sigmas(num_steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
     """The (num_steps + 1,) float32 levels of EDM equation 5, falling from sigma_max to sigma_min, then 0.
 
-    The reference takes sigma_min and sigma_max from `ddpm_sigmas(num_steps)` (section 7.3): see `reference_karras_sigmas`.
-    Raises OptionError unless num_steps >= 1 and 0 < sigma_min <= sigma_max.
+    The reference takes sigma_min and sigma_max from `ddpm_sigmas(num_steps)` (section 7.3): see
+    `reference_karras_sigmas`. Raises OptionError unless num_steps >= 1 and 0 < sigma_min <= sigma_max.
     """
     if num_steps < 1 or not 0 < sigma_min <= sigma_max:
         raise OptionError(
-            f"num_steps {num_steps}, sigma_min {sigma_min}, sigma_max {sigma_max}: need num_steps >= 1 and 0 < sigma_min <= sigma_max."
+            f"num_steps {num_steps}, sigma_min {sigma_min}, sigma_max {sigma_max}: "
+            "need num_steps >= 1 and 0 < sigma_min <= sigma_max."
         )
     ramp = torch.linspace(0, 1, num_steps, dtype=torch.float64)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
@@ -85,7 +86,7 @@ def starting_at(sigmas: Tensor, start_sigma: float) -> Tensor:
     """The falling levels `sigmas` cut to begin at exactly `start_sigma` (for a latent that is only noised that far)."""
     if not 0 < start_sigma <= float(sigmas[0]):
         raise OptionError(
-            f"start_sigma is {start_sigma}; it must lie in (0, {float(sigmas[0]):.4f}], the largest level of the schedule."
+            f"start_sigma is {start_sigma}; allowed is (0, {float(sigmas[0]):.4f}], up to the first level."
         )
     return torch.cat([sigmas.new_tensor([start_sigma]), sigmas[sigmas < start_sigma]])
 
@@ -93,7 +94,8 @@ def starting_at(sigmas: Tensor, start_sigma: float) -> Tensor:
 def initial_latent(noise: Tensor, sigmas: Tensor, anchor: Tensor | None = None) -> Tensor:
     """Where sampling starts: pure noise scaled to the first level, or `anchor` noised to it.
 
-    `noise` and `anchor` are (B, C, h, w); without an anchor the result is noise * sqrt(1 + sigma_0^2) (reference section 7).
+    `noise` and `anchor` are (B, C, h, w); without an anchor the result is noise * sqrt(1 + sigma_0^2) (reference
+    section 7).
     """
     sigma = sigmas[0].to(noise.device)
     if anchor is None:
@@ -105,9 +107,10 @@ def initial_latent(noise: Tensor, sigmas: Tensor, anchor: Tensor | None = None) 
 class Schedule:
     """The levels a solver walks down, and the (churned) level at which each step calls the denoiser.
 
-    `sigmas` is (num_steps + 1,), strictly falling; a last 0 is usual but not needed. With `s_churn` > 0 step i first raises its
-    level by the factor 1 + gamma, gamma = min(s_churn / num_steps, sqrt(2) - 1) where s_min <= sigma_i <= s_max (paper,
-    Algorithm 1). Wrappers that follow the level *before* churn (reference section 15, quirk 4) ask `before_churn`.
+    `sigmas` is (num_steps + 1,), strictly falling; a last 0 is usual but not needed. With `s_churn` > 0 step i first
+    raises its level by the factor 1 + gamma, gamma = min(s_churn / num_steps, sqrt(2) - 1) where s_min <= sigma_i <=
+    s_max (paper, Algorithm 1). Wrappers that follow the level *before* churn (reference section 15, quirk 4) ask
+    `before_churn`.
     """
 
     sigmas: Tensor
@@ -146,7 +149,7 @@ class Schedule:
         return torch.where(inside, levels * (1.0 + gamma), levels)
 
     def before_churn(self, sigma: Tensor) -> Tensor:
-        """The level of the schedule behind each churned level in `sigma` (B,): an exact look-up for every level a solver visits."""
+        """The level of the schedule behind each of `sigma` (B,): exact for every level a solver visits."""
         return self.sigmas.to(sigma)[self._step(sigma)]
 
     def after(self, sigma: Tensor) -> Tensor:

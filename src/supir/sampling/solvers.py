@@ -1,13 +1,14 @@
 """Solvers: each walks a latent down a schedule by calling one function `(x, sigma) -> denoised`.
 
-`x` is (B, C, h, w), `sigma` is (B,), `denoised` is the clean latent expected under the noise `sigma`, in the shape of `x`. What else a
-restoration needs (text guidance, restoration guidance, tiles) is a wrapper of that function, so every solver honours it.
+`x` is (B, C, h, w), `sigma` is (B,), `denoised` is the clean latent expected under the noise `sigma`, in the shape of
+`x`. What else a restoration needs (text guidance, restoration guidance, tiles) is a wrapper of that function, so every
+solver honours it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,7 +20,8 @@ from supir.sampling.sigmas import Schedule
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Step:
     """What a solver reports after each step. To cancel a run, raise from the callback."""
 
     index: int
@@ -45,10 +47,12 @@ def edm_euler(
     s_noise: float = 1.0,
     on_step: StepCallback | None = None,
 ) -> Tensor:
-    """First-order stochastic sampler: Algorithm 1 of the paper, without its restoration term, which is a wrapper of `denoise`.
+    """First-order stochastic sampler: Algorithm 1 of the paper, without its restoration term, which is a wrapper of
+    `denoise`.
 
-    `x` (B, C, h, w) is at the level `schedule.sigmas[0]`. Noise is drawn only where the schedule churns, scaled by `s_noise`.
-    Raises OptionError when the schedule churns and no noise source is given. (RestoreEDMSampler; reference section 7.1.)
+    `x` (B, C, h, w) is at the level `schedule.sigmas[0]`. Noise is drawn only where the schedule churns, scaled by
+    `s_noise`. Raises OptionError when the schedule churns and no noise source is given. (RestoreEDMSampler; reference
+    section 7.1.)
     """
     for index in range(schedule.num_steps):
         sigma, sigma_hat, next_sigma = _levels(schedule, index, x)
@@ -75,14 +79,16 @@ def dpmpp_2m(
 ) -> Tensor:
     """Second-order multistep sampler, DPM-Solver++(2M): deterministic for eta 0, its stochastic form for eta in (0, 1].
 
-    `x` (B, C, h, w) is at the level `schedule.sigmas[0]`; a step to level 0 returns `denoised` itself. The schedule's churn must be 0: here `eta`
-    sets the noise. The public code omits the noise of the first step while shrinking the latent for it, which loses variance;
-    `noise_on_first_step=False` with `reference_karras_sigmas` reproduces that (RestoreDPMPP2MSampler; reference section 7.3).
-    Raises OptionError when the schedule churns, eta is negative, or eta > 0 and no noise source is given.
+    `x` (B, C, h, w) is at the level `schedule.sigmas[0]`; a step to level 0 returns `denoised` itself. The schedule's
+    churn must be 0: here `eta` sets the noise. The public code omits the noise of the first step while shrinking the
+    latent for it, which loses variance; `noise_on_first_step=False` with `reference_karras_sigmas` reproduces that
+    (RestoreDPMPP2MSampler; reference section 7.3). Raises OptionError when the schedule churns, eta is negative, or eta
+    > 0 and no noise source is given.
     """
     if schedule.s_churn > 0 or eta < 0:
         raise OptionError(
-            f"s_churn is {schedule.s_churn} and eta {eta}; dpmpp_2m needs s_churn 0 and eta 0 or more (its noise is set by eta)."
+            f"s_churn is {schedule.s_churn} and eta {eta}; "
+            "dpmpp_2m needs s_churn 0 and eta 0 or more (its noise is set by eta)."
         )
     earlier: tuple[Tensor, Tensor] | None = None
     for index in range(schedule.num_steps):
