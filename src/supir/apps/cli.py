@@ -1,0 +1,221 @@
+"""The command `supir`. Nothing heavy is imported before a command needs it: `supir --help` answers at once.
+
+Exit codes: 0 all done, 1 something failed (the other pictures are done all the same), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from supir import __version__
+from supir.apps.arguments import flag, with_restore_options
+from supir.apps.jobs import Outcome, find_sources, plan_jobs, run_jobs
+from supir.apps.progress import Display, clock, show_failure
+from supir.errors import OptionError, SupirError
+from supir.options import DEFAULT_PRESET, PRESETS, restore_options
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    app(prog_name="supir")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"supir {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def door(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Restore photographs: a damaged, small or blurred picture goes in, a sharp one comes out."""
+
+
+@app.command()
+@with_restore_options
+def restore(
+    photos: Annotated[
+        list[str], typer.Argument(metavar="PHOTO...", help="Files, folders, or glob patterns.", show_default=False)
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", help="A file, for one photo, or a folder. Unset: NAME.restored beside the photo."
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help=f"One of {', '.join(PRESETS)} (see `supir presets`). Unset: {DEFAULT_PRESET}.", metavar="NAME"
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A model folder, as `supir convert` makes it. Unset: the bundled small model.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps ... Unset: a GPU if torch sees one.", show_default=False)
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also write NAME.compare: before and after, side by side.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist; never an input.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")] = False,
+    **overrides: Any,
+) -> None:
+    """Restore photos.
+
+    A photo that cannot be read is reported and the others are still done. What was done (model, seed, options, version)
+    is recorded in the metadata of each result.
+    """
+    console = Console(stderr=True)
+    chosen = {"preset": preset or DEFAULT_PRESET, **overrides}
+    with _errors(console):
+        _usage(restore_options, **chosen)  # before the model is loaded: a wrong value is said at once
+        sources, outcomes = find_sources(photos)
+        from supir.image import SUFFIXES
+
+        jobs = _usage(plan_jobs, sources, output, suffixes=SUFFIXES, compare=compare)
+        for outcome in outcomes:
+            show_failure(console, outcome)
+        start = time.perf_counter()
+        try:
+            if jobs:
+                with console.status("loading the model"):
+                    pipeline = _load_pipeline(model, device)
+                options = _usage(restore_options, model_presets=pipeline.model_presets, **chosen)
+                with Display(console, jobs, quiet=quiet) as display:
+                    for outcome in run_jobs(pipeline, jobs, options, overwrite=overwrite, on_fraction=display.fraction):
+                        outcomes.append(outcome)
+                        display.outcome(outcome)
+        finally:
+            _summarise(console, outcomes, time.perf_counter() - start, quiet=quiet, as_json=as_json)
+    if any(outcome.error is not None for outcome in outcomes):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def presets() -> None:
+    """List the presets and the values each sets; every value can be overridden by its option."""
+    table = Table("option", *PRESETS, title=f"presets (default: {DEFAULT_PRESET})", title_justify="left")
+    chosen = {name: dataclasses.asdict(restore_options(name)) for name in PRESETS}
+    for field in chosen[DEFAULT_PRESET]:
+        table.add_row(flag(field), *(_shown(values[field]) for values in chosen.values()))
+    Console().print(table)
+
+
+@app.command()
+def version() -> None:
+    """Print the versions of supir and of what it stands on."""
+    from importlib.metadata import version as version_of
+
+    typer.echo(f"supir {__version__}")
+    for package in ("torch", "diffusers", "transformers", "pyvips"):
+        typer.echo(f"{package} {version_of(package)}")
+
+
+def _shown(value: Any) -> str:
+    return "unset" if value is None else '""' if value == "" else str(value)
+
+
+def _usage(function: Any, *arguments: Any, **named: Any) -> Any:
+    """Call a function whose `OptionError` is the user's wrong usage."""
+    try:
+        return function(*arguments, **named)
+    except OptionError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _load_pipeline(model: Path | None, device: str | None) -> Any:
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    from supir.pipeline import SupirPipeline
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.disable_progress_bar()  # the command has one bar, over everything
+        logging.set_verbosity_error()
+    pipeline = SupirPipeline.from_pretrained(model)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device or _best_device())
+
+
+def _best_device() -> str:
+    import torch
+
+    if torch.cuda.is_available():  # ROCm builds answer here too
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+@contextmanager
+def _errors(console: Console) -> Iterator[None]:
+    """Turn what ends a command early into a sentence and an exit code, and warnings into sentences."""
+
+    def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+        console.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show_warning
+        try:
+            yield
+        except KeyboardInterrupt:
+            console.print("interrupted; what is listed above is complete, nothing half-written is left")
+            raise typer.Exit(INTERRUPTED) from None
+        except SupirError as error:
+            console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(FAILED) from None
+
+
+def _summarise(console: Console, outcomes: list[Outcome], seconds: float, *, quiet: bool, as_json: bool) -> None:
+    restored = [outcome for outcome in outcomes if outcome.error is None]
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if as_json:
+        summary = {
+            "restored": [
+                {"input": str(done.source), "output": str(done.target), "seconds": round(done.seconds, 3)}
+                | ({"compare": str(done.compare)} if done.compare else {})
+                for done in restored
+            ],
+            "failed": [{"input": str(bad.source), "error": bad.error} for bad in failed],
+            "seconds": round(seconds, 3),
+        }
+        typer.echo(json.dumps(summary))
+    elif not quiet:
+        folders = sorted({str(done.target.parent) for done in restored if done.target})
+        where = f" in {', '.join(folders[:3])}{' ...' * (len(folders) > 3)}" if folders else ""
+        text = f"{len(restored)} restored, {len(failed)} failed, {clock(seconds)} in all{where}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

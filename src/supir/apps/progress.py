@@ -1,0 +1,89 @@
+"""What the command shows on the terminal while it works: one bar over all pictures and steps, one line per picture."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
+from rich.text import Text
+
+from supir.apps.jobs import Job, Outcome
+
+
+class RemainingTime(ProgressColumn):
+    """Remaining time, from the mean pace so far.
+
+    rich's own column looks at the last 30 seconds only; a single step of a large model can take longer than that.
+    """
+
+    def render(self, task: Task) -> Text:
+        """The column's text for one task."""
+        if task.finished:
+            return Text(f"{clock(task.elapsed or 0.0)} in all")
+        if not task.elapsed or not task.percentage:
+            return Text("estimating")
+        return Text(f"{clock(task.elapsed * (100 / task.percentage - 1))} left")
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Display:
+    """A context manager that shows the work on `jobs`; on anything but a terminal only the line per picture."""
+
+    def __init__(self, console: Console, jobs: list[Job], *, quiet: bool = False) -> None:
+        self._console = console
+        self._jobs = jobs
+        self._quiet = quiet
+        self._num_done = 0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("picture"),
+            MofNCompleteColumn(),
+            RemainingTime(),
+            console=console,
+            disable=quiet or not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=len(jobs))
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def fraction(self, index: int, fraction: float) -> None:
+        """Picture `index` is done to this fraction."""
+        self._bar.update(self._task, description=self._jobs[index].source.name, completed=index + fraction)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Say in a line what became of a picture; failures are said even when quiet."""
+        self._num_done += 1
+        count = f"[{self._num_done}/{len(self._jobs)}] "
+        if outcome.error is not None:
+            show_failure(self._console, outcome)
+        elif not self._quiet:
+            text = f"{count}{outcome.source} -> {outcome.target} ({outcome.seconds:.1f} s)"
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_failure(console: Console, outcome: Outcome) -> None:
+    """One line naming the file that failed and why; a traceback only when the reason is a mistake of ours."""
+    text = outcome.error or ""
+    if str(outcome.source) not in text:
+        text = f"{outcome.source}: {text}"
+    console.print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+    if outcome.unexpected:
+        console.print(outcome.unexpected, markup=False, highlight=False, soft_wrap=True)
