@@ -38,15 +38,13 @@ def test_entry_points(fixtures: ReferenceFixtures, tiny_autoencoder: SupirAutoen
     assert autoencoder.config.scaling_factor == factor
     clean = autoencoder.encode(recorded["x"]).latent_dist
     degraded = autoencoder.encode_degraded(recorded["x"]).latent_dist
-    noise = {
-        name: recorded[f"{name}.noise"] for name in ("encode_first_stage", "encode_first_stage_with_denoise.sample")
-    }
+    noise = recorded["encode_first_stage.noise"]
+    degraded_noise = recorded["encode_first_stage_with_denoise.sample.noise"]
     found = {
-        "encode_first_stage": factor * (clean.mean + clean.std * noise["encode_first_stage"]),
+        "encode_first_stage": factor * (clean.mean + clean.std * noise),
         "encode_first_stage_with_denoise.mode": factor * degraded.mode(),
-        "encode_first_stage_with_denoise.sample": factor
-        * (degraded.mean + degraded.std * noise["encode_first_stage_with_denoise.sample"]),
-        "decode_first_stage": autoencoder.decode(recorded["z_in"] / factor).sample,
+        "encode_first_stage_with_denoise.sample": factor * (degraded.mean + degraded.std * degraded_noise),
+        "decode_first_stage": autoencoder.decode(recorded["encode_first_stage_with_denoise.mode"] / factor).sample,
         "batchify_denoise": autoencoder.decode(degraded.mode()).sample,
     }
     for name, tensor in found.items():
