@@ -1,7 +1,7 @@
 """Command-line options made from the fields of `RestoreOptions`, so that the two cannot drift apart.
 
-Every option is unset by default: unset means the preset's value, which only `supir.options` knows. Names differ from the
-field's only where `FLAGS` says so.
+Every option is unset by default: unset means the preset's value, which only `supir.options` knows. Names differ from
+the field's only where `FLAGS` says so.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def restore(
             if jobs:
                 with console.status("loading the model"):
                     pipeline = _load_pipeline(model, device)
-                options = _usage(restore_options, model_presets=pipeline.model_presets, **chosen)
+                options = _usage(pipeline.options, **chosen)
                 with Display(console, jobs, quiet=quiet) as display:
                     for outcome in run_jobs(pipeline, jobs, options, overwrite=overwrite, on_fraction=display.fraction):
                         outcomes.append(outcome)

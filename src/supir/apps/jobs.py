@@ -11,12 +11,14 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from supir.errors import ImageError, ImageWriteError, OptionError, SupirError
 
 if TYPE_CHECKING:
     from supir.options import RestoreOptions
+    from supir.pipeline import SupirPipeline
+    from supir.sampling.solvers import Step
 
 MARK = ".restored"
 """Added to the name of a result that lies beside its input."""
@@ -122,7 +124,7 @@ def _check_targets(jobs: Sequence[Job]) -> None:
 
 
 def run_jobs(
-    pipeline: Any,
+    pipeline: SupirPipeline,
     jobs: Sequence[Job],
     options: RestoreOptions,
     *,
@@ -132,7 +134,7 @@ def run_jobs(
     """Restore picture after picture; an outcome follows each, whether it was restored or not.
 
     Args:
-        pipeline: a `SupirPipeline`.
+        pipeline: restores one picture after the other.
         jobs: what to restore.
         options: how.
         overwrite: replace results that already exist; without it such a picture is an error.
@@ -141,8 +143,8 @@ def run_jobs(
     for index, job in enumerate(jobs):
         start = time.perf_counter()
 
-        def on_step(step: int, num_steps: int, index: int = index) -> None:
-            on_fraction(index, step / num_steps)
+        def on_step(step: Step, index: int = index) -> None:
+            on_fraction(index, (step.index + 1) / step.num_steps)
 
         error, unexpected = None, ""
         try:
@@ -160,7 +162,7 @@ def run_jobs(
 
 
 def _restore_one(
-    pipeline: Any, job: Job, options: RestoreOptions, overwrite: bool, on_step: Callable[[int, int], None]
+    pipeline: SupirPipeline, job: Job, options: RestoreOptions, overwrite: bool, on_step: Callable[[Step], None]
 ) -> None:
     from supir import image
 
