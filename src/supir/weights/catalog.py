@@ -1,0 +1,73 @@
+"""What is known of the weights that others publish: how to recognise them, and on what terms they may be used.
+
+They are recognised by structure, the keys they hold; a file's hash is recorded wherever it is used, so that a result
+can be traced to the very file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from supir.weights.layout import ADAPTOR, CLIP_G, CONNECTORS, DEGRADED_ENCODER, UNET, Shapes
+
+HASHED_SUFFIXES = (".safetensors", ".json", ".txt")
+REPORT_NAME = "conversion.json"
+"""The report that a converted folder holds; it is about the weights, no part of them: folder hashes leave it out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedWeights:
+    """Weights known by name; `holds` tells from keys and shapes whether a file has them."""
+
+    name: str
+    file_names: tuple[str, ...]
+    licence: str
+    terms: str
+    holds: Callable[[Shapes], bool]
+
+
+SDXL_BASE = PublishedWeights(
+    name="SDXL base",
+    file_names=("sd_xl_base_1.0.safetensors", "sd_xl_base_1.0_0.9vae.safetensors"),
+    licence="CreativeML Open RAIL++-M",
+    terms="Commercial use is allowed; the use restrictions of the licence bind every user and go with every copy.",
+    holds=lambda shapes: (
+        any(key.startswith(UNET + "input_blocks.") for key in shapes) and any(key.startswith(CLIP_G) for key in shapes)
+    ),
+)
+SUPIR = PublishedWeights(
+    name="SUPIR v0",
+    file_names=("SUPIR-v0Q.ckpt", "SUPIR-v0F.ckpt", "SUPIR-v0Q.safetensors", "SUPIR-v0F.safetensors"),
+    licence="SUPIR licence (non-commercial)",
+    terms="Non-commercial use only, without the written permission of the owners. The weights stay theirs; supir does"
+    " not distribute them.",
+    holds=lambda shapes: any(key.startswith((ADAPTOR, CONNECTORS, DEGRADED_ENCODER)) for key in shapes),
+)
+CATALOG = (SDXL_BASE, SUPIR)
+
+
+def recognise(shapes: Shapes) -> tuple[PublishedWeights, ...]:
+    """The published weights whose structure is among these keys; a merged file has both, an unknown one none."""
+    return tuple(weights for weights in CATALOG if weights.holds(shapes))
+
+
+def file_hash(path: Path | str) -> str:
+    """SHA-256 of a file, in hexadecimal; what `sha256sum` prints."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_hash(folder: Path | str) -> str:
+    """SHA-256 of a model folder: of its weights, configurations and vocabularies, by name and content.
+
+    It is the hash of what `sha256sum` prints for those files in the order of their names, so a folder can be checked
+    without this program. Reads every byte: about a second a gigabyte.
+    """
+    folder = Path(folder)
+    files = [path for path in folder.rglob("*") if path.suffix in HASHED_SUFFIXES and path.name != REPORT_NAME]
+    lines = sorted((path.relative_to(folder).as_posix(), path) for path in files if path.is_file())
+    listing = "".join(f"{file_hash(path)}  {name}\n" for name, path in lines)
+    return hashlib.sha256(listing.encode()).hexdigest()
