@@ -23,7 +23,8 @@ NUM_LEVELS = 5
 
 WAVELET_HALO = 2**NUM_LEVELS - 1
 """Pixels of surroundings that a tile needs on each side so that its inside equals the untiled `wavelet_fix`:
-the sum of the dilations, 1 + 2 + 4 + 8 + 16. (`adain_fix` has no halo: it needs the statistics of the whole.)"""
+the sum of the dilations, 1 + 2 + 4 + 8 + 16. (`adain_fix` has no halo: it needs the statistics of the whole.)
+"""
 
 
 def fix(sample: Tensor, style: Tensor, method: Literal["wavelet", "adain", "none"] = "wavelet") -> Tensor:

@@ -3,7 +3,8 @@
 An EXIF block is a small TIFF file (EXIF 3.0, 4.5): a header and directories of 12-byte records. Only what describes
 the photograph is kept (camera, lens, exposure, date, place, author); what describes the old file is not: orientation
 becomes 1, thumbnail, dimensions and resolution go. Nothing here raises on a damaged block: it is dropped. MakerNotes
-are kept as far as the writer of the format keeps them."""
+are kept as far as the writer of the format keeps them.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +13,13 @@ import os
 import struct
 from typing import BinaryIO
 
-__all__ = ["append_exif_to_tiff", "clean_exif", "exif_of_tiff", "extra_samples_of_tiff"]
+__all__ = ["append_exif_to_tiff", "clean_exif", "exif_of_tiff"]
 
 Entry = tuple[int, int, bytes]  # type, count, payload in little-endian order
 Directory = dict[int, Entry]
 
 _EXIF_POINTER, _GPS_POINTER = 0x8769, 0x8825
-_ORIENTATION, _EXTRA_SAMPLES = 0x0112, 0x0152
+_ORIENTATION = 0x0112
 # ImageDescription, Make, Model, Software, DateTime, Artist, HostComputer, Rating, Copyright, the XP* fields of Windows
 _KEPT_IN_IMAGE = {
     0x010E,
@@ -42,7 +43,8 @@ _MAX_RECORDS = 1000
 
 def clean_exif(block: bytes) -> bytes | None:
     """The block (with or without b"Exif\\0\\0") as it may stand in a new file; None if nothing is left or it is
-    damaged."""
+    damaged.
+    """
     return _clean(io.BytesIO(block.removeprefix(b"Exif\0\0")))
 
 
@@ -51,21 +53,12 @@ def exif_of_tiff(stream: BinaryIO) -> bytes | None:
     return _clean(stream)
 
 
-def extra_samples_of_tiff(stream: BinaryIO) -> int | None:
-    """What the first extra channel of an open TIFF file is: 1 premultiplied alpha, 2 straight alpha, 0 unsaid."""
-    try:
-        order, offset = _header(stream)
-        entry = _read_directory(stream, order, offset).get(_EXTRA_SAMPLES)
-    except (ValueError, struct.error, OSError):
-        return None
-    return None if entry is None else int(struct.unpack("<H", entry[2][:2].ljust(2, b"\0"))[0])
-
-
 def append_exif_to_tiff(stream: BinaryIO, block: bytes) -> None:
     """Gives an open little-endian TIFF file (mode r+b) the entries of a cleaned EXIF block.
 
     The new first directory goes to the end of the file and the header points to it; the pixels stay where they are. A
-    file of another kind (big-endian, BigTIFF) is left as it is."""
+    file of another kind (big-endian, BigTIFF) is left as it is.
+    """
     source = io.BytesIO(block.removeprefix(b"Exif\0\0"))
     try:
         directories = _read_all(source)

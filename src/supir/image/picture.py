@@ -30,7 +30,8 @@ class Picture:
 
     pixels: Tensor
     """(3, H, W), or (1, H, W) if grey; float32 in [-1, 1], in the picture's own colour space, already turned
-    upright."""
+    upright.
+    """
     alpha: Tensor | None = None
     """(1, H, W) float32 in [0, 1], not premultiplied; None where the file has none."""
     icc: bytes | None = None
@@ -161,8 +162,7 @@ def to_pil(picture: Picture) -> Image.Image:
 
 def assemble(unit: Tensor, *, icc: bytes | None, exif: bytes | None, xmp: bytes | None, bits: int,
              path: Path | None = None) -> Picture:  # fmt: skip
-    """A Picture of (1 to 4, H, W) in [0, 1]; two and four channels end in alpha. A profile of another kind is
-    dropped."""
+    """A Picture of (1 to 4, H, W) in [0, 1], used up; 2 and 4 channels end in alpha; a foreign profile goes."""
     alpha = unit[-1:].contiguous() if unit.shape[0] in (2, 4) else None
     pixels = unit[: 1 if unit.shape[0] < 3 else 3].mul_(2).sub_(1)
     kept = icc if icc_kind(icc) == ("grey" if pixels.shape[0] == 1 else "rgb") else None
@@ -170,8 +170,7 @@ def assemble(unit: Tensor, *, icc: bytes | None, exif: bytes | None, xmp: bytes 
 
 
 def icc_kind(profile: bytes | None) -> str | None:
-    """One of "rgb", "grey", "cmyk", or None for none, another or a damaged one. ICC.1:2022, 7.2: bytes 16 to 19, and "acsp"
-    at 36."""
+    """ "rgb", "grey" or "cmyk"; None for none, another or a damaged one (ICC.1:2022, 7.2)."""
     if profile is None or len(profile) < 132 or profile[36:40] != b"acsp":
         return None
     return {b"RGB ": "rgb", b"GRAY": "grey", b"CMYK": "cmyk"}.get(profile[16:20])

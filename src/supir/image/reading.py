@@ -1,7 +1,8 @@
 """Picture files in: JPEG, PNG, WebP and TIFF, by content and never by name, with nothing trusted.
 
 A file is opened once, recognised by its first bytes, and given to the one libvips loader for that kind: no other
-loader can be reached, whatever the file says or is called. Its header is checked before anything is decoded."""
+loader can be reached, whatever the file says or is called. Its header is checked before anything is decoded.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +16,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import pyvips
-import torch
 
 from supir.errors import ImageReadError, ImageTooLargeError, OptionError
-from supir.image.exif import clean_exif, exif_of_tiff, extra_samples_of_tiff
+from supir.image.exif import clean_exif, exif_of_tiff
 from supir.image.picture import Picture, assemble, from_integers
 from supir.image.xmp import clean_xmp, record_of
 
@@ -70,10 +71,8 @@ def read(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
             image = image.icc_transform("srgb", embedded=True, input_profile="cmyk", intent="relative", depth=bits)
         icc = _field(image, "icc-profile-data")
         values = np.frombuffer(image.write_to_memory(), np.uint16 if bits == 16 else np.uint8)
-        unit = from_integers(values.reshape(image.height, image.width, image.bands))
-        if kind == "TIFF" and image.bands in (2, 4) and extra_samples_of_tiff(stream) == 1:
-            unit[:-1] = (unit[:-1] / unit[-1:].clamp_min(1 / 65535)).clamp_(0, 1)  # the file's are multiplied by alpha
-    return assemble(_upright(unit, turn), icc=icc, exif=exif, xmp=xmp, bits=bits, path=path)
+        values = values.reshape(image.height, image.width, image.bands)
+    return assemble(from_integers(_upright(values, turn)), icc=icc, exif=exif, xmp=xmp, bits=bits, path=path)
 
 
 def read_record(path: Path | str) -> dict[str, str]:
@@ -86,17 +85,25 @@ def read_record(path: Path | str) -> dict[str, str]:
         return record_of(_field(image, "xmp-data"))
 
 
-def quiet_libvips() -> None:
-    """Keeps libvips from remembering pictures, for the whole process: its cache would grow with each file, and hand
-    out the old pixels of a file that has been written anew."""
-    _quiet_libvips()
-
-
 @functools.cache
-def _quiet_libvips() -> None:
+def quiet_libvips() -> None:
+    """Sets libvips up for the whole process, at first use.
+
+    Its cache is switched off: it would grow with each file, and hand out the old pixels of a file that has been written
+    anew. And what libvips says about a damaged file may hold any bytes, where pyvips expects UTF-8 and fails in the
+    middle of its log handler, on stderr: both places that turn such text into Python's are made tolerant.
+    """
     pyvips.cache_set_max(0)
     pyvips.cache_set_max_mem(0)
     pyvips.cache_set_max_files(0)
+
+    def tolerant(text: Any) -> str:
+        value = "" if text == pyvips.ffi.NULL else pyvips.ffi.string(text)
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+    for module in (pyvips, pyvips.error):
+        if hasattr(module, "_to_string"):
+            module._to_string = tolerant
 
 
 @contextmanager
@@ -172,12 +179,13 @@ def _check_header(path: Path, kind: str, image: Any, max_pixels: int) -> None:
         warnings.warn(f"{path}: {_field(image, 'n-pages')} pages; only the first is read", UserWarning, stacklevel=5)
 
 
-def _upright(values: torch.Tensor, turn: int) -> torch.Tensor:
-    """Undoes EXIF orientation `turn` (1 to 8; EXIF 3.0, 4.6.5, tag 274) of (C, H, W)."""
+def _upright(values: npt.NDArray[Any], turn: int) -> npt.NDArray[Any]:
+    """Undoes EXIF orientation `turn` (1 to 8; EXIF 3.0, 4.6.5, tag 274) of (H, W, C)."""
     if turn in (5, 6, 7, 8):
-        values = values.transpose(1, 2)
-    flips = {2: [2], 3: [1, 2], 4: [1], 6: [2], 7: [1, 2], 8: [1]}.get(turn, [])
-    return torch.flip(values, flips) if flips else values.contiguous()
+        values = values.swapaxes(0, 1)
+    return np.ascontiguousarray(
+        np.flip(values, {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(turn, ()))
+    )
 
 
 def _field(image: Any, name: str, default: Any = None) -> Any:

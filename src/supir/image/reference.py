@@ -42,7 +42,8 @@ def reference_size(
     width: int, height: int, upscale: float = 1, min_size: int = 1024, fix_resize: int | None = None, multiple: int = 64
 ) -> ReferenceSize:
     """The batch program's sizes: each side rounded to the multiple on its own, half to even, so the aspect shifts a
-    little."""
+    little.
+    """
     scaled_width, scaled_height = width * upscale, height * upscale
     output_width, output_height = round(scaled_width), round(scaled_height)
     if min(scaled_width, scaled_height) < min_size:

@@ -129,7 +129,8 @@ def _save(image: Any, stream: BinaryIO, kind: str, quality: int, exif: bytes | N
 
 def _write_whole(path: Path, save: Any) -> None:
     """Calls `save` with a new open file beside `path`, then gives it the name; whatever happens, no temporary file is
-    left."""
+    left.
+    """
     temporary = path.with_name(f".{path.name[:60]}.{secrets.token_hex(6)}.tmp")
     try:
         if path.is_dir():

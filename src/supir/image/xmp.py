@@ -2,7 +2,8 @@
 
 The packet a photo came with is kept byte for byte, but for what describes the old file (orientation, dimensions,
 thumbnails) and an earlier record of ours. It is handled as text so that nothing else in it changes; it is never
-trusted: a document type or entity declaration makes it count as damaged."""
+trusted: a document type or entity declaration makes it count as damaged.
+"""
 
 from __future__ import annotations
 
