@@ -101,7 +101,7 @@ def convert(
         sdxl: an SDXL single file (.safetensors, or a .ckpt of tensors alone).
         supir: a published SUPIR file, whose keys override; None when `sdxl` is a merged file.
         out: the folder to write; it must not exist, unless `overwrite`.
-        dtype: of the weights written: float16, bfloat16 or float32.
+        dtype: of the weights written: float16, bfloat16 or float32; the autoencoder's stay float32, as it runs in that.
         strict: raise unless every key fits; otherwise see `supir.weights.plan.make_plan`.
         shard_bytes: the largest file to write.
         tokenizers: a model folder to copy `tokenizer` and `tokenizer_2` from.
@@ -166,10 +166,13 @@ def _record(path: Path, source: TensorSource) -> SourceRecord:
 def _write_folder(
     folder: Path, plan: Plan, source: TensorSource, dtype: torch.dtype, shard_bytes: int, on_progress: Progress | None
 ) -> None:
-    total = sum(_num_bytes(shape, dtype) for component in plan.components for shape in component.shapes.values())
+    # SDXL's autoencoder overflows in half precision and is run in float32: rounding its weights would gain little.
+    dtypes = dict.fromkeys(CLASSES, dtype) | {"autoencoder": torch.float32}
+    total = sum(_size(component, dtypes[component.name]) for component in plan.components)
     done = 0
     for component in plan.components:
-        for written in _write_component(folder / component.name, component, source, dtype, shard_bytes):
+        kind = dtypes[component.name]
+        for written in _write_component(folder / component.name, component, source, kind, shard_bytes):
             done += written
             if on_progress is not None:
                 on_progress(done, total)
@@ -200,8 +203,8 @@ def _write_component(
         places |= dict.fromkeys(names, file_name)
         yield sum(tensor.nbytes for tensor in tensors.values())
     if len(shards) > 1:
-        size = sum(_num_bytes(shape, dtype) for shape in component.shapes.values())
-        _write_json(folder / f"{stem}.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": places})
+        index = {"metadata": {"total_size": _size(component, dtype)}, "weight_map": places}
+        _write_json(folder / f"{stem}.safetensors.index.json", index)
 
 
 def _shards(component: ComponentPlan, dtype: torch.dtype, shard_bytes: int) -> list[Sequence[str]]:
@@ -228,6 +231,10 @@ def _value(component: ComponentPlan, name: str, source: TensorSource, dtype: tor
             " dtype bfloat16 or float32, or fetch the file again if it is damaged."
         )
     return tensor.contiguous()
+
+
+def _size(component: ComponentPlan, dtype: torch.dtype) -> int:
+    return sum(_num_bytes(shape, dtype) for shape in component.shapes.values())
 
 
 def _num_bytes(shape: Sequence[int], dtype: torch.dtype) -> int:

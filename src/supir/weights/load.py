@@ -15,12 +15,14 @@ from supir.weights.layout import COMPONENTS, HeadDims
 from supir.weights.plan import ComponentPlan, make_plan
 from supir.weights.report import KeyReport
 
+Dtypes = torch.dtype | Mapping[str, torch.dtype] | None
+
 
 def load_single_files(
     sdxl: Path | str,
     supir: Path | str | None = None,
     *,
-    dtype: torch.dtype | None = torch.float32,
+    dtype: Dtypes = torch.float32,
     strict: bool = True,
     components: Sequence[str] = COMPONENTS,
     head_dims: HeadDims | None = None,
@@ -29,7 +31,8 @@ def load_single_files(
 
     Args:
         supir: None when one file holds everything.
-        dtype: of all parameters; None keeps each file's, and then tensors lie in the mapped file.
+        dtype: of all parameters, or one per component with a `default`, as diffusers' `torch_dtype`; None keeps each
+            tensor's own, and then it lies in the mapped file.
         strict: see `supir.weights.plan.make_plan`.
         components: those wanted.
 
@@ -50,7 +53,7 @@ def load_single_files(
 def load_components(
     source: TensorSource | Mapping[str, Tensor],
     *,
-    dtype: torch.dtype | None = torch.float32,
+    dtype: Dtypes = torch.float32,
     strict: bool = True,
     components: Sequence[str] = COMPONENTS,
     head_dims: HeadDims | None = None,
@@ -61,7 +64,7 @@ def load_components(
         source = StateDict(source)
     plan = make_plan(source, head_dims=head_dims, components=components, strict=strict, what=what)
     for component in plan.components:
-        _fill(component, source, dtype)
+        _fill(component, source, _dtype_of(component.name, dtype))
     return {component.name: component.model for component in plan.components}, plan.report
 
 
@@ -86,6 +89,10 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], *, what: str 
         raise KeyMismatchError(f"{what}: {report.summary()}\nThe file belongs to a model of another configuration.")
     model.load_state_dict(tensors, assign=True)
     return report
+
+
+def _dtype_of(component: str, dtype: Dtypes) -> torch.dtype | None:
+    return dtype.get(component, dtype["default"]) if isinstance(dtype, Mapping) else dtype
 
 
 def _fill(plan: ComponentPlan, source: TensorSource, dtype: torch.dtype | None) -> None:

@@ -1,0 +1,1 @@
+"""Key map, conversion, loading, and files that must be refused."""
