@@ -11,6 +11,8 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
+from supir.models.tiled_autoencoder import decode_in_lock_step, encode_in_lock_step
+
 SDXL_AUTOENCODER: dict[str, Any] = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -56,3 +58,14 @@ class SupirAutoencoder(AutoencoderKL):
         if self.quant_conv is not None:
             moments = self.quant_conv(moments)
         return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(moments))
+
+    @apply_forward_hook
+    def encode_in_lock_step(self, x: Tensor, tile: int, *, degraded: bool) -> Tensor:
+        """Moments of ``x`` (B, 3, H, W) by the public code's tiles of ``tile`` pixels (reference section 10)."""
+        moments = encode_in_lock_step(self.degraded_encoder if degraded else self.encoder, x, tile)
+        return moments if self.quant_conv is None else self.quant_conv(moments)
+
+    @apply_forward_hook
+    def decode_in_lock_step(self, z: Tensor, tile: int) -> Tensor:
+        """Pixels of ``z`` (B, C, h, w) by the public code's tiles of ``tile`` latent pixels (reference section 10)."""
+        return decode_in_lock_step(self.decoder, z if self.post_quant_conv is None else self.post_quant_conv(z), tile)

@@ -1,4 +1,4 @@
-"""The connectors that join the adaptor to the UNet: ZeroSFT and zero cross attention (paper section 3.1, reference 2.4).
+"""The connectors from adaptor to UNet: ZeroSFT and zero cross attention (paper section 3.1, reference 2.4).
 
 Both start as near-identities in training: the convolutions named ``zero_*`` are zero-initialised.
 """

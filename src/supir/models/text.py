@@ -1,4 +1,4 @@
-"""SDXL's text conditioning: two towers, their next-to-last hidden layers, and the pooled vector (reference section 4)."""
+"""SDXL's text conditioning: two towers, their next-to-last hidden layers, the pooled vector (reference section 4)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,315 @@
+"""SupirPipeline: from a degraded picture to a restored one, in the order of the drawing in the design.
+
+picture -> pixels -> LQ latent -> clean preview -> anchor; words -> text embedding; noise -> solver -> latent ->
+picture. What happens between pixels and pixels stands in ``supir.restoration``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from supir import __version__, image
+from supir.errors import WeightsError
+from supir.image import Picture
+from supir.models.adaptor import SupirAdaptor
+from supir.models.text import TextTowers
+from supir.models.unet import SupirUNet, condition_vector
+from supir.options import DEFAULT_PRESET, RestoreOptions, restore_options
+from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT, join_prompt
+from supir.restoration import Conditions, RestoredPixels, Restorer, size_multiple
+from supir.sampling.noise import NoiseSource, SampleNoise
+from supir.sampling.solvers import Step, StepCallback
+from supir.weights.catalog import folder_hash
+from supir.weights.load import load_single_files
+
+PictureLike = str | Path | Image.Image | Picture
+
+BUNDLED_MODEL = Path(__file__).parent / "assets" / "model"
+SIZE_IDS = (1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0)
+"""Original size, crop and target size told to SDXL, whatever the picture's (reference section 4)."""
+TRUSTED_LIBRARIES = frozenset(
+    (
+        "diffusers",
+        "transformers",
+        *(f"supir.models.{name}" for name in ("unet", "adaptor", "autoencoder", "thin_autoencoder")),
+    )
+)
+"""Where the classes of a model folder may come from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored:
+    """A restored picture: ``picture`` at the asked size, the clean ``preview``, the ``record`` of what was done."""
+
+    picture: Picture
+    preview: Picture
+    record: dict[str, str]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture with its record in the metadata; the suffix chooses the format."""
+        return image.write(self.picture, path, record=self.record)
+
+
+class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
+    """Restores pictures with an SDXL-like prior steered by the adaptor.
+
+    Made by ``from_pretrained`` (a model folder, or the bundled small model) or ``from_single_file`` (original weights).
+    LoRA loading, offload, quantisation and ``save_pretrained`` are those of diffusers.
+
+    Args:
+        autoencoder: encode, encode_degraded and decode; latents scaled by its ``config.scaling_factor``.
+        unet: the prior with its connectors.
+        adaptor: the trunk that reads the LQ latent.
+        text_encoder, text_encoder_2, tokenizer, tokenizer_2: SDXL's towers; None where conditions come finished.
+        presets: this model's own numbers by preset name, and for ``all`` of them.
+    """
+
+    # The adaptor runs beside the UNet in every step, so it stays where it is rather than going to and fro.
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->autoencoder"
+
+    def __init__(
+        self,
+        autoencoder: Any,
+        unet: SupirUNet,
+        adaptor: SupirAdaptor,
+        text_encoder: CLIPTextModel | None,
+        text_encoder_2: CLIPTextModelWithProjection | None,
+        tokenizer: CLIPTokenizer | None,
+        tokenizer_2: CLIPTokenizer | None,
+        presets: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            autoencoder=autoencoder,
+            unet=unet,
+            adaptor=adaptor,
+            text_encoder=text_encoder,
+            text_encoder_2=text_encoder_2,
+            tokenizer=tokenizer,
+            tokenizer_2=tokenizer_2,
+        )
+        self.register_to_config(presets=presets)
+        self.source: Path | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path | None = None, *, torch_dtype: torch.dtype | None = None, **keywords: Any
+    ) -> SupirPipeline:
+        """Load a model folder in diffusers layout; without one, the bundled small model. Nothing is fetched.
+
+        Args:
+            folder: as written by ``supir convert`` or ``save_pretrained``.
+            torch_dtype: of the networks; None is float16 where an accelerator is, else float32. A KL autoencoder stays
+                float32, since SDXL's overflows in half precision.
+            keywords: for diffusers, such as ``quantization_config`` or ready components.
+
+        Raises:
+            WeightsError: the folder is missing, is no model folder, or names classes from an unknown library.
+        """
+        path = BUNDLED_MODEL if folder is None else Path(folder)
+        _check_model_index(path)
+        dtype = torch_dtype or default_dtype()
+        pipeline: SupirPipeline = super().from_pretrained(
+            str(path),
+            torch_dtype={"default": dtype, "autoencoder": torch.float32},
+            use_safetensors=True,
+            local_files_only=True,
+            **keywords,
+        )
+        pipeline.source = path
+        return pipeline
+
+    @classmethod
+    def from_single_file(
+        cls,
+        sdxl: str | Path,
+        supir: str | Path | None = None,
+        *,
+        torch_dtype: torch.dtype | None = None,
+        strict: bool = True,
+    ) -> SupirPipeline:
+        """Load original weights directly: an SDXL single file and a published SUPIR file.
+
+        Args:
+            sdxl: .safetensors, or .ckpt, which is read without running code in it.
+            supir: the same; None where one file holds both.
+            torch_dtype: as in ``from_pretrained``.
+            strict: missing, unexpected or mis-shaped keys raise ``KeyMismatchError``.
+        """
+        components, _ = load_single_files(sdxl, supir, dtype=torch_dtype or default_dtype(), strict=strict)
+        components["autoencoder"].float()
+        tokenizers = {
+            name: CLIPTokenizer.from_pretrained(BUNDLED_MODEL / name) for name in ("tokenizer", "tokenizer_2")
+        }
+        return cls(**components, **tokenizers)
+
+    def options(self, preset: str = DEFAULT_PRESET, **overrides: Any) -> RestoreOptions:
+        """The options of a preset with this model's own numbers and the user's on top (see ``restore_options``)."""
+        return restore_options(preset, model_presets=self.config.presets, **overrides)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        pictures: PictureLike | Sequence[PictureLike],
+        options: RestoreOptions | None = None,
+        *,
+        on_step: StepCallback | None = None,
+        **overrides: Any,
+    ) -> list[Restored]:
+        """Restore one picture or several, one after another, each with the same options.
+
+        Args:
+            pictures: file paths, PIL images, or ``Picture``s.
+            options: everything there is to set; None takes ``self.options(**overrides)``.
+            on_step: called after each sampling step; raise from it to cancel.
+            overrides: fields of ``RestoreOptions`` and ``preset``.
+        """
+        if options is None:
+            options = self.options(**overrides)
+        elif overrides:
+            options = options.replace(**overrides)
+        several = pictures if isinstance(pictures, list | tuple) else [pictures]
+        return [self._restore(as_picture(each), options, on_step) for each in several]
+
+    def _restore(self, picture: Picture, options: RestoreOptions, on_step: StepCallback | None) -> Restored:
+        """One picture: to working size, through the networks, to the asked size."""
+        if options.reference_quirks:
+            pixels, size = image.reference_preprocess(image.to_pil(picture), options.scale, options.min_size)
+        else:
+            multiple = size_multiple(self.autoencoder)
+            size = image.working_size(picture.width, picture.height, options.scale, options.min_size, multiple)
+            pixels = image.pad_to_multiple(image.resize(picture.rgb, size.height, size.width), multiple)
+        result = self.restore_pixels(pixels[None], options, on_step=on_step)
+        self.maybe_free_model_hooks()
+
+        def finished(padded: Tensor) -> Picture:
+            if options.reference_quirks:
+                done = image.from_pil(image.reference_postprocess(padded, size.output_height, size.output_width))
+                return picture.with_pixels(done.pixels)
+            cropped = padded[:, : size.height, : size.width].cpu()
+            return picture.with_pixels(image.resize(cropped, size.output_height, size.output_width))
+
+        return Restored(
+            picture=finished(result.pixels[0]), preview=finished(result.preview[0]), record=self._record(options)
+        )
+
+    @torch.no_grad()
+    def restore_pixels(
+        self,
+        pixels: Tensor,
+        options: RestoreOptions,
+        *,
+        conditions: Conditions | None = None,
+        noise: NoiseSource | None = None,
+        on_step: StepCallback | None = None,
+    ) -> RestoredPixels:
+        """Restore tensors of working size; ``Restorer.restore`` tells more.
+
+        Args:
+            pixels: (B, 3, H, W) in [-1, 1], H and W multiples of four latent pixels.
+            options: everything there is to set.
+            conditions: finished text conditioning of the batch; None embeds the words of ``options``.
+            noise: None takes ``options.seed`` for every sample, so that each is what it would be alone.
+            on_step: called after each sampling step.
+        """
+        restorer = Restorer(autoencoder=self.autoencoder, unet=self.unet, adaptor=self.adaptor, options=options)
+        with self.progress_bar(total=options.num_steps) as bar:
+
+            def report(step: Step) -> None:
+                bar.update()
+                if on_step is not None:
+                    on_step(step)
+
+            return restorer.restore(
+                pixels.to(self._execution_device),
+                lambda: conditions or self.embed_words(options, len(pixels)),
+                noise or SampleNoise([options.seed] * len(pixels)),
+                report,
+            )
+
+    def embed_words(self, options: RestoreOptions, batch: int) -> Conditions:
+        """Embed the prompt with its quality words and the negative prompt, once for the whole batch."""
+        positive_words = POSITIVE_PROMPT if options.positive_prompt is None else options.positive_prompt
+        negative = NEGATIVE_PROMPT if options.negative_prompt is None else options.negative_prompt
+        separator = "" if options.reference_quirks else " "
+        positive = join_prompt(options.prompt, positive_words, separator=separator)
+        towers = TextTowers(
+            tokenizer=self.tokenizer,
+            tokenizer_2=self.tokenizer_2,
+            text_encoder=self.text_encoder,
+            text_encoder_2=self.text_encoder_2,
+        )
+        text = towers.encode([positive, negative], long_prompt=options.long_prompt)
+        sizes = torch.tensor([SIZE_IDS] * 2, device=text.pooled.device)
+        vector = condition_vector(
+            {"text_embeds": text.pooled, "time_ids": sizes}, self.unet.config.addition_time_embed_dim
+        )
+        return Conditions(
+            tokens=text.tokens[:1].expand(batch, -1, -1),
+            vector=vector[:1].expand(batch, -1),
+            negative_tokens=text.tokens[1:].expand(batch, -1, -1),
+            negative_vector=vector[1:].expand(batch, -1),
+        )
+
+    def _record(self, options: RestoreOptions) -> dict[str, str]:
+        """What was done, for the metadata of the result: enough to do it again."""
+        return {
+            "software": f"supir {__version__}",
+            **self._identity,
+            "seed": str(options.seed),
+            "options": json.dumps(asdict(options), sort_keys=True),
+        }
+
+    @cached_property
+    def _identity(self) -> dict[str, str]:
+        """Name and hash of the weights; a model that was built in memory has no hash."""
+        if self.source is None:
+            return {"model": "unnamed"}
+        return {"model": self.source.name, "model_sha256": folder_hash(self.source)}
+
+
+def as_picture(picture: PictureLike) -> Picture:
+    """Whatever a user hands over, as a ``Picture``."""
+    if isinstance(picture, Picture):
+        return picture
+    if isinstance(picture, Image.Image):
+        return image.from_pil(picture)
+    return image.read(picture)
+
+
+def _check_model_index(folder: Path) -> None:
+    """Refuse a folder that is none of ours, or whose index would import anything but model libraries."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise WeightsError(
+            f"{folder} is not a model folder: it has no model_index.json. Make one with 'supir convert'."
+        )
+    try:
+        entries = json.loads(index.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{index} is not valid JSON: {error}") from error
+    if not isinstance(entries, dict) or entries.get("_class_name") != SupirPipeline.__name__:
+        raise WeightsError(f"{index} does not describe a SupirPipeline. Make a model folder with 'supir convert'.")
+    for name, entry in entries.items():
+        library = entry[0] if isinstance(entry, list) and entry else None
+        if isinstance(library, str) and library not in TRUSTED_LIBRARIES:
+            raise WeightsError(
+                f"{index} wants {name} from {library!r}, which is not one of {', '.join(sorted(TRUSTED_LIBRARIES))}"
+            )
+
+
+def default_dtype() -> torch.dtype:
+    """float16 where an accelerator is; float32 on a CPU, whose half precision is far slower."""
+    return torch.float16 if torch.accelerator.is_available() else torch.float32

@@ -1,0 +1,230 @@
+"""One restoration on tensors: encode, preview, anchor, sample, decode, fix the colours (reference section 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from torch import Tensor
+
+from supir import color
+from supir.models.adaptor import SupirAdaptor
+from supir.models.autoencoder import SupirAutoencoder
+from supir.models.unet import SupirUNet
+from supir.options import RestoreOptions
+from supir.sampling.denoiser import (
+    Ramp,
+    discrete_denoiser,
+    in_tiles,
+    linear_in_sigma,
+    restored_towards,
+    text_guided,
+)
+from supir.sampling.noise import NoiseSource
+from supir.sampling.sigmas import (
+    REFERENCE_SIGMA_MAX,
+    Schedule,
+    ddpm_sigmas,
+    initial_latent,
+    reference_karras_sigmas,
+)
+from supir.sampling.solvers import Denoiser, StepCallback, dpmpp_2m, edm_euler
+from supir.tiling import Layout, blended, reference_gaussian, tiled
+
+REFERENCE_MIN_NEXT_SIGMA = 0.05
+"""Steps that end at or below this level are not pulled toward the anchor (reference section 6)."""
+LATENT_ALIGN = 4
+"""The UNet halves a latent twice: its tiles start and end on multiples of this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What the words say to the networks: text tokens (B, tokens, features) and condition vectors (B, features)."""
+
+    tokens: Tensor
+    vector: Tensor
+    negative_tokens: Tensor
+    negative_vector: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoredPixels:
+    """What one restoration yields: pixels (B, 3, H, W) near [-1, 1], latents (B, C, h, w) scaled to unit variance."""
+
+    pixels: Tensor
+    preview: Tensor
+    lq_latent: Tensor
+    anchor: Tensor
+    latent: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restorer:
+    """The three networks and how to use them; ``restore`` is the whole way, the other methods are its parts."""
+
+    autoencoder: Any
+    """encode, encode_degraded and decode; latents are scaled by its ``config.scaling_factor``."""
+    unet: SupirUNet
+    adaptor: SupirAdaptor
+    options: RestoreOptions
+
+    def restore(
+        self,
+        pixels: Tensor,
+        conditions: Callable[[], Conditions],
+        noise: NoiseSource,
+        on_step: StepCallback | None = None,
+    ) -> RestoredPixels:
+        """Restore (B, 3, H, W) in [-1, 1], both sides a multiple of ``size_multiple``.
+
+        ``conditions`` is called after the preview is made, when text towers may take the autoencoder's place in memory.
+        ``noise`` is drawn for the anchor's posterior (with quirks), for the initial latent, then as the solver asks.
+        """
+        options = self.options
+        lq_latent = self.encode(pixels, degraded=True).mode() * self.scaling
+        preview = self.decode(lq_latent)
+        posterior = self.encode(preview, degraded=False)
+        quirk = options.reference_quirks
+        anchor = (posterior.mean + posterior.std * noise(lq_latent) if quirk else posterior.mode()) * self.scaling
+        schedule = noise_schedule(options)
+        denoise = self.denoiser(lq_latent, anchor, conditions(), schedule)
+        latent = self.sample(denoise, initial_latent(noise(lq_latent), schedule.sigmas), schedule, noise, on_step)
+        restored = color.fix(self.decode(latent), preview, options.color_fix)
+        return RestoredPixels(pixels=restored, preview=preview, lq_latent=lq_latent, anchor=anchor, latent=latent)
+
+    def denoiser(self, lq_latent: Tensor, anchor: Tensor, conditions: Conditions, schedule: Schedule) -> Denoiser:
+        """The stack of wrappers that a solver calls as ``(x, sigma) -> denoised``."""
+        options = self.options
+        sigma_max = REFERENCE_SIGMA_MAX if options.reference_quirks else float(schedule.sigmas[0])
+        control_scale = ramp(options.control_scale, options.control_scale_start, sigma_max)
+        text_guidance = ramp(options.text_guidance, options.text_guidance_start, sigma_max)
+
+        def network(x: Tensor, timestep: Tensor, sigma: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+            kind = self.unet.dtype
+            x, tokens, vector = x.to(kind), condition["tokens"].to(kind), {"vector": condition["vector"].to(kind)}
+            control = self.adaptor(x, timestep, tokens, vector, condition["control"].to(kind))
+            scale = control_scale(schedule.before_churn(sigma))
+            prediction: Tensor = self.unet(
+                x, timestep, tokens, added_cond_kwargs=vector, control=control, control_scale=scale
+            ).sample
+            return prediction.float()
+
+        denoise = discrete_denoiser(network, self.unet.config.prediction_type)
+        positive = {"tokens": conditions.tokens, "vector": conditions.vector, "control": lq_latent}
+        negative = positive | {"tokens": conditions.negative_tokens, "vector": conditions.negative_vector}
+        return restored_towards(
+            text_guided(
+                in_tiles(denoise, self._latent_layout(), batch=options.tile_batch), positive, negative, text_guidance
+            ),
+            anchor,
+            options.restoration_guidance,
+            schedule=schedule,
+            sigma_max=sigma_max,
+            min_next_sigma=REFERENCE_MIN_NEXT_SIGMA,
+        )
+
+    def sample(
+        self,
+        denoise: Denoiser,
+        start: Tensor,
+        schedule: Schedule,
+        noise: NoiseSource,
+        on_step: StepCallback | None = None,
+    ) -> Tensor:
+        """Walk the latent ``start`` down the schedule with the chosen solver."""
+        options = self.options
+        if options.solver == "edm_euler":
+            return edm_euler(denoise, start, schedule, noise, s_noise=options.s_noise, on_step=on_step)
+        return dpmpp_2m(
+            denoise,
+            start,
+            schedule,
+            noise,
+            eta=options.eta,
+            s_noise=options.s_noise,
+            noise_on_first_step=options.solver != "reference_dpmpp_2m",
+            on_step=on_step,
+        )
+
+    def encode(self, pixels: Tensor, *, degraded: bool) -> DiagonalGaussianDistribution:
+        """Posterior of the unscaled latent, in tiles where the picture is larger than one."""
+        pixels = pixels.to(self.autoencoder.dtype)
+        if self._in_lock_step:
+            moments = self.autoencoder.encode_in_lock_step(pixels, self.options.vae_tile, degraded=degraded)
+        else:
+            encode = self.autoencoder.encode_degraded if degraded else self.autoencoder.encode
+            scale = Fraction(1, self.latent_factor)
+            moments = tiled(lambda part: encode(part).latent_dist.parameters, self._pixel_layout(1), scale=scale)(
+                pixels
+            )
+        return DiagonalGaussianDistribution(moments.float())
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Pixels of a scaled latent, in tiles where the picture is larger than one."""
+        latent = (latent / self.scaling).to(self.autoencoder.dtype)
+        factor = self.latent_factor
+        if self._in_lock_step:
+            pixels: Tensor = self.autoencoder.decode_in_lock_step(latent, self.options.vae_tile // factor)
+        else:
+            decode = self.autoencoder.decode
+            pixels = tiled(lambda part: decode(part).sample, self._pixel_layout(factor), scale=factor)(latent)
+        return pixels.float()
+
+    @property
+    def scaling(self) -> float:
+        """Scaled latent over the autoencoder's own."""
+        return float(self.autoencoder.config.scaling_factor)
+
+    @property
+    def latent_factor(self) -> int:
+        """Pixels of the picture per pixel of the latent, along one side."""
+        return latent_factor(self.autoencoder)
+
+    @property
+    def _in_lock_step(self) -> bool:
+        """The public code's tiles hold the networks in lock step; they know SDXL's autoencoder only."""
+        return self.options.reference_quirks and isinstance(self.autoencoder, SupirAutoencoder)
+
+    def _latent_layout(self) -> Layout:
+        """Tiles of the sampling, in pixels of the latent."""
+        options, factor = self.options, self.latent_factor
+        tile = max(options.tile // (factor * LATENT_ALIGN), 2) * LATENT_ALIGN
+        if options.reference_quirks:
+            overlap = tile // 2 if options.tile_overlap is None else options.tile_overlap // factor
+            return reference_gaussian(tile, tile - overlap)
+        overlap = tile // 4 if options.tile_overlap is None else options.tile_overlap // factor
+        return blended(tile, min(overlap, tile // 2), align=LATENT_ALIGN)
+
+    def _pixel_layout(self, unit: int) -> Layout:
+        """Tiles of the autoencoder, counted in ``unit`` pixels; half of each overlap is halo, computed and dropped."""
+        factor = self.latent_factor
+        tile = max(self.options.vae_tile // factor, 8) * factor
+        return blended(
+            tile // unit, tile // (4 * unit), fade=tile // (8 * unit), align=factor // unit if unit < factor else 1
+        )
+
+
+def noise_schedule(options: RestoreOptions) -> Schedule:
+    """The levels that the options walk down: SDXL's for the first-order solver, Karras spacing for the second."""
+    if options.solver == "edm_euler":
+        return Schedule(ddpm_sigmas(options.num_steps), s_churn=options.s_churn)
+    return Schedule(reference_karras_sigmas(options.num_steps))
+
+
+def ramp(at_end: float, at_start: float | None, sigma_max: float) -> Ramp:
+    """A strength constant over sigma, or linear from ``at_start`` at the highest noise to ``at_end`` at none."""
+    return linear_in_sigma(at_end, at_end if at_start is None else at_start, sigma_max)
+
+
+def latent_factor(autoencoder: Any) -> int:
+    """Pixels of the picture per pixel of the latent, along one side."""
+    own = getattr(autoencoder, "latent_factor", None)
+    return int(own or 2 ** (len(autoencoder.config.block_out_channels) - 1))
+
+
+def size_multiple(autoencoder: Any) -> int:
+    """What both sides of the working size must be a multiple of."""
+    return latent_factor(autoencoder) * LATENT_ALIGN
