@@ -105,13 +105,13 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path | None = None, *, torch_dtype: torch.dtype | None = None, **keywords: Any
+        cls, folder: str | Path | None = None, *, dtype: torch.dtype | None = None, **keywords: Any
     ) -> SupirPipeline:
         """Load a model folder in diffusers layout; without one, the bundled small model. Nothing is fetched.
 
         Args:
             folder: as written by ``supir convert`` or ``save_pretrained``.
-            torch_dtype: of the networks; None is float16 where an accelerator is, else float32. A KL autoencoder stays
+            dtype: of the networks; None is float16 where an accelerator is, else float32. A KL autoencoder stays
                 float32, since SDXL's overflows in half precision.
             keywords: for diffusers, such as ``quantization_config`` or ready components.
 
@@ -120,10 +120,10 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         """
         path = BUNDLED_MODEL if folder is None else Path(folder)
         _check_model_index(path)
-        dtype = torch_dtype or default_dtype()
+        wanted = dtype or default_dtype()
         pipeline: SupirPipeline = super().from_pretrained(
             str(path),
-            torch_dtype={"default": dtype, "autoencoder": torch.float32},
+            dtype={"default": wanted, "autoencoder": torch.float32},
             use_safetensors=True,
             local_files_only=True,
             **keywords,
@@ -137,7 +137,7 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         sdxl: str | Path,
         supir: str | Path | None = None,
         *,
-        torch_dtype: torch.dtype | None = None,
+        dtype: torch.dtype | None = None,
         strict: bool = True,
     ) -> SupirPipeline:
         """Load original weights directly: an SDXL single file and a published SUPIR file.
@@ -145,10 +145,10 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         Args:
             sdxl: .safetensors, or .ckpt, which is read without running code in it.
             supir: the same; None where one file holds both.
-            torch_dtype: as in ``from_pretrained``.
+            dtype: as in ``from_pretrained``.
             strict: missing, unexpected or mis-shaped keys raise ``KeyMismatchError``.
         """
-        components, _ = load_single_files(sdxl, supir, dtype=torch_dtype or default_dtype(), strict=strict)
+        components, _ = load_single_files(sdxl, supir, dtype=dtype or default_dtype(), strict=strict)
         components["autoencoder"].float()
         tokenizers = {
             name: CLIPTokenizer.from_pretrained(BUNDLED_MODEL / name) for name in ("tokenizer", "tokenizer_2")

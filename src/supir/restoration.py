@@ -199,12 +199,19 @@ class Restorer:
         return blended(tile, min(overlap, tile // 2), align=LATENT_ALIGN)
 
     def _pixel_layout(self, unit: int) -> Layout:
-        """Tiles of the autoencoder, counted in ``unit`` pixels; half of each overlap is halo, computed and dropped."""
+        """Tiles of the autoencoder, counted in ``unit`` pixels.
+
+        An autoencoder that knows its ``halo``, the pixels beyond which nothing influences a pixel, is tiled exactly. For
+        others a quarter of the tile overlaps; half of that is computed and dropped, half blended.
+        """
         factor = self.latent_factor
         tile = max(self.options.vae_tile // factor, 8) * factor
-        return blended(
-            tile // unit, tile // (4 * unit), fade=tile // (8 * unit), align=factor // unit if unit < factor else 1
-        )
+        halo = getattr(self.autoencoder, "halo", None)
+        if halo is not None:
+            tile, overlap, fade = max(tile, 4 * halo), 2 * halo, 0
+        else:
+            overlap, fade = tile // 4, tile // 8
+        return blended(tile // unit, overlap // unit, fade=fade // unit, align=max(factor // unit, 1))
 
 
 def noise_schedule(options: RestoreOptions) -> Schedule:
@@ -221,8 +228,7 @@ def ramp(at_end: float, at_start: float | None, sigma_max: float) -> Ramp:
 
 def latent_factor(autoencoder: Any) -> int:
     """Pixels of the picture per pixel of the latent, along one side."""
-    own = getattr(autoencoder, "latent_factor", None)
-    return int(own or 2 ** (len(autoencoder.config.block_out_channels) - 1))
+    return int(2 ** (len(autoencoder.config.block_out_channels) - 1))
 
 
 def size_multiple(autoencoder: Any) -> int:

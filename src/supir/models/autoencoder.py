@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, ModelMixin
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution, Encoder
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
@@ -25,7 +25,8 @@ SDXL_AUTOENCODER: dict[str, Any] = {
 """What SDXL-base sets apart from diffusers' defaults."""
 
 
-class SupirAutoencoder(AutoencoderKL):
+# ModelMixin is named again because diffusers, loading a model folder, looks for it in the component's own module.
+class SupirAutoencoder(AutoencoderKL, ModelMixin):
     """``AutoencoderKL`` plus ``degraded_encoder``; SDXL's when made without arguments.
 
     Three methods carry the pipeline: ``encode``, ``encode_degraded`` and ``decode``; latents are multiplied by

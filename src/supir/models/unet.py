@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ModelMixin, UNet2DConditionModel
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
@@ -47,7 +47,8 @@ def condition_vector(conditions: dict[str, Tensor], size_embed_dim: int) -> Tens
     return torch.cat([pooled, embedded.reshape(len(pooled), -1).to(pooled)], dim=1)
 
 
-class SupirUNet(UNet2DConditionModel):
+# ModelMixin is named again because diffusers, loading a model folder, looks for it in the component's own module.
+class SupirUNet(UNet2DConditionModel, ModelMixin):
     """``UNet2DConditionModel`` that owns the connectors; SDXL-base when made without arguments.
 
     Args:
