@@ -187,8 +187,13 @@ def test_supir_file_alone_or_absent(original: OriginalModel, tmp_path: Path) -> 
 
 def test_from_sdxl_alone_the_new_parts_begin_as_copies(original: OriginalModel, tmp_path: Path) -> None:
     """Where training begins: not strict, the adaptor and the degraded encoder are copies, the connectors zero."""
-    components, report = load_components(original.sdxl, strict=False, head_dims=original.head_dims)
+    sdxl, _ = original.save(tmp_path)
+    components, report = load_single_files(sdxl, strict=False, head_dims=original.head_dims)
     assert not report.ok
+    addresses = [parameter.data_ptr() for model in components.values() for parameter in model.parameters()]
+    assert len(set(addresses)) == len(addresses)
+    converted = convert(sdxl, None, tmp_path / "model", dtype="float32", strict=False, head_dims=original.head_dims)
+    assert converted.keys == report
     unet, adaptor, autoencoder = (components[name] for name in ("unet", "adaptor", "autoencoder"))
     assert torch.equal(adaptor.conv_in.weight, unet.conv_in.weight)
     assert torch.equal(adaptor.mid_block.resnets[0].conv1.weight, unet.mid_block.resnets[0].conv1.weight)

@@ -44,11 +44,15 @@ _BUILDERS: dict[str, Callable[[ModelLayout], Any]] = {
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the value of a parameter comes from: an original key, or a constant where the files have none."""
+    """Where the value of a parameter comes from: an original key, or a constant where the files have none.
+
+    `borrowed`: the key is another parameter's and stands in for a missing one, so its value is copied.
+    """
 
     key: str | None
     shaping: Shaping = "same"
     constant: float = 0.0
+    borrowed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,8 @@ class ComponentPlan:
         if origin.key is None:
             return torch.full(self.shapes[name], origin.constant, dtype=dtype or torch.float32)
         tensor = source.tensor(origin.key)
+        if origin.borrowed:
+            tensor = tensor.clone()
         # Narrow before reshaping, so that what is copied is the smaller one.
         return shaped(tensor if dtype is None else tensor.to(dtype), origin.shaping)
 
@@ -124,7 +130,9 @@ def make_plan(
         unexpected += [key for key, _ in found.values()]
         plans.append(ComponentPlan(name=component, model=model, origins=origins, shapes=shapes))
     report = KeyReport(
-        num_tensors=sum(origin.key is not None for plan in plans for origin in plan.origins.values()),
+        num_tensors=sum(
+            origin.key is not None and not origin.borrowed for plan in plans for origin in plan.origins.values()
+        ),
         missing=tuple(missing),
         unexpected=tuple(dict.fromkeys(unexpected)),
         mis_shaped=tuple(mis_shaped),
@@ -157,8 +165,8 @@ def _filling(
 ) -> Origin:
     """What stands in for a missing tensor when the plan is not strict."""
     if component == "autoencoder" and name.startswith("degraded_encoder."):
-        return origins.get(name.removeprefix("degraded_"), Origin(None))
+        return replace(origins[name.removeprefix("degraded_")], borrowed=True)
     if component == "adaptor" and name in sources.get("unet", {}):
-        return Origin(*sources["unet"][name])
+        return Origin(*sources["unet"][name], borrowed=True)
     is_norm = name.endswith("weight") and "norm" in name
     return Origin(None, constant=1.0 if is_norm else 0.0)
