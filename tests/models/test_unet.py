@@ -12,7 +12,7 @@ from diffusers import UNet2DConditionModel
 from supir.models.adaptor import SupirAdaptor
 from supir.models.connectors import ZeroCrossAttention, ZeroSFT
 from supir.models.unet import SupirUNet, encoder_channels
-from tests.tiny import TRUNK, randomised
+from tiny import TRUNK, randomised
 
 
 @pytest.fixture(scope="module")
