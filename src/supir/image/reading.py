@@ -197,6 +197,6 @@ def _cleaned(clean: Any, block: Any) -> bytes | None:
 
 
 def _reason(error: pyvips.Error) -> str:
-    """The last line that says something of libvips' several, which repeat one another."""
-    lines = [line.strip() for line in f"{error.message}\n{error.detail}".splitlines() if line.strip()]
-    return lines[-1] if lines else "libvips gives no reason"
+    """The last line of what libvips says, often several that repeat one another; pyvips adds only which call failed."""
+    lines = [line.strip() for line in str(error.detail).splitlines() if line.strip()]
+    return lines[-1] if lines else "the data is not that of a whole picture"
