@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import random
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from PIL import Image
 from picture_files import FORMATS, SRGB, SUFFIXES, encode, exif, grey_profile, noise, smooth
 from supir.errors import ImageReadError, ImageWriteError, OptionError
 from supir.image import Picture, read, read_record, write
+from supir.image.exif import clean_exif
+from supir.image.xmp import clean_xmp
 
 RECORD = {"model": "tiny <1>", "seed": "7", "prompt": 'a "quoted" & é 漢字 😀\nline\r\n ', "empty": ""}
 XMP = (
@@ -157,6 +161,47 @@ def test_a_damaged_packet_is_replaced(tmp_path: Path, damaged: bytes) -> None:
     path = tmp_path / "a.png"
     write(replace(picture()[0], xmp=damaged), path, record=RECORD)
     assert read_record(path) == RECORD
+
+
+@pytest.mark.parametrize(
+    "bait",
+    [
+        "<xmp:Thumbnails>",
+        " tiff:Orientation='",
+        "<tiff:ImageWidth>",
+        '<rdf:Description xmlns:supir="urn:supir:record:1">',
+        "<rdf:Description ",
+        "</rdf:RDF",
+        "</rdf:RDF>",
+    ],
+)
+def test_a_hostile_packet_takes_no_time(tmp_path: Path, bait: str) -> None:
+    packet = XMP.replace(b"someone", b"<![CDATA[" + bait.encode() * 30_000 + b"]]>")
+    start = time.monotonic()
+    assert clean_xmp(packet) is not None
+    write(replace(picture()[0], xmp=packet), tmp_path / "a.png", record=RECORD)
+    assert read_record(tmp_path / "a.png") == RECORD
+    assert time.monotonic() - start < 3
+
+
+def test_stale_thumbnails_go_and_the_rest_stays_as_it_is() -> None:
+    thumbnails = b"<xmp:Thumbnails><rdf:Alt><rdf:li>AAAA</rdf:li></rdf:Alt></xmp:Thumbnails>"
+    packet = XMP.replace(b"<tiff:ImageWidth>", thumbnails + b"<tiff:ImageWidth>")
+    packet = packet.replace(b"xmlns:dc=", b'xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:dc=')
+    expected = packet.replace(thumbnails, b"").replace(b' tiff:Orientation="6"', b"")
+    assert clean_xmp(packet) == expected.replace(b"<tiff:ImageWidth>4000</tiff:ImageWidth>", b"")
+
+
+def test_damaged_exif_is_dropped_not_raised() -> None:
+    chance = random.Random(5)
+    whole = exif(6, thumbnail=True)
+    for _ in range(3000):
+        block = bytearray(whole)
+        for _ in range(chance.choice((1, 3, 9))):
+            block[chance.randrange(len(block))] = chance.randrange(256)
+        cleaned = clean_exif(bytes(block[: chance.choice((len(block), chance.randrange(len(block))))]))
+        if cleaned is not None:
+            assert clean_exif(cleaned) == cleaned
 
 
 def test_record_keys_are_names_and_values_are_made_xml(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def _compose(
 
     def place(directory: Directory, finished: list[bytes], after: int) -> int:
         placed = list(finished)
-        for tag, (kind, count, payload) in directory.items():
+        for tag, (kind, count, payload) in sorted(directory.items()):
             field = payload.ljust(4, b"\0")
             if len(payload) > 4:
                 field = struct.pack("<I", start + len(chunk))

@@ -18,15 +18,16 @@ __all__ = ["NAMESPACE", "add_record", "clean_xmp", "record_of"]
 
 NAMESPACE = "urn:supir:record:1"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-_OURS = re.compile(rf'<rdf:Description [^>]*xmlns:supir="{NAMESPACE}">.*?</rdf:Description>\n?', re.DOTALL)
+# A stranger's text meets these patterns: none may look beyond the next "<", or a hostile packet would take hours.
+_OURS = re.compile(rf'<rdf:Description [^<>]*xmlns:supir="{NAMESPACE}">')
+_END_OF_RDF = re.compile(r"</(?:\w{1,40}:)?RDF\s*>")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_STALE_NAMES = (
-    r"(?:tiff:Orientation|tiff:ImageWidth|tiff:ImageLength|exif:PixelXDimension|exif:PixelYDimension|xmp:Thumbnails)"
-)
+_STALE_NAMES = r"(?:tiff:Orientation|tiff:ImageWidth|tiff:ImageLength|exif:PixelXDimension|exif:PixelYDimension)"
 _STALE = re.compile(
-    rf"""\s{_STALE_NAMES}\s*=\s*(?:"[^"]*"|'[^']*')|<({_STALE_NAMES})\b[^>]*?(?:/>|>.*?</\1\s*>)""", re.DOTALL
+    rf"""\s{_STALE_NAMES}\s*=\s*(?:"[^"<]*"|'[^'<]*')|<({_STALE_NAMES})\b[^<>]*(?:/>|(?<!/)>[^<]*</\1\s*>)"""
 )
+_THUMBNAILS = re.compile(r"<xmp:Thumbnails\b[^<>]*(?<!/)>")
 _EMPTY_PACKET = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
     f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}">\n'
@@ -39,7 +40,7 @@ def clean_xmp(packet: bytes) -> bytes | None:
     text = _text_of(packet)
     if text is None:
         return None
-    cleaned = _STALE.sub("", text)
+    cleaned = _without(_STALE.sub("", text), _THUMBNAILS, "</xmp:Thumbnails>")
     return cleaned.encode() if _parse(cleaned) is not None else text.encode()
 
 
@@ -59,15 +60,9 @@ def add_record(packet: bytes | None, record: Mapping[str, str]) -> bytes:
     ours = head + "".join(lines) + "</rdf:Description>\n"
     text = _text_of(packet) if packet is not None else None
     for candidate in (text, _EMPTY_PACKET):
-        end = (
-            None
-            if candidate is None
-            else re.search(r"</(?:\w+:)?RDF\s*>(?!.*</(?:\w+:)?RDF\s*>)", candidate, re.DOTALL)
-        )
-        if candidate is None or end is None:
-            continue
-        kept = _OURS.sub("", candidate[: end.start()])
-        whole = kept + ours + candidate[end.start() :]
+        kept = "" if candidate is None else _without(candidate, _OURS, "</rdf:Description>\n")
+        ends = list(_END_OF_RDF.finditer(kept))
+        whole = kept[: ends[-1].start()] + ours + kept[ends[-1].start() :] if ends else ""
         if _parse(whole) is not None:
             return whole.encode()
     raise AssertionError("our own empty packet did not take the record")
@@ -86,6 +81,15 @@ def record_of(packet: bytes | None) -> dict[str, str]:
         for element in description
         if isinstance(element.tag, str) and element.tag.startswith(prefix)
     }
+
+
+def _without(text: str, start: re.Pattern[str], end: str) -> str:
+    """The text without what lies from each `start` to the next `end`."""
+    parts, at = [], 0
+    while (opening := start.search(text, at)) and (closing := text.find(end, opening.end())) >= 0:
+        parts.append(text[at : opening.start()])
+        at = closing + len(end)
+    return "".join(parts) + text[at:]
 
 
 def _text_of(packet: bytes) -> str | None:
