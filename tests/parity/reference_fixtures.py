@@ -105,4 +105,6 @@ def build_tiny(
     head_dims = HeadDims(unet=config["unet_and_control"]["num_head_channels"])
     models, report = load_components(weights, components=tuple(components), head_dims=head_dims)
     assert report.ok, report.summary()
+    if "autoencoder" in models:
+        models["autoencoder"].register_to_config(scaling_factor=config["scale_factor"])
     return models

@@ -24,7 +24,8 @@ def test_denoised_and_guided(fixtures: ReferenceFixtures, tiny_unet: SupirUNet, 
         denoise = conditioned_denoiser(tiny_unet, tiny_adaptor, float(key.removeprefix("out_cs")))
         assert_near(denoise(recorded["x"], recorded["sigma"], positive), recorded[key], TOLERANCE, key)
     denoise = conditioned_denoiser(tiny_unet, tiny_adaptor, 1.0)
-    scale = linear_in_sigma(guider["scale_min"], guider["scale"])
+    lowest = guider["scale"] if guider["scale_min"] is None else guider["scale_min"]
+    scale = linear_in_sigma(lowest, guider["scale"])
     for in_one_batch in (True, False):
         guided = text_guided(denoise, positive, negative, scale, in_one_batch=in_one_batch)
         assert_near(guided(recorded["x"], recorded["sigma"]), recorded["cfg_out"], TOLERANCE, "guided")

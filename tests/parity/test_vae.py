@@ -34,8 +34,8 @@ def test_moments_and_decoding(fixtures: ReferenceFixtures, tiny_autoencoder: Sup
 @torch.no_grad()
 def test_entry_points(fixtures: ReferenceFixtures, tiny_autoencoder: SupirAutoencoder) -> None:
     recorded, autoencoder = fixtures.tensors("vae"), tiny_autoencoder
-    factor = fixtures.json("vae")["scale_factor"]
-    assert autoencoder.config.scaling_factor == factor
+    factor = autoencoder.config.scaling_factor
+    assert factor == fixtures.json("vae")["scale_factor"]
     clean = autoencoder.encode(recorded["x"]).latent_dist
     degraded = autoencoder.encode_degraded(recorded["x"]).latent_dist
     noise = recorded["encode_first_stage.noise"]

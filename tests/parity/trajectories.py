@@ -37,7 +37,8 @@ def replay(
     if layout is not None:
         denoise = in_tiles(denoise, layout, batch=tile_batch)
     positive, negative = conditions(recorded)
-    guidance = linear_in_sigma(case["guider_scale_min"], case["guider_scale"])
+    scale, lowest = case["guider_scale"], case["guider_scale_min"]
+    guidance = linear_in_sigma(scale if lowest is None else lowest, scale)
     guided = text_guided(denoise, positive, negative, guidance)
     latents: list[Tensor] = []
 

@@ -115,7 +115,7 @@ def make_plan(
     unexpected = [key for key in source.shapes if key not in DROPPED and not key_map.targets(key)]
     plans = []
     for component in components:
-        model = _build(component, layout)
+        model = build_component(component, layout)
         found = {_own_name(model, name): origin for name, origin in sources.get(component, {}).items()}
         origins: dict[str, Origin] = {}
         shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -143,7 +143,7 @@ def make_plan(
     return Plan(layout=layout, components=tuple(plans), report=report)
 
 
-def _build(component: str, layout: ModelLayout) -> Any:
+def build_component(component: str, layout: ModelLayout) -> Any:
     """The model of a component: parameters on the meta device, buffers that no file holds for real."""
     with init_empty_weights(include_buffers=False):
         model: nn.Module = _BUILDERS[component](layout)
