@@ -1,0 +1,214 @@
+"""Real-ESRGAN's second-order degradation (arXiv 2107.10833, section 3), drawn first and applied after.
+
+``draw`` gives a ``Degradation``: the list of operations with all their values, seeds included. It serialises to one JSON line
+and gives the same bytes whenever it is applied to the same picture. As in SUPIR's paper (section 4.1) the degraded
+picture is brought back to the size of the clean one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from supir.degradation import ops
+from supir.degradation.ops import Picture
+
+_INTERPOLATIONS = ("area", "bilinear", "bicubic")
+_SHAPES = ("gaussian", "generalized", "plateau")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation: ``blur``, ``sinc``, ``resize``, ``shrink``, ``gaussian_noise``, ``poisson_noise`` or ``jpeg``."""
+
+    operation: str
+    values: tuple[tuple[str, Any], ...]
+    """Its arguments by name. Sizes are fractions of the clean picture's, so that one drawing fits any picture."""
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """A drawn degradation."""
+
+    steps: tuple[Step, ...]
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps([[step.operation, dict(step.values)] for step in self.steps])
+
+    @staticmethod
+    def from_json(line: str) -> Degradation:
+        """The inverse of ``to_json``."""
+        return Degradation(tuple(Step(name, tuple(values.items())) for name, values in json.loads(line)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """Ranges of one round of blur, resize, noise and compression; names and defaults as Real-ESRGAN's x4plus."""
+
+    blur_probability: float = 1.0
+    sinc_probability: float = 0.1
+    blur_sigma: tuple[float, float] = (0.2, 3.0)
+    resize_up_down_keep: tuple[float, float, float] = (0.2, 0.7, 0.1)
+    resize_range: tuple[float, float] = (0.15, 1.5)
+    noise_probability: float = 1.0
+    gaussian_probability: float = 0.5
+    gaussian_strength: tuple[float, float] = (1.0, 30.0)
+    poisson_strength: tuple[float, float] = (0.05, 3.0)
+    grey_probability: float = 0.4
+    jpeg_probability: float = 1.0
+    jpeg_quality: tuple[int, int] = (30, 95)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A whole process; ``RECIPES`` has the named ones."""
+
+    rounds: tuple[Round, ...] = (
+        Round(),
+        Round(
+            blur_probability=0.8,
+            blur_sigma=(0.2, 1.5),
+            resize_up_down_keep=(0.3, 0.4, 0.3),
+            resize_range=(0.3, 1.2),
+            gaussian_strength=(1.0, 25.0),
+            poisson_strength=(0.05, 2.5),
+        ),
+    )
+    scale: tuple[float, float] = (4.0, 4.0)
+    """The reduction that the rounds end in."""
+    final_sinc_probability: float = 0.8
+    plain_probability: float = 0.0
+    """Share of plain reductions instead of rounds: one antialiased ``shrink`` by 1 to 4 and perhaps a JPEG."""
+
+
+LIGHT = Recipe(
+    rounds=(
+        Round(
+            blur_probability=0.6,
+            sinc_probability=0.05,
+            blur_sigma=(0.2, 1.6),
+            resize_up_down_keep=(0.1, 0.4, 0.5),
+            resize_range=(0.5, 1.2),
+            noise_probability=0.6,
+            gaussian_strength=(0.5, 10.0),
+            poisson_strength=(0.05, 1.0),
+            jpeg_probability=0.7,
+            jpeg_quality=(50, 95),
+        ),
+    ),
+    scale=(1.0, 4.0),
+    final_sinc_probability=0.2,
+    plain_probability=0.4,
+)
+"""Photographs as people mostly have them: small, a little soft, a little compressed."""
+
+RECIPES: dict[str, Recipe] = {"default": Recipe(), "light": LIGHT}
+
+
+def draw(rng: np.random.Generator, recipe: Recipe = RECIPES["default"]) -> Degradation:
+    """Draw every value of a degradation."""
+    if rng.random() < recipe.plain_probability:
+        return _draw_plain(rng)
+    steps: list[Step] = []
+    fraction = 1.0
+    smallest = 1 / recipe.scale[1] / 2
+    for number, ranges in enumerate(recipe.rounds):
+        last = number == len(recipe.rounds) - 1
+        new, fraction = _draw_round(rng, ranges, fraction, smallest, compress=not last)
+        steps += new
+    end = [_step("resize", fraction=1 / _between(rng, recipe.scale), interpolation=_choose(rng, _INTERPOLATIONS))]
+    if rng.random() < recipe.final_sinc_probability:
+        end.append(_step("sinc", size=_odd_size(rng), cutoff=_between(rng, (np.pi / 3, np.pi))))
+    # Real-ESRGAN compresses before or after the last resize and sinc, each half of the time.
+    final = recipe.rounds[-1]
+    if rng.random() < final.jpeg_probability:
+        end.insert(0 if rng.random() < 0.5 else len(end), _draw_jpeg(rng, final.jpeg_quality))
+    return Degradation(tuple(steps + end))
+
+
+def apply(degradation: Degradation, picture: Picture, *, restore_size: bool = True) -> Picture:
+    """The degraded picture, float32 (H, W, 3) RGB in [0, 1], of the clean one's size unless ``restore_size`` is off.
+
+    The result is rounded to 8 bits before it is brought back to size, as a stored photo would be.
+    """
+    height, width = picture.shape[:2]
+    degraded = picture
+    for step in degradation.steps:
+        values = dict(step.values)
+        if "fraction" in values:
+            fraction = values.pop("fraction")
+            values |= {"height": max(8, round(height * fraction)), "width": max(8, round(width * fraction))}
+        if step.operation == "blur":
+            degraded = ops.blur(degraded, ops.blur_kernel(**values))
+        elif step.operation == "sinc":
+            degraded = ops.blur(degraded, ops.sinc_kernel(**values))
+        else:
+            degraded = getattr(ops, step.operation)(degraded, **values)
+    degraded = (np.round(degraded * 255) / 255).astype(np.float32)
+    return ops.resize(degraded, height, width, "bicubic") if restore_size else degraded
+
+
+def _draw_plain(rng: np.random.Generator) -> Degradation:
+    scale = float(rng.choice([1.0, 2.0, 4.0, 0.0], p=[0.1, 0.3, 0.3, 0.3])) or _between(rng, (1.0, 4.0))
+    steps = [_step("shrink", fraction=1 / scale)] if scale > 1 else []
+    if rng.random() < 0.6 or not steps:
+        steps.append(_draw_jpeg(rng, (50, 98)))
+    return Degradation(tuple(steps))
+
+
+def _draw_round(
+    rng: np.random.Generator, ranges: Round, fraction: float, smallest: float, compress: bool
+) -> tuple[list[Step], float]:
+    """Steps of one round, and the fraction of the clean size after it, never below ``smallest``."""
+    steps: list[Step] = []
+    if rng.random() < ranges.blur_probability:
+        if rng.random() < ranges.sinc_probability:
+            steps.append(_step("sinc", size=_odd_size(rng), cutoff=_between(rng, (np.pi / 3, np.pi))))
+        else:
+            steps.append(_draw_blur(rng, ranges.blur_sigma))
+    way = rng.choice(3, p=ranges.resize_up_down_keep)
+    factor = (_between(rng, (1.0, ranges.resize_range[1])), _between(rng, (ranges.resize_range[0], 1.0)), 1.0)[way]
+    if factor != 1.0:
+        fraction = max(fraction * factor, smallest)
+        steps.append(_step("resize", fraction=fraction, interpolation=_choose(rng, _INTERPOLATIONS)))
+    if rng.random() < ranges.noise_probability:
+        gaussian = rng.random() < ranges.gaussian_probability
+        strength = _between(rng, ranges.gaussian_strength if gaussian else ranges.poisson_strength)
+        grey, seed = bool(rng.random() < ranges.grey_probability), int(rng.integers(2**31))
+        steps.append(_step("gaussian_noise" if gaussian else "poisson_noise", strength=strength, grey=grey, seed=seed))
+    if compress and rng.random() < ranges.jpeg_probability:
+        steps.append(_draw_jpeg(rng, ranges.jpeg_quality))
+    return steps, fraction
+
+
+def _draw_blur(rng: np.random.Generator, sigma: tuple[float, float]) -> Step:
+    first = _between(rng, sigma)
+    isotropic = rng.random() < 0.6
+    second, angle = (first, 0.0) if isotropic else (_between(rng, sigma), _between(rng, (-np.pi, np.pi)))
+    shape = str(rng.choice(_SHAPES, p=(0.7, 0.18, 0.12)))
+    beta = _between(rng, {"gaussian": (1.0, 1.0), "generalized": (0.5, 4.0), "plateau": (1.0, 2.0)}[shape])
+    return _step("blur", size=_odd_size(rng), sigma_x=first, sigma_y=second, angle=angle, shape=shape, beta=beta)
+
+
+def _draw_jpeg(rng: np.random.Generator, quality: tuple[int, int]) -> Step:
+    return _step("jpeg", quality=int(rng.integers(quality[0], quality[1] + 1)))
+
+
+def _step(operation: str, **values: Any) -> Step:
+    return Step(operation, tuple(values.items()))
+
+
+def _between(rng: np.random.Generator, limits: tuple[float, float]) -> float:
+    return float(rng.uniform(*limits))
+
+
+def _choose(rng: np.random.Generator, names: tuple[str, ...]) -> str:
+    return str(rng.choice(names))
+
+
+def _odd_size(rng: np.random.Generator) -> int:
+    return 7 + 2 * int(rng.integers(8))

@@ -1,0 +1,57 @@
+"""Random crops of the stored tiles, and pictures for sample sheets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Tiles:
+    """Tiles of one split, read through a memory map: ``pixels`` (N, S, S, 3) uint8 RGB, ``captions`` one a tile."""
+
+    def __init__(self, folder: Path, split: str = "train") -> None:
+        self.pixels: Pixels = np.load(folder / f"{split}.npy", mmap_mode="r")
+        self.captions: list[str] = json.loads((folder / f"{split}_captions.json").read_text())
+
+    def crop(self, rng: np.random.Generator, size: int) -> tuple[Pixels, str]:
+        """A random crop (size, size, 3), randomly mirrored and transposed, and the caption of its picture."""
+        index = int(rng.integers(len(self.pixels)))
+        spare = self.pixels.shape[1] - size
+        top, left = (int(rng.integers(spare + 1)) for _ in range(2))
+        crop = self.pixels[index, top : top + size, left : left + size]
+        if rng.random() < 0.5:
+            crop = crop[:, ::-1]
+        if rng.random() < 0.1:
+            crop = crop.transpose(1, 0, 2)
+        return np.ascontiguousarray(crop), self.captions[index]
+
+
+def to_tensor(pictures: list[Pixels]) -> Tensor:
+    """uint8 (H, W, 3) pictures to (B, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def to_pixels(batch: Tensor) -> list[Pixels]:
+    """(B, 3, H, W) in [-1, 1] to uint8 (H, W, 3) pictures."""
+    scaled = batch.detach().clamp(-1, 1).add(1).mul(127.5).round().byte()
+    return list(scaled.permute(0, 2, 3, 1).contiguous().numpy())
+
+
+def psnr(first: Tensor, second: Tensor) -> float:
+    """Mean over the batch of the peak signal-to-noise ratio in dB, for pictures in [-1, 1]."""
+    error = (first.clamp(-1, 1) - second.clamp(-1, 1)).square().mean((1, 2, 3))
+    return float((10 * torch.log10(4 / error)).mean())
+
+
+def write_sheet(path: Path, rows: list[list[Pixels]]) -> None:
+    """One picture of all rows, each a list of equally high pictures."""
+    sheet = np.concatenate([np.concatenate(row, 1) for row in rows], 0)
+    cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))

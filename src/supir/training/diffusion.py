@@ -1,0 +1,188 @@
+"""Stage 3: UNet, adaptor, connectors and text towers.
+
+    python -m supir.training.diffusion --tiles TILES --autoencoder RUN2/autoencoder --tokenizers FOLDER --out RUN3
+
+The paper freezes SDXL and trains adaptor and connectors only. An hour of one processor makes no prior worth freezing, so
+here all learn together from random weights. Part of the samples go without control, so that a plain prior exists too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from supir.models.adaptor import SupirAdaptor
+from supir.models.thin_autoencoder import ThinAutoencoder
+from supir.models.unet import SupirUNet
+from supir.prompts import POSITIVE_PROMPT
+from supir.sampling.denoiser import discrete_denoiser
+from supir.sampling.sigmas import Schedule, alphas_cumprod, ddpm_sigmas, training_sigmas
+from supir.sampling.solvers import edm_euler
+from supir.training.crops import Tiles, psnr, to_pixels, to_tensor, write_sheet
+from supir.training.degraded_encoder import degrade, heldout_pairs
+from supir.training.loop import Budget, Stage, Trainer, arguments, prepare
+from supir.training.words import NEGATIVE_PROMPT, NEGATIVE_SHARE, Words, draw_prompt
+
+TEXT_WIDTH = 32
+SIZE_WIDTH = 32
+TRUNK: dict[str, Any] = {
+    "block_out_channels": (64, 96, 160),
+    "attention_head_dim": (2, 3, 5),
+    "transformer_layers_per_block": (1, 1, 1),
+    "cross_attention_dim": 2 * TEXT_WIDTH,
+    "addition_time_embed_dim": SIZE_WIDTH,
+    "projection_class_embeddings_input_dim": TEXT_WIDTH + 6 * SIZE_WIDTH,
+    "norm_num_groups": 32,
+}
+"""Configuration shared by the UNet and the adaptor of the bundled model."""
+SIZE_IDS = (1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0)
+"""What the pipeline tells the model about sizes, always."""
+FREE_SHARE = 0.06
+"""Share of steps without control."""
+
+
+def build(latent_channels: int) -> dict[str, nn.Module]:
+    """The networks of the bundled model with random weights, by component name."""
+    unet = SupirUNet(
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        connector_hidden_channels=32,
+        connector_head_dim=32,
+        prediction_type="v_prediction",
+        **TRUNK,
+    )
+    adaptor = SupirAdaptor(in_channels=latent_channels, hint_channels=latent_channels, **TRUNK)
+    text = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=4 * TEXT_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        projection_dim=TEXT_WIDTH,
+        bos_token_id=49406,
+        eos_token_id=49407,
+    )
+    # Zeros protect a trained prior from an untrained adaptor; here there is none, and zeros only delay the gradient.
+    adaptor.hint_conv.reset_parameters()
+    for connector in unet.connectors:
+        if hasattr(connector, "zero_conv"):
+            nn.init.normal_(connector.zero_conv.weight, std=0.5 / connector.zero_conv.in_channels**0.5)
+    return {
+        "unet": unet,
+        "adaptor": adaptor,
+        "text_encoder": CLIPTextModel(text),
+        "text_encoder_2": CLIPTextModelWithProjection(text),
+    }
+
+
+def draw_timesteps(batch: int, sigmas: Tensor) -> Tensor:
+    """Indices (B,): half uniform, half log-normal in sigma where a restoration decides its texture."""
+    uniform = torch.randint(0, len(sigmas), (batch,))
+    levels = torch.exp(torch.randn(batch) * 1.1 - 0.6)
+    return torch.where(torch.rand(batch) < 0.5, uniform, torch.searchsorted(sigmas, levels).clamp(max=len(sigmas) - 1))
+
+
+def diffusion_stage(
+    tiles: Path, autoencoder: ThinAutoencoder, models: dict[str, nn.Module], words: Words, batch: int, crop: int
+) -> Stage:
+    """The stage; the autoencoder is fixed and in no checkpoint."""
+    train, (clean, degraded) = Tiles(tiles), heldout_pairs(tiles, 192)
+    unet, adaptor = models["unet"], models["adaptor"]
+    signal, sigmas = alphas_cumprod().float(), training_sigmas()
+
+    def targets(rng: np.random.Generator) -> tuple[Tensor, Tensor, list[str]]:
+        crops = [train.crop(rng, crop) for _ in range(batch)]
+        x = to_tensor([picture for picture, _ in crops])
+        lq = to_tensor([degrade(rng, picture) for picture, _ in crops])
+        prompts = [draw_prompt(rng, caption) for _, caption in crops]
+        with torch.no_grad():
+            hint = autoencoder.encode_degraded(lq).latent_dist.mode()
+            poor = rng.random(batch) < NEGATIVE_SHARE
+            for index in np.flatnonzero(poor):
+                # Poor targets are what must not come out: the damage itself, or the over-smooth preview.
+                over_smooth = autoencoder.decode(hint[index : index + 1]).sample[0]
+                x[index] = lq[index] if rng.random() < 0.5 else over_smooth
+                prompts[index] = NEGATIVE_PROMPT
+            latent = autoencoder.encode(x).latent_dist.mode()
+        return latent, hint, prompts
+
+    def loss(rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
+        latent, hint, prompts = targets(rng)
+        timestep, noise = draw_timesteps(batch, sigmas), torch.randn_like(latent)
+        alpha = signal[timestep].sqrt()[:, None, None, None]
+        beta = (1 - signal[timestep]).sqrt()[:, None, None, None]
+        noisy = alpha * latent + beta * noise
+        tokens, pooled = words(prompts)
+        known = {"text_embeds": pooled, "time_ids": torch.tensor([SIZE_IDS] * batch)}
+        control = None if rng.random() < FREE_SHARE else adaptor(noisy, timestep, tokens, known, hint)
+        velocity = unet(noisy, timestep, tokens, added_cond_kwargs=known, control=control).sample
+        error = F.mse_loss(velocity, alpha * noise - beta * latent)
+        return error, {"free" if control is None else "mse": error.item()}
+
+    def sheet(path: Path) -> dict[str, float]:
+        hint = autoencoder.encode_degraded(degraded).latent_dist.mode()
+        result = autoencoder.decode(sample(models, words, hint, num_steps=16)).sample
+        preview = autoencoder.decode(hint).sample
+        rows = [
+            to_pixels(pictures[half])
+            for half in (slice(6), slice(6, 12))
+            for pictures in (degraded, preview, result, clean)
+        ]
+        write_sheet(path, rows)
+        return {"degraded": psnr(degraded, clean), "preview": psnr(preview, clean), "result": psnr(result, clean)}
+
+    return Stage("diffusion", models, loss, sheet)
+
+
+def sample(models: dict[str, nn.Module], words: Words, hint: Tensor, num_steps: int) -> Tensor:
+    """Latents of ``hint``'s shape under the quality words, without guidance."""
+    tokens, pooled = (part.expand(len(hint), *part.shape[1:]) for part in words([POSITIVE_PROMPT]))
+    known = {"text_embeds": pooled, "time_ids": torch.tensor([SIZE_IDS] * len(hint))}
+
+    def network(x: Tensor, timestep: Tensor, _: Tensor) -> Tensor:
+        control = models["adaptor"](x, timestep, tokens, known, hint)
+        velocity: Tensor = models["unet"](x, timestep, tokens, added_cond_kwargs=known, control=control).sample
+        return velocity
+
+    levels = ddpm_sigmas(num_steps)
+    noise = torch.randn(hint.shape, generator=torch.Generator().manual_seed(0))
+    return edm_euler(discrete_denoiser(network, "v_prediction"), noise * levels[0], Schedule(levels))
+
+
+def main() -> None:
+    """Train from scratch or go on, and write the averaged components to ``OUT/<component>``."""
+    parser = arguments(main.__doc__, minutes=60)
+    parser.add_argument("--autoencoder", type=Path, required=True)
+    parser.add_argument("--tokenizers", type=Path, required=True)
+    parser.add_argument("--warm-start", type=Path, help="folder of components to begin with, where no state is")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--crop", type=int, default=128)
+    parser.add_argument("--learning-rate", type=float, default=6e-4)
+    options = parser.parse_args()
+    prepare(options.threads)
+    cv2.setNumThreads(1)
+    torch.manual_seed(0)
+    autoencoder = ThinAutoencoder.from_pretrained(options.autoencoder).requires_grad_(False)
+    models = build(autoencoder.config.latent_channels)
+    if options.warm_start:
+        models = {name: type(model).from_pretrained(options.warm_start / name) for name, model in models.items()}
+    tokenizers = [CLIPTokenizer.from_pretrained(options.tokenizers / name) for name in ("tokenizer", "tokenizer_2")]
+    words = Words(tokenizers, [models["text_encoder"], models["text_encoder_2"]])
+    stage = diffusion_stage(options.tiles, autoencoder, models, words, options.batch, options.crop)
+    budget = Budget(minutes=options.minutes, learning_rate=options.learning_rate, log_steps=25)
+    trainer = Trainer(stage, options.out, budget)
+    trainer.resume()
+    trainer.train()
+    for name, model in models.items():
+        model.save_pretrained(options.out / name)
+
+
+if __name__ == "__main__":
+    main()

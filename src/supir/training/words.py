@@ -1,0 +1,55 @@
+"""Prompts of the training samples: captions, quality words, and the negative words for negative-quality samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from supir.models.text import token_ids
+from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT, join_prompt
+
+NEGATIVE_SHARE = 0.1
+"""Share of negative-quality samples: a poor target under the negative words (paper section 3.2)."""
+
+
+def draw_prompt(rng: np.random.Generator, caption: str) -> str:
+    """The prompt of a good picture: nearly always with the quality words, half of the time with its caption."""
+    chance = rng.random()
+    if chance < 0.45:
+        return join_prompt(caption, POSITIVE_PROMPT)
+    if chance < 0.85:
+        return POSITIVE_PROMPT
+    return caption if chance < 0.93 else ""
+
+
+class Words:
+    """Embeds prompts with gradient, each distinct prompt once, its token ids remembered."""
+
+    def __init__(self, tokenizers: Sequence[Any], encoders: Sequence[Any]) -> None:
+        self.towers = list(zip(tokenizers, encoders, strict=True))
+        self._known: dict[str, list[Tensor]] = {}
+
+    def _ids(self, prompt: str) -> list[Tensor]:
+        if prompt not in self._known:
+            self._known[prompt] = [
+                token_ids(tokenizer, [prompt], long_prompt="truncate", warn=False)[0, 0] for tokenizer, _ in self.towers
+            ]
+        return self._known[prompt]
+
+    def __call__(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """(tokens (B, 77, features), pooled (B, features)) as ``TextTowers.encode`` gives them."""
+        distinct = sorted(set(prompts))
+        back = torch.tensor([distinct.index(prompt) for prompt in prompts])
+        hidden, pooled = [], torch.empty(0)
+        for number, (_, encoder) in enumerate(self.towers):
+            output = encoder(torch.stack([self._ids(prompt)[number] for prompt in distinct]), output_hidden_states=True)
+            hidden.append(output.hidden_states[-2])
+            pooled = getattr(output, "text_embeds", pooled)
+        return torch.cat(hidden, -1)[back], pooled[back]
+
+
+__all__ = ["NEGATIVE_PROMPT", "NEGATIVE_SHARE", "Words", "draw_prompt"]
