@@ -52,7 +52,8 @@ def replay(
     denoise = _with_control_scale(model, case, schedule)
     if layout is not None:
         denoise = in_tiles(denoise, layout, batch=batch)
-    ramp = linear_in_sigma(case["guider_scale_min"], case["guider_scale"])
+    at_zero, at_max = case["guider_scale_min"], case["guider_scale"]
+    ramp = linear_in_sigma(at_max if at_zero is None else at_zero, at_max)
     guided = text_guided(denoise, positive, negative, ramp)
     noise = ReplayedNoise(arrays.get(f"{name}.brownian" if second_order else f"{name}.noise", []))
     start = initial_latent(x_init.to(dtype), sigmas)

@@ -1,0 +1,1 @@
+"""Tests of schedules, denoisers, solvers and noise."""
