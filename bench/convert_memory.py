@@ -78,9 +78,9 @@ def load_folder(folder: Path) -> None:
 
     model, half = folder / "model", torch.float16
     components = [
-        SupirUNet.from_pretrained(model / "unet", torch_dtype=half),
-        SupirAdaptor.from_pretrained(model / "adaptor", torch_dtype=half),
-        SupirAutoencoder.from_pretrained(model / "autoencoder", torch_dtype=torch.float32),
+        SupirUNet.from_pretrained(model / "unet", dtype=half),
+        SupirAdaptor.from_pretrained(model / "adaptor", dtype=half),
+        SupirAutoencoder.from_pretrained(model / "autoencoder", dtype=torch.float32),
         CLIPTextModel.from_pretrained(model / "text_encoder", dtype=half),
         CLIPTextModelWithProjection.from_pretrained(model / "text_encoder_2", dtype=half),
     ]

@@ -23,6 +23,9 @@ DEGRADED_ENCODER = AUTOENCODER + "denoise_encoder."
 CLIP_L = "conditioner.embedders.0.transformer.text_model."
 CLIP_G = "conditioner.embedders.1.model."
 
+NUM_SIZES = 6
+SIZE_EMBED_DIM = 256
+
 COMPONENTS = ("autoencoder", "unet", "adaptor", "text_encoder", "text_encoder_2")
 """The components that hold weights, named as the folders of a model."""
 
@@ -190,8 +193,9 @@ def _clip_g(shapes: Shapes) -> TextLayout:
     )
 
 
-def trunk_config(trunk: TrunkLayout, head_dim: int) -> dict[str, Any]:
+def trunk_config(trunk: TrunkLayout, layout: ModelLayout) -> dict[str, Any]:
     """What UNet and adaptor share, in diffusers' words (`attention_head_dim` counts heads there)."""
+    head_dim = layout.head_dims.unet
     kinds = tuple("CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in trunk.depths)
     return {
         "in_channels": trunk.in_channels,
@@ -202,13 +206,20 @@ def trunk_config(trunk: TrunkLayout, head_dim: int) -> dict[str, Any]:
         "attention_head_dim": tuple(max(width // head_dim, 1) for width in trunk.block_out_channels),
         "cross_attention_dim": trunk.context_channels,
         "projection_class_embeddings_input_dim": trunk.vector_channels,
+        "addition_time_embed_dim": _size_embed_dim(trunk, layout.text_encoder_2),
     }
+
+
+def _size_embed_dim(trunk: TrunkLayout, text: TextLayout | None) -> int:
+    """The vector is the pooled text feature and six embedded sizes: so the width of one is known with both."""
+    rest = trunk.vector_channels - text.projection if text is not None else 0
+    return rest // NUM_SIZES if rest > 0 and rest % NUM_SIZES == 0 else SIZE_EMBED_DIM
 
 
 def unet_config(layout: ModelLayout) -> dict[str, Any]:
     """Arguments of `SupirUNet`."""
     unet = _present(layout.unet, "UNet", UNET)
-    config = trunk_config(unet, layout.head_dims.unet)
+    config = trunk_config(unet, layout)
     config["up_block_types"] = tuple(kind.replace("Down", "Up") for kind in reversed(config["down_block_types"]))
     config["out_channels"] = unet.in_channels
     config["connector_head_dim"] = layout.head_dims.connectors
@@ -220,7 +231,7 @@ def unet_config(layout: ModelLayout) -> dict[str, Any]:
 def adaptor_config(layout: ModelLayout) -> dict[str, Any]:
     """Arguments of `SupirAdaptor`."""
     adaptor = _present(layout.adaptor, "adaptor", ADAPTOR)
-    return trunk_config(adaptor, layout.head_dims.unet) | {"hint_channels": layout.hint_channels}
+    return trunk_config(adaptor, layout) | {"hint_channels": layout.hint_channels}
 
 
 def autoencoder_config(layout: ModelLayout) -> dict[str, Any]:
