@@ -1,0 +1,1 @@
+"""Training pictures: where they come from and how they are stored."""

@@ -1,8 +1,8 @@
 """The training photographs: found in Debian packages, chosen by eye, named by hash.
 
-``debian_photos.json`` lists every photograph with its package, version, file, licence, caption and the hash of its image
-stream. Many sit inside containers (theme files, resource archives), so files are searched for JPEG, WebP and PNG streams
-and a stream is kept when its hash is listed. Nothing else is ever trained on.
+``debian_photos.json`` lists every photograph with its package, version, file, licence, caption and the hash of its
+image stream. Many sit inside containers (theme files, resource archives), so files are searched for JPEG, WebP and PNG
+streams and a stream is kept when its hash is listed. Nothing else is ever trained on.
 
     python -m supir.data.debian_photos --packages DEBS --out TILES
 """
@@ -141,7 +141,7 @@ def _tiles(pixels: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
 
 
 def write_tiles(packages: Path, out: Path) -> dict[str, int]:
-    """Write ``train.npy`` and ``heldout.npy`` (N, 256, 256, 3) uint8 RGB and ``NAME_captions.json`` (one a tile); counts."""
+    """Write ``SPLIT.npy``, (N, 256, 256, 3) uint8 RGB, and ``SPLIT_captions.json``, one a tile; returns the counts."""
     out.mkdir(parents=True, exist_ok=True)
     tiles: dict[str, list[npt.NDArray[np.uint8]]] = {"train": [], "heldout": []}
     captions: dict[str, list[str]] = {"train": [], "heldout": []}

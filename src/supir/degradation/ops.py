@@ -36,7 +36,7 @@ def blur_kernel(size: int, sigma_x: float, sigma_y: float, angle: float, shape: 
 
 
 def sinc_kernel(size: int, cutoff: float) -> Picture:
-    """Circular low-pass kernel (size, size): ringing and overshoot; ``cutoff`` in radians a pixel (Real-ESRGAN, 3.3)."""
+    """Circular low-pass kernel (size, size): it rings; ``cutoff`` in radians a pixel (Real-ESRGAN, section 3.3)."""
     axis = np.arange(size, dtype=np.float64) - size // 2
     radius = np.hypot(*np.meshgrid(axis, axis))
     radius[size // 2, size // 2] = 1.0
@@ -63,7 +63,7 @@ def resize(picture: Picture, height: int, width: int, interpolation: Interpolati
 
 
 def shrink(picture: Picture, height: int, width: int) -> Picture:
-    """Antialiased bicubic reduction (what photo software does): area to twice the size at most, then cubic on the blur."""
+    """Antialiased reduction as photo software does it: a slight blur, then bicubic."""
     ratio = picture.shape[0] / height
     if ratio > 1:
         sigma = 0.45 * np.sqrt(max(ratio**2 - 1, 0))
@@ -74,7 +74,7 @@ def shrink(picture: Picture, height: int, width: int) -> Picture:
 def gaussian_noise(picture: Picture, strength: float, grey: bool, seed: int) -> Picture:
     """Additive noise with a standard deviation of ``strength`` / 255, the same for all channels when ``grey``."""
     rng = np.random.default_rng(seed)
-    shape = picture.shape[:2] + (1 if grey else 3,)
+    shape = (*picture.shape[:2], 1 if grey else 3)
     return _clip(picture + rng.standard_normal(shape, dtype=np.float32) * np.float32(strength / 255))
 
 
@@ -97,4 +97,4 @@ def jpeg(picture: Picture, quality: int) -> Picture:
 
 
 def _clip(picture: npt.NDArray[np.floating] | cv2.typing.MatLike) -> Picture:
-    return np.clip(picture, 0, 1).astype(np.float32)
+    return cast(Picture, np.clip(picture, 0, 1).astype(np.float32))

@@ -1,8 +1,8 @@
 """Real-ESRGAN's second-order degradation (arXiv 2107.10833, section 3), drawn first and applied after.
 
-``draw`` gives a ``Degradation``: the list of operations with all their values, seeds included. It serialises to one JSON line
-and gives the same bytes whenever it is applied to the same picture. As in SUPIR's paper (section 4.1) the degraded
-picture is brought back to the size of the clean one.
+``draw`` gives a ``Degradation``: the list of operations with all their values, seeds included. It serialises to one
+JSON line and gives the same bytes whenever it is applied to the same picture. As in SUPIR's paper (section 4.1) the
+degraded picture is brought back to the size of the clean one.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class ThinAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     ``config.scaling_factor`` outside, as with ``AutoencoderKL``.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         latent_channels: int = 16,
@@ -124,7 +124,7 @@ class ThinAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Picture pixels (a multiple of 8) beyond which nothing influences a picture pixel, in encoding or decoding."""
         fine = max(self.config.encoder_blocks[0], self.config.decoder_blocks[0])
         coarse = max(self.config.encoder_blocks[1], self.config.decoder_blocks[1])
-        reach = SHUFFLE * (2 * fine + 1) + FACTOR * (2 * coarse + 1)
+        reach: int = SHUFFLE * (2 * fine + 1) + FACTOR * (2 * coarse + 1)
         return FACTOR * (reach // FACTOR + 1)
 
     @apply_forward_hook  # type: ignore[untyped-decorator]

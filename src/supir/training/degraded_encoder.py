@@ -2,9 +2,9 @@
 
     python -m supir.training.degraded_encoder --tiles TILES --autoencoder RUN/autoencoder --out RUN2
 
-A copy of the encoder, fine-tuned with the decoder fixed. The paper's loss, |D(E_dr(LQ)) - D(E_dr(GT))|^2 as printed, has
-a trivial minimum (any constant encoder), so the target here is D(E(GT)) of the fixed encoder, joined by what makes it
-well-posed: distance to the clean picture itself and of the latents.
+A copy of the encoder, fine-tuned with the decoder fixed. The paper's loss as printed, |D(E_dr(LQ)) - D(E_dr(GT))|^2,
+has a trivial minimum (any constant encoder). So the target here is D(E(GT)) of the fixed encoder, joined by what makes it
+well-posed: the distances to the clean picture itself and between the latents.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FEATURE_WEIGHT = 0.06
 def degrade(rng: np.random.Generator, clean: Pixels) -> Pixels:
     """A degraded uint8 picture of the same size, from the mixture of recipes the bundled model is trained on."""
     recipe = RECIPES["default" if rng.random() < HEAVY_SHARE else "light"]
-    degraded = apply(draw(rng, recipe), clean.astype(np.float32) / 255)
+    degraded = apply(draw(rng, recipe), (clean / 255).astype(np.float32))
     return np.round(degraded * 255).astype(np.uint8)
 
 

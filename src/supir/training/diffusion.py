@@ -2,8 +2,8 @@
 
     python -m supir.training.diffusion --tiles TILES --autoencoder RUN2/autoencoder --tokenizers FOLDER --out RUN3
 
-The paper freezes SDXL and trains adaptor and connectors only. An hour of one processor makes no prior worth freezing, so
-here all learn together from random weights. Part of the samples go without control, so that a plain prior exists too.
+The paper freezes SDXL and trains adaptor and connectors only. An hour of one processor makes no prior worth freezing,
+so here all learn together from random weights. Part of the steps go without control, so that a plain prior exists too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from supir.models.adaptor import SupirAdaptor
+from supir.models.connectors import ZeroSFT
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.models.unet import SupirUNet
 from supir.prompts import POSITIVE_PROMPT
@@ -48,7 +49,7 @@ FREE_SHARE = 0.06
 """Share of steps without control."""
 
 
-def build(latent_channels: int) -> dict[str, nn.Module]:
+def build(latent_channels: int) -> dict[str, Any]:
     """The networks of the bundled model with random weights, by component name."""
     unet = SupirUNet(
         in_channels=latent_channels,
@@ -72,7 +73,7 @@ def build(latent_channels: int) -> dict[str, nn.Module]:
     # Zeros protect a trained prior from an untrained adaptor; here there is none, and zeros only delay the gradient.
     adaptor.hint_conv.reset_parameters()
     for connector in unet.connectors:
-        if hasattr(connector, "zero_conv"):
+        if isinstance(connector, ZeroSFT):
             nn.init.normal_(connector.zero_conv.weight, std=0.5 / connector.zero_conv.in_channels**0.5)
     return {
         "unet": unet,
@@ -90,7 +91,7 @@ def draw_timesteps(batch: int, sigmas: Tensor) -> Tensor:
 
 
 def diffusion_stage(
-    tiles: Path, autoencoder: ThinAutoencoder, models: dict[str, nn.Module], words: Words, batch: int, crop: int
+    tiles: Path, autoencoder: ThinAutoencoder, models: dict[str, Any], words: Words, batch: int, crop: int
 ) -> Stage:
     """The stage; the autoencoder is fixed and in no checkpoint."""
     train, (clean, degraded) = Tiles(tiles), heldout_pairs(tiles, 192)
@@ -141,7 +142,7 @@ def diffusion_stage(
     return Stage("diffusion", models, loss, sheet)
 
 
-def sample(models: dict[str, nn.Module], words: Words, hint: Tensor, num_steps: int) -> Tensor:
+def sample(models: dict[str, Any], words: Words, hint: Tensor, num_steps: int) -> Tensor:
     """Latents of ``hint``'s shape under the quality words, without guidance."""
     tokens, pooled = (part.expand(len(hint), *part.shape[1:]) for part in words([POSITIVE_PROMPT]))
     known = {"text_embeds": pooled, "time_ids": torch.tensor([SIZE_IDS] * len(hint))}

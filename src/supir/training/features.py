@@ -35,8 +35,10 @@ class FeatureDistance(nn.Module):
         total = kernel - stride if kernel > 1 else 0
         x = F.pad(x, (total // 2, total - total // 2) * 2)
         x = F.conv2d(x, weight, stride=stride, groups=weight.shape[0] if depthwise else 1)
-        names = ("running_mean", "running_var", "weight", "bias")
-        return F.batch_norm(x, *(self.weights[f"{norm}.{name}"] for name in names), eps=1e-3)
+        mean, variance, scale, shift = (
+            self.weights[f"{norm}.{name}"] for name in ("running_mean", "running_var", "weight", "bias")
+        )
+        return F.batch_norm(x, mean, variance, scale, shift, eps=1e-3)
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Normalised features after the blocks that are compared, fine to coarse."""

@@ -1,0 +1,66 @@
+"""The thin autoencoder: shapes, exact tiles with its halo, round trip through a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from supir.models.thin_autoencoder import ThinAutoencoder
+
+
+@pytest.fixture
+def model() -> ThinAutoencoder:
+    torch.manual_seed(0)
+    made = ThinAutoencoder(
+        latent_channels=4, encoder_widths=(8, 12), encoder_blocks=(1, 1), decoder_widths=(8, 12), decoder_blocks=(1, 1)
+    )
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return made.eval()
+
+
+def test_shapes_and_the_two_encoders_differ(model: ThinAutoencoder) -> None:
+    x = torch.rand(2, 3, 40, 64) * 2 - 1
+    latent = model.encode(x).latent_dist.mode()
+    assert latent.shape == (2, 4, 5, 8)
+    assert model.decode(latent).sample.shape == x.shape
+    assert not torch.allclose(latent, model.encode_degraded(x).latent_dist.mode())
+
+
+@torch.no_grad()
+def test_a_tile_with_the_halo_around_it_is_exact(model: ThinAutoencoder) -> None:
+    halo = model.halo
+    x = torch.rand(1, 3, 2 * halo + 64, 2 * halo + 64) * 2 - 1
+    left, right = 32, 40 + 2 * halo
+    latent = model.encode(x).latent_dist.mode()
+    part = model.encode(x[..., left:right, left:right]).latent_dist.mode()
+    inner = slice((left + halo) // 8, (left + halo) // 8 + 1)
+    torch.testing.assert_close(
+        part[..., halo // 8 : halo // 8 + 1, halo // 8 : halo // 8 + 1], latent[..., inner, inner], rtol=1e-4, atol=1e-5
+    )
+    picture = model.decode(latent).sample
+    piece = model.decode(latent[..., left // 8 : right // 8, left // 8 : right // 8]).sample
+    core = slice(left + halo, right - halo)
+    torch.testing.assert_close(
+        piece[..., halo : halo + 8, halo : halo + 8], picture[..., core, core], rtol=1e-4, atol=1e-5
+    )
+
+
+@torch.no_grad()
+def test_nothing_beyond_the_halo_reaches_a_pixel(model: ThinAutoencoder) -> None:
+    halo, size = model.halo, 4 * model.halo
+    x = torch.zeros(1, 3, size, size)
+    moved = x.clone()
+    moved[..., : size // 2 - halo, :] = 1
+    same = model.encode(x).latent_dist.mode()[..., size // 16 :, :]
+    also = model.encode(moved).latent_dist.mode()[..., size // 16 :, :]
+    torch.testing.assert_close(also, same, rtol=0, atol=0)
+
+
+def test_the_folder_round_trip_is_exact(model: ThinAutoencoder, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    again = ThinAutoencoder.from_pretrained(tmp_path)
+    assert again.halo == model.halo
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))

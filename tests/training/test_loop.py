@@ -1,0 +1,77 @@
+"""The training loop: a killed run goes on from its state, averaged weights, frozen parameters, unit latents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from supir.models.thin_autoencoder import ThinAutoencoder
+from supir.training.autoencoder import normalise_latents
+from supir.training.crops import Tiles, to_tensor
+from supir.training.loop import Budget, Stage, Trainer
+
+
+def linear_stage(model: nn.Linear, seen: list[float]) -> Stage:
+    def loss(rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
+        x = torch.from_numpy(rng.standard_normal((8, 3)).astype(np.float32))
+        seen.append(float(x[0, 0]))
+        error = (model(x) - x.sum(1, keepdim=True)).square().mean()
+        return error, {"mse": error.item()}
+
+    return Stage("line", {"line": model}, loss, frozen=lambda name: name.endswith("bias"))
+
+
+def test_a_killed_run_goes_on_exactly_where_its_state_was(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    whole, seen = nn.Linear(3, 1), list[float]()
+    begin = {name: tensor.clone() for name, tensor in whole.state_dict().items()}
+    trainer = Trainer(linear_stage(whole, seen), tmp_path / "whole", Budget(minutes=1))
+    for _ in range(8):
+        trainer._one_step(0.3)
+
+    part, again = nn.Linear(3, 1), nn.Linear(3, 1)
+    part.load_state_dict(begin)
+    first = Trainer(linear_stage(part, []), tmp_path / "part", Budget(minutes=1))
+    for _ in range(5):
+        first._one_step(0.3)
+    first.save()
+    rest: list[float] = []
+    second = Trainer(linear_stage(again, rest), tmp_path / "part", Budget(minutes=1))
+    assert second.resume()
+    for _ in range(3):
+        second._one_step(0.3)
+    assert rest == seen[5:]
+    assert torch.equal(again.weight, whole.weight)
+    assert torch.equal(second.ema["line.weight"], trainer.ema["line.weight"])
+    assert torch.equal(whole.bias, begin["bias"])
+
+
+def test_training_ends_with_its_budget_and_leaves_the_averaged_weights(tmp_path: Path) -> None:
+    model = nn.Linear(3, 1)
+    trainer = Trainer(linear_stage(model, []), tmp_path, Budget(minutes=0.01, learning_rate=0.03, log_steps=5))
+    trainer.train()
+    assert (tmp_path / "state.pt").exists()
+    assert not (tmp_path / "state.new").exists()
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])["step"] == 5
+    saved = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert torch.equal(model.weight, saved["ema"]["line.weight"])
+    assert not torch.equal(model.weight, saved["modules"]["line"]["weight"])
+
+
+def test_latents_have_unit_deviation_after_normalising_and_pictures_stay(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "train.npy", rng.integers(0, 256, (4, 160, 160, 3), dtype=np.uint8))
+    (tmp_path / "train_captions.json").write_text(json.dumps(["a photo"] * 4))
+    torch.manual_seed(0)
+    model = ThinAutoencoder(4, (8, 12), (1, 1), (8, 12), (1, 1))
+    x = to_tensor([Tiles(tmp_path).crop(rng, 64)[0] for _ in range(4)])
+    before = model(x).sample
+    normalise_latents(model, tmp_path)
+    deviation = model.encode(x).latent_dist.mode().std((0, 2, 3))
+    assert deviation.tolist() == pytest.approx([1.0] * 4, abs=0.2)
+    torch.testing.assert_close(model(x).sample, before, rtol=1e-3, atol=1e-4)
