@@ -99,28 +99,76 @@ def restore(
     """
     console = Console(stderr=True)
     chosen = {"preset": preset or DEFAULT_PRESET, **overrides}
-    with _errors(console):
+    start = time.perf_counter()
+    interrupted = False
+    with _sentences(console):
         _usage(restore_options, **chosen)  # before the model is loaded: a wrong value is said at once
         sources, outcomes = find_sources(photos)
         from supir.image import SUFFIXES
 
-        jobs = _usage(plan_jobs, sources, output, suffixes=SUFFIXES, compare=compare)
+        jobs = _usage(plan_jobs, sources, output, suffixes=tuple(SUFFIXES), compare=compare)
         for outcome in outcomes:
             show_failure(console, outcome)
-        start = time.perf_counter()
-        try:
-            if jobs:
-                with console.status("loading the model"):
-                    pipeline = _load_pipeline(model, device)
-                options = _usage(pipeline.options, **chosen)
+        if jobs:
+            with console.status("loading the model"):
+                pipeline = _load_pipeline(model, device)
+            options = _usage(pipeline.options, **chosen)
+            try:
                 with Display(console, jobs, quiet=quiet) as display:
                     for outcome in run_jobs(pipeline, jobs, options, overwrite=overwrite, on_fraction=display.fraction):
                         outcomes.append(outcome)
                         display.outcome(outcome)
-        finally:
-            _summarise(console, outcomes, time.perf_counter() - start, quiet=quiet, as_json=as_json)
+            except KeyboardInterrupt:
+                interrupted = True
+        _summarise(console, outcomes, time.perf_counter() - start, quiet=quiet, as_json=as_json)
+        if interrupted:
+            raise KeyboardInterrupt
     if any(outcome.error is not None for outcome in outcomes):
         raise typer.Exit(FAILED)
+
+
+@app.command()
+def convert(
+    sdxl: Annotated[Path, typer.Argument(help="An SDXL single file: .safetensors, or a .ckpt of tensors alone.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.", show_default=False)],
+    supir: Annotated[
+        Path | None,
+        typer.Argument(help="A published SUPIR file, likewise. Unset: the first file holds both.", show_default=False),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Of the weights written: float16, bfloat16, float32.", show_default=False)
+    ] = None,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="Go on when keys are missing, unexpected or mis-shaped; they are listed.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that exists.")] = False,
+) -> None:
+    """Turn an SDXL file and a published SUPIR file into a model folder for `supir restore --model`.
+
+    Nothing in the files is executed. Your files keep their own licences: the published SUPIR weights are not for
+    commercial use.
+    """
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    with _sentences(console):
+        from supir.weights.convert import convert as convert_files
+
+        columns = BarColumn(), DownloadColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+            task = bar.add_task("", total=None)
+            report = _usage(
+                convert_files,
+                sdxl,
+                supir,
+                output,
+                strict=not lenient,
+                overwrite=overwrite,
+                on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+                **({} if dtype is None else {"dtype": dtype}),
+            )
+        typer.echo(report.summary())
+        typer.echo(f"wrote {output}; use it with: supir restore PHOTO --model {output}")
 
 
 @app.command()
@@ -178,18 +226,20 @@ def _best_device() -> str:
 
 
 @contextmanager
-def _errors(console: Console) -> Iterator[None]:
+def _sentences(console: Console) -> Iterator[None]:
     """Turn what ends a command early into a sentence and an exit code, and warnings into sentences."""
 
     def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
         console.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     with warnings.catch_warnings():
+        for notice_to_developers in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", notice_to_developers)
         warnings.showwarning = show_warning
         try:
             yield
         except KeyboardInterrupt:
-            console.print("interrupted; what is listed above is complete, nothing half-written is left")
+            console.print("interrupted; nothing half-written is left")
             raise typer.Exit(INTERRUPTED) from None
         except SupirError as error:
             console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
