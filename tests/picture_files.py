@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyvips
+import torch
 from PIL import Image, ImageCms, PngImagePlugin
+
+from supir.image import Picture, read
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "TIFF": ".tif"}
 FORMATS = list(SUFFIXES)
@@ -92,3 +95,22 @@ def png(width: int, height: int, data: bytes, *, depth: int = 8, color: int = 2)
 
     head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def picture(channels: int = 3, bits: int = 8, alpha: bool = False, seed: int = 0) -> tuple[Picture, npt.NDArray[Any]]:
+    """A Picture and the integers that it must be written as."""
+    values = noise(30, 40, channels + alpha, bits=bits, seed=seed)
+    unit = torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1) / (2**bits - 1)
+    return Picture(pixels=unit[:channels] * 2 - 1, alpha=unit[channels:] if alpha else None, bits=bits), values
+
+
+def stored(path: Path) -> npt.NDArray[Any]:
+    """What another reader finds in the file, (H, W, C)."""
+    image = pyvips.Image.new_from_file(str(path), revalidate=True)
+    return image.numpy().reshape(image.height, image.width, image.bands)
+
+
+def read_bytes(folder: Path, data: bytes) -> Picture:
+    path = folder / "source"
+    path.write_bytes(data)
+    return read(path)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import pyvips
 from PIL import Image
 
 from picture_files import (
@@ -33,6 +34,7 @@ from picture_files import (
 )
 from supir.errors import ImageError, ImageReadError, ImageTooLargeError, OptionError
 from supir.image import Picture, read, read_record
+from supir.image.reading import quiet_libvips
 
 
 class Trap:
@@ -300,3 +302,10 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path) -> None:
     before, files = read_both(5), psutil.Process().num_fds()
     assert read_both(30) - before < 20e6  # one picture takes 4 MB as float32
     assert psutil.Process().num_fds() <= files
+
+
+def test_libvips_keeps_nothing_and_may_say_any_bytes() -> None:
+    quiet_libvips()
+    assert pyvips.cache_get_max() == 0
+    for module in (pyvips, pyvips.error):
+        assert module._to_string(pyvips.ffi.new("char[]", b"tag \xcf\xff")) == "tag \ufffd\ufffd"
