@@ -19,9 +19,11 @@ from supir.sampling import (
     ddpm_sigmas,
     dpmpp_2m,
     edm_euler,
+    full_range_sigmas,
     in_tiles,
     initial_latent,
     karras_sigmas,
+    reference_karras_sigmas,
     restored_towards,
     starting_at,
     text_guided,
@@ -45,6 +47,21 @@ def test_order_of_convergence(solver: Solver, order: float) -> None:
 
 def test_the_multistep_solver_needs_fewer_steps() -> None:
     assert error(dpmpp_2m, 16) < error(edm_euler, 64)
+
+
+@pytest.mark.parametrize("num_steps", [8, 16, 50])
+def test_our_schedule_keeps_fine_detail(num_steps: int) -> None:
+    spread = 0.1
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        return spread**2 * x / (spread**2 + sigma.view(-1, 1, 1, 1) ** 2)
+
+    def kept(sigmas: Tensor) -> float:
+        start = torch.full((1, 1, 1, 1), math.sqrt(float(sigmas[0]) ** 2 + spread**2))
+        return float(dpmpp_2m(denoise, start, Schedule(sigmas))) / spread
+
+    assert kept(full_range_sigmas(num_steps)) > 0.9
+    assert kept(reference_karras_sigmas(num_steps)) < 0.65
 
 
 def noise_of(num_values: int) -> Callable[[Tensor], Tensor]:
@@ -180,5 +197,7 @@ def test_missing_noise_and_impossible_settings_are_refused() -> None:
         dpmpp_2m(gaussian.denoised, start, Schedule(ddpm_sigmas(3)), eta=1.0)
     with pytest.raises(OptionError, match="s_churn"):
         dpmpp_2m(gaussian.denoised, start, Schedule(ddpm_sigmas(3), s_churn=1.0))
+    with pytest.raises(OptionError, match="twice"):
+        dpmpp_2m(gaussian.denoised, start, Schedule(torch.tensor([2.0, 1.0, 1.0, 0.0])))
     with pytest.raises(OptionError, match="eta"):
         dpmpp_2m(gaussian.denoised, start, Schedule(ddpm_sigmas(3)), eta=-1.0)

@@ -17,6 +17,7 @@ from supir.sampling.noise import NoiseSource, ReplayedNoise, SampleNoise
 from supir.sampling.sigmas import (
     Schedule,
     ddpm_sigmas,
+    full_range_sigmas,
     initial_latent,
     karras_sigmas,
     reference_karras_sigmas,
@@ -40,6 +41,7 @@ __all__ = [
     "discrete_denoiser",
     "dpmpp_2m",
     "edm_euler",
+    "full_range_sigmas",
     "in_tiles",
     "initial_latent",
     "karras_sigmas",

@@ -82,6 +82,17 @@ def reference_karras_sigmas(num_steps: int) -> Tensor:
     return karras_sigmas(num_steps, float(ddpm[-2]), float(ddpm[0]))
 
 
+def full_range_sigmas(num_steps: int) -> Tensor:
+    """Our schedule: Karras spacing over all levels of training, 14.6146 to 0.0292, then 0.
+
+    `ddpm_sigmas` and `reference_karras_sigmas` leave the levels at 0.21 (16 steps) or 0.13 (50) and answer the rest in
+    one step, which averages fine detail away. For Gaussian data of deviation 0.1 and 16 steps of `dpmpp_2m` they keep
+    0.36 of it, this schedule 0.97.
+    """
+    table = training_sigmas()
+    return karras_sigmas(num_steps, float(table[0]), float(table[-1]))
+
+
 def starting_at(sigmas: Tensor, start_sigma: float) -> Tensor:
     """The falling levels `sigmas` cut to begin at exactly `start_sigma` (for a latent that is only noised that far)."""
     if not 0 < start_sigma <= float(sigmas[0]):
@@ -107,10 +118,10 @@ def initial_latent(noise: Tensor, sigmas: Tensor, anchor: Tensor | None = None) 
 class Schedule:
     """The levels a solver walks down, and the (churned) level at which each step calls the denoiser.
 
-    `sigmas` is (num_steps + 1,), strictly falling; a last 0 is usual but not needed. With `s_churn` > 0 step i first
-    raises its level by the factor 1 + gamma, gamma = min(s_churn / num_steps, sqrt(2) - 1) where s_min <= sigma_i <=
-    s_max (paper, Algorithm 1). Wrappers that follow the level *before* churn (reference section 15, quirk 4) ask
-    `before_churn`.
+    `sigmas` is (num_steps + 1,), falling (equal neighbours only for `edm_euler`); a last 0 is usual but not needed.
+    With `s_churn` > 0 step i first raises its level by the factor 1 + gamma, gamma = min(s_churn / num_steps, sqrt(2) -
+    1) where s_min <= sigma_i <= s_max (paper, Algorithm 1). Wrappers that follow the level *before* churn (reference
+    section 15, quirk 4) ask `before_churn`.
     """
 
     sigmas: Tensor

@@ -85,10 +85,10 @@ def dpmpp_2m(
     (RestoreDPMPP2MSampler; reference section 7.3). Raises OptionError when the schedule churns, eta is negative, or eta
     > 0 and no noise source is given.
     """
-    if schedule.s_churn > 0 or eta < 0:
+    if schedule.s_churn > 0 or eta < 0 or bool((schedule.sigmas.diff() == 0).any()):
         raise OptionError(
-            f"s_churn is {schedule.s_churn} and eta {eta}; "
-            "dpmpp_2m needs s_churn 0 and eta 0 or more (its noise is set by eta)."
+            f"s_churn is {schedule.s_churn} and eta {eta}; dpmpp_2m needs s_churn 0, eta 0 or more "
+            "(its noise is set by eta) and no level of the schedule twice."
         )
     earlier: tuple[Tensor, Tensor] | None = None
     for index in range(schedule.num_steps):
