@@ -39,7 +39,7 @@ class TensorSource(Protocol):
     shapes: Mapping[str, tuple[int, ...]]
 
     def tensor(self, key: str) -> Tensor:
-        """The tensor `key`, on the CPU; it may lie in a memory-mapped file and is not to be written to."""
+        """The tensor `key`, on the CPU; it may share memory with the source and is not to be written to."""
         ...
 
 
@@ -61,7 +61,8 @@ class SafetensorsFile:
     def __init__(self, path: Path) -> None:
         _check_header(path)
         try:
-            self._file = cast(Any, safe_open(path, framework="pt"))
+            # Read, not mapped: pages of a mapped file count as memory of this process beside what is made of them.
+            self._file = cast(Any, safe_open(path, framework="pt", backend="pread"))
             self.shapes: Mapping[str, tuple[int, ...]] = {
                 key: tuple(self._file.get_slice(key).get_shape())
                 for key in self._file.keys()  # noqa: SIM118

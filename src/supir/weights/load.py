@@ -31,8 +31,8 @@ def load_single_files(
 
     Args:
         supir: None when one file holds everything.
-        dtype: of all parameters, or one per component with a `default`, as diffusers' `torch_dtype`; None keeps each
-            tensor's own, and then it lies in the mapped file.
+        dtype: of all parameters, or one per component with a `default`, as diffusers' `dtype`; None keeps each
+            tensor's own.
         strict: see `supir.weights.plan.make_plan`.
         components: those wanted.
 
