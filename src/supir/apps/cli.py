@@ -20,7 +20,7 @@ from rich.table import Table
 
 from supir import __version__
 from supir.apps.arguments import flag, with_restore_options
-from supir.apps.jobs import Outcome, find_sources, plan_jobs, run_jobs
+from supir.apps.jobs import Interruption, Outcome, find_sources, plan_jobs, run_jobs
 from supir.apps.progress import Display, clock, show_failure
 from supir.errors import OptionError, SupirError
 from supir.options import DEFAULT_PRESET, PRESETS, restore_options
@@ -114,10 +114,16 @@ def restore(
                 pipeline = _load_pipeline(model, device)
             options = _usage(pipeline.options, **chosen)
             try:
-                with Display(console, jobs, quiet=quiet) as display:
-                    for outcome in run_jobs(pipeline, jobs, options, overwrite=overwrite, on_fraction=display.fraction):
+                with Interruption() as interruption, Display(console, jobs, quiet=quiet) as display:
+
+                    def on_fraction(index: int, fraction: float) -> None:
+                        interruption.check()
+                        display.fraction(index, fraction)
+
+                    for outcome in run_jobs(pipeline, jobs, options, overwrite=overwrite, on_fraction=on_fraction):
                         outcomes.append(outcome)
                         display.outcome(outcome)
+                        interruption.check()
             except KeyboardInterrupt:
                 interrupted = True
         _summarise(console, outcomes, time.perf_counter() - start, quiet=quiet, as_json=as_json)

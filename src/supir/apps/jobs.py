@@ -6,12 +6,15 @@ One picture that fails does not stop the others. No typer, rich or torch here: `
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Self
 
 from supir.errors import ImageError, ImageWriteError, OptionError, SupirError
 
@@ -48,6 +51,37 @@ class Outcome:
     seconds: float
     error: str | None = None
     unexpected: str = ""
+
+
+class Interruption:
+    """A context manager that remembers Ctrl-C.
+
+    Python drops the KeyboardInterrupt that arrives while a C library is calling back (libvips logs in that way), and
+    the run would go on as if nobody had asked; `check` raises it again.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handler, nor needs one
+            self._previous = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._previous)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if it was asked for."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+        raise KeyboardInterrupt
 
 
 def find_sources(inputs: Sequence[str]) -> tuple[list[Path], list[Outcome]]:
@@ -153,7 +187,6 @@ def run_jobs(
             error = str(caught) or type(caught).__name__
         except Exception as caught:  # a mistake of ours in one picture must not cost the user the other pictures
             error, unexpected = f"{type(caught).__name__}: {caught}", traceback.format_exc()
-        on_fraction(index, 1.0)
         seconds = time.perf_counter() - start
         done = error is None
         yield Outcome(

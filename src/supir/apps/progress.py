@@ -71,6 +71,7 @@ class Display:
     def outcome(self, outcome: Outcome) -> None:
         """Say in a line what became of a picture; failures are said even when quiet."""
         self._num_done += 1
+        self._bar.update(self._task, completed=self._num_done)
         count = f"[{self._num_done}/{len(self._jobs)}] "
         if outcome.error is not None:
             show_failure(self._console, outcome)

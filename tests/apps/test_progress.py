@@ -1,0 +1,57 @@
+"""What the terminal shows while pictures are restored."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from supir.apps.jobs import Job, Outcome
+from supir.apps.progress import Display, RemainingTime, clock
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (754, "12:34"), (3600 * 26 + 61, "26:01:01")]
+)
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_the_remaining_time_counts_all_pictures() -> None:
+    now = 100.0
+    progress = Progress(get_time=lambda: now)
+    task_id = progress.add_task("", total=4)
+    [task] = progress.tasks
+    column = RemainingTime()
+    assert "left" not in column.render(task).plain
+    now += 60
+    progress.update(task_id, completed=0.5)  # half of the first of four pictures took a minute
+    assert column.render(task).plain == "7:00 left"
+    now += 600  # one long step: the estimate stays one
+    progress.update(task_id, completed=1)
+    assert column.render(task).plain == "33:00 left"
+    progress.update(task_id, completed=4)
+    assert "in all" in column.render(task).plain
+
+
+def test_a_line_per_picture_without_a_terminal() -> None:
+    file = io.StringIO()
+    jobs = [Job(Path("a.jpg"), Path("a.restored.jpg")), Job(Path("[b].jpg"), Path("b.jpg"))]
+    with Display(Console(file=file, width=40), jobs) as display:
+        display.fraction(0, 0.5)
+        display.outcome(Outcome(jobs[0].source, jobs[0].target, None, 1.25))
+        display.outcome(Outcome(jobs[1].source, None, None, 0.5, "damaged"))
+    assert file.getvalue().splitlines() == ["[1/2] a.jpg -> a.restored.jpg (1.2 s)", "error: [b].jpg: damaged"]
+
+
+def test_the_bar_on_a_terminal_names_the_picture() -> None:
+    file = io.StringIO()
+    jobs = [Job(Path("a.jpg"), Path("a.restored.jpg"))]
+    with Display(Console(file=file, width=120, force_terminal=True), jobs) as display:
+        display.fraction(0, 0.5)
+        display._bar.refresh()
+    assert "a.jpg" in file.getvalue()
+    assert "50%" in file.getvalue()

@@ -1,0 +1,136 @@
+"""The house is in order: the public names, light imports, layers, declared dependencies, and what the README says."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import supir
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "supir"
+README = (ROOT / "README.md").read_text()
+IMPORT_NAMES = {"pillow": "PIL", "opencv-python-headless": "cv2"}
+
+
+def tracked() -> list[Path]:
+    """The files of the repo that hold text; without git, those of the source tree."""
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    names = done.stdout.split("\n")[:-1] or [str(path.relative_to(ROOT)) for path in SOURCE.rglob("*.py")]
+    text = {".py", ".md", ".toml", ".txt", ".json", ".yml", ".yaml", ""}
+    return [ROOT / name for name in names if Path(name).suffix in text and (ROOT / name).is_file()]
+
+
+def test_public_names_are_sorted_and_importable() -> None:
+    upper = [name for name in supir.__all__ if name.isupper()]
+    classes = [name for name in supir.__all__ if name[0].isupper() and not name.isupper()]
+    others = [name for name in supir.__all__ if not name[0].isupper()]
+    assert supir.__all__ == [*sorted(upper), *sorted(classes), *sorted(others)]
+    for name in supir.__all__:
+        assert getattr(supir, name) is not None
+    assert dir(supir) == sorted(supir.__all__)
+    with pytest.raises(AttributeError, match="SupirPipeline"):
+        _ = supir.nothing_of_that_name
+
+
+def test_importing_supir_imports_nothing_heavy() -> None:
+    code = "import sys, supir, supir.options, supir.prompts; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"torch", "numpy", "diffusers", "transformers", "pyvips", "PIL", "rich"}
+
+
+def test_import_layers() -> None:
+    code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_imported_package_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    requirements = [*project["dependencies"], *(line for name in extras if name != "dev" for line in extras[name])]
+    packages = [re.split(r"[\[<>=!~ ]", line)[0] for line in requirements]
+    declared = {IMPORT_NAMES.get(package, package) for package in packages} | {"supir"}
+    imported = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split(".")[0])
+    assert imported - declared - set(sys.stdlib_module_names) == set()
+
+
+def test_nothing_of_the_workplace_in_the_repo() -> None:
+    words = ["/wo" + "rk/", "../sha" + "red", "CONTR" + "ACT.md", "house hel" + "per"]
+    for path in tracked():
+        text = path.read_text(errors="replace")
+        assert [word for word in words if word in text] == [], path
+
+
+def test_files_stay_readable() -> None:
+    for path in SOURCE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 420, f"{path}: split it"
+
+
+def test_readme_names_targets_and_options_that_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z-]+)", README)) <= targets
+    from typer.main import get_command
+
+    from supir.apps.cli import app
+
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    known = {option for command in commands.values() for parameter in command.params for option in parameter.opts}
+    examples = [line for line in README.splitlines() if line.startswith("supir ")]
+    assert examples
+    for line in examples:
+        words = line.split("#")[0].split()
+        assert words[1] in commands or words[1].startswith("--"), line
+        assert {word.split("=")[0] for word in words if word.startswith("-")} <= known | {"--version"}, line
+
+
+def test_readme_python_uses_public_names() -> None:
+    [*blocks] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        used = [
+            node.attr
+            for node in ast.walk(ast.parse(block))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "supir"
+        ]
+        assert set(used) <= set(supir.__all__)
+
+
+def test_readme_claims_no_number_that_no_command_prints() -> None:
+    prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    assert re.findall(r"\d[\d.,]* ?(?:dB|s|seconds|minutes|GB|MB|TFLOP|GFLOP/s|%|times faster)\b", prose) == []
+
+
+def test_links_in_documents_lead_somewhere() -> None:
+    for document in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)", document.read_text()):
+            assert target.startswith(("http", "mailto:")) or (document.parent / target).exists(), (
+                f"{document}: {target}"
+            )
+
+
+def test_the_bundled_model_is_small() -> None:
+    assets = SOURCE / "assets"
+    assert sum(path.stat().st_size for path in assets.rglob("*") if path.is_file()) <= 60e6
+
+
+def test_the_benchmark_runs_at_tiny_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import full_size_call as bench
+
+    result = bench.measure(bench.TINY, side=8, repeats=2)
+    assert len(result["seconds_each"]) == 2
+    assert 0 < result["fraction_of_peak"] < 1.5
+    assert result["operations"] > 1e8
