@@ -266,16 +266,12 @@ def _prefixes(name: str) -> Iterator[str]:
 def _apply(rule: Rule, key: str) -> Target | None:
     rest = key.removeprefix(rule.original)
     if rule.inner:
-        for old, new in rule.inner.items():
-            if rest.startswith(old):
-                rest = new + rest.removeprefix(old)
-                break
-        else:
+        found = next((old for old in rule.inner if rest.startswith(old)), None)
+        if found is None:
             return None
-    shaping = rule.shaping
-    if shaping == "matrix" and not rest.endswith("weight"):
-        shaping = "same"
-    return Target(rule.component, rule.ours + rest, shaping)
+        rest = rule.inner[found] + rest.removeprefix(found)
+    is_bias = rule.shaping == "matrix" and rest.endswith("bias")
+    return Target(rule.component, rule.ours + rest, "same" if is_bias else rule.shaping)
 
 
 def shaped_size(shape: tuple[int, ...], shaping: Shaping) -> tuple[int, ...]:
