@@ -55,8 +55,8 @@ format: setup ## put the code into the common format
 bench: setup ## one full-size denoiser call: seconds, operations, fraction of peak, memory (16 GB, some minutes)
 	@$(BIN)/python bench/full_size_call.py
 
-convert-bench: setup ## peak memory of converting and loading full-size files of random weights (30 GB of disk)
-	@$(BIN)/python bench/convert_memory.py
+convert-bench: setup ## peak memory of converting and loading full-size files of random weights (23 GB of disk)
+	@$(BIN)/python bench/convert_memory.py $(OUT)/convert-bench
 
 clean: ## remove what the commands wrote; keeps .venv
 	@rm -rf $(OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
