@@ -5,7 +5,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-# e.g. make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for the CPU build where the index's default is CUDA
+# Where pip's index offers torch with CUDA and the CPU build is wanted:
+#   make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +14,7 @@ STAMP := $(VENV)/supir-setup.stamp
 OUT := out
 DEMO_PHOTO := examples/photo.jpg
 
-.PHONY: help setup demo test test-slow lint format bench convert-bench clean
+.PHONY: help setup demo readme-picture test test-slow lint format bench convert-bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -35,6 +36,10 @@ demo: setup ## restore examples/photo.jpg with the bundled model; writes out/dem
 	@$(BIN)/supir restore $(DEMO_PHOTO) --output $(OUT)/demo/restored.png --scale 4 --seed 1 --compare --overwrite
 	@echo "restored picture:   $(OUT)/demo/restored.png"
 	@echo "before and after:   $(OUT)/demo/restored.compare.png"
+
+readme-picture: setup ## the before-and-after picture of the README, as the demo makes it
+	@$(BIN)/supir restore $(DEMO_PHOTO) --output $(OUT)/demo/readme.jpg --scale 4 --seed 1 --compare --overwrite
+	@mkdir -p docs/images && cp $(OUT)/demo/readme.compare.jpg docs/images/before_after.jpg
 
 test: lint ## lint, types, layers and the default tests (under ten minutes on 2 cores)
 	@$(BIN)/python -m pytest

@@ -88,7 +88,8 @@ def test_readme_names_targets_and_options_that_exist() -> None:
 
     commands = get_command(app).commands  # type: ignore[attr-defined]
     known = {option for command in commands.values() for parameter in command.params for option in parameter.opts}
-    examples = [line for line in README.splitlines() if line.startswith("supir ")]
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    examples = [line for block in blocks for line in block.splitlines() if line.startswith("supir ")]
     assert examples
     for line in examples:
         words = line.split("#")[0].split()
