@@ -6,6 +6,7 @@ import inspect
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import PipelineQuantizationConfig, TorchAoConfig, UNet2DConditionModel
@@ -18,6 +19,7 @@ from supir.models.text import PromptTruncatedWarning
 from supir.pipeline import SupirPipeline
 from supir.restoration import Conditions, Restorer, noise_schedule
 from supir.sampling.noise import SampleNoise
+from supir.sampling.sigmas import training_sigmas
 from tiny import save_tiny_model, tiny_components, tiny_pipeline
 
 QUICK = {"min_size": 16, "num_steps": 3, "scale": 1.0, "text_guidance": 2.0, "text_guidance_start": "off"}
@@ -114,13 +116,12 @@ def test_guidance_off_is_plain_edm_of_the_plain_prior(pipeline: SupirPipeline) -
     text_embeds = words.vector[:, :24]
     size_ids = torch.tensor([[1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0]])
     sigmas = noise_schedule(options).sigmas
-    table = noise_schedule(options.replace(num_steps=1000)).sigmas[:-1].flip(0)
     x = SampleNoise([0])(latent) * (1 + sigmas[0] ** 2).sqrt()
     with torch.no_grad():
         for sigma, following in itertools.pairwise(sigmas):
             noise = plain.eval()(
                 x / (sigma**2 + 1).sqrt(),
-                (table - sigma).abs().argmin(),
+                torch.tensor(np.interp(sigma.log(), training_sigmas().log(), np.arange(1000)), dtype=torch.float32),
                 words.tokens,
                 added_cond_kwargs={"text_embeds": text_embeds, "time_ids": size_ids},
             ).sample
@@ -138,6 +139,12 @@ def test_text_guidance_of_one_costs_one_network_call(pipeline: SupirPipeline) ->
         assert batches[3:] == [2, 2, 2]
     finally:
         hook.remove()
+
+
+def test_the_public_second_order_solver_is_deaf_to_restoration_guidance(pipeline: SupirPipeline) -> None:
+    common = {"solver": "reference_dpmpp_2m", "eta": 1.0}
+    pulled = restore(pipeline, picture(), **common, restoration_guidance=0.2, control_scale_start=0.1)
+    assert torch.equal(pulled, restore(pipeline, picture(), **common, restoration_guidance="off"))
 
 
 @pytest.mark.parametrize("solver", ["edm_euler", "dpmpp_2m"])

@@ -28,6 +28,7 @@ from supir.sampling.sigmas import (
     REFERENCE_SIGMA_MAX,
     Schedule,
     ddpm_sigmas,
+    full_range_sigmas,
     initial_latent,
     reference_karras_sigmas,
 )
@@ -99,7 +100,8 @@ class Restorer:
         """The stack of wrappers that a solver calls as ``(x, sigma) -> denoised``."""
         options = self.options
         sigma_max = REFERENCE_SIGMA_MAX if options.reference_quirks else float(schedule.sigmas[0])
-        control_scale = ramp(options.control_scale, options.control_scale_start, sigma_max)
+        deaf = options.solver == "reference_dpmpp_2m"  # the public one hears neither (reference section 15, quirk 6)
+        control_scale = ramp(options.control_scale, None if deaf else options.control_scale_start, sigma_max)
         text_guidance = ramp(options.text_guidance, options.text_guidance_start, sigma_max)
 
         def network(x: Tensor, timestep: Tensor, sigma: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
@@ -112,7 +114,7 @@ class Restorer:
             ).sample
             return prediction.float()
 
-        denoise = discrete_denoiser(network, self.unet.config.prediction_type)
+        denoise = discrete_denoiser(network, self.unet.config.prediction_type, quantised=options.reference_quirks)
         positive = {"tokens": conditions.tokens, "vector": conditions.vector, "control": lq_latent}
         negative = positive | {"tokens": conditions.negative_tokens, "vector": conditions.negative_vector}
         return restored_towards(
@@ -120,7 +122,7 @@ class Restorer:
                 in_tiles(denoise, self._latent_layout(), batch=options.tile_batch), positive, negative, text_guidance
             ),
             anchor,
-            options.restoration_guidance,
+            None if deaf else options.restoration_guidance,
             schedule=schedule,
             sigma_max=sigma_max,
             min_next_sigma=REFERENCE_MIN_NEXT_SIGMA,
@@ -201,8 +203,8 @@ class Restorer:
     def _pixel_layout(self, unit: int) -> Layout:
         """Tiles of the autoencoder, counted in ``unit`` pixels.
 
-        An autoencoder that knows its ``halo``, the pixels beyond which nothing influences a pixel, is tiled exactly. For
-        others a quarter of the tile overlaps; half of that is computed and dropped, half blended.
+        An autoencoder that knows its ``halo``, the pixels beyond which nothing influences a pixel, is tiled exactly.
+        For others a quarter of the tile overlaps; half of that is computed and dropped, half blended.
         """
         factor = self.latent_factor
         tile = max(self.options.vae_tile // factor, 8) * factor
@@ -215,10 +217,13 @@ class Restorer:
 
 
 def noise_schedule(options: RestoreOptions) -> Schedule:
-    """The levels that the options walk down: SDXL's for the first-order solver, Karras spacing for the second."""
-    if options.solver == "edm_euler":
-        return Schedule(ddpm_sigmas(options.num_steps), s_churn=options.s_churn)
-    return Schedule(reference_karras_sigmas(options.num_steps))
+    """The levels that the options walk down: the public code's, or ours, which go to the lowest level of training."""
+    churn = options.s_churn if options.solver == "edm_euler" else 0.0
+    if options.solver == "reference_dpmpp_2m":
+        return Schedule(reference_karras_sigmas(options.num_steps))
+    if options.reference_quirks:
+        return Schedule(ddpm_sigmas(options.num_steps), s_churn=churn)
+    return Schedule(full_range_sigmas(options.num_steps), s_churn=churn)
 
 
 def ramp(at_end: float, at_start: float | None, sigma_max: float) -> Ramp:
