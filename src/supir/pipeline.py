@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -290,7 +291,7 @@ def as_picture(picture: PictureLike) -> Picture:
 
 
 def _check_model_index(folder: Path) -> None:
-    """Refuse a folder that is none of ours, or whose index would import anything but model libraries."""
+    """Refuse a folder that is none of ours, or whose index names other libraries; import those it needs."""
     index = folder / "model_index.json"
     if not index.is_file():
         raise WeightsError(
@@ -308,6 +309,8 @@ def _check_model_index(folder: Path) -> None:
             raise WeightsError(
                 f"{index} wants {name} from {library!r}, which is not one of {', '.join(sorted(TRUSTED_LIBRARIES))}"
             )
+        if isinstance(library, str):
+            import_module(library)  # diffusers loads from modules of its own and from those that are imported already
 
 
 def default_dtype() -> torch.dtype:
