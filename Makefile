@@ -33,12 +33,12 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup ## restore examples/photo.jpg with the bundled model; writes out/demo/
 	@mkdir -p $(OUT)/demo
-	@$(BIN)/supir restore $(DEMO_PHOTO) --output $(OUT)/demo/restored.png --scale 4 --seed 1 --compare --overwrite
+	@$(BIN)/supir restore $(DEMO_PHOTO) --output $(OUT)/demo/restored.png --scale 2 --seed 1 --compare --overwrite
 	@echo "restored picture:   $(OUT)/demo/restored.png"
 	@echo "before and after:   $(OUT)/demo/restored.compare.png"
 
 readme-picture: setup ## the before-and-after picture of the README, as the demo makes it
-	@$(BIN)/supir restore $(DEMO_PHOTO) --output $(OUT)/demo/readme.jpg --scale 4 --seed 1 --compare --overwrite
+	@$(BIN)/supir restore $(DEMO_PHOTO) --output $(OUT)/demo/readme.jpg --scale 2 --seed 1 --compare --overwrite
 	@mkdir -p docs/images && cp $(OUT)/demo/readme.compare.jpg docs/images/before_after.jpg
 
 test: lint ## lint, types, layers and the default tests (under ten minutes on 2 cores)

@@ -100,7 +100,7 @@ def count_operations(config: dict[str, object], side: int) -> int:
     return counter.get_total_flops()
 
 
-def matmul_peak(sizes: tuple[int, ...] = (1024, 2048, 4096), repeats: int = 3) -> float:
+def matmul_peak(sizes: tuple[int, ...], repeats: int = 3) -> float:
     """Best float32 matrix-multiply rate over a few square sizes, in operations per second."""
     rates = []
     for size in sizes:
@@ -123,10 +123,12 @@ def peak_gigabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
-def measure(config: dict[str, object], side: int, repeats: int) -> dict[str, object]:
+def measure(
+    config: dict[str, object], side: int, repeats: int, peak_sizes: tuple[int, ...] = (1024, 2048, 4096)
+) -> dict[str, object]:
     """Everything that is printed. The peak is measured before and after, since other work may share the machine."""
     operations = count_operations(config, side)
-    peak = matmul_peak()
+    peak = matmul_peak(peak_sizes)
     unet, adaptor = make_networks(config)
     num_parameters = sum(p.numel() for network in (unet, adaptor) for p in network.parameters())
     fill(unet, 0)
@@ -140,7 +142,7 @@ def measure(config: dict[str, object], side: int, repeats: int) -> dict[str, obj
         if not torch.isfinite(output).all():
             raise SystemExit("the output is not finite: the time of this call means nothing")
     memory = peak_gigabytes()  # before the second peak measurement adds its own
-    peak = max(peak, matmul_peak())
+    peak = max(peak, matmul_peak(peak_sizes))
     median = statistics.median(times)
     return {
         "batch": BATCH,

@@ -131,7 +131,7 @@ def test_the_benchmark_runs_at_tiny_size(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.syspath_prepend(str(ROOT / "bench"))
     import full_size_call as bench
 
-    result = bench.measure(bench.TINY, side=8, repeats=2)
+    result = bench.measure(bench.TINY, side=8, repeats=2, peak_sizes=(128, 256))
     assert len(result["seconds_each"]) == 2
-    assert 0 < result["fraction_of_peak"] < 1.5
+    assert 0 < result["fraction_of_peak"] < 3
     assert result["operations"] > 1e8

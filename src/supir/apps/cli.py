@@ -210,14 +210,18 @@ def _usage(function: Any, *arguments: Any, **named: Any) -> Any:
 
 
 def _load_pipeline(model: Path | None, device: str | None) -> Any:
+    import logging
+
+    for name in ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao"):  # an optional package complains of GPUs that are not there
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     from supir.pipeline import SupirPipeline
 
-    for logging in (diffusers_logging, transformers_logging):
-        logging.disable_progress_bar()  # the command has one bar, over everything
-        logging.set_verbosity_error()
+    for library in (diffusers_logging, transformers_logging):
+        library.disable_progress_bar()  # the command has one bar, over everything
+        library.set_verbosity_error()
     pipeline = SupirPipeline.from_pretrained(model)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device or _best_device())
