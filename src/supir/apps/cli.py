@@ -212,7 +212,8 @@ def _usage(function: Any, *arguments: Any, **named: Any) -> Any:
 def _load_pipeline(model: Path | None, device: str | None) -> Any:
     import logging
 
-    for name in ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao"):  # an optional package complains of GPUs that are not there
+    # torchao, where it is installed, complains of GPUs that are not there.
+    for name in ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
