@@ -21,8 +21,8 @@ help: ## this list
 
 setup: $(STAMP) ## make .venv with supir and everything its tests need
 
-# The stamp lies inside .venv: a removed environment is made again, a changed dependency list brings it up to date,
-# an environment made by hand is taken over, and one whose python no longer runs is replaced.
+# The stamp lies inside .venv: a removed environment is made again, a changed dependency list brings it up to date, and
+# one made by hand is taken over, unless its python does not run: then it is made anew.
 $(STAMP): pyproject.toml constraints.txt
 	@if ! $(BIN)/python -m pip --version > /dev/null 2>&1; then \
 		echo "making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv --clear $(VENV); \

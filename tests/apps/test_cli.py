@@ -52,9 +52,8 @@ def files(folder: Path) -> set[str]:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = (
-        "import sys; from supir.apps.cli import app as a; a(['restore', '-h'], standalone_mode=False); print('modules:', *sys.modules)"
-    )
+    code = "import sys; from supir.apps.cli import app; app(['restore', '-h'], standalone_mode=False)"
+    code += "; print('modules:', *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = set(done.stdout.split("modules:")[1].split())
     assert "supir.apps.cli" in modules
