@@ -149,8 +149,8 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             dtype: as in ``from_pretrained``.
             strict: missing, unexpected or mis-shaped keys raise ``KeyMismatchError``.
         """
-        components, _ = load_single_files(sdxl, supir, dtype=dtype or default_dtype(), strict=strict)
-        components["autoencoder"].float()
+        kinds = {"default": dtype or default_dtype(), "autoencoder": torch.float32}
+        components, _ = load_single_files(sdxl, supir, dtype=kinds, strict=strict)
         tokenizers = {
             name: CLIPTokenizer.from_pretrained(BUNDLED_MODEL / name) for name in ("tokenizer", "tokenizer_2")
         }
