@@ -10,8 +10,6 @@ Tensors are (..., C, H, W), any range; float32 or float64 is kept, half precisio
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
@@ -27,7 +25,7 @@ the sum of the dilations, 1 + 2 + 4 + 8 + 16. (`adain_fix` has no halo: it needs
 """
 
 
-def fix(sample: Tensor, style: Tensor, method: Literal["wavelet", "adain", "none"] = "wavelet") -> Tensor:
+def fix(sample: Tensor, style: Tensor, method: str = "wavelet") -> Tensor:
     """The colour fix by its option name; "none" returns `sample` itself.
 
     Raises:

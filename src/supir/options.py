@@ -109,7 +109,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "restoration_guidance": 4.0,
     },
 }
-"""Named sets of options for SDXL-sized models. A model folder may bring its own numbers for each (``model_index.json``)."""
+"""Named sets of options for SDXL-sized models. A model folder may bring its own numbers for each."""
 
 DEFAULT_PRESET = "quality"
 OPTIONAL_NUMBERS = tuple(

@@ -7,7 +7,7 @@ picture. What happens between pixels and pixels stands in ``supir.restoration``.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import import_module
@@ -58,9 +58,9 @@ class Restored:
     preview: Picture
     record: dict[str, str]
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path) -> None:
         """Write the picture with its record in the metadata; the suffix chooses the format."""
-        return image.write(self.picture, path, record=self.record)
+        image.write(self.picture, path, record=self.record)
 
 
 class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
@@ -163,7 +163,7 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
     @torch.no_grad()
     def __call__(
         self,
-        pictures: PictureLike | Sequence[PictureLike],
+        pictures: PictureLike | list[PictureLike],
         options: RestoreOptions | None = None,
         *,
         on_step: StepCallback | None = None,
@@ -181,29 +181,16 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             options = self.options(**overrides)
         elif overrides:
             options = options.replace(**overrides)
-        several = pictures if isinstance(pictures, list | tuple) else [pictures]
+        several = pictures if isinstance(pictures, list) else [pictures]
         return [self._restore(as_picture(each), options, on_step) for each in several]
 
     def _restore(self, picture: Picture, options: RestoreOptions, on_step: StepCallback | None) -> Restored:
         """One picture: to working size, through the networks, to the asked size."""
-        if options.reference_quirks:
-            pixels, size = image.reference_preprocess(image.to_pil(picture), options.scale, options.min_size)
-        else:
-            multiple = size_multiple(self.autoencoder)
-            size = image.working_size(picture.width, picture.height, options.scale, options.min_size, multiple)
-            pixels = image.pad_to_multiple(image.resize(picture.rgb, size.height, size.width), multiple)
+        pixels, finish = fitted(picture, options, size_multiple(self.autoencoder))
         result = self.restore_pixels(pixels[None], options, on_step=on_step)
         self.maybe_free_model_hooks()
-
-        def finished(padded: Tensor) -> Picture:
-            if options.reference_quirks:
-                done = image.from_pil(image.reference_postprocess(padded, size.output_height, size.output_width))
-                return picture.with_pixels(done.pixels)
-            cropped = padded[:, : size.height, : size.width].cpu()
-            return picture.with_pixels(image.resize(cropped, size.output_height, size.output_width))
-
         return Restored(
-            picture=finished(result.pixels[0]), preview=finished(result.preview[0]), record=self._record(options)
+            picture=finish(result.pixels[0]), preview=finish(result.preview[0]), record=self._record(options)
         )
 
     @torch.no_grad()
@@ -279,6 +266,25 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         if self.source is None:
             return {"model": "unnamed"}
         return {"model": self.source.name, "model_sha256": folder_hash(self.source)}
+
+
+def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> tuple[Tensor, Callable[[Tensor], Picture]]:
+    """The picture at working size, (3, H, W) with both sides a multiple, and what makes a picture of the result."""
+    if options.reference_quirks:
+        stretched, reference = image.reference_preprocess(image.to_pil(picture), options.scale, options.min_size)
+
+        def cut_to_integers(pixels: Tensor) -> Picture:
+            saved = image.reference_postprocess(pixels, reference.output_height, reference.output_width)
+            return picture.with_pixels(image.from_pil(saved).pixels)
+
+        return stretched, cut_to_integers
+    size = image.working_size(picture.width, picture.height, options.scale, options.min_size, multiple)
+
+    def unpad(pixels: Tensor) -> Picture:
+        cropped = pixels[:, : size.height, : size.width].cpu()
+        return picture.with_pixels(image.resize(cropped, size.output_height, size.output_width))
+
+    return image.pad_to_multiple(image.resize(picture.rgb, size.height, size.width), multiple), unpad
 
 
 def as_picture(picture: PictureLike) -> Picture:
