@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 import torch
 from diffusers import PipelineQuantizationConfig, TorchAoConfig, UNet2DConditionModel
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from supir.errors import OptionError, WeightsError
+from supir.errors import KeyMismatchError, OptionError, WeightsError
 from supir.image import Picture, read_record
 from supir.models.text import PromptTruncatedWarning
 from supir.pipeline import SupirPipeline
@@ -239,6 +241,15 @@ def test_a_wrong_model_folder_is_refused(tmp_path: Path, index: str | None, mess
         (tmp_path / "model_index.json").write_text(index)
     with pytest.raises(WeightsError, match=message):
         SupirPipeline.from_pretrained(tmp_path)
+
+
+def test_a_folder_that_lacks_weights_is_refused(model_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(model_folder, tmp_path / "model")
+    weights = tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors"
+    kept = {name: value for name, value in load_file(weights).items() if name != "connectors.3.to_q.weight"}
+    save_file(kept, weights, metadata={"format": "pt"})
+    with pytest.raises(KeyMismatchError, match=r"lacks 1 weights, such as connectors\.3\.to_q\.weight"):
+        SupirPipeline.from_pretrained(tmp_path / "model")
 
 
 def test_unknown_options_are_refused(pipeline: SupirPipeline) -> None:

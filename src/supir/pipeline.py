@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from supir import __version__, image
-from supir.errors import WeightsError
 from supir.image import Picture
 from supir.models.adaptor import SupirAdaptor
 from supir.models.text import TextTowers
@@ -33,21 +31,13 @@ from supir.restoration import Conditions, RestoredPixels, Restorer, size_multipl
 from supir.sampling.noise import NoiseSource, SampleNoise
 from supir.sampling.solvers import Step, StepCallback
 from supir.weights.catalog import folder_hash
+from supir.weights.folder import BUNDLED_MODEL, check_complete, check_model_index
 from supir.weights.load import load_single_files
 
 PictureLike = str | Path | Image.Image | Picture
 
-BUNDLED_MODEL = Path(__file__).parent / "assets" / "model"
 SIZE_IDS = (1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0)
 """Original size, crop and target size told to SDXL, whatever the picture's (reference section 4)."""
-TRUSTED_LIBRARIES = frozenset(
-    (
-        "diffusers",
-        "transformers",
-        *(f"supir.models.{name}" for name in ("unet", "adaptor", "autoencoder", "thin_autoencoder")),
-    )
-)
-"""Where the classes of a model folder may come from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +108,10 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
 
         Raises:
             WeightsError: the folder is missing, is no model folder, or names classes from an unknown library.
+            KeyMismatchError: a component's files lack weights that its configuration asks for.
         """
         path = BUNDLED_MODEL if folder is None else Path(folder)
-        _check_model_index(path)
+        check_model_index(path, cls.__name__)
         wanted = dtype or default_dtype()
         pipeline: SupirPipeline = super().from_pretrained(
             str(path),
@@ -130,6 +121,7 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             **keywords,
         )
         pipeline.source = path
+        check_complete(path, pipeline.components)
         return pipeline
 
     @classmethod
@@ -294,29 +286,6 @@ def as_picture(picture: PictureLike) -> Picture:
     if isinstance(picture, Image.Image):
         return image.from_pil(picture)
     return image.read(picture)
-
-
-def _check_model_index(folder: Path) -> None:
-    """Refuse a folder that is none of ours, or whose index names other libraries; import those it needs."""
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise WeightsError(
-            f"{folder} is not a model folder: it has no model_index.json. Make one with 'supir convert'."
-        )
-    try:
-        entries = json.loads(index.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsError(f"{index} is not valid JSON: {error}") from error
-    if not isinstance(entries, dict) or entries.get("_class_name") != SupirPipeline.__name__:
-        raise WeightsError(f"{index} does not describe a SupirPipeline. Make a model folder with 'supir convert'.")
-    for name, entry in entries.items():
-        library = entry[0] if isinstance(entry, list) and entry else None
-        if isinstance(library, str) and library not in TRUSTED_LIBRARIES:
-            raise WeightsError(
-                f"{index} wants {name} from {library!r}, which is not one of {', '.join(sorted(TRUSTED_LIBRARIES))}"
-            )
-        if isinstance(library, str):
-            import_module(library)  # diffusers loads from modules of its own and from those that are imported already
 
 
 def default_dtype() -> torch.dtype:

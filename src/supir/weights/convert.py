@@ -22,13 +22,13 @@ from torch import Tensor
 from supir.errors import OptionError, WeightsError
 from supir.weights.catalog import REPORT_NAME, file_hash, recognise
 from supir.weights.checkpoint import Merged, TensorSource, open_checkpoint
+from supir.weights.folder import BUNDLED_MODEL
 from supir.weights.layout import HeadDims
 from supir.weights.plan import ComponentPlan, Plan, make_plan
 from supir.weights.report import KeyReport
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 SHARD_BYTES = 1_000_000_000
-BUNDLED_MODEL = Path(__file__).parents[1] / "assets" / "model"
 TOKENIZERS = ("tokenizer", "tokenizer_2")
 CLASSES = {
     "autoencoder": ("supir.models.autoencoder", "SupirAutoencoder"),

@@ -1,0 +1,58 @@
+"""Model folders: where the bundled one is, and what makes a folder fit to load."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from supir.errors import KeyMismatchError, WeightsError
+
+BUNDLED_MODEL = Path(__file__).parents[1] / "assets" / "model"
+TRUSTED_LIBRARIES = frozenset(
+    (
+        "diffusers",
+        "transformers",
+        *(f"supir.models.{name}" for name in ("unet", "adaptor", "autoencoder", "thin_autoencoder")),
+    )
+)
+"""Where the classes of a model folder may come from."""
+
+
+def check_model_index(folder: Path, pipeline: str) -> None:
+    """Refuse a folder that is none of ours, or whose index names other libraries; import those it needs."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise WeightsError(
+            f"{folder} is not a model folder: it has no model_index.json. Make one with 'supir convert'."
+        )
+    try:
+        entries = json.loads(index.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{index} is not valid JSON: {error}") from error
+    if not isinstance(entries, dict) or entries.get("_class_name") != pipeline:
+        raise WeightsError(f"{index} does not describe a {pipeline}. Make a model folder with 'supir convert'.")
+    for name, entry in entries.items():
+        library = entry[0] if isinstance(entry, list) and entry else None
+        if isinstance(library, str) and library not in TRUSTED_LIBRARIES:
+            raise WeightsError(
+                f"{index} wants {name} from {library!r}, which is not one of {', '.join(sorted(TRUSTED_LIBRARIES))}"
+            )
+        if isinstance(library, str):
+            import_module(library)  # diffusers loads from modules of its own and from those that are imported already
+
+
+def check_complete(folder: Path, components: Mapping[str, Any]) -> None:
+    """Diffusers leaves weights that a file lacks on the meta device, where they fail later and unclearly."""
+    for name, component in components.items():
+        if isinstance(component, torch.nn.Module):
+            missing = [key for key, weight in component.named_parameters() if weight.is_meta]
+            if missing:
+                raise KeyMismatchError(
+                    f"{folder / name} lacks {len(missing)} weights, such as {', '.join(missing[:3])}. Its files belong "
+                    "to another configuration or version; make the folder again with 'supir convert'."
+                )
