@@ -3,7 +3,7 @@
     python -m supir.training.degraded_encoder --tiles TILES --autoencoder RUN/autoencoder --out RUN2
 
 A copy of the encoder, fine-tuned with the decoder fixed. The paper's loss as printed, |D(E_dr(LQ)) - D(E_dr(GT))|^2,
-has a trivial minimum (any constant encoder). So the target here is D(E(GT)) of the fixed encoder, joined by what makes it
+has a trivial minimum (any constant encoder). The target here is D(E(GT)) of the fixed encoder, joined by what makes it
 well-posed: the distances to the clean picture itself and between the latents.
 """
 
@@ -44,7 +44,7 @@ def heldout_pairs(tiles: Path, size: int) -> tuple[Tensor, Tensor]:
 
 
 def encoder_stage(tiles: Path, model: ThinAutoencoder, batch: int, crop: int, features: Path | None) -> Stage:
-    """The stage; only E_dr learns."""
+    """The stage; only E_dr learns, beside its linear map."""
     train, (clean, degraded) = Tiles(tiles), heldout_pairs(tiles, 192)
     distance = FeatureDistance(features) if features else None
 
@@ -73,8 +73,11 @@ def encoder_stage(tiles: Path, model: ThinAutoencoder, batch: int, crop: int, fe
         write_sheet(path, rows)
         return {"degraded": psnr(degraded, clean), "preview": psnr(y, clean), "autoencoder": psnr(best, clean)}
 
-    learning = "autoencoder.degraded_encoder."
-    return Stage("encoder", {"autoencoder": model}, loss, sheet, lambda name: not name.startswith(learning))
+    def frozen(name: str) -> bool:
+        # The linear map stays the clean encoder's: one step of it moves every latent at once, which is not stable.
+        return not name.startswith("autoencoder.degraded_encoder.") or ".linear." in name
+
+    return Stage("encoder", {"autoencoder": model}, loss, sheet, frozen)
 
 
 def main() -> None:
@@ -89,7 +92,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     model = ThinAutoencoder.from_pretrained(options.autoencoder)
     stage = encoder_stage(options.tiles, model, options.batch, options.crop, options.features)
-    trainer = Trainer(stage, options.out, Budget(minutes=options.minutes, learning_rate=1e-3))
+    trainer = Trainer(stage, options.out, Budget(minutes=options.minutes, learning_rate=6e-4))
     trainer.resume()
     trainer.train()
     model.save_pretrained(options.out / "autoencoder")

@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--warm-start", type=Path, help="folder of components to begin with, where no state is")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--crop", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=6e-4)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
     options = parser.parse_args()
     prepare(options.threads)
     cv2.setNumThreads(1)

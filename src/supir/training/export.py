@@ -1,0 +1,69 @@
+"""The bundled model folder from the runs, in half precision.
+
+    python -m supir.training.export --autoencoder RUN2/autoencoder --diffusion RUN3 --tokenizers FOLDER --out MODEL
+
+``--diffusion`` takes a finished run, or one still training: then the averaged weights of its last state.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import CLIPTokenizer
+
+from supir.models.thin_autoencoder import ThinAutoencoder
+from supir.pipeline import SupirPipeline
+from supir.training.diffusion import build
+
+PRESETS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("bundled_presets.json").read_text())
+"""The bundled model's own numbers, found by looking at held-out pictures."""
+
+
+def averaged(run: Path, latent_channels: int) -> dict[str, Any]:
+    """The components of a run with their averaged weights."""
+    models = build(latent_channels)
+    state = torch.load(run / "state.pt", weights_only=True)
+    for name, model in models.items():
+        weights = state["modules"][name]
+        for parameter in weights:
+            weights[parameter] = state["ema"].get(f"{name}.{parameter}", weights[parameter])
+        model.load_state_dict(weights)
+    return models
+
+
+def export(autoencoder: Path, diffusion: Path, tokenizers: Path, out: Path) -> int:
+    """Write the model folder; returns its size in bytes."""
+    coder = ThinAutoencoder.from_pretrained(autoencoder)
+    names = ("tokenizer", "tokenizer_2")
+    pipeline = SupirPipeline(
+        autoencoder=coder,
+        **averaged(diffusion, coder.config.latent_channels),
+        **{name: CLIPTokenizer.from_pretrained(tokenizers / name) for name in names},
+        presets=PRESETS,
+    )
+    pipeline.to(torch.float16)
+    pipeline.save_pretrained(out, safe_serialization=True)
+    for name in names:
+        # Two plain files: the library would write the same as one three times as large.
+        shutil.rmtree(out / name)
+        shutil.copytree(tokenizers / name, out / name)
+    return sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+
+
+def main() -> None:
+    """Export; the model card is kept where it is."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    for name in ("autoencoder", "diffusion", "tokenizers", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    options = parser.parse_args()
+    size = export(options.autoencoder, options.diffusion, options.tokenizers, options.out)
+    print(f"{options.out}: {size / 1e6:.1f} MB")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
