@@ -193,6 +193,11 @@ def test_steps_are_reported_and_can_cancel(pipeline: SupirPipeline) -> None:
         pipeline(picture(), **QUICK, on_step=cancel)
 
 
+def test_the_preview_is_the_decoded_lq_latent(pipeline: SupirPipeline) -> None:
+    options, pixels = pipeline.options(**QUICK), picture(64, 64).pixels[None]
+    assert torch.equal(pipeline.preview_pixels(pixels, options), pipeline.restore_pixels(pixels, options).preview)
+
+
 def test_autoencoder_tiles_cover_the_picture(pipeline: SupirPipeline) -> None:
     """The tiny autoencoder normalises over the whole tile, so tiles differ from the whole, but only by a little."""
     options = pipeline.options(**QUICK)

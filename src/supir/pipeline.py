@@ -204,7 +204,7 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             noise: None takes ``options.seed`` for every sample, so that each is what it would be alone.
             on_step: called after each sampling step.
         """
-        restorer = Restorer(autoencoder=self.autoencoder, unet=self.unet, adaptor=self.adaptor, options=options)
+        restorer = self._restorer(options)
         with self.progress_bar(total=options.num_steps) as bar:
 
             def report(step: Step) -> None:
@@ -218,6 +218,15 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
                 noise or SampleNoise([options.seed] * len(pixels)),
                 report,
             )
+
+    @torch.no_grad()
+    def preview_pixels(self, pixels: Tensor, options: RestoreOptions) -> Tensor:
+        """The clean preview of (B, 3, H, W) in [-1, 1]: what a captioner reads, within seconds (paper section 3.1)."""
+        restorer = self._restorer(options)
+        return restorer.decode(restorer.encode_degraded(pixels.to(self._execution_device)))
+
+    def _restorer(self, options: RestoreOptions) -> Restorer:
+        return Restorer(autoencoder=self.autoencoder, unet=self.unet, adaptor=self.adaptor, options=options)
 
     def embed_words(self, options: RestoreOptions, batch: int) -> Conditions:
         """Embed the prompt with its quality words and the negative prompt, once for the whole batch."""

@@ -85,7 +85,7 @@ class Restorer:
         ``noise`` is drawn for the anchor's posterior (with quirks), for the initial latent, then as the solver asks.
         """
         options = self.options
-        lq_latent = self.encode(pixels, degraded=True).mode() * self.scaling
+        lq_latent = self.encode_degraded(pixels)
         preview = self.decode(lq_latent)
         posterior = self.encode(preview, degraded=False)
         quirk = options.reference_quirks
@@ -150,6 +150,10 @@ class Restorer:
             noise_on_first_step=options.solver != "reference_dpmpp_2m",
             on_step=on_step,
         )
+
+    def encode_degraded(self, pixels: Tensor) -> Tensor:
+        """The scaled LQ latent of degraded pixels: the mode of the robust encoder's posterior."""
+        return self.encode(pixels, degraded=True).mode() * self.scaling
 
     def encode(self, pixels: Tensor, *, degraded: bool) -> DiagonalGaussianDistribution:
         """Posterior of the unscaled latent, in tiles where the picture is larger than one."""
