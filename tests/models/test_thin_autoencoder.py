@@ -14,7 +14,12 @@ from supir.models.thin_autoencoder import ThinAutoencoder
 def model() -> ThinAutoencoder:
     torch.manual_seed(0)
     made = ThinAutoencoder(
-        latent_channels=4, encoder_widths=(8, 12), encoder_blocks=(1, 1), decoder_widths=(8, 12), decoder_blocks=(1, 1)
+        latent_channels=4,
+        encoder_widths=(8, 12),
+        encoder_blocks=(1, 1),
+        degraded_blocks=(1, 1),
+        decoder_widths=(8, 12),
+        decoder_blocks=(1, 1),
     )
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.2)

@@ -2,9 +2,9 @@
 
 The stem is a pixel unshuffle by 4 and the last layer a pixel shuffle by 4, so no convolution runs at full resolution
 and a picture costs a hundredth of what SDXL's autoencoder takes. No layer looks at global statistics: normalisation is
-over the channels of one pixel. Beside each network runs a linear map of 8 x 8 blocks, to be set from principal
-components: it carries most of the picture from the first step on. The output at a pixel therefore depends on a finite neighbourhood only (``halo``), and
-tiles that overlap by it are exact.
+over the channels of one pixel. Beside each network runs a linear map of 8 x 8 blocks, set from principal components at
+the start of training: it carries most of the picture from the first step on. The output at a pixel depends on a finite
+neighbourhood only (``halo``), and tiles that overlap by it are exact.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class ChannelNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """x + conv(SiLU(conv(norm(x)))), identity at the beginning of training."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, normalise: bool = True) -> None:
         super().__init__()
-        self.norm = ChannelNorm(channels)
+        self.norm = ChannelNorm(channels) if normalise else nn.Identity()
         self.conv_in = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv_out = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.normal_(self.conv_out.weight, std=1e-3)
@@ -54,13 +54,15 @@ class ResidualBlock(nn.Module):
 class ThinEncoder(nn.Module):
     """(B, 3, 8h, 8w) in [-1, 1] to moments (B, 2 * latent_channels, h, w)."""
 
-    def __init__(self, latent_channels: int, widths: tuple[int, int], num_blocks: tuple[int, int]) -> None:
+    def __init__(
+        self, latent_channels: int, widths: tuple[int, int], num_blocks: tuple[int, int], normalise: bool = True
+    ) -> None:
         super().__init__()
         fine, coarse = widths
         self.conv_in = nn.Conv2d(3 * SHUFFLE**2, fine, 3, padding=1)
-        self.fine = nn.Sequential(*(ResidualBlock(fine) for _ in range(num_blocks[0])))
+        self.fine = nn.Sequential(*(ResidualBlock(fine, normalise) for _ in range(num_blocks[0])))
         self.down = nn.Conv2d(4 * fine, coarse, 1)
-        self.coarse = nn.Sequential(*(ResidualBlock(coarse) for _ in range(num_blocks[1])))
+        self.coarse = nn.Sequential(*(ResidualBlock(coarse, normalise) for _ in range(num_blocks[1])))
         self.conv_out = nn.Conv2d(coarse, 2 * latent_channels, 3, padding=1)
         nn.init.normal_(self.conv_out.weight, std=1e-3)
         self.linear = nn.Conv2d(3, 2 * latent_channels, FACTOR, stride=FACTOR)
@@ -106,6 +108,7 @@ class ThinAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         latent_channels: int = 16,
         encoder_widths: tuple[int, int] = (64, 128),
         encoder_blocks: tuple[int, int] = (1, 3),
+        degraded_blocks: tuple[int, int] = (2, 4),
         decoder_widths: tuple[int, int] = (80, 128),
         decoder_blocks: tuple[int, int] = (2, 3),
         scaling_factor: float = 1.0,
@@ -114,14 +117,15 @@ class ThinAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         # block_out_channels carries no width: pipelines of diffusers read its length, 1 + log2 of the factor.
         super().__init__()
         self.encoder = ThinEncoder(latent_channels, encoder_widths, encoder_blocks)
-        self.degraded_encoder = ThinEncoder(latent_channels, encoder_widths, encoder_blocks)
+        # Normalisation hides how strong an edge is, which restoring it needs: super-resolution networks have none.
+        self.degraded_encoder = ThinEncoder(latent_channels, encoder_widths, degraded_blocks, normalise=False)
         self.decoder = ThinDecoder(latent_channels, decoder_widths, decoder_blocks)
 
     @property
     def halo(self) -> int:
         """Picture pixels (a multiple of 8) beyond which nothing influences a picture pixel, in encoding or decoding."""
-        fine = max(self.config.encoder_blocks[0], self.config.decoder_blocks[0])
-        coarse = max(self.config.encoder_blocks[1], self.config.decoder_blocks[1])
+        blocks = (self.config.encoder_blocks, self.config.degraded_blocks, self.config.decoder_blocks)
+        fine, coarse = (max(numbers) for numbers in zip(*blocks, strict=True))
         reach: int = SHUFFLE * (2 * fine + 1) + FACTOR * (2 * coarse + 1)
         return FACTOR * (reach // FACTOR + 1)
 

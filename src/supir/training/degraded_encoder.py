@@ -2,9 +2,9 @@
 
     python -m supir.training.degraded_encoder --tiles TILES --autoencoder RUN/autoencoder --out RUN2
 
-A copy of the encoder, fine-tuned with the decoder fixed. The paper's loss as printed, |D(E_dr(LQ)) - D(E_dr(GT))|^2,
-has a trivial minimum (any constant encoder). The target here is D(E(GT)) of the fixed encoder, joined by what makes it
-well-posed: the distances to the clean picture itself and between the latents.
+It has the encoder's linear map and learns with the decoder fixed. The paper's loss as printed,
+|D(E_dr(LQ)) - D(E_dr(GT))|^2, has a trivial minimum (any constant encoder). The target here is D(E(GT)) of the fixed
+encoder, joined by what makes it well-posed: the distances to the clean picture itself and between the latents.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def encoder_stage(tiles: Path, model: ThinAutoencoder, batch: int, crop: int, fe
 
 
 def main() -> None:
-    """Fine-tune E_dr and write the autoencoder with it to ``OUT/autoencoder``."""
+    """Train E_dr and write the autoencoder with it to ``OUT/autoencoder``."""
     parser = arguments(main.__doc__, minutes=14)
     parser.add_argument("--autoencoder", type=Path, required=True)
     parser.add_argument("--features", type=Path, help="EfficientNet-lite0 weights for the feature distance")

@@ -12,7 +12,7 @@ from torch import Tensor
 from supir.models.text import token_ids
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT, join_prompt
 
-NEGATIVE_SHARE = 0.1
+NEGATIVE_SHARE = 0.2
 """Share of negative-quality samples: a poor target under the negative words (paper section 3.2)."""
 
 
