@@ -54,6 +54,9 @@ class RestoreOptions:
     restoration_guidance: float | None = _number(
         None, 0.01, 100, "", "tau_r: pull toward the input, stronger when smaller; unset: off"
     )
+    start_sigma: float | None = _number(
+        None, 0.03, 14.6, "", "begin with the preview's latent noised to this level; unset: with pure noise"
+    )
     s_churn: float = _number(5.0, 0, 1000, "", "noise added back over all steps (edm_euler)")
     s_noise: float = _number(1.003, 0, 2, "", "standard deviation of that noise")
     eta: float = _number(0.0, 0, 2, "", "share of fresh noise in each step (dpmpp_2m); 0 is deterministic")

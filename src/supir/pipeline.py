@@ -27,7 +27,7 @@ from supir.models.text import TextTowers
 from supir.models.unet import SupirUNet, condition_vector
 from supir.options import DEFAULT_PRESET, RestoreOptions, restore_options
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT, join_prompt
-from supir.restoration import Conditions, RestoredPixels, Restorer, size_multiple
+from supir.restoration import Conditions, RestoredPixels, Restorer, noise_schedule, size_multiple
 from supir.sampling.noise import NoiseSource, SampleNoise
 from supir.sampling.solvers import Step, StepCallback
 from supir.weights.catalog import folder_hash
@@ -205,7 +205,7 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             on_step: called after each sampling step.
         """
         restorer = self._restorer(options)
-        with self.progress_bar(total=options.num_steps) as bar:
+        with self.progress_bar(total=noise_schedule(options).num_steps) as bar:
 
             def report(step: Step) -> None:
                 bar.update()

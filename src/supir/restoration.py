@@ -31,6 +31,8 @@ from supir.sampling.sigmas import (
     full_range_sigmas,
     initial_latent,
     reference_karras_sigmas,
+    starting_at,
+    training_sigmas,
 )
 from supir.sampling.solvers import Denoiser, StepCallback, dpmpp_2m, edm_euler
 from supir.tiling import Layout, blended, reference_gaussian, tiled
@@ -92,14 +94,15 @@ class Restorer:
         anchor = (posterior.mean + posterior.std * noise(lq_latent) if quirk else posterior.mode()) * self.scaling
         schedule = noise_schedule(options)
         denoise = self.denoiser(lq_latent, anchor, conditions(), schedule)
-        latent = self.sample(denoise, initial_latent(noise(lq_latent), schedule.sigmas), schedule, noise, on_step)
+        start = initial_latent(noise(lq_latent), schedule.sigmas, None if options.start_sigma is None else anchor)
+        latent = self.sample(denoise, start, schedule, noise, on_step)
         restored = color.fix(self.decode(latent), preview, options.color_fix)
         return RestoredPixels(pixels=restored, preview=preview, lq_latent=lq_latent, anchor=anchor, latent=latent)
 
     def denoiser(self, lq_latent: Tensor, anchor: Tensor, conditions: Conditions, schedule: Schedule) -> Denoiser:
         """The stack of wrappers that a solver calls as ``(x, sigma) -> denoised``."""
         options = self.options
-        sigma_max = REFERENCE_SIGMA_MAX if options.reference_quirks else float(schedule.sigmas[0])
+        sigma_max = REFERENCE_SIGMA_MAX if options.reference_quirks else float(training_sigmas()[-1])
         deaf = options.solver == "reference_dpmpp_2m"  # the public one hears neither (reference section 15, quirk 6)
         control_scale = ramp(options.control_scale, None if deaf else options.control_scale_start, sigma_max)
         text_guidance = ramp(options.text_guidance, options.text_guidance_start, sigma_max)
@@ -221,13 +224,17 @@ class Restorer:
 
 
 def noise_schedule(options: RestoreOptions) -> Schedule:
-    """The levels that the options walk down: the public code's, or ours, which go to the lowest level of training."""
+    """The levels that the options walk down: the public code's, or ours, which go to the lowest level of training.
+
+    With ``start_sigma`` ours spread all steps below it; the public code's schedules are cut there.
+    """
     churn = options.s_churn if options.solver == "edm_euler" else 0.0
-    if options.solver == "reference_dpmpp_2m":
-        return Schedule(reference_karras_sigmas(options.num_steps))
-    if options.reference_quirks:
-        return Schedule(ddpm_sigmas(options.num_steps), s_churn=churn)
-    return Schedule(full_range_sigmas(options.num_steps), s_churn=churn)
+    start = options.start_sigma
+    if options.solver != "reference_dpmpp_2m" and not options.reference_quirks:
+        return Schedule(full_range_sigmas(options.num_steps, start), s_churn=churn)
+    public = reference_karras_sigmas if options.solver == "reference_dpmpp_2m" else ddpm_sigmas
+    sigmas = public(options.num_steps)
+    return Schedule(sigmas if start is None else starting_at(sigmas, start), s_churn=churn)
 
 
 def ramp(at_end: float, at_start: float | None, sigma_max: float) -> Ramp:

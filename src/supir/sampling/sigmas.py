@@ -82,15 +82,15 @@ def reference_karras_sigmas(num_steps: int) -> Tensor:
     return karras_sigmas(num_steps, float(ddpm[-2]), float(ddpm[0]))
 
 
-def full_range_sigmas(num_steps: int) -> Tensor:
-    """Our schedule: Karras spacing over all levels of training, 14.6146 to 0.0292, then 0.
+def full_range_sigmas(num_steps: int, start_sigma: float | None = None) -> Tensor:
+    """Our schedule: Karras spacing from `start_sigma`, or the highest level of training, 14.6146, to 0.0292, then 0.
 
     `ddpm_sigmas` and `reference_karras_sigmas` leave the levels at 0.21 (16 steps) or 0.13 (50) and answer the rest in
     one step, which averages fine detail away. For Gaussian data of deviation 0.1 and 16 steps of `dpmpp_2m` they keep
     0.36 of it, this schedule 0.97.
     """
     table = training_sigmas()
-    return karras_sigmas(num_steps, float(table[0]), float(table[-1]))
+    return karras_sigmas(num_steps, float(table[0]), start_sigma or float(table[-1]))
 
 
 def starting_at(sigmas: Tensor, start_sigma: float) -> Tensor:
