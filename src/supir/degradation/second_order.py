@@ -106,7 +106,10 @@ LIGHT = Recipe(
 )
 """Photographs as people mostly have them: small, a little soft, a little compressed."""
 
-RECIPES: dict[str, Recipe] = {"default": Recipe(), "light": LIGHT}
+PLAIN = Recipe(plain_probability=1.0)
+"""Only reduced, by 1 to 4, and perhaps compressed."""
+
+RECIPES: dict[str, Recipe] = {"default": Recipe(), "light": LIGHT, "plain": PLAIN}
 
 
 def draw(rng: np.random.Generator, recipe: Recipe = RECIPES["default"]) -> Degradation:

@@ -19,6 +19,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 SHUFFLE = 4
+FILTER = 11
 FACTOR = 8
 """Picture pixels along one side of a latent pixel."""
 
@@ -43,7 +44,7 @@ class ResidualBlock(nn.Module):
         self.norm = ChannelNorm(channels) if normalise else nn.Identity()
         self.conv_in = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv_out = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.normal_(self.conv_out.weight, std=1e-3)
+        nn.init.normal_(self.conv_out.weight, std=1e-3 if normalise else 0.01)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
@@ -54,15 +55,13 @@ class ResidualBlock(nn.Module):
 class ThinEncoder(nn.Module):
     """(B, 3, 8h, 8w) in [-1, 1] to moments (B, 2 * latent_channels, h, w)."""
 
-    def __init__(
-        self, latent_channels: int, widths: tuple[int, int], num_blocks: tuple[int, int], normalise: bool = True
-    ) -> None:
+    def __init__(self, latent_channels: int, widths: tuple[int, int], num_blocks: tuple[int, int]) -> None:
         super().__init__()
         fine, coarse = widths
         self.conv_in = nn.Conv2d(3 * SHUFFLE**2, fine, 3, padding=1)
-        self.fine = nn.Sequential(*(ResidualBlock(fine, normalise) for _ in range(num_blocks[0])))
+        self.fine = nn.Sequential(*(ResidualBlock(fine) for _ in range(num_blocks[0])))
         self.down = nn.Conv2d(4 * fine, coarse, 1)
-        self.coarse = nn.Sequential(*(ResidualBlock(coarse, normalise) for _ in range(num_blocks[1])))
+        self.coarse = nn.Sequential(*(ResidualBlock(coarse) for _ in range(num_blocks[1])))
         self.conv_out = nn.Conv2d(coarse, 2 * latent_channels, 3, padding=1)
         nn.init.normal_(self.conv_out.weight, std=1e-3)
         self.linear = nn.Conv2d(3, 2 * latent_channels, FACTOR, stride=FACTOR)
@@ -72,6 +71,35 @@ class ThinEncoder(nn.Module):
         h = self.fine(self.conv_in(F.pixel_unshuffle(x, SHUFFLE)))
         h = self.coarse(self.down(F.pixel_unshuffle(h, 2)))
         out: Tensor = self.linear(x) + self.conv_out(h)
+        return out
+
+
+class DegradedEncoder(nn.Module):
+    """E_dr: a plain super-resolution network on half-size pixels, then an encoder of its own.
+
+    Near full resolution one filter serves every position, so restoring is learned fast; in the latent each of 64
+    positions would have to learn it anew. It has no normalisation: that hides how strong an edge is.
+    """
+
+    def __init__(self, encoder: ThinEncoder, width: int, num_blocks: int) -> None:
+        super().__init__()
+        self.filter = nn.Conv2d(1, 1, FILTER, padding=FILTER // 2, padding_mode="replicate", bias=False)
+        nn.init.dirac_(self.filter.weight)
+        self.conv_in = nn.Conv2d(12, width, 3, padding=1)
+        self.blocks = nn.Sequential(*(ResidualBlock(width, normalise=False) for _ in range(num_blocks)))
+        self.conv_out = nn.Conv2d(width, 12, 3, padding=1)
+        nn.init.normal_(self.conv_out.weight, std=5e-3)
+        self.encoder = encoder
+
+    def restore(self, x: Tensor) -> Tensor:
+        """The degraded picture (B, 3, H, W), filtered, with the network's correction added."""
+        filtered = self.filter(x.flatten(0, 1)[:, None]).view_as(x)
+        h = self.conv_in(F.pixel_unshuffle(x, 2))
+        return filtered + F.pixel_shuffle(self.conv_out(h + self.blocks(h)), 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Moments of the clean picture's latent, from the degraded picture."""
+        out: Tensor = self.encoder(self.restore(x))
         return out
 
 
@@ -108,7 +136,8 @@ class ThinAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         latent_channels: int = 16,
         encoder_widths: tuple[int, int] = (64, 128),
         encoder_blocks: tuple[int, int] = (1, 3),
-        degraded_blocks: tuple[int, int] = (2, 4),
+        restorer_width: int = 40,
+        restorer_blocks: int = 4,
         decoder_widths: tuple[int, int] = (80, 128),
         decoder_blocks: tuple[int, int] = (2, 3),
         scaling_factor: float = 1.0,
@@ -117,16 +146,17 @@ class ThinAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         # block_out_channels carries no width: pipelines of diffusers read its length, 1 + log2 of the factor.
         super().__init__()
         self.encoder = ThinEncoder(latent_channels, encoder_widths, encoder_blocks)
-        # Normalisation hides how strong an edge is, which restoring it needs: super-resolution networks have none.
-        self.degraded_encoder = ThinEncoder(latent_channels, encoder_widths, degraded_blocks, normalise=False)
+        own = ThinEncoder(latent_channels, encoder_widths, encoder_blocks)
+        self.degraded_encoder = DegradedEncoder(own, restorer_width, restorer_blocks)
         self.decoder = ThinDecoder(latent_channels, decoder_widths, decoder_blocks)
 
     @property
     def halo(self) -> int:
         """Picture pixels (a multiple of 8) beyond which nothing influences a picture pixel, in encoding or decoding."""
-        blocks = (self.config.encoder_blocks, self.config.degraded_blocks, self.config.decoder_blocks)
-        fine, coarse = (max(numbers) for numbers in zip(*blocks, strict=True))
-        reach: int = SHUFFLE * (2 * fine + 1) + FACTOR * (2 * coarse + 1)
+        fine = max(self.config.encoder_blocks[0], self.config.decoder_blocks[0])
+        coarse = max(self.config.encoder_blocks[1], self.config.decoder_blocks[1])
+        restoring = FILTER // 2 + 2 * (2 * self.config.restorer_blocks + 2) + 2
+        reach: int = SHUFFLE * (2 * fine + 1) + FACTOR * (2 * coarse + 1) + restoring
         return FACTOR * (reach // FACTOR + 1)
 
     @apply_forward_hook  # type: ignore[untyped-decorator]

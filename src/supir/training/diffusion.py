@@ -84,10 +84,10 @@ def build(latent_channels: int) -> dict[str, Any]:
 
 
 def draw_timesteps(batch: int, sigmas: Tensor) -> Tensor:
-    """Indices (B,): half uniform, half log-normal in sigma where a restoration decides its texture."""
+    """Indices (B,): a fifth uniform, the rest log-normal in sigma where a restoration decides its texture."""
     uniform = torch.randint(0, len(sigmas), (batch,))
-    levels = torch.exp(torch.randn(batch) * 1.1 - 0.6)
-    return torch.where(torch.rand(batch) < 0.5, uniform, torch.searchsorted(sigmas, levels).clamp(max=len(sigmas) - 1))
+    levels = torch.exp(torch.randn(batch) * 1.2 - 0.3)
+    return torch.where(torch.rand(batch) < 0.2, uniform, torch.searchsorted(sigmas, levels).clamp(max=len(sigmas) - 1))
 
 
 def diffusion_stage(
@@ -96,6 +96,7 @@ def diffusion_stage(
     """The stage; the autoencoder is fixed and in no checkpoint."""
     train, (clean, degraded) = Tiles(tiles), heldout_pairs(tiles, 192)
     unet, adaptor = models["unet"], models["adaptor"]
+    scaling = autoencoder.config.scaling_factor
     signal, sigmas = alphas_cumprod().float(), training_sigmas()
 
     def targets(rng: np.random.Generator) -> tuple[Tensor, Tensor, list[str]]:
@@ -104,14 +105,14 @@ def diffusion_stage(
         lq = to_tensor([degrade(rng, picture) for picture, _ in crops])
         prompts = [draw_prompt(rng, caption) for _, caption in crops]
         with torch.no_grad():
-            hint = autoencoder.encode_degraded(lq).latent_dist.mode()
+            hint = autoencoder.encode_degraded(lq).latent_dist.mode() * scaling
             poor = rng.random(batch) < NEGATIVE_SHARE
             for index in np.flatnonzero(poor):
                 # Poor targets are what must not come out: the damage itself, or the over-smooth preview.
-                over_smooth = autoencoder.decode(hint[index : index + 1]).sample[0]
+                over_smooth = autoencoder.decode(hint[index : index + 1] / scaling).sample[0]
                 x[index] = lq[index] if rng.random() < 0.5 else over_smooth
                 prompts[index] = NEGATIVE_PROMPT
-            latent = autoencoder.encode(x).latent_dist.mode()
+            latent = autoencoder.encode(x).latent_dist.mode() * scaling
         return latent, hint, prompts
 
     def loss(rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
@@ -128,9 +129,9 @@ def diffusion_stage(
         return error, {"free" if control is None else "mse": error.item()}
 
     def sheet(path: Path) -> dict[str, float]:
-        hint = autoencoder.encode_degraded(degraded).latent_dist.mode()
-        result = autoencoder.decode(sample(models, words, hint, num_steps=16)).sample
-        preview = autoencoder.decode(hint).sample
+        hint = autoencoder.encode_degraded(degraded).latent_dist.mode() * scaling
+        result = autoencoder.decode(sample(models, words, hint, num_steps=16) / scaling).sample
+        preview = autoencoder.decode(hint / scaling).sample
         rows = [
             to_pixels(pictures[half])
             for half in (slice(6), slice(6, 12))
