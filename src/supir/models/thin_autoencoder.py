@@ -95,7 +95,8 @@ class DegradedEncoder(nn.Module):
         """The degraded picture (B, 3, H, W), filtered, with the network's correction added."""
         filtered = self.filter(x.flatten(0, 1)[:, None]).view_as(x)
         h = self.conv_in(F.pixel_unshuffle(x, 2))
-        return filtered + F.pixel_shuffle(self.conv_out(h + self.blocks(h)), 2)
+        out: Tensor = filtered + F.pixel_shuffle(self.conv_out(h + self.blocks(h)), 2)
+        return out
 
     def forward(self, x: Tensor) -> Tensor:
         """Moments of the clean picture's latent, from the degraded picture."""
