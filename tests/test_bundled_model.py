@@ -1,0 +1,101 @@
+"""The model that everyone gets: what it is made of, and what it does to real photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from skimage import data
+from skimage.metrics import structural_similarity
+from torch import Tensor
+
+from supir.image import Picture, read, resize
+from supir.options import PRESETS
+from supir.pipeline import SupirPipeline
+from supir.weights.folder import BUNDLED_MODEL
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "photo.jpg"
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> SupirPipeline:
+    pipeline = SupirPipeline.from_pretrained()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def photograph(name: str, height: int, width: int) -> Tensor:
+    """(3, height, width) of a photograph that comes with scikit-image, in [-1, 1]."""
+    pixels = torch.from_numpy(getattr(data, name)()).permute(2, 0, 1).float() / 127.5 - 1
+    return resize(pixels, height, width)
+
+
+def psnr(found: Tensor, original: Tensor) -> float:
+    return float(10 * torch.log10(4 / (found - original).square().mean()))
+
+
+def sharpness(pixels: Tensor) -> float:
+    """Mean size of the differences between neighbours."""
+    return float(pixels.diff(dim=-1).abs().mean() + pixels.diff(dim=-2).abs().mean())
+
+
+def test_it_is_small_half_precision_and_described() -> None:
+    files = [path for path in BUNDLED_MODEL.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 60_000_000
+    assert (BUNDLED_MODEL / "MODEL_CARD.md").is_file()
+    for path in BUNDLED_MODEL.glob("*/*.safetensors"):
+        with safe_open(path, "pt") as weights:
+            assert {str(weights.get_slice(key).get_dtype()) for key in weights.keys()} <= {"F16", "I64"}  # noqa: SIM118
+
+
+def test_every_preset_has_its_own_numbers(pipeline: SupirPipeline) -> None:
+    for preset in PRESETS:
+        assert pipeline.options(preset).min_size < 1024, "the bundled model works at any size"
+
+
+def test_the_example_comes_out_better_than_enlarged(pipeline: SupirPipeline) -> None:
+    """Sharper, nearer in structure, and not farther in values, against the photograph it was made from."""
+    given = read(EXAMPLE)
+    original = photograph("chelsea", 2 * given.height, 2 * given.width)
+    enlarged = resize(given.rgb, *original.shape[1:])
+    restored = pipeline(given, scale=2)[0].picture.pixels
+    assert psnr(restored, original) > psnr(enlarged, original) - 0.5
+    assert abs(sharpness(restored) - sharpness(original)) < abs(sharpness(enlarged) - sharpness(original))
+    found, before = (
+        structural_similarity(picture.numpy(), original.numpy(), channel_axis=0, data_range=2.0)
+        for picture in (restored, enlarged)
+    )
+    assert found > before - 0.02
+
+
+def test_tiles_change_little_and_leave_no_seams(pipeline: SupirPipeline) -> None:
+    """The same picture within a stated bound, and gradients no higher where tiles meet."""
+    given = Picture(pixels=resize(photograph("coffee", 400, 600), 192, 320))
+    whole, tiled = (
+        pipeline(given, preset="fast", scale=2, tile=tile, vae_tile=tile)[0].picture.pixels for tile in (1024, 256)
+    )
+    assert not torch.equal(whole, tiled)
+    assert psnr(tiled, whole) > 30
+    borders = torch.tensor([192, 448])  # where neighbouring tiles of 256 with a quarter overlap meet
+    energy = tiled.diff(dim=-1).square().mean(dim=(0, 1))
+    expected = whole.diff(dim=-1).square().mean(dim=(0, 1))
+    near = torch.cat([torch.arange(border - 4, border + 4) for border in borders])
+    assert float(energy[near].mean() / expected[near].mean()) == pytest.approx(1, abs=0.1)
+
+
+def test_autoencoder_tiles_are_exact(pipeline: SupirPipeline) -> None:
+    pixels = photograph("coffee", 384, 640)[None]
+    whole, tiled = (pipeline.preview_pixels(pixels, pipeline.options(vae_tile=tile)) for tile in (4096, 320))
+    assert torch.allclose(whole, tiled, atol=1e-4)
+
+
+@pytest.mark.parametrize("level", [-0.6, 0.0, 0.7])
+def test_a_flat_area_stays_flat(pipeline: SupirPipeline, level: float) -> None:
+    """No grid from the pixel shuffle, no invented texture, no colour cast."""
+    colour = torch.tensor([level, level * 0.8, level * 0.6]).view(3, 1, 1)
+    result = pipeline(Picture(pixels=colour.expand(3, 96, 96).contiguous()), preset="fast", scale=2)[0].picture.pixels
+    inner = result[:, 32:-32, 32:-32]
+    assert float(inner.std(dim=(1, 2)).max()) < 0.03
+    assert float((inner.mean(dim=(1, 2), keepdim=True) - colour).abs().max()) < 0.03
