@@ -124,14 +124,14 @@ class ThinDecoder(nn.Module):
         return F.pixel_shuffle(self.linear(z), FACTOR) + F.pixel_shuffle(self.conv_out(self.fine(h)), SHUFFLE)
 
 
-class ThinAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class ThinAutoencoder(ModelMixin, ConfigMixin):
     """The three methods of ``SupirAutoencoder`` (``encode``, ``encode_degraded``, ``decode``) at a tenth of the cost.
 
     Pictures are (B, 3, H, W) in [-1, 1] with sides a multiple of 8. Latents are to be multiplied by
     ``config.scaling_factor`` outside, as with ``AutoencoderKL``.
     """
 
-    @register_to_config  # type: ignore[untyped-decorator]
+    @register_to_config
     def __init__(
         self,
         latent_channels: int = 16,
@@ -160,17 +160,17 @@ class ThinAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         reach: int = SHUFFLE * (2 * fine + 1) + FACTOR * (2 * coarse + 1) + restoring
         return FACTOR * (reach // FACTOR + 1)
 
-    @apply_forward_hook  # type: ignore[untyped-decorator]
+    @apply_forward_hook
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
         """Posterior of the latent of a clean picture."""
         return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(self.encoder(x)))
 
-    @apply_forward_hook  # type: ignore[untyped-decorator]
+    @apply_forward_hook
     def encode_degraded(self, x: Tensor) -> AutoencoderKLOutput:
         """Posterior of the latent that the clean picture would have, from a degraded one (paper section 3.1)."""
         return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(self.degraded_encoder(x)))
 
-    @apply_forward_hook  # type: ignore[untyped-decorator]
+    @apply_forward_hook
     def decode(self, z: Tensor) -> DecoderOutput:
         """The picture of a latent (already divided by ``scaling_factor``)."""
         return DecoderOutput(sample=self.decoder(z))
