@@ -110,7 +110,12 @@ def test_readme_python_uses_public_names() -> None:
 
 
 def test_readme_claims_no_number_that_no_command_prints() -> None:
+    """A figure may stand only in a table row that names the make target that prints it."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    prose = re.sub(
+        r"^\|.*`make ([a-z-]+)`.*\|$", lambda row: "" if row[1] in targets else row[0], prose, flags=re.MULTILINE
+    )
     assert re.findall(r"\d[\d.,]* ?(?:dB|s|seconds|minutes|GB|MB|TFLOP|GFLOP/s|%|times faster)\b", prose) == []
 
 
