@@ -80,11 +80,10 @@ def encoder_stage(tiles: Path, model: ThinAutoencoder, batch: int, crop: int, fe
         pictures = [train.crop(rng, crop)[0] for _ in range(batch)]
         x, lq = to_tensor(pictures), to_tensor([degrade(rng, picture) for picture in pictures])
         y = model.degraded_encoder.restore(lq)
-        # Each sample counts by the share of its own damage that is left, or a few ruined ones would drown the others.
-        damage = (lq - x).abs().mean((1, 2, 3), keepdim=True) + 0.005
-        pixel, sharp = ((y - x) / damage).abs().mean(), sharpness(y / damage, x / damage)
+        # Not divided by each sample's damage: nearly clean ones, which cannot be improved, would drown the others.
+        pixel, sharp = (y - x).abs().mean(), sharpness(y, x)
         total = pixel + 0.5 * sharp
-        values = {"left": pixel.item(), "before": ((lq - x) / damage).abs().mean().item(), "sharp": sharp.item()}
+        values = {"left": pixel.item(), "before": (lq - x).abs().mean().item(), "sharp": sharp.item()}
         if distance is not None and progress > FEATURES_FROM:
             perceived = distance(y, x)
             total = total + FEATURE_WEIGHT * perceived
