@@ -24,16 +24,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from supir.models.adaptor import SupirAdaptor
-from supir.models.unet import SupirUNet
+from supir.models.unet import SDXL_UNET, SupirUNet
 
-FULL = {
-    "block_out_channels": (320, 640, 1280),
-    "transformer_layers_per_block": (1, 2, 10),
-    "attention_head_dim": (5, 10, 20),
-    "cross_attention_dim": 2048,
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
 TINY = {
     "block_out_channels": (32, 64, 128),
     "transformer_layers_per_block": (1, 1, 1),
@@ -173,7 +165,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.manual_seed(0)
     side = chosen.side or (16 if chosen.tiny else 64)
-    result = measure(TINY if chosen.tiny else FULL, side, chosen.repeats)
+    result = measure(TINY if chosen.tiny else SDXL_UNET, side, chosen.repeats)
     print(json.dumps(result, indent=2))
     print(
         f"one denoiser call, batch {BATCH}, {side}x{side} latent, float32: {result['seconds']:.1f} s (median of"

@@ -7,7 +7,6 @@ picture. What happens between pixels and pixels stands in ``supir.restoration``.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +15,11 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
-from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from supir import __version__, image
-from supir.image import Picture
+from supir.image import Picture, PictureLike
 from supir.models.adaptor import SupirAdaptor
 from supir.models.text import TextTowers
 from supir.models.unet import SupirUNet, condition_vector
@@ -33,8 +31,6 @@ from supir.sampling.solvers import Step, StepCallback
 from supir.weights.catalog import folder_hash
 from supir.weights.folder import BUNDLED_MODEL, check_complete, check_model_index
 from supir.weights.load import load_single_files
-
-PictureLike = str | Path | Image.Image | Picture
 
 SIZE_IDS = (1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0)
 """Original size, crop and target size told to SDXL, whatever the picture's (reference section 4)."""
@@ -174,11 +170,11 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         elif overrides:
             options = options.replace(**overrides)
         several = pictures if isinstance(pictures, list) else [pictures]
-        return [self._restore(as_picture(each), options, on_step) for each in several]
+        return [self._restore(image.as_picture(each), options, on_step) for each in several]
 
     def _restore(self, picture: Picture, options: RestoreOptions, on_step: StepCallback | None) -> Restored:
         """One picture: to working size, through the networks, to the asked size."""
-        pixels, finish = fitted(picture, options, size_multiple(self.autoencoder))
+        pixels, finish = image.fitted(picture, options, size_multiple(self.autoencoder))
         result = self.restore_pixels(pixels[None], options, on_step=on_step)
         self.maybe_free_model_hooks()
         return Restored(
@@ -267,34 +263,6 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         if self.source is None:
             return {"model": "unnamed"}
         return {"model": self.source.name, "model_sha256": folder_hash(self.source)}
-
-
-def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> tuple[Tensor, Callable[[Tensor], Picture]]:
-    """The picture at working size, (3, H, W) with both sides a multiple, and what makes a picture of the result."""
-    if options.reference_quirks:
-        stretched, reference = image.reference_preprocess(image.to_pil(picture), options.scale, options.min_size)
-
-        def cut_to_integers(pixels: Tensor) -> Picture:
-            saved = image.reference_postprocess(pixels, reference.output_height, reference.output_width)
-            return picture.with_pixels(image.from_pil(saved).pixels)
-
-        return stretched, cut_to_integers
-    size = image.working_size(picture.width, picture.height, options.scale, options.min_size, multiple)
-
-    def unpad(pixels: Tensor) -> Picture:
-        cropped = pixels[:, : size.height, : size.width].cpu()
-        return picture.with_pixels(image.resize(cropped, size.output_height, size.output_width))
-
-    return image.pad_to_multiple(image.resize(picture.rgb, size.height, size.width), multiple), unpad
-
-
-def as_picture(picture: PictureLike) -> Picture:
-    """Whatever a user hands over, as a ``Picture``."""
-    if isinstance(picture, Picture):
-        return picture
-    if isinstance(picture, Image.Image):
-        return image.from_pil(picture)
-    return image.read(picture)
 
 
 def default_dtype() -> torch.dtype:

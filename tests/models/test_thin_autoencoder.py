@@ -17,7 +17,7 @@ def model() -> ThinAutoencoder:
         latent_channels=4,
         encoder_widths=(8, 12),
         encoder_blocks=(1, 1),
-        restorer_width=4,
+        restorer_widths=(4, 6),
         restorer_blocks=1,
         decoder_widths=(8, 12),
         decoder_blocks=(1, 1),

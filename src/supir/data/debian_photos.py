@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 TILE = 256
 """Side of a stored tile, pixels."""
+REDUCTIONS = (2, 3, 4)
+"""Factors by which photographs are reduced before they are cut."""
 FLATTEST = 3.0
 """Tiles whose grey levels deviate less than this (of 255) are left out."""
 _SMALLEST_STREAM = 40_000
@@ -127,10 +129,18 @@ def read_photographs(packages: Path) -> Iterator[tuple[Photograph, npt.NDArray[n
                         yield found, pixels
 
 
+def detail(tile: npt.NDArray[np.uint8]) -> float:
+    """Mean change in grey levels when a tile is halved and enlarged again: what a sharp picture loses."""
+    half = cv2.resize(tile, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return float(cv2.absdiff(tile, cv2.resize(half, tile.shape[1::-1], interpolation=cv2.INTER_CUBIC)).mean())
+
+
 def _tiles(pixels: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
-    """Disjoint RGB tiles of a photograph at half size, and of a large one also at a third (sharper per pixel)."""
+    """Disjoint RGB tiles of a photograph reduced by 2, and of a large one also by 3 and 4 (sharper per pixel)."""
     height, width = pixels.shape[:2]
-    for factor in (2, 3) if min(height, width) >= 3 * TILE and width * height > 2e6 else (2,):
+    for factor in REDUCTIONS:
+        if factor > REDUCTIONS[0] and (min(height, width) < factor * TILE or width * height < 2e6):
+            continue
         small = cv2.resize(pixels, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
         small = cv2.cvtColor(small, cv2.COLOR_BGR2RGB)
         for top in range(0, small.shape[0] - TILE + 1, TILE):
@@ -141,24 +151,26 @@ def _tiles(pixels: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
 
 
 def write_tiles(packages: Path, out: Path) -> dict[str, int]:
-    """Write ``SPLIT.npy``, (N, 256, 256, 3) uint8 RGB, and ``SPLIT_captions.json``, one a tile; returns the counts."""
+    """Write ``SPLIT.npy``, (N, 256, 256, 3) uint8 RGB, most detailed first, and ``SPLIT_captions.json``, one a tile.
+
+    Returns the counts. The order lets training prefer sharp tiles: half of them lose next to nothing when halved, and
+    nothing about sharpness can be learned from those.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    tiles: dict[str, list[npt.NDArray[np.uint8]]] = {"train": [], "heldout": []}
-    captions: dict[str, list[str]] = {"train": [], "heldout": []}
+    tiles: dict[str, list[tuple[npt.NDArray[np.uint8], str]]] = {"train": [], "heldout": []}
     num_found = 0
     for photo, pixels in read_photographs(packages):
         num_found += 1
-        new = list(_tiles(pixels))
-        tiles[photo.split] += new
-        captions[photo.split] += [photo.caption] * len(new)
+        tiles[photo.split] += [(tile, photo.caption) for tile in _tiles(pixels)]
         if photo.split == "heldout":
             half = cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
             cv2.imwrite(str(out / f"heldout_{photo.sha256[:8]}.png"), half)
     logger.info("%d of %d listed photographs found", num_found, len(photographs()))
-    for split, stack in tiles.items():
-        np.save(out / f"{split}.npy", np.stack(stack))
-        (out / f"{split}_captions.json").write_text(json.dumps(captions[split]))
-    return {split: len(stack) for split, stack in tiles.items()}
+    for split, found in tiles.items():
+        found.sort(key=lambda pair: -detail(pair[0]))
+        np.save(out / f"{split}.npy", np.stack([tile for tile, _ in found]))
+        (out / f"{split}_captions.json").write_text(json.dumps([caption for _, caption in found]))
+    return {split: len(found) for split, found in tiles.items()}
 
 
 def main() -> None:

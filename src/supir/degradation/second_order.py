@@ -8,10 +8,12 @@ degraded picture is brought back to the size of the clean one.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from supir.degradation import ops
 from supir.degradation.ops import Picture
@@ -81,8 +83,8 @@ class Recipe:
     scale: tuple[float, float] = (4.0, 4.0)
     """The reduction that the rounds end in."""
     final_sinc_probability: float = 0.8
-    plain_probability: float = 0.0
-    """Share of plain reductions instead of rounds: one antialiased ``shrink`` by 1 to 4 and perhaps a JPEG."""
+    everyday_probability: float = 0.0
+    """Share of ``everyday`` degradations instead of rounds."""
 
 
 LIGHT = Recipe(
@@ -102,20 +104,20 @@ LIGHT = Recipe(
     ),
     scale=(1.0, 4.0),
     final_sinc_probability=0.2,
-    plain_probability=0.4,
+    everyday_probability=0.4,
 )
 """Photographs as people mostly have them: small, a little soft, a little compressed."""
 
-PLAIN = Recipe(plain_probability=1.0)
-"""Only reduced, by 1 to 4, and perhaps compressed."""
+EVERYDAY = Recipe(everyday_probability=1.0)
+"""One order: perhaps a slight blur, an antialiased ``shrink`` by 1 to 4, perhaps noise, mostly a JPEG."""
 
-RECIPES: dict[str, Recipe] = {"default": Recipe(), "light": LIGHT, "plain": PLAIN}
+RECIPES: dict[str, Recipe] = {"default": Recipe(), "light": LIGHT, "everyday": EVERYDAY}
 
 
 def draw(rng: np.random.Generator, recipe: Recipe = RECIPES["default"]) -> Degradation:
     """Draw every value of a degradation."""
-    if rng.random() < recipe.plain_probability:
-        return _draw_plain(rng)
+    if rng.random() < recipe.everyday_probability:
+        return _draw_everyday(rng)
     steps: list[Step] = []
     fraction = 1.0
     smallest = 1 / recipe.scale[1] / 2
@@ -155,11 +157,21 @@ def apply(degradation: Degradation, picture: Picture, *, restore_size: bool = Tr
     return ops.resize(degraded, height, width, "bicubic") if restore_size else degraded
 
 
-def _draw_plain(rng: np.random.Generator) -> Degradation:
-    scale = float(rng.choice([1.0, 2.0, 4.0, 0.0], p=[0.1, 0.3, 0.3, 0.3])) or _between(rng, (1.0, 4.0))
-    steps = [_step("shrink", fraction=1 / scale)] if scale > 1 else []
-    if rng.random() < 0.6 or not steps:
-        steps.append(_draw_jpeg(rng, (50, 98)))
+def _draw_everyday(rng: np.random.Generator) -> Degradation:
+    scale = float(rng.choice([1.0, 2.0, 0.0], p=[0.15, 0.35, 0.5])) or float(np.exp(_between(rng, np.log([1.2, 4.0]))))
+    steps = []
+    if rng.random() < 0.5:
+        sigma = scale * _between(rng, (0.2, 1.0))
+        size = 2 * int(np.ceil(3 * sigma)) + 1
+        steps.append(_step("blur", size=size, sigma_x=sigma, sigma_y=sigma, angle=0.0, shape="gaussian", beta=1.0))
+    if scale > 1:
+        steps.append(_step("shrink", fraction=1 / scale))
+    if rng.random() < 0.5:
+        gaussian, strength = bool(rng.random() < 0.5), _between(rng, (1.0, 20.0))
+        values = {"strength": strength if gaussian else strength / 8, "grey": bool(rng.random() < 0.4)}
+        steps.append(_step("gaussian_noise" if gaussian else "poisson_noise", **values, seed=int(rng.integers(2**31))))
+    if rng.random() < 0.7 or not steps:
+        steps.append(_draw_jpeg(rng, (40, 95)))
     return Degradation(tuple(steps))
 
 
@@ -205,7 +217,7 @@ def _step(operation: str, **values: Any) -> Step:
     return Step(operation, tuple(values.items()))
 
 
-def _between(rng: np.random.Generator, limits: tuple[float, float]) -> float:
+def _between(rng: np.random.Generator, limits: Sequence[float] | npt.NDArray[np.float64]) -> float:
     return float(rng.uniform(*limits))
 
 

@@ -3,12 +3,14 @@
 read, write, read_record     files in and out (libvips)
 from_pil, to_pil             PIL in and out
 find_pictures                files, folders, globs
+as_picture, fitted           whatever a user hands over; its pixels at working size
 working_size, resize, pad_to_multiple, side_by_side
 reference_*, interactive_*   the public code's pre- and postprocessing, for parity
 """
 
 from supir.image.comparing import side_by_side
 from supir.image.finding import find_pictures
+from supir.image.fitting import PictureLike, as_picture, fitted
 from supir.image.picture import Picture, from_pil, to_pil
 from supir.image.reading import MAX_PIXELS, read, read_record
 from supir.image.reference import (
@@ -26,9 +28,12 @@ __all__ = [
     "MAX_PIXELS",
     "SUFFIXES",
     "Picture",
+    "PictureLike",
     "ReferenceSize",
     "WorkingSize",
+    "as_picture",
     "find_pictures",
+    "fitted",
     "from_pil",
     "interactive_preprocess",
     "interactive_resize",

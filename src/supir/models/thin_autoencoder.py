@@ -19,7 +19,6 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 SHUFFLE = 4
-FILTER = 11
 FACTOR = 8
 """Picture pixels along one side of a latent pixel."""
 
@@ -39,12 +38,12 @@ class ChannelNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """x + conv(SiLU(conv(norm(x)))), identity at the beginning of training."""
 
-    def __init__(self, channels: int, normalise: bool = True) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = ChannelNorm(channels) if normalise else nn.Identity()
+        self.norm = ChannelNorm(channels)
         self.conv_in = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv_out = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.normal_(self.conv_out.weight, std=1e-3 if normalise else 0.01)
+        nn.init.normal_(self.conv_out.weight, std=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
@@ -74,29 +73,48 @@ class ThinEncoder(nn.Module):
         return out
 
 
+class PlainBlock(nn.Module):
+    """x + conv(ReLU(conv(x))), without normalisation: that would hide how strong an edge or the noise is."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.normal_(self.conv_out.weight, std=0.1 / channels**0.5)
+        self.conv_out.bias.data.zero_()  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        out: Tensor = x + self.conv_out(F.relu(self.conv_in(x)))
+        return out
+
+
 class DegradedEncoder(nn.Module):
-    """E_dr: a plain super-resolution network on half-size pixels, then an encoder of its own.
+    """E_dr: a restoring network on half-size pixels with one coarser level, then an encoder of its own.
 
     Near full resolution one filter serves every position, so restoring is learned fast; in the latent each of 64
-    positions would have to learn it anew. It has no normalisation: that hides how strong an edge is.
+    positions would have to learn it anew. The coarser level sees noise and blocks that enlargement has spread.
     """
 
-    def __init__(self, encoder: ThinEncoder, width: int, num_blocks: int) -> None:
+    def __init__(self, encoder: ThinEncoder, widths: tuple[int, int], num_blocks: int) -> None:
         super().__init__()
-        self.filter = nn.Conv2d(1, 1, FILTER, padding=FILTER // 2, padding_mode="replicate", bias=False)
-        nn.init.dirac_(self.filter.weight)
-        self.conv_in = nn.Conv2d(12, width, 3, padding=1)
-        self.blocks = nn.Sequential(*(ResidualBlock(width, normalise=False) for _ in range(num_blocks)))
-        self.conv_out = nn.Conv2d(width, 12, 3, padding=1)
-        nn.init.normal_(self.conv_out.weight, std=5e-3)
+        fine, coarse = widths
+        self.conv_in = nn.Conv2d(12, fine, 3, padding=1)
+        self.before = nn.Sequential(*(PlainBlock(fine) for _ in range(num_blocks)))
+        self.down = nn.Conv2d(fine, coarse, 2, stride=2)
+        self.coarse = nn.Sequential(*(PlainBlock(coarse) for _ in range(num_blocks)))
+        self.up = nn.Conv2d(coarse, 4 * fine, 1)
+        self.after = nn.Sequential(*(PlainBlock(fine) for _ in range(num_blocks)))
+        self.conv_out = nn.Conv2d(fine, 12, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        self.conv_out.bias.data.zero_()  # type: ignore[union-attr]
         self.encoder = encoder
 
     def restore(self, x: Tensor) -> Tensor:
-        """The degraded picture (B, 3, H, W), filtered, with the network's correction added."""
-        filtered = self.filter(x.flatten(0, 1)[:, None]).view_as(x)
-        h = self.conv_in(F.pixel_unshuffle(x, 2))
-        out: Tensor = filtered + F.pixel_shuffle(self.conv_out(h + self.blocks(h)), 2)
-        return out
+        """The degraded picture (B, 3, H, W) with the network's correction added."""
+        skip = self.before(self.conv_in(F.pixel_unshuffle(x, 2)))
+        h = skip + F.pixel_shuffle(self.up(self.coarse(self.down(skip))), 2)
+        return x + F.pixel_shuffle(self.conv_out(self.after(h)), 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Moments of the clean picture's latent, from the degraded picture."""
@@ -137,8 +155,8 @@ class ThinAutoencoder(ModelMixin, ConfigMixin):
         latent_channels: int = 16,
         encoder_widths: tuple[int, int] = (64, 128),
         encoder_blocks: tuple[int, int] = (1, 3),
-        restorer_width: int = 40,
-        restorer_blocks: int = 4,
+        restorer_widths: tuple[int, int] = (48, 80),
+        restorer_blocks: int = 3,
         decoder_widths: tuple[int, int] = (80, 128),
         decoder_blocks: tuple[int, int] = (2, 3),
         scaling_factor: float = 1.0,
@@ -148,7 +166,7 @@ class ThinAutoencoder(ModelMixin, ConfigMixin):
         super().__init__()
         self.encoder = ThinEncoder(latent_channels, encoder_widths, encoder_blocks)
         own = ThinEncoder(latent_channels, encoder_widths, encoder_blocks)
-        self.degraded_encoder = DegradedEncoder(own, restorer_width, restorer_blocks)
+        self.degraded_encoder = DegradedEncoder(own, restorer_widths, restorer_blocks)
         self.decoder = ThinDecoder(latent_channels, decoder_widths, decoder_blocks)
 
     @property
@@ -156,7 +174,7 @@ class ThinAutoencoder(ModelMixin, ConfigMixin):
         """Picture pixels (a multiple of 8) beyond which nothing influences a picture pixel, in encoding or decoding."""
         fine = max(self.config.encoder_blocks[0], self.config.decoder_blocks[0])
         coarse = max(self.config.encoder_blocks[1], self.config.decoder_blocks[1])
-        restoring = FILTER // 2 + 2 * (2 * self.config.restorer_blocks + 2) + 2
+        restoring = 2 * (4 * self.config.restorer_blocks + 2) + 4 * (2 * self.config.restorer_blocks + 2)
         reach: int = SHUFFLE * (2 * fine + 1) + FACTOR * (2 * coarse + 1) + restoring
         return FACTOR * (reach // FACTOR + 1)
 

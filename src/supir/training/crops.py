@@ -14,16 +14,23 @@ from torch import Tensor
 Pixels = npt.NDArray[np.uint8]
 
 
+SHARPNESS_PREFERENCE = 2.5
+"""Power applied to the rank that is drawn: 1 takes all tiles alike, 2.5 the sharpest 40 % two times of three."""
+
+
 class Tiles:
-    """Tiles of one split, read through a memory map: ``pixels`` (N, S, S, 3) uint8 RGB, ``captions`` one a tile."""
+    """Tiles of one split, read through a memory map: ``pixels`` (N, S, S, 3) uint8 RGB, ``captions`` one a tile.
+
+    They are stored sharpest first.
+    """
 
     def __init__(self, folder: Path, split: str = "train") -> None:
         self.pixels: Pixels = np.load(folder / f"{split}.npy", mmap_mode="r")
         self.captions: list[str] = json.loads((folder / f"{split}_captions.json").read_text())
 
     def crop(self, rng: np.random.Generator, size: int) -> tuple[Pixels, str]:
-        """A random crop (size, size, 3), randomly mirrored and transposed, and the caption of its picture."""
-        index = int(rng.integers(len(self.pixels)))
+        """A random crop (size, size, 3), mirrored or transposed by chance, and its caption; sharp tiles more often."""
+        index = int(len(self.pixels) * rng.random() ** SHARPNESS_PREFERENCE)
         spare = self.pixels.shape[1] - size
         top, left = (int(rng.integers(spare + 1)) for _ in range(2))
         crop = self.pixels[index, top : top + size, left : left + size]

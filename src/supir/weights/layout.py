@@ -74,6 +74,33 @@ class TextLayout:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextKeys:
+    """The keys that tell the size of a text tower; `hidden` is below the first layer."""
+
+    tokens: str
+    positions: str
+    layers: str
+    hidden: str
+    projection: str | None
+
+
+CLIP_L_KEYS = TextKeys(
+    tokens=CLIP_L + "embeddings.token_embedding.weight",
+    positions=CLIP_L + "embeddings.position_embedding.weight",
+    layers=CLIP_L + "encoder.layers.",
+    hidden="0.mlp.fc1.weight",
+    projection=None,
+)
+CLIP_G_KEYS = TextKeys(
+    tokens=CLIP_G + "token_embedding.weight",
+    positions=CLIP_G + "positional_embedding",
+    layers=CLIP_G + "transformer.resblocks.",
+    hidden="0.mlp.c_fc.weight",
+    projection=CLIP_G + "text_projection",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConnectorLayout:
     """`cross_attentions` are the positions of the cross attentions among the connectors; the others are ZeroSFT."""
 
@@ -109,8 +136,8 @@ def read_layout(shapes: Shapes, head_dims: HeadDims | None = None) -> ModelLayou
             adaptor=_trunk(shapes, ADAPTOR) if _has(shapes, ADAPTOR) else None,
             connectors=_connectors(shapes) if _has(shapes, CONNECTORS) else None,
             autoencoder=_autoencoder(shapes) if _has(shapes, AUTOENCODER + "encoder.") else None,
-            text_encoder=_clip_l(shapes) if _has(shapes, CLIP_L) else None,
-            text_encoder_2=_clip_g(shapes) if _has(shapes, CLIP_G) else None,
+            text_encoder=_text(shapes, CLIP_L_KEYS) if _has(shapes, CLIP_L) else None,
+            text_encoder_2=_text(shapes, CLIP_G_KEYS) if _has(shapes, CLIP_G) else None,
             hint_channels=hint[1] if hint else 4,
             head_dims=head_dims or HeadDims(),
         )
@@ -169,27 +196,15 @@ def _autoencoder(shapes: Shapes) -> AutoencoderLayout:
     )
 
 
-def _clip_l(shapes: Shapes) -> TextLayout:
-    vocabulary, width = shapes[CLIP_L + "embeddings.token_embedding.weight"]
+def _text(shapes: Shapes, keys: TextKeys) -> TextLayout:
+    vocabulary, width = shapes[keys.tokens]
     return TextLayout(
         width=width,
-        num_layers=_count(shapes, CLIP_L + "encoder.layers."),
-        hidden_width=shapes[CLIP_L + "encoder.layers.0.mlp.fc1.weight"][0],
+        num_layers=_count(shapes, keys.layers),
+        hidden_width=shapes[keys.layers + keys.hidden][0],
         vocabulary=vocabulary,
-        num_positions=shapes[CLIP_L + "embeddings.position_embedding.weight"][0],
-        projection=width,
-    )
-
-
-def _clip_g(shapes: Shapes) -> TextLayout:
-    vocabulary, width = shapes[CLIP_G + "token_embedding.weight"]
-    return TextLayout(
-        width=width,
-        num_layers=_count(shapes, CLIP_G + "transformer.resblocks."),
-        hidden_width=shapes[CLIP_G + "transformer.resblocks.0.mlp.c_fc.weight"][0],
-        vocabulary=vocabulary,
-        num_positions=shapes[CLIP_G + "positional_embedding"][0],
-        projection=shapes[CLIP_G + "text_projection"][1],
+        num_positions=shapes[keys.positions][0],
+        projection=shapes[keys.projection][1] if keys.projection else width,
     )
 
 

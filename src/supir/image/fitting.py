@@ -1,0 +1,45 @@
+"""Between a picture as it came and the pixels that the networks work on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from supir.image.picture import Picture, from_pil, to_pil
+from supir.image.reading import read
+from supir.image.reference import reference_postprocess, reference_preprocess
+from supir.image.sizes import pad_to_multiple, resize, working_size
+from supir.options import RestoreOptions
+
+PictureLike = str | Path | Image.Image | Picture
+
+
+def as_picture(picture: PictureLike) -> Picture:
+    """Whatever a user hands over, as a ``Picture``."""
+    if isinstance(picture, Picture):
+        return picture
+    if isinstance(picture, Image.Image):
+        return from_pil(picture)
+    return read(picture)
+
+
+def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> tuple[Tensor, Callable[[Tensor], Picture]]:
+    """The picture at working size, (3, H, W) with both sides a multiple, and what makes a picture of the result."""
+    if options.reference_quirks:
+        stretched, reference = reference_preprocess(to_pil(picture), options.scale, options.min_size)
+
+        def cut_to_integers(pixels: Tensor) -> Picture:
+            saved = reference_postprocess(pixels, reference.output_height, reference.output_width)
+            return picture.with_pixels(from_pil(saved).pixels)
+
+        return stretched, cut_to_integers
+    size = working_size(picture.width, picture.height, options.scale, options.min_size, multiple)
+
+    def unpad(pixels: Tensor) -> Picture:
+        cropped = pixels[:, : size.height, : size.width].cpu()
+        return picture.with_pixels(resize(cropped, size.output_height, size.output_width))
+
+    return pad_to_multiple(resize(picture.rgb, size.height, size.width), multiple), unpad
