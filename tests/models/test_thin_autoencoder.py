@@ -70,3 +70,13 @@ def test_the_folder_round_trip_is_exact(model: ThinAutoencoder, tmp_path: Path) 
     again = ThinAutoencoder.from_pretrained(tmp_path)
     assert again.halo == model.halo
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+@torch.no_grad()
+def test_the_restoring_network_begins_as_the_identity() -> None:
+    """So that training starts from the degraded picture itself, and E_dr from the plain encoder."""
+    fresh = ThinAutoencoder(latent_channels=4, restorer_widths=(4, 6), restorer_blocks=1)
+    x = torch.rand(1, 3, 32, 48) * 2 - 1
+    assert torch.equal(fresh.degraded_encoder.restore(x), x)
+    torch.nn.init.normal_(fresh.degraded_encoder.conv_out.weight)
+    assert not torch.equal(fresh.degraded_encoder.restore(x), x)
