@@ -10,6 +10,7 @@ the fraction of it that the call reaches, and the peak memory of the process.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import platform
@@ -38,9 +39,13 @@ BATCH, LATENT_CHANNELS, NUM_TOKENS = 2, 4, 77
 
 
 def make_networks(config: dict[str, object]) -> tuple[SupirUNet, SupirAdaptor]:
-    """The two networks without memory: their parameters are on the meta device."""
+    """The two networks without memory: their parameters are on the meta device.
+
+    The adaptor takes what it shares with the UNet; the rest of the configuration is about the UNet's decoder.
+    """
+    shared = {name: config[name] for name in inspect.signature(SupirAdaptor).parameters if name in config}
     with torch.device("meta"):
-        return SupirUNet(**config).eval(), SupirAdaptor(**config).eval()
+        return SupirUNet(**config).eval(), SupirAdaptor(**shared).eval()
 
 
 def fill(network: nn.Module, seed: int = 0) -> nn.Module:

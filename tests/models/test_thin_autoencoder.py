@@ -17,8 +17,8 @@ def model() -> ThinAutoencoder:
         latent_channels=4,
         encoder_widths=(8, 12),
         encoder_blocks=(1, 1),
-        restorer_widths=(4, 6),
-        restorer_blocks=1,
+        restorer_widths=(4, 6, 8),
+        restorer_blocks=(1, 1, 1),
         decoder_widths=(8, 12),
         decoder_blocks=(1, 1),
     )
@@ -75,8 +75,8 @@ def test_the_folder_round_trip_is_exact(model: ThinAutoencoder, tmp_path: Path) 
 @torch.no_grad()
 def test_the_restoring_network_begins_as_the_identity() -> None:
     """So that training starts from the degraded picture itself, and E_dr from the plain encoder."""
-    fresh = ThinAutoencoder(latent_channels=4, restorer_widths=(4, 6), restorer_blocks=1)
+    fresh = ThinAutoencoder(latent_channels=4, restorer_widths=(4, 6), restorer_blocks=(1, 2))
     x = torch.rand(1, 3, 32, 48) * 2 - 1
-    assert torch.equal(fresh.degraded_encoder.restore(x), x)
-    torch.nn.init.normal_(fresh.degraded_encoder.conv_out.weight)
-    assert not torch.equal(fresh.degraded_encoder.restore(x), x)
+    assert torch.equal(fresh.restorer(x), x)
+    torch.nn.init.normal_(fresh.restorer.conv_out.weight)
+    assert not torch.equal(fresh.restorer(x), x)

@@ -70,7 +70,7 @@ def test_principal_components_alone_carry_most_of_a_picture(tmp_path: Path) -> N
     np.save(tmp_path / "train.npy", np.stack([cv2.resize(tile, (128, 128)) for tile in coarse]))
     (tmp_path / "train_captions.json").write_text(json.dumps(["a photo"] * 4))
     torch.manual_seed(0)
-    model = ThinAutoencoder(16, (8, 12), (1, 1), (4, 6), 1, (8, 12), (1, 1))
+    model = ThinAutoencoder(16, (8, 12), (1, 1), (4, 6), (1, 1), (8, 12), (1, 1))
     x = to_tensor([Tiles(tmp_path).crop(rng, 64)[0] for _ in range(4)])
     start_from_principal_components(model, tmp_path)
     with torch.no_grad():

@@ -109,7 +109,7 @@ LIGHT = Recipe(
 """Photographs as people mostly have them: small, a little soft, a little compressed."""
 
 EVERYDAY = Recipe(everyday_probability=1.0)
-"""One order: perhaps a slight blur, an antialiased ``shrink`` by 1 to 4, perhaps noise, mostly a JPEG."""
+"""One order: perhaps a slight blur, an antialiased ``shrink`` by 1 to 8, perhaps noise, mostly a JPEG."""
 
 RECIPES: dict[str, Recipe] = {"default": Recipe(), "light": LIGHT, "everyday": EVERYDAY}
 
@@ -158,21 +158,27 @@ def apply(degradation: Degradation, picture: Picture, *, restore_size: bool = Tr
 
 
 def _draw_everyday(rng: np.random.Generator) -> Degradation:
-    scale = float(rng.choice([1.0, 2.0, 0.0], p=[0.15, 0.35, 0.5])) or float(np.exp(_between(rng, np.log([1.2, 4.0]))))
+    scale = float(rng.choice([1.0, 2.0, 4.0, 0.0], p=[0.15, 0.2, 0.15, 0.5]))
+    scale = scale or float(np.exp(_between(rng, np.log([1.2, 8.0]))))
     steps = []
     if rng.random() < 0.5:
         sigma = scale * _between(rng, (0.2, 1.0))
         size = 2 * int(np.ceil(3 * sigma)) + 1
         steps.append(_step("blur", size=size, sigma_x=sigma, sigma_y=sigma, angle=0.0, shape="gaussian", beta=1.0))
     if scale > 1:
-        steps.append(_step("shrink", fraction=1 / scale))
-    if rng.random() < 0.5:
-        gaussian, strength = bool(rng.random() < 0.5), _between(rng, (1.0, 20.0))
+        soft = rng.random() < 0.6
+        steps.append(_step("shrink", fraction=1 / scale) if soft else _area(1 / scale))
+    if rng.random() < 0.4:
+        gaussian, strength = bool(rng.random() < 0.5), float(np.exp(_between(rng, np.log([1.0, 45.0]))))
         values = {"strength": strength if gaussian else strength / 8, "grey": bool(rng.random() < 0.4)}
         steps.append(_step("gaussian_noise" if gaussian else "poisson_noise", **values, seed=int(rng.integers(2**31))))
-    if rng.random() < 0.7 or not steps:
+    if rng.random() < 0.6 or not steps:
         steps.append(_draw_jpeg(rng, (40, 95)))
     return Degradation(tuple(steps))
+
+
+def _area(fraction: float) -> Step:
+    return _step("resize", fraction=fraction, interpolation="area")
 
 
 def _draw_round(

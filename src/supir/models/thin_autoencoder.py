@@ -18,6 +18,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
+from supir.models.restorer import Restorer, reach
+
 SHUFFLE = 4
 FACTOR = 8
 """Picture pixels along one side of a latent pixel."""
@@ -73,55 +75,6 @@ class ThinEncoder(nn.Module):
         return out
 
 
-class PlainBlock(nn.Module):
-    """x + conv(ReLU(conv(x))), without normalisation: that would hide how strong an edge or the noise is."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv_in = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv_out = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.normal_(self.conv_out.weight, std=0.1 / channels**0.5)
-        self.conv_out.bias.data.zero_()  # type: ignore[union-attr]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
-        out: Tensor = x + self.conv_out(F.relu(self.conv_in(x)))
-        return out
-
-
-class DegradedEncoder(nn.Module):
-    """E_dr: a restoring network on half-size pixels with one coarser level, then an encoder of its own.
-
-    Near full resolution one filter serves every position, so restoring is learned fast; in the latent each of 64
-    positions would have to learn it anew. The coarser level sees noise and blocks that enlargement has spread.
-    """
-
-    def __init__(self, encoder: ThinEncoder, widths: tuple[int, int], num_blocks: int) -> None:
-        super().__init__()
-        fine, coarse = widths
-        self.conv_in = nn.Conv2d(12, fine, 3, padding=1)
-        self.before = nn.Sequential(*(PlainBlock(fine) for _ in range(num_blocks)))
-        self.down = nn.Conv2d(fine, coarse, 2, stride=2)
-        self.coarse = nn.Sequential(*(PlainBlock(coarse) for _ in range(num_blocks)))
-        self.up = nn.Conv2d(coarse, 4 * fine, 1)
-        self.after = nn.Sequential(*(PlainBlock(fine) for _ in range(num_blocks)))
-        self.conv_out = nn.Conv2d(fine, 12, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        self.conv_out.bias.data.zero_()  # type: ignore[union-attr]
-        self.encoder = encoder
-
-    def restore(self, x: Tensor) -> Tensor:
-        """The degraded picture (B, 3, H, W) with the network's correction added."""
-        skip = self.before(self.conv_in(F.pixel_unshuffle(x, 2)))
-        h = skip + F.pixel_shuffle(self.up(self.coarse(self.down(skip))), 2)
-        return x + F.pixel_shuffle(self.conv_out(self.after(h)), 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Moments of the clean picture's latent, from the degraded picture."""
-        out: Tensor = self.encoder(self.restore(x))
-        return out
-
-
 class ThinDecoder(nn.Module):
     """Latents (B, latent_channels, h, w) to pictures (B, 3, 8h, 8w), nominally in [-1, 1]."""
 
@@ -152,21 +105,20 @@ class ThinAutoencoder(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
-        latent_channels: int = 16,
+        latent_channels: int = 32,
         encoder_widths: tuple[int, int] = (64, 128),
-        encoder_blocks: tuple[int, int] = (1, 3),
-        restorer_widths: tuple[int, int] = (48, 80),
-        restorer_blocks: int = 3,
-        decoder_widths: tuple[int, int] = (80, 128),
-        decoder_blocks: tuple[int, int] = (2, 3),
+        encoder_blocks: tuple[int, int] = (2, 4),
+        restorer_widths: tuple[int, ...] = (48, 96, 160),
+        restorer_blocks: tuple[int, ...] = (2, 2, 3),
+        decoder_widths: tuple[int, int] = (96, 160),
+        decoder_blocks: tuple[int, int] = (3, 4),
         scaling_factor: float = 1.0,
         block_out_channels: tuple[int, ...] = (1, 1, 1, 1),
     ) -> None:
         # block_out_channels carries no width: pipelines of diffusers read its length, 1 + log2 of the factor.
         super().__init__()
         self.encoder = ThinEncoder(latent_channels, encoder_widths, encoder_blocks)
-        own = ThinEncoder(latent_channels, encoder_widths, encoder_blocks)
-        self.degraded_encoder = DegradedEncoder(own, restorer_widths, restorer_blocks)
+        self.restorer = Restorer(restorer_widths, restorer_blocks)
         self.decoder = ThinDecoder(latent_channels, decoder_widths, decoder_blocks)
 
     @property
@@ -174,9 +126,8 @@ class ThinAutoencoder(ModelMixin, ConfigMixin):
         """Picture pixels (a multiple of 8) beyond which nothing influences a picture pixel, in encoding or decoding."""
         fine = max(self.config.encoder_blocks[0], self.config.decoder_blocks[0])
         coarse = max(self.config.encoder_blocks[1], self.config.decoder_blocks[1])
-        restoring = 2 * (4 * self.config.restorer_blocks + 2) + 4 * (2 * self.config.restorer_blocks + 2)
-        reach: int = SHUFFLE * (2 * fine + 1) + FACTOR * (2 * coarse + 1) + restoring
-        return FACTOR * (reach // FACTOR + 1)
+        coding: int = SHUFFLE * (2 * fine + 1) + FACTOR * (2 * coarse + 1)
+        return FACTOR * ((coding + reach(self.config.restorer_blocks)) // FACTOR + 1)
 
     @apply_forward_hook
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
@@ -185,8 +136,11 @@ class ThinAutoencoder(ModelMixin, ConfigMixin):
 
     @apply_forward_hook
     def encode_degraded(self, x: Tensor) -> AutoencoderKLOutput:
-        """Posterior of the latent that the clean picture would have, from a degraded one (paper section 3.1)."""
-        return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(self.degraded_encoder(x)))
+        """Posterior of the latent that the clean picture would have, from a degraded one (paper section 3.1).
+
+        E_dr is the restoring network before the plain encoder.
+        """
+        return self.encode(self.restorer(x))
 
     @apply_forward_hook
     def decode(self, z: Tensor) -> DecoderOutput:

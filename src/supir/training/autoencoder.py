@@ -72,7 +72,7 @@ def autoencoder_stage(
         write_sheet(path, [to_pixels(clean)[:6], to_pixels(y)[:6], to_pixels(clean)[6:], to_pixels(y)[6:]])
         return {"psnr": psnr(y, clean)}
 
-    return Stage("autoencoder", {"autoencoder": model}, loss, sheet, lambda name: ".degraded_encoder." in name)
+    return Stage("autoencoder", {"autoencoder": model}, loss, sheet, lambda name: ".restorer." in name)
 
 
 def start_from_principal_components(model: ThinAutoencoder, tiles: Path) -> None:
@@ -103,7 +103,7 @@ def start_from_principal_components(model: ThinAutoencoder, tiles: Path) -> None
 
 
 def main() -> None:
-    """Train and write the autoencoder (E_dr with a copy of the encoder) to ``OUT/autoencoder``."""
+    """Train and write the autoencoder (E_dr still the plain encoder) to ``OUT/autoencoder``."""
     parser = arguments(main.__doc__, minutes=10)
     parser.add_argument("--warm-start", type=Path, help="autoencoder folder to begin with, where no state is")
     parser.add_argument("--latent-channels", type=int, default=32)
@@ -126,7 +126,6 @@ def main() -> None:
     trainer = Trainer(stage, options.out, Budget(minutes=options.minutes, learning_rate=options.learning_rate))
     trainer.resume()
     trainer.train()
-    model.degraded_encoder.encoder.load_state_dict(model.encoder.state_dict())
     model.save_pretrained(options.out / "autoencoder")
 
 

@@ -2,7 +2,7 @@
 
     python -m supir.training.degraded_encoder --tiles TILES --autoencoder RUN/autoencoder --out RUN2
 
-E_dr is a restoring network and a copy of the encoder; encoder and decoder stay fixed. The paper's loss
+E_dr is a restoring network before the encoder; encoder and decoder stay fixed. The paper's loss
 as printed, |D(E_dr(LQ)) - D(E_dr(GT))|^2, has a trivial minimum (any constant encoder). Here the restored picture is
 held against the clean one before it is encoded, which has no such minimum and needs no pass through the autoencoder.
 """
@@ -19,13 +19,11 @@ from supir.degradation.second_order import RECIPES, apply, draw
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.training.autoencoder import heldout_batch, sharpness
 from supir.training.crops import Pixels, Tiles, psnr, to_pixels, to_tensor, write_sheet
-from supir.training.features import FeatureDistance
 from supir.training.loop import Budget, Stage, Trainer, arguments, prepare
 
-SHARES = {"everyday": 0.9, "light": 0.1, "default": 0.0}
-"""Of the recipes. The default one leaves next to nothing that a small network learns to restore in an hour."""
-FEATURE_WEIGHT = 0.4
-FEATURES_FROM = 0.5
+SHARES = {"everyday": 0.75, "light": 0.1, "default": 0.15}
+"""Of the recipes. Much of the default one would drown the rest: it leaves next to nothing that a small network can
+restore."""
 
 
 def degrade(rng: np.random.Generator, clean: Pixels) -> Pixels:
@@ -42,23 +40,18 @@ def heldout_pairs(tiles: Path, size: int) -> tuple[Tensor, Tensor]:
     return clean, to_tensor([degrade(rng, picture) for picture in to_pixels(clean)])
 
 
-def encoder_stage(tiles: Path, model: ThinAutoencoder, batch: int, crop: int, features: Path | None) -> Stage:
-    """The stage; only the restoring part of E_dr learns."""
+def encoder_stage(tiles: Path, model: ThinAutoencoder, batch: int, crop: int) -> Stage:
+    """The stage; only the restoring network learns."""
     train, (clean, degraded) = Tiles(tiles), heldout_pairs(tiles, 192)
-    distance = FeatureDistance(features) if features else None
 
     def loss(rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
         pictures = [train.crop(rng, crop)[0] for _ in range(batch)]
         x, lq = to_tensor(pictures), to_tensor([degrade(rng, picture) for picture in pictures])
-        y = model.degraded_encoder.restore(lq)
+        y = model.restorer(lq)
         # Not divided by each sample's damage: nearly clean ones, which cannot be improved, would drown the others.
         pixel, sharp = (y - x).abs().mean(), sharpness(y, x)
         total = pixel + 0.5 * sharp
         values = {"left": pixel.item(), "before": (lq - x).abs().mean().item(), "sharp": sharp.item()}
-        if distance is not None and progress > FEATURES_FROM:
-            perceived = distance(y, x)
-            total = total + FEATURE_WEIGHT * perceived
-            values["features"] = perceived.item()
         return total, values
 
     def sheet(path: Path) -> dict[str, float]:
@@ -68,24 +61,20 @@ def encoder_stage(tiles: Path, model: ThinAutoencoder, batch: int, crop: int, fe
         write_sheet(path, rows)
         return {"degraded": psnr(degraded, clean), "preview": psnr(y, clean), "autoencoder": psnr(best, clean)}
 
-    def frozen(name: str) -> bool:
-        return not name.startswith("autoencoder.degraded_encoder.") or ".encoder." in name
-
-    return Stage("encoder", {"autoencoder": model}, loss, sheet, frozen)
+    return Stage("encoder", {"autoencoder": model}, loss, sheet, lambda name: ".restorer." not in name)
 
 
 def main() -> None:
     """Train E_dr and write the autoencoder with it to ``OUT/autoencoder``."""
     parser = arguments(main.__doc__, minutes=14)
     parser.add_argument("--autoencoder", type=Path, required=True)
-    parser.add_argument("--features", type=Path, help="EfficientNet-lite0 weights for the feature distance")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--crop", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=6)
+    parser.add_argument("--crop", type=int, default=128)
     options = parser.parse_args()
     prepare(options.threads)
     cv2.setNumThreads(1)
     model = ThinAutoencoder.from_pretrained(options.autoencoder)
-    stage = encoder_stage(options.tiles, model, options.batch, options.crop, options.features)
+    stage = encoder_stage(options.tiles, model, options.batch, options.crop)
     trainer = Trainer(stage, options.out, Budget(minutes=options.minutes, learning_rate=1e-3, weight_decay=0.0))
     trainer.resume()
     trainer.train()
