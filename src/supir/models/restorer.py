@@ -7,6 +7,8 @@ normalisation: it would hide how strong an edge or the noise is.
 
 from __future__ import annotations
 
+import itertools
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -43,7 +45,7 @@ class Restorer(nn.Module):
 
     def __init__(self, widths: tuple[int, ...], num_blocks: tuple[int, ...]) -> None:
         super().__init__()
-        finer = list(zip(widths[:-1], widths[1:], strict=True))
+        finer = list(itertools.pairwise(widths))
         self.conv_in = nn.Conv2d(3 * SHUFFLE**2, widths[0], 3, padding=1)
         self.before = nn.ModuleList(_blocks(width, number) for width, number in zip(widths, num_blocks, strict=True))
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in finer)

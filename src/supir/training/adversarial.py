@@ -1,19 +1,17 @@
-"""Stage 4: UNet, adaptor, connectors, text towers and decoder, against a discriminator, in one step from the hint.
+"""Stage 3: E_dr's restoring network once more, against a discriminator.
 
-    python -m supir.training.adversarial --tiles TILES --autoencoder RUN2/autoencoder --diffusion RUN3 \
-        --tokenizers FOLDER --features WEIGHTS --out RUN4
+    python -m supir.training.adversarial --tiles TILES --autoencoder RUN2/autoencoder --features WEIGHTS --out RUN3
 
-Not in the paper, whose prior has seen a hundred million pictures: a small one, trained on noise alone, paints the mean
-of what it cannot know, and the mean is blurred. Here the denoiser's estimate from the noised hint is decoded and judged
-as a picture. The discriminator looks at the pixels and at features of an ImageNet network (as projected GANs do:
-arXiv 2111.01007), which needs few samples. Samples of poor quality under the negative words stay, so that guidance
-leads away from them.
+Not in the paper, whose prior has seen a hundred million pictures and paints what the encoder cannot know. A small prior
+cannot, so the bundled model's hint has to be crisp itself. Stage 2 ends at the mean of what a degraded picture may have
+been, which is smooth; from there the pictures are judged too, as in Real-ESRGAN (arXiv 2107.10833). The discriminator
+looks at the pixels and at features of an ImageNet network (as projected GANs do: arXiv 2111.01007), which needs few
+samples.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,25 +19,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
-from transformers import CLIPTokenizer
 
-from supir.degradation.second_order import RECIPES, apply, draw
 from supir.models.thin_autoencoder import ThinAutoencoder
-from supir.prompts import POSITIVE_PROMPT
-from supir.sampling.sigmas import training_sigmas
-from supir.training.crops import Pixels, Tiles, psnr, to_pixels, to_tensor, write_sheet
-from supir.training.degraded_encoder import heldout_pairs
-from supir.training.diffusion import SIZE_IDS, build
+from supir.training.crops import Tiles, psnr, to_pixels, to_tensor, write_sheet
+from supir.training.degraded_encoder import degrade, heldout_pairs
 from supir.training.features import FeatureDistance
 from supir.training.loop import Budget, Stage, Trainer, arguments, prepare
-from supir.training.words import NEGATIVE_PROMPT, NEGATIVE_SHARE, Words, draw_prompt
 
-SHARES = {"everyday": 0.6, "light": 0.15, "default": 0.25}
-"""Of the recipes: more of the heavy one than E_dr learns from, since here detail is invented."""
-SIGMAS = (0.1, 1.5)
-"""Noise levels that are trained, drawn evenly in their logarithm; more than 1 hides what the hint knows."""
 FEATURE_WEIGHT = 0.3
-ADVERSARIAL_SHARE = 0.6
+ADVERSARIAL_SHARE = 0.7
 """Of the discriminator's gradient at the pixels, beside the other losses' taken as 1."""
 
 
@@ -74,134 +62,66 @@ def hinge(scores: list[Tensor], real: bool) -> Tensor:
     return torch.stack([F.relu(1 - score if real else 1 + score).mean() for score in scores]).mean()
 
 
-def degrade(rng: np.random.Generator, clean: Pixels) -> Pixels:
-    """A degraded uint8 picture of the same size, from this stage's mixture of recipes."""
-    recipe = RECIPES[str(rng.choice(list(SHARES), p=list(SHARES.values())))]
-    return np.round(apply(draw(rng, recipe), (clean / 255).astype(np.float32)) * 255).astype(np.uint8)
-
-
-class Restorations:
-    """The denoiser's estimates from a noised hint, as latents."""
-
-    def __init__(self, models: dict[str, Any], words: Words) -> None:
-        self.models, self.words, self.sigmas = models, words, training_sigmas()
-
-    def __call__(self, base: Tensor, hint: Tensor, sigma: Tensor, noise: Tensor, prompts: list[str]) -> Tensor:
-        """Estimate (B, C, h, w) of the clean latent from ``base + sigma * noise``; ``sigma`` is (B,)."""
-        timestep = torch.searchsorted(self.sigmas, sigma).clamp(max=len(self.sigmas) - 1)
-        level = self.sigmas[timestep][:, None, None, None]
-        noisy = base + level * noise
-        seen = noisy * (level.square() + 1).rsqrt()
-        tokens, pooled = self.words(prompts)
-        known = {"text_embeds": pooled, "time_ids": torch.tensor([SIZE_IDS] * len(hint))}
-        control = self.models["adaptor"](seen, timestep, tokens, known, hint)
-        found: Tensor = self.models["unet"](seen, timestep, tokens, added_cond_kwargs=known, control=control).sample
-        return noisy - level * found
-
-
-def adversarial_stage(
-    tiles: Path, autoencoder: ThinAutoencoder, models: dict[str, Any], words: Words, features: Path, batch: int, crop: int
-) -> Stage:
-    """The stage; encoder and E_dr are fixed, the decoder learns."""
+def adversarial_stage(tiles: Path, model: ThinAutoencoder, features: Path, batch: int, crop: int) -> Stage:
+    """The stage; only the restoring network and its opponent learn."""
     train, (clean, degraded) = Tiles(tiles), heldout_pairs(tiles, 192)
     distance, discriminator = FeatureDistance(features), Discriminator()
-    scaling, estimate = autoencoder.config.scaling_factor, Restorations(models, words)
-
-    def encode(x: Tensor) -> Tensor:
-        found: Tensor = autoencoder.encode(x).latent_dist.mode() * scaling
-        return found
-
-    def targets(rng: np.random.Generator) -> tuple[Tensor, Tensor, list[str], Tensor]:
-        """Wanted pictures, hints, prompts, and which samples are of good quality."""
-        crops = [train.crop(rng, crop) for _ in range(batch)]
-        x = to_tensor([picture for picture, _ in crops])
-        lq = to_tensor([degrade(rng, picture) for picture, _ in crops])
-        prompts = [draw_prompt(rng, caption) for _, caption in crops]
-        poor = rng.random(batch) < NEGATIVE_SHARE
-        poor[0] = False
-        with torch.no_grad():
-            restored = autoencoder.restorer(lq)
-            for index in np.flatnonzero(poor):
-                x[index] = (lq if rng.random() < 0.5 else restored)[index]
-                prompts[index] = NEGATIVE_PROMPT
-            return x, encode(restored), prompts, torch.from_numpy(~poor)
 
     def loss(rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
-        x, hint, prompts, good = targets(rng)
-        with torch.no_grad():
-            # Later steps of a sampler begin from what earlier ones found: somewhere between hint and truth.
-            share = torch.rand(batch) * (torch.rand(batch) < 0.4)
-            base = torch.lerp(hint, encode(x), share[:, None, None, None])
-            low, high = np.log(SIGMAS)
-            sigma = torch.exp(low + (high - low) * torch.rand(batch))
-        y = autoencoder.decode(estimate(base, hint, sigma, torch.randn_like(hint), prompts) / scaling).sample
-        # Each loss is led back to the pixels only; what they ask for there goes through the networks once.
+        pictures = [train.crop(rng, crop)[0] for _ in range(batch)]
+        x, lq = to_tensor(pictures), to_tensor([degrade(rng, picture) for picture in pictures])
+        y = model.restorer(lq)
+        # Each loss is led back to the pixels only; what they ask for there goes through the network once.
         pixels = y.detach().requires_grad_()
         pixel = (pixels - x).abs().mean()
         seen = distance.features(pixels)
         with torch.no_grad():
             wanted = distance.features(x)
         apart = torch.stack([(a - b).abs().mean() for a, b in zip(seen, wanted, strict=True)]).mean()
-        made = discriminator(pixels[good], [level[good] for level in seen])
-        fooled = -torch.stack([score.mean() for score in made]).mean()
+        fooled = -torch.stack([score.mean() for score in discriminator(pixels, seen)]).mean()
         [asked] = torch.autograd.grad(pixel + FEATURE_WEIGHT * apart, pixels, retain_graph=True)
         [lured] = torch.autograd.grad(fooled, pixels)
         strength = ADVERSARIAL_SHARE * min(1.0, progress / 0.05) * asked.norm() / (lured.norm() + 1e-12)
         generator = (y * (asked + strength * lured)).sum()
-        judged = discriminator(y.detach()[good], [level.detach()[good] for level in seen])
-        real = discriminator(x[good], [level[good] for level in wanted])
-        opponent = 0.5 * (hinge(real, True) + hinge(judged, False))
+        judged = discriminator(y.detach(), [level.detach() for level in seen])
+        opponent = 0.5 * (hinge(discriminator(x, wanted), True) + hinge(judged, False))
         values = {"pixel": pixel.item(), "features": apart.item(), "opponent": opponent.item()}
         return generator + 0.1 * opponent, values | {"fooled": fooled.item(), "strength": float(strength)}
 
     def sheet(path: Path) -> dict[str, float]:
-        hint = encode(autoencoder.restorer(degraded))
-        noise = torch.randn(hint.shape, generator=torch.Generator().manual_seed(0))
-        found = estimate(hint, hint, torch.full((len(hint),), 0.5), noise, [POSITIVE_PROMPT] * len(hint))
-        result, preview = (autoencoder.decode(z / scaling).sample for z in (found, hint))
-        shown = {"degraded": degraded, "preview": preview, "result": result}
+        restored = model.restorer(degraded)
+        preview = model.decode(model.encode_degraded(degraded).latent_dist.mode()).sample
+        shown = {"degraded": degraded, "restored": restored, "preview": preview}
         rows = [to_pixels(p[half]) for half in (slice(6), slice(6, 12)) for p in (*shown.values(), clean)]
         write_sheet(path, rows)
         far = {f"{name}_features": float(distance(p.clamp(-1, 1), clean)) for name, p in shown.items()}
         return {name: psnr(p, clean) for name, p in shown.items()} | far
 
-    learning = models | {"autoencoder": autoencoder, "discriminator": discriminator}
+    learning = {"autoencoder": model, "discriminator": discriminator}
     return Stage(
-        "adversarial",
-        learning,
-        loss,
-        sheet,
-        lambda name: name.startswith("autoencoder.") and not name.startswith("autoencoder.decoder."),
+        "adversarial", learning, loss, sheet, lambda name: name.startswith("autoencoder.") and ".restorer." not in name
     )
 
 
 def main() -> None:
-    """Train on from a finished diffusion run or go on, and write the averaged components to ``OUT/<component>``."""
+    """Train on from stage 2 or go on, and write the autoencoder with the averaged network to ``OUT/autoencoder``."""
     parser = arguments(main.__doc__, minutes=60)
     parser.add_argument("--autoencoder", type=Path, required=True)
-    parser.add_argument("--diffusion", type=Path, required=True, help="folder of components to begin with")
-    parser.add_argument("--tokenizers", type=Path, required=True)
     parser.add_argument("--features", type=Path, required=True, help="EfficientNet-lite0 weights")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--crop", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
     options = parser.parse_args()
     prepare(options.threads)
     cv2.setNumThreads(1)
     torch.manual_seed(0)
-    autoencoder = ThinAutoencoder.from_pretrained(options.autoencoder)
-    models = {name: type(model).from_pretrained(options.diffusion / name) for name, model in build(1).items()}
-    tokenizers = [CLIPTokenizer.from_pretrained(options.tokenizers / name) for name in ("tokenizer", "tokenizer_2")]
-    words = Words(tokenizers, [models["text_encoder"], models["text_encoder_2"]])
-    stage = adversarial_stage(
-        options.tiles, autoencoder, models, words, options.features, options.batch, options.crop
-    )
+    model = ThinAutoencoder.from_pretrained(options.autoencoder)
+    stage = adversarial_stage(options.tiles, model, options.features, options.batch, options.crop)
     budget = Budget(minutes=options.minutes, learning_rate=options.learning_rate, log_steps=25, weight_decay=0.0)
     trainer = Trainer(stage, options.out, budget)
     trainer.resume()
     trainer.train()
-    for name, model in (models | {"autoencoder": autoencoder}).items():
-        model.save_pretrained(options.out / name)
+    model.save_pretrained(options.out / "autoencoder")
 
 
 if __name__ == "__main__":
