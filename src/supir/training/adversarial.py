@@ -97,7 +97,7 @@ def adversarial_stage(tiles: Path, model: ThinAutoencoder, features: Path, batch
         far = {f"{name}_features": float(distance(p.clamp(-1, 1), clean)) for name, p in shown.items()}
         return {name: psnr(p, clean) for name, p in shown.items()} | far
 
-    learning = {"autoencoder": model, "discriminator": discriminator}
+    learning: dict[str, nn.Module] = {"autoencoder": model, "discriminator": discriminator}
     return Stage(
         "adversarial", learning, loss, sheet, lambda name: name.startswith("autoencoder.") and ".restorer." not in name
     )
