@@ -25,8 +25,8 @@ the sum of the dilations, 1 + 2 + 4 + 8 + 16. (`adain_fix` has no halo: it needs
 """
 
 
-def fix(sample: Tensor, style: Tensor, method: str = "wavelet") -> Tensor:
-    """The colour fix by its option name; "none" returns `sample` itself.
+def fix(sample: Tensor, style: Tensor, method: str = "wavelet", *, overwrite: bool = False) -> Tensor:
+    """The colour fix by its option name; "none" returns `sample` itself, `overwrite` lets the result take its memory.
 
     Raises:
         OptionError: another method, or the two shapes differ.
@@ -34,13 +34,13 @@ def fix(sample: Tensor, style: Tensor, method: str = "wavelet") -> Tensor:
     if method == "none":
         return sample
     if method == "wavelet":
-        return wavelet_fix(sample, style)
+        return wavelet_fix(sample, style, overwrite=overwrite)
     if method == "adain":
-        return adain_fix(sample, style)
+        return adain_fix(sample, style, overwrite=overwrite)
     raise OptionError(f"color_fix is {method!r}; allowed are 'wavelet', 'adain' and 'none'")
 
 
-def wavelet_fix(sample: Tensor, style: Tensor, num_levels: int = NUM_LEVELS) -> Tensor:
+def wavelet_fix(sample: Tensor, style: Tensor, num_levels: int = NUM_LEVELS, *, overwrite: bool = False) -> Tensor:
     """high(sample) + low(style), the a-trous wavelet colour fix.
 
     The low pass is linear, so this is sample + low(style - sample): one blur instead of two, one channel at a time,
@@ -50,10 +50,11 @@ def wavelet_fix(sample: Tensor, style: Tensor, num_levels: int = NUM_LEVELS) -> 
         sample: (..., C, H, W), the picture that keeps its detail.
         style: the same shape, the picture that gives its colours.
         num_levels: dilations 1, 2, ... 2^(num_levels - 1); a tile needs 2^num_levels - 1 pixels around it.
+        overwrite: put the result where a contiguous `sample` lies, which is gone then.
     """
     _check_shapes(sample, style)
     sample_planes, style_planes = _planes(sample), _planes(style)
-    result = torch.empty_like(sample_planes)
+    result = sample_planes if overwrite else torch.empty_like(sample_planes)
     for index, (sample_plane, style_plane) in enumerate(zip(sample_planes, style_planes, strict=True)):
         work = _working_dtype(sample_plane)
         difference = style_plane.to(work) - sample_plane.to(work)
@@ -71,11 +72,14 @@ def wavelet_split(image: Tensor, num_levels: int = NUM_LEVELS) -> tuple[Tensor, 
     return image - low, low
 
 
-def adain_fix(sample: Tensor, style: Tensor) -> Tensor:
-    """(sample - mean) / std * std_style + mean_style, per sample and channel; std is sqrt(unbiased variance + 1e-5)."""
+def adain_fix(sample: Tensor, style: Tensor, *, overwrite: bool = False) -> Tensor:
+    """(sample - mean) / std * std_style + mean_style, per sample and channel; std is sqrt(unbiased variance + 1e-5).
+
+    `overwrite` as in `wavelet_fix`.
+    """
     _check_shapes(sample, style)
     sample_planes, style_planes = _planes(sample), _planes(style)
-    result = torch.empty_like(sample_planes)
+    result = sample_planes if overwrite else torch.empty_like(sample_planes)
     for index, (sample_plane, style_plane) in enumerate(zip(sample_planes, style_planes, strict=True)):
         mean, std = _mean_and_std(sample_plane)
         style_mean, style_std = _mean_and_std(style_plane)

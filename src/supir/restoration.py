@@ -96,7 +96,7 @@ class Restorer:
         denoise = self.denoiser(lq_latent, anchor, conditions(), schedule)
         start = initial_latent(noise(lq_latent), schedule.sigmas, None if options.start_sigma is None else anchor)
         latent = self.sample(denoise, start, schedule, noise, on_step)
-        restored = color.fix(self.decode(latent), preview, options.color_fix)
+        restored = color.fix(self.decode(latent), preview, options.color_fix, overwrite=True)
         return RestoredPixels(pixels=restored, preview=preview, lq_latent=lq_latent, anchor=anchor, latent=latent)
 
     def denoiser(self, lq_latent: Tensor, anchor: Tensor, conditions: Conditions, schedule: Schedule) -> Denoiser:
@@ -160,15 +160,14 @@ class Restorer:
 
     def encode(self, pixels: Tensor, *, degraded: bool) -> DiagonalGaussianDistribution:
         """Posterior of the unscaled latent, in tiles where the picture is larger than one."""
-        pixels = pixels.to(self.autoencoder.dtype)
+        pixels, factor = pixels.to(self.autoencoder.dtype), self.latent_factor
         if self._in_lock_step:
             moments = self.autoencoder.encode_in_lock_step(pixels, self.options.vae_tile, degraded=degraded)
         else:
             encode = self.autoencoder.encode_degraded if degraded else self.autoencoder.encode
-            scale = Fraction(1, self.latent_factor)
-            moments = tiled(lambda part: encode(part).latent_dist.parameters, self._pixel_layout(1), scale=scale)(
-                pixels
-            )
+            layout = self._pixel_layout(1, "degraded_halo" if degraded else "halo")
+            whole = tiled(lambda part: encode(part).latent_dist.parameters, layout, scale=Fraction(1, factor))
+            moments = whole(pixels)
         return DiagonalGaussianDistribution(moments.float())
 
     def decode(self, latent: Tensor) -> Tensor:
@@ -179,7 +178,7 @@ class Restorer:
             pixels: Tensor = self.autoencoder.decode_in_lock_step(latent, self.options.vae_tile // factor)
         else:
             decode = self.autoencoder.decode
-            pixels = tiled(lambda part: decode(part).sample, self._pixel_layout(factor), scale=factor)(latent)
+            pixels = tiled(lambda part: decode(part).sample, self._pixel_layout(factor, "halo"), scale=factor)(latent)
         return pixels.float()
 
     @property
@@ -207,15 +206,16 @@ class Restorer:
         overlap = tile // 4 if options.tile_overlap is None else options.tile_overlap // factor
         return blended(tile, min(overlap, tile // 2), align=LATENT_ALIGN)
 
-    def _pixel_layout(self, unit: int) -> Layout:
+    def _pixel_layout(self, unit: int, reach: str) -> Layout:
         """Tiles of the autoencoder, counted in ``unit`` pixels.
 
-        An autoencoder that knows its ``halo``, the pixels beyond which nothing influences a pixel, is tiled exactly.
-        For others a quarter of the tile overlaps; half of that is computed and dropped, half blended.
+        An autoencoder that knows its halo, the pixels beyond which nothing influences a pixel, is tiled exactly;
+        ``reach`` is that property's name. For others a quarter of the tile overlaps; half of that is computed and
+        dropped, half blended.
         """
         factor = self.latent_factor
         tile = max(self.options.vae_tile // factor, 8) * factor
-        halo = getattr(self.autoencoder, "halo", None)
+        halo = getattr(self.autoencoder, reach, None)
         if halo is not None:
             tile, overlap, fade = max(tile, 4 * halo), 2 * halo, 0
         else:

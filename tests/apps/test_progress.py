@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
@@ -47,6 +48,21 @@ def test_a_line_per_picture_without_a_terminal() -> None:
     assert file.getvalue().splitlines() == ["[1/2] a.jpg -> a.restored.jpg (1.2 s)", "error: [b].jpg: damaged"]
 
 
+def test_a_large_picture_counts_for_more(tmp_path: Path) -> None:
+    jobs = []
+    for name, side in (("small.png", 100), ("large.png", 1000)):
+        Image.new("L", (side, side)).save(tmp_path / name)
+        jobs.append(Job(tmp_path / name, tmp_path / f"out-{name}"))
+    with Display(Console(file=io.StringIO()), jobs) as display:
+        [task] = display._bar.tasks
+        display.outcome(Outcome(jobs[0].source, jobs[0].target, None, 1.0))
+        assert task.percentage == pytest.approx(100 * (1e5 + 1e4) / (2e5 + 1e4 + 1e6))
+        display.fraction(1, 0.5)
+        assert 50 < task.percentage < 60
+        display.outcome(Outcome(jobs[1].source, jobs[1].target, None, 1.0))
+        assert task.finished
+
+
 def test_the_bar_on_a_terminal_names_the_picture() -> None:
     file = io.StringIO()
     jobs = [Job(Path("a.jpg"), Path("a.restored.jpg"))]
@@ -55,3 +71,4 @@ def test_the_bar_on_a_terminal_names_the_picture() -> None:
         display._bar.refresh()
     assert "a.jpg" in file.getvalue()
     assert "50%" in file.getvalue()
+    assert "picture 1/1" in file.getvalue()

@@ -36,12 +36,14 @@ def test_shapes_and_the_two_encoders_differ(model: ThinAutoencoder) -> None:
 
 
 @torch.no_grad()
-def test_a_tile_with_the_halo_around_it_is_exact(model: ThinAutoencoder) -> None:
-    halo = model.halo
+@pytest.mark.parametrize(("method", "reach"), [("encode", "halo"), ("encode_degraded", "degraded_halo")])
+def test_a_tile_with_the_halo_around_it_is_exact(model: ThinAutoencoder, method: str, reach: str) -> None:
+    halo = getattr(model, reach)
+    encode = getattr(model, method)
     x = torch.rand(1, 3, 2 * halo + 64, 2 * halo + 64) * 2 - 1
     left, right = 32, 40 + 2 * halo
-    latent = model.encode(x).latent_dist.mode()
-    part = model.encode(x[..., left:right, left:right]).latent_dist.mode()
+    latent = encode(x).latent_dist.mode()
+    part = encode(x[..., left:right, left:right]).latent_dist.mode()
     inner = slice((left + halo) // 8, (left + halo) // 8 + 1)
     torch.testing.assert_close(
         part[..., halo // 8 : halo // 8 + 1, halo // 8 : halo // 8 + 1], latent[..., inner, inner], rtol=1e-4, atol=1e-5
@@ -55,13 +57,15 @@ def test_a_tile_with_the_halo_around_it_is_exact(model: ThinAutoencoder) -> None
 
 
 @torch.no_grad()
-def test_nothing_beyond_the_halo_reaches_a_pixel(model: ThinAutoencoder) -> None:
-    halo, size = model.halo, 4 * model.halo
+@pytest.mark.parametrize(("method", "reach"), [("encode", "halo"), ("encode_degraded", "degraded_halo")])
+def test_nothing_beyond_the_halo_reaches_a_pixel(model: ThinAutoencoder, method: str, reach: str) -> None:
+    halo = getattr(model, reach)
+    encode, size = getattr(model, method), 4 * halo
     x = torch.zeros(1, 3, size, size)
     moved = x.clone()
     moved[..., : size // 2 - halo, :] = 1
-    same = model.encode(x).latent_dist.mode()[..., size // 16 :, :]
-    also = model.encode(moved).latent_dist.mode()[..., size // 16 :, :]
+    same = encode(x).latent_dist.mode()[..., size // 16 :, :]
+    also = encode(moved).latent_dist.mode()[..., size // 16 :, :]
     torch.testing.assert_close(also, same, rtol=0, atol=0)
 
 

@@ -136,6 +136,20 @@ def plan_jobs(sources: Sequence[Path], output: str | None, *, suffixes: Sequence
     return jobs
 
 
+def effort(job: Job) -> float:
+    """How long a picture will take, relative to others: its pixels, and something for opening and closing any file.
+
+    A file that cannot be read costs next to nothing.
+    """
+    from supir.image import read_size
+
+    try:
+        width, height = read_size(job.source)
+    except ImageError:
+        return 1.0
+    return 1e5 + width * height
+
+
 def _is_file_name(output: str, num_sources: int) -> bool:
     path = Path(output)
     return num_sources == 1 and bool(path.suffix) and not path.is_dir() and not output.endswith(("/", os.sep))

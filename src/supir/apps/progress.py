@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from supir.apps.jobs import Job, Outcome
+from supir.apps.jobs import Job, Outcome, effort
 
 
 class RemainingTime(ProgressColumn):
@@ -40,20 +41,21 @@ class Display:
     def __init__(self, console: Console, jobs: list[Job], *, quiet: bool = False) -> None:
         self._console = console
         self._jobs = jobs
+        # The bar and the remaining time count effort: a large picture takes longer than a small one.
+        self._begins = [0.0, *accumulate(effort(job) for job in jobs)]
         self._quiet = quiet
         self._num_done = 0
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("picture"),
-            MofNCompleteColumn(),
+            TextColumn("picture {task.fields[number]}/{task.fields[pictures]}"),
             RemainingTime(),
             console=console,
             disable=quiet or not console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("", total=len(jobs))
+        self._task = self._bar.add_task("", total=self._begins[-1], number=1, pictures=len(jobs))
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -66,12 +68,14 @@ class Display:
 
     def fraction(self, index: int, fraction: float) -> None:
         """Picture `index` is done to this fraction."""
-        self._bar.update(self._task, description=self._jobs[index].source.name, completed=index + fraction)
+        begin, end = self._begins[index : index + 2]
+        name, done = self._jobs[index].source.name, begin + fraction * (end - begin)
+        self._bar.update(self._task, description=name, completed=done, number=index + 1)
 
     def outcome(self, outcome: Outcome) -> None:
         """Say in a line what became of a picture; failures are said even when quiet."""
         self._num_done += 1
-        self._bar.update(self._task, completed=self._num_done)
+        self._bar.update(self._task, completed=self._begins[self._num_done])
         count = f"[{self._num_done}/{len(self._jobs)}] "
         if outcome.error is not None:
             show_failure(self._console, outcome)

@@ -1,6 +1,7 @@
 """Pictures: file <-> `Picture` <-> tensor in [-1, 1]; the only place that knows integers, EXIF, ICC and file formats.
 
-read, write, read_record     files in and out (libvips)
+read, write                  files in and out (libvips)
+read_record, read_size       what a file's header says
 from_pil, to_pil             PIL in and out
 find_pictures                files, folders, globs
 as_picture, fitted           whatever a user hands over; its pixels at working size
@@ -12,7 +13,7 @@ from supir.image.comparing import side_by_side
 from supir.image.finding import find_pictures
 from supir.image.fitting import PictureLike, as_picture, fitted
 from supir.image.picture import Picture, from_pil, to_pil
-from supir.image.reading import MAX_PIXELS, read, read_record
+from supir.image.reading import MAX_PIXELS, read, read_record, read_size
 from supir.image.reference import (
     ReferenceSize,
     interactive_preprocess,
@@ -40,6 +41,7 @@ __all__ = [
     "pad_to_multiple",
     "read",
     "read_record",
+    "read_size",
     "reference_postprocess",
     "reference_preprocess",
     "reference_size",

@@ -39,7 +39,7 @@ def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> tuple[Te
     size = working_size(picture.width, picture.height, options.scale, options.min_size, multiple)
 
     def unpad(pixels: Tensor) -> Picture:
-        cropped = pixels[:, : size.height, : size.width].cpu()
+        cropped = pixels[:, : size.height, : size.width].cpu().clamp_(-1, 1)  # in place: large pictures are large
         return picture.with_pixels(resize(cropped, size.output_height, size.output_width))
 
     return pad_to_multiple(resize(picture.rgb, size.height, size.width), multiple), unpad

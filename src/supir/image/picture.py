@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,8 @@ class Picture:
             pixels = sum(weight * channel for weight, channel in zip(_LUMA, pixels, strict=True))[None]
         height, width = pixels.shape[-2:]
         alpha = None if self.alpha is None else resize(self.alpha, height, width, limits=(0.0, 1.0))
-        return replace(self, pixels=pixels.clamp(-1, 1), alpha=alpha)
+        low, high = pixels.aminmax()  # a large picture that is within its limits already is not copied
+        return replace(self, pixels=pixels.clamp(-1, 1) if low < -1 or high > 1 else pixels, alpha=alpha)
 
 
 def from_integers(values: npt.NDArray[Any]) -> Tensor:
@@ -108,11 +110,10 @@ def to_integers(picture: Picture, bits: int, with_alpha: bool = True) -> npt.NDA
         ImageWriteError: the pixels are not finite.
     """
     top = 2**bits - 1
-    planes = [plane * 0.5 + 0.5 for plane in picture.pixels]
-    if with_alpha and picture.alpha is not None:
-        planes.append(picture.alpha[0])
-    values = np.empty((picture.height, picture.width, len(planes)), np.uint8 if bits == 8 else np.uint16)
-    for index, plane in enumerate(planes):
+    alphas = [] if picture.alpha is None or not with_alpha else [picture.alpha[0]]
+    num_channels = len(picture.pixels) + len(alphas)
+    values = np.empty((picture.height, picture.width, num_channels), np.uint8 if bits == 8 else np.uint16)
+    for index, plane in enumerate(chain((pixel * 0.5 + 0.5 for pixel in picture.pixels), alphas)):
         if not bool(torch.isfinite(plane).all()):
             raise ImageWriteError("the pixels hold NaN or infinity; nothing was written", picture.path)
         values[..., index] = plane.clamp(0, 1).mul(top).round_().to(torch.int32).numpy()

@@ -24,7 +24,7 @@ from supir.image.exif import clean_exif, exif_of_tiff
 from supir.image.picture import Picture, assemble, from_integers
 from supir.image.xmp import clean_xmp, record_of
 
-__all__ = ["MAX_PIXELS", "read", "read_record"]
+__all__ = ["MAX_PIXELS", "read", "read_record", "read_size"]
 
 MAX_PIXELS = 256 * 1000 * 1000
 """Default of `read`'s `max_pixels`: as float32 such a picture takes 3 GB."""
@@ -73,6 +73,16 @@ def read(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
         values = np.frombuffer(image.write_to_memory(), np.uint16 if bits == 16 else np.uint8)
         values = values.reshape(image.height, image.width, image.bands)
     return assemble(from_integers(_upright(values, turn)), icc=icc, exif=exif, xmp=xmp, bits=bits, path=path)
+
+
+def read_size(path: Path | str) -> tuple[int, int]:
+    """(width, height) of a picture file in pixels, before any EXIF turn. Only the header is read.
+
+    Raises:
+        ImageReadError: as `read`.
+    """
+    with _opened(Path(path)) as (_, image, _):
+        return int(image.width), int(image.height)
 
 
 def read_record(path: Path | str) -> dict[str, str]:

@@ -123,11 +123,19 @@ class ThinAutoencoder(ModelMixin, ConfigMixin):
 
     @property
     def halo(self) -> int:
-        """Picture pixels (a multiple of 8) beyond which nothing influences a picture pixel, in encoding or decoding."""
+        """Picture pixels (a multiple of 8) beyond which nothing influences a pixel in ``encode`` and ``decode``."""
+        return FACTOR * (self._coding_reach // FACTOR + 1)
+
+    @property
+    def degraded_halo(self) -> int:
+        """The same for ``encode_degraded``, whose restoring network looks farther."""
+        return FACTOR * ((self._coding_reach + reach(self.config.restorer_blocks)) // FACTOR + 1)
+
+    @property
+    def _coding_reach(self) -> int:
         fine = max(self.config.encoder_blocks[0], self.config.decoder_blocks[0])
         coarse = max(self.config.encoder_blocks[1], self.config.decoder_blocks[1])
-        coding: int = SHUFFLE * (2 * fine + 1) + FACTOR * (2 * coarse + 1)
-        return FACTOR * ((coding + reach(self.config.restorer_blocks)) // FACTOR + 1)
+        return int(SHUFFLE * (2 * fine + 1) + FACTOR * (2 * coarse + 1))
 
     @apply_forward_hook
     def encode(self, x: Tensor) -> AutoencoderKLOutput:

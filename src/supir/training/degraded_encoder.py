@@ -64,16 +64,35 @@ def encoder_stage(tiles: Path, model: ThinAutoencoder, batch: int, crop: int) ->
     return Stage("encoder", {"autoencoder": model}, loss, sheet, lambda name: ".restorer." not in name)
 
 
+def grown(model: ThinAutoencoder, widths: tuple[int, ...], blocks: tuple[int, ...]) -> ThinAutoencoder:
+    """The same autoencoder with coarser levels under its restoring network, which begins by computing what it did.
+
+    Levels that both have keep their weights, so they must be of the same widths and numbers of blocks.
+    """
+    larger = ThinAutoencoder.from_config(model.config, restorer_widths=widths, restorer_blocks=blocks)
+    known = model.state_dict()
+    for name, parameter in larger.named_parameters():
+        if name in known:
+            parameter.data.copy_(known[name])
+        elif name.startswith("restorer.up.") or (".after." in name and ".conv_out." in name):
+            parameter.data.zero_()
+    return larger
+
+
 def main() -> None:
     """Train E_dr and write the autoencoder with it to ``OUT/autoencoder``."""
     parser = arguments(main.__doc__, minutes=14)
     parser.add_argument("--autoencoder", type=Path, required=True)
     parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--crop", type=int, default=128)
+    parser.add_argument("--grow-widths", type=int, nargs="+", help="add levels under the network: all its widths")
+    parser.add_argument("--grow-blocks", type=int, nargs="+", help="and all its numbers of blocks")
     options = parser.parse_args()
     prepare(options.threads)
     cv2.setNumThreads(1)
     model = ThinAutoencoder.from_pretrained(options.autoencoder)
+    if options.grow_widths:
+        model = grown(model, tuple(options.grow_widths), tuple(options.grow_blocks))
     stage = encoder_stage(options.tiles, model, options.batch, options.crop)
     trainer = Trainer(stage, options.out, Budget(minutes=options.minutes, learning_rate=1e-3, weight_decay=0.0))
     trainer.resume()
