@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +25,9 @@ def _vector(pooled: Tensor, sizes: list[float]) -> Tensor:
 
 def test_size_embeddings(fixtures: ReferenceFixtures) -> None:
     recorded = fixtures.tensors("conditioning")
-    sizes = {"size1024": [1024.0, 1024.0], "crop0": [0.0, 0.0], "size_512_768": [512.0, 768.0]}
+    named = {name: re.fullmatch(r"(?:size|crop)_?(\d+)(?:_(\d+))?", name) for name in recorded}
+    sizes = {name: [float(match[1]), float(match[2] or match[1])] for name, match in named.items() if match}
+    assert sizes
     for name, pair in sizes.items():
         assert_near(_vector(torch.empty(1, 0), pair), recorded[name], TOLERANCE, name)
 
