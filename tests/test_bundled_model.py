@@ -86,8 +86,15 @@ def test_tiles_change_little_and_leave_no_seams(pipeline: SupirPipeline) -> None
 
 
 def test_autoencoder_tiles_are_exact(pipeline: SupirPipeline) -> None:
-    pixels = photograph("coffee", 384, 640)[None]
-    whole, tiled = (pipeline.preview_pixels(pixels, pipeline.options(vae_tile=tile)) for tile in (4096, 320))
+    autoencoder = pipeline.autoencoder
+    tile = 4 * autoencoder.degraded_halo
+    width = tile + tile // 2
+    pixels = photograph("coffee", 256, width)[None]
+    sizes: list[int] = []
+    handle = autoencoder.restorer.register_forward_hook(lambda module, inputs, output: sizes.append(output.shape[-1]))
+    whole, tiled = (pipeline.preview_pixels(pixels, pipeline.options(vae_tile=size)) for size in (4096, tile))
+    handle.remove()
+    assert sizes == [width, tile, tile]
     assert torch.allclose(whole, tiled, atol=1e-4)
 
 

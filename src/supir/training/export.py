@@ -2,7 +2,9 @@
 
     python -m supir.training.export --autoencoder RUN2/autoencoder --diffusion RUN3 --tokenizers FOLDER --out MODEL
 
-``--diffusion`` takes a finished run, or one still training: then the averaged weights of its last state.
+``--diffusion`` takes a finished run, one still training (then the averaged weights of its last state), or a model
+folder whose networks are kept. An autoencoder that learned with an opponent may be blended with what it began with:
+``--blend RUN1/autoencoder 0.2`` (network interpolation, arXiv 1809.00219).
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ PRESETS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("bundle
 
 
 def averaged(run: Path, latent_channels: int) -> dict[str, Any]:
-    """The components of a run with their averaged weights."""
+    """The components of a run with their averaged weights, or those of a model folder."""
     models = build(latent_channels)
+    if (run / "model_index.json").exists():
+        return {name: type(model).from_pretrained(run / name, dtype=torch.float32) for name, model in models.items()}
     state = torch.load(run / "state.pt", weights_only=True)
     for name, model in models.items():
         weights = state["modules"][name]
@@ -36,9 +40,16 @@ def averaged(run: Path, latent_channels: int) -> dict[str, Any]:
     return models
 
 
-def export(autoencoder: Path, diffusion: Path, tokenizers: Path, out: Path) -> int:
+def blended(autoencoder: Path, other: Path, share: float) -> ThinAutoencoder:
+    """The autoencoder whose every weight has this share of the other's."""
+    mine, theirs = (ThinAutoencoder.from_pretrained(folder) for folder in (autoencoder, other))
+    for name, weight in theirs.state_dict().items():
+        mine.state_dict()[name].lerp_(weight, share)
+    return mine
+
+
+def export(coder: ThinAutoencoder, diffusion: Path, tokenizers: Path, out: Path) -> int:
     """Write the model folder; returns its size in bytes."""
-    coder = ThinAutoencoder.from_pretrained(autoencoder)
     names = ("tokenizer", "tokenizer_2")
     pipeline = SupirPipeline(
         autoencoder=coder,
@@ -60,8 +71,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     for name in ("autoencoder", "diffusion", "tokenizers", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--blend", nargs=2, metavar=("FOLDER", "SHARE"), help="another autoencoder and its share")
     options = parser.parse_args()
-    size = export(options.autoencoder, options.diffusion, options.tokenizers, options.out)
+    other, share = options.blend or (options.autoencoder, 0.0)
+    coder = blended(options.autoencoder, Path(other), float(share))
+    size = export(coder, options.diffusion, options.tokenizers, options.out)
     print(f"{options.out}: {size / 1e6:.1f} MB")  # noqa: T201
 
 

@@ -37,6 +37,8 @@ class Stage:
     """Writes a sample sheet with the averaged weights in place; returns held-out values to log."""
     frozen: Callable[[str], bool] = field(default=lambda name: False)
     """True for parameters, named ``component.parameter``, that do not learn."""
+    pace: Mapping[str, float] = field(default_factory=dict)
+    """Learning rate over the budget's, by component; 1 where none is named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +68,13 @@ class Trainer:
         self.learning = {name: p for name, p in named.items() if not stage.frozen(name)}
         for name, parameter in named.items():
             parameter.requires_grad_(name in self.learning)
-        decay = [p for p in self.learning.values() if p.ndim > 1]
-        rest = [p for p in self.learning.values() if p.ndim <= 1]
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in self.learning.items():
+            pace = stage.pace.get(name.split(".")[0], 1.0)
+            decay = budget.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((pace, decay), []).append(parameter)
         self.optimiser = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": budget.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+            [{"params": found, "pace": pace, "weight_decay": decay} for (pace, decay), found in groups.items()],
             lr=budget.learning_rate,
             betas=(0.9, 0.99),
         )
@@ -114,7 +119,7 @@ class Trainer:
         budget = self.budget
         rate = budget.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
         for group in self.optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (self.step + 1) / budget.warmup_steps)
+            group["lr"] = group["pace"] * rate * min(1.0, (self.step + 1) / budget.warmup_steps)
         torch.manual_seed(budget.seed * 1_000_003 + self.step)
         loss, values = self.stage.loss(np.random.default_rng((budget.seed, self.step)), progress)
         self.optimiser.zero_grad(set_to_none=True)
