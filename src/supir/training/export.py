@@ -59,6 +59,9 @@ def export(coder: ThinAutoencoder, diffusion: Path, tokenizers: Path, out: Path)
     )
     pipeline.to(torch.float16)
     pipeline.save_pretrained(out, safe_serialization=True)
+    for path in out.glob("*/config.json"):
+        values = {key: value for key, value in json.loads(path.read_text()).items() if key != "_name_or_path"}
+        path.write_text(json.dumps(values, indent=2) + "\n")
     for name in names:
         # Two plain files: the library would write the same as one three times as large.
         shutil.rmtree(out / name)
