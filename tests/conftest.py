@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # the workers share the cores already; threads that wait for one another cost minutes
 
 DEFAULT_FIXTURES = Path(__file__).parent / "parity" / "fixtures"
 

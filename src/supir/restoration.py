@@ -86,18 +86,34 @@ class Restorer:
         ``conditions`` is called after the preview is made, when text towers may take the autoencoder's place in memory.
         ``noise`` is drawn for the anchor's posterior (with quirks), for the initial latent, then as the solver asks.
         """
-        options = self.options
         lq_latent = self.encode_degraded(pixels)
         preview = self.decode(lq_latent)
+        anchor = self.anchor(preview, noise)
+        latent = self.sampled(lq_latent, anchor, conditions, noise, on_step)
+        restored = color.fix(self.decode(latent), preview, self.options.color_fix, overwrite=True)
+        return RestoredPixels(pixels=restored, preview=preview, lq_latent=lq_latent, anchor=anchor, latent=latent)
+
+    def anchor(self, preview: Tensor, noise: NoiseSource) -> Tensor:
+        """The scaled latent of the preview by the plain encoder: the posterior's mode, with quirks a sample of it."""
         posterior = self.encode(preview, degraded=False)
-        quirk = options.reference_quirks
-        anchor = (posterior.mean + posterior.std * noise(lq_latent) if quirk else posterior.mode()) * self.scaling
+        if self.options.reference_quirks:
+            return (posterior.mean + posterior.std * noise(posterior.mean)) * self.scaling
+        return posterior.mode() * self.scaling
+
+    def sampled(
+        self,
+        lq_latent: Tensor,
+        anchor: Tensor,
+        conditions: Callable[[], Conditions],
+        noise: NoiseSource,
+        on_step: StepCallback | None,
+    ) -> Tensor:
+        """The restored latent: from noise, or from the noised anchor, down the schedule of the options."""
+        options = self.options
         schedule = noise_schedule(options)
         denoise = self.denoiser(lq_latent, anchor, conditions(), schedule)
         start = initial_latent(noise(lq_latent), schedule.sigmas, None if options.start_sigma is None else anchor)
-        latent = self.sample(denoise, start, schedule, noise, on_step)
-        restored = color.fix(self.decode(latent), preview, options.color_fix, overwrite=True)
-        return RestoredPixels(pixels=restored, preview=preview, lq_latent=lq_latent, anchor=anchor, latent=latent)
+        return self.sample(denoise, start, schedule, noise, on_step)
 
     def denoiser(self, lq_latent: Tensor, anchor: Tensor, conditions: Conditions, schedule: Schedule) -> Denoiser:
         """The stack of wrappers that a solver calls as ``(x, sigma) -> denoised``."""
