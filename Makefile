@@ -14,7 +14,7 @@ STAMP := $(VENV)/supir-setup.stamp
 OUT := out
 DEMO_PHOTO := examples/photo.jpg
 
-.PHONY: help setup demo readme-picture test test-slow lint format bench convert-bench clean
+.PHONY: help setup demo readme-picture test test-slow lint format bench convert-bench memory-bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -60,8 +60,11 @@ format: setup ## put the code into the common format
 bench: setup ## one full-size denoiser call: seconds, operations, fraction of peak, memory (16 GB, some minutes)
 	@$(BIN)/python bench/full_size_call.py
 
-convert-bench: setup ## peak memory of converting and loading full-size files of random weights (23 GB of disk)
+convert-bench: setup ## peak memory of converting and loading full-size files of random weights (28 GB of disk)
 	@$(BIN)/python bench/convert_memory.py $(OUT)/convert-bench
+
+memory-bench: setup ## peak memory of restoring pictures of growing size with the bundled model (some minutes)
+	@$(BIN)/python bench/memory_by_size.py
 
 clean: ## remove what the commands wrote; keeps .venv
 	@rm -rf $(OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -3,7 +3,8 @@
     python bench/convert_memory.py FOLDER
 
 writes an SDXL single file (float16, 6.9 GB) and a SUPIR file (float32, 5.3 GB) of the published names and shapes into
-FOLDER, converts them, loads the result, loads the two files directly, and removes it all. About 23 GB of disk.
+FOLDER, converts them, loads the result, loads the two files directly, writes the SUPIR file once more as a .ckpt,
+converts from that, and removes it all. About 28 GB of disk.
 
 Two figures a step: `peak RSS` is what the kernel counts as resident (getrusage), pages of memory-mapped files included,
 which it takes back when memory is short; `peak anonymous` is what the process itself holds (RssAnon, every 10 ms).
@@ -99,6 +100,24 @@ def load_files(folder: Path) -> None:
     report_size(list(components.values()))
 
 
+def write_checkpoint(folder: Path) -> None:
+    """The SUPIR file once more as a .ckpt, as it is published; this holds all of it."""
+    import torch
+    from safetensors.torch import load_file
+
+    torch.save({"state_dict": load_file(folder / "supir.safetensors")}, folder / "supir.ckpt")
+    (folder / "supir.safetensors").unlink()
+    shutil.rmtree(folder / "model")
+
+
+def convert_checkpoint(folder: Path) -> None:
+    """`supir convert` from that .ckpt."""
+    from supir.weights.convert import convert
+
+    report = convert(folder / "sdxl.safetensors", folder / "supir.ckpt", folder / "model", dtype="float16")
+    assert report.keys.ok
+
+
 def report_size(models: list[Any]) -> None:
     """Read every value once, so that nothing is left on the disk, and say how large the weights are."""
     parameters = [parameter for model in models for parameter in model.parameters()]
@@ -143,7 +162,7 @@ def sizes(folder: Path) -> Iterator[str]:
 def main() -> None:
     """Write, convert, load, remove."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="an empty or new folder on a disk with 23 GB to spare")
+    parser.add_argument("folder", type=Path, help="an empty or new folder on a disk with 28 GB to spare")
     parser.add_argument("--shapes", type=Path, default=SHAPES, help="names and shapes of the full-size model")
     parser.add_argument("--sdxl-dtype", choices=DTYPES, default="float16")
     parser.add_argument("--supir-dtype", choices=DTYPES, default="float32")
@@ -158,7 +177,7 @@ def main() -> None:
         write_random(folder / "sdxl.safetensors", sdxl, arguments.sdxl_dtype)
         write_random(folder / "supir.safetensors", supir, arguments.supir_dtype)
         fresh = multiprocessing.get_context("spawn")
-        for step in (convert_files, load_folder, load_files):
+        for step in (convert_files, load_folder, load_files, write_checkpoint, convert_checkpoint):
             print(f"{step.__name__}: {(step.__doc__ or '').strip()}", flush=True)
             process = fresh.Process(target=measured, args=(step, folder))
             process.start()
