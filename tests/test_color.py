@@ -93,3 +93,12 @@ def test_errors_say_what_is_allowed() -> None:
     for method in (wavelet_fix, adain_fix):
         with pytest.raises(OptionError, match=r"\(3, 20, 20\).*\(3, 20, 19\).*resize the style"):
             method(sample, style[..., :19])
+
+
+@pytest.mark.parametrize("method", ["wavelet", "adain"])
+def test_overwriting_gives_the_same_where_the_sample_lay(method: str) -> None:
+    sample, style = torch.randn(2, 3, 20, 31), torch.randn(2, 3, 20, 31)
+    expected = fix(sample, style, method)
+    found = fix(sample, style, method, overwrite=True)
+    assert torch.equal(found, expected)
+    assert found.data_ptr() == sample.data_ptr()

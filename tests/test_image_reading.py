@@ -22,7 +22,7 @@ from picture_files import (
     smooth,
 )
 from supir.errors import ImageReadError
-from supir.image import Picture, from_pil, read, to_pil
+from supir.image import Picture, from_pil, read, read_size, to_pil
 
 
 def integers(picture: Picture, top: int = 255) -> np.ndarray:
@@ -223,3 +223,13 @@ def test_pil_keeps_profile_and_turn_and_refuses_floats(tmp_path: Path) -> None:
     picture = from_pil(cmyk)
     assert picture.pixels.min() > 0.9
     assert picture.icc is not None
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_the_size_is_read_from_the_header(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"picture{suffix}"
+    Image.new("RGB", (37, 21)).save(path)
+    assert read_size(path) == (37, 21)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ImageReadError, match=path.name):
+        read_size(path)

@@ -1,4 +1,4 @@
-"""Stage 3: UNet, adaptor, connectors and text towers.
+"""Stage 4: UNet, adaptor, connectors and text towers.
 
     python -m supir.training.diffusion --tiles TILES --autoencoder RUN2/autoencoder --tokenizers FOLDER --out RUN3
 
