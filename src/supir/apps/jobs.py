@@ -139,15 +139,15 @@ def plan_jobs(sources: Sequence[Path], output: str | None, *, suffixes: Sequence
 def effort(job: Job) -> float:
     """How long a picture will take, relative to others: its pixels, and something for opening and closing any file.
 
-    A file that cannot be read costs next to nothing.
+    A file that will be refused costs next to nothing.
     """
-    from supir.image import read_size
+    from supir.image import MAX_PIXELS, read_size
 
     try:
         width, height = read_size(job.source)
     except ImageError:
         return 1.0
-    return 1e5 + width * height
+    return 1e5 + width * height if width * height <= MAX_PIXELS else 1.0
 
 
 def _is_file_name(output: str, num_sources: int) -> bool:

@@ -27,7 +27,10 @@ def as_picture(picture: PictureLike) -> Picture:
 
 
 def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> tuple[Tensor, Callable[[Tensor], Picture]]:
-    """The picture at working size, (3, H, W) with both sides a multiple, and what makes a picture of the result."""
+    """The picture at working size, (3, H, W) with both sides a multiple, and what makes a picture of the result.
+
+    The result is used up: clamped where it lies, since large pictures are large.
+    """
     if options.reference_quirks:
         stretched, reference = reference_preprocess(to_pil(picture), options.scale, options.min_size)
 
@@ -39,7 +42,7 @@ def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> tuple[Te
     size = working_size(picture.width, picture.height, options.scale, options.min_size, multiple)
 
     def unpad(pixels: Tensor) -> Picture:
-        cropped = pixels[:, : size.height, : size.width].cpu().clamp_(-1, 1)  # in place: large pictures are large
+        cropped = pixels[:, : size.height, : size.width].cpu().clamp_(-1, 1)
         return picture.with_pixels(resize(cropped, size.output_height, size.output_width))
 
     return pad_to_multiple(resize(picture.rgb, size.height, size.width), multiple), unpad
