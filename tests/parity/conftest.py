@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,6 @@ from parity.reference_fixtures import ReferenceFixtures, build_tiny
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
 from supir.models.unet import SupirUNet
-
-# MKL's exponential rounds differently from processor to processor; the time embeddings of step 999 turn that last bit
-# into 6e-5. The arrays were recorded with the path that all processors have. MKL reads this at its first call.
-os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
 
 # The same module, whether a test calls it by its package or not.
 sys.modules.setdefault("reference_fixtures", reference_fixtures)
