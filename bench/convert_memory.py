@@ -60,11 +60,11 @@ def write_random(path: Path, shapes: dict[str, list[int]], dtype: str) -> None:
             offset -= file.write(block[: min(offset, len(block))])
 
 
-def convert_files(folder: Path) -> None:
+def convert_files(folder: Path, supir: str = "supir.safetensors") -> None:
     """`supir convert`."""
     from supir.weights.convert import convert
 
-    report = convert(folder / "sdxl.safetensors", folder / "supir.safetensors", folder / "model", dtype="float16")
+    report = convert(folder / "sdxl.safetensors", folder / supir, folder / "model", dtype="float16")
     assert report.keys.ok
 
 
@@ -112,10 +112,7 @@ def write_checkpoint(folder: Path) -> None:
 
 def convert_checkpoint(folder: Path) -> None:
     """`supir convert` from that .ckpt."""
-    from supir.weights.convert import convert
-
-    report = convert(folder / "sdxl.safetensors", folder / "supir.ckpt", folder / "model", dtype="float16")
-    assert report.keys.ok
+    convert_files(folder, "supir.ckpt")
 
 
 def report_size(models: list[Any]) -> None:

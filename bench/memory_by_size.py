@@ -2,8 +2,8 @@
 
     python bench/memory_by_size.py             # outputs of 1, 4 and 16 megapixels
 
-Prints, for each size, seconds and the peak resident memory of ``supir restore --steps 1``; then the growth
-between the last two (both larger than a tile), in multiples of what one float32 picture of three channels takes: input,
+Prints, for each size, seconds and the peak resident memory of ``supir restore --steps 1``; then the growth between the
+last two (by default both larger than a tile), in multiples of what one float32 picture of three channels takes: input,
 preview and result at the output's size are three.
 """
 

@@ -89,7 +89,7 @@ class Restorer:
         lq_latent = self.encode_degraded(pixels)
         preview = self.decode(lq_latent)
         anchor = self.anchor(preview, noise)
-        latent = self.sampled(lq_latent, anchor, conditions, noise, on_step)
+        latent = self.restored_latent(lq_latent, anchor, conditions, noise, on_step)
         restored = color.fix(self.decode(latent), preview, self.options.color_fix, overwrite=True)
         return RestoredPixels(pixels=restored, preview=preview, lq_latent=lq_latent, anchor=anchor, latent=latent)
 
@@ -100,7 +100,7 @@ class Restorer:
             return (posterior.mean + posterior.std * noise(posterior.mean)) * self.scaling
         return posterior.mode() * self.scaling
 
-    def sampled(
+    def restored_latent(
         self,
         lq_latent: Tensor,
         anchor: Tensor,

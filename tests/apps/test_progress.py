@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from supir.apps.jobs import Job, Outcome
+from supir.apps.jobs import Job, Outcome, effort
 from supir.apps.progress import Display, RemainingTime, clock
 
 
@@ -53,7 +53,7 @@ def test_a_large_picture_counts_for_more(tmp_path: Path) -> None:
     for name, side in (("small.png", 100), ("large.png", 1000)):
         Image.new("L", (side, side)).save(tmp_path / name)
         jobs.append(Job(tmp_path / name, tmp_path / f"out-{name}"))
-    with Display(Console(file=io.StringIO()), jobs) as display:
+    with Display(Console(file=io.StringIO(), force_terminal=True), jobs) as display:
         [task] = display._bar.tasks
         display.outcome(Outcome(jobs[0].source, jobs[0].target, None, 1.0))
         assert task.percentage == pytest.approx(100 * (1e5 + 1e4) / (2e5 + 1e4 + 1e6))
@@ -61,6 +61,24 @@ def test_a_large_picture_counts_for_more(tmp_path: Path) -> None:
         assert 50 < task.percentage < 60
         display.outcome(Outcome(jobs[1].source, jobs[1].target, None, 1.0))
         assert task.finished
+
+
+def test_a_picture_that_will_be_refused_counts_for_next_to_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    Image.new("L", (100, 100)).save(tmp_path / "large.png")
+    jobs = [Job(tmp_path / name, tmp_path / "out.png") for name in ("text.png", "large.png", "missing.png")]
+    assert effort(jobs[1]) == 1e5 + 1e4
+    monkeypatch.setattr("supir.image.MAX_PIXELS", 9999)
+    assert [effort(job) for job in jobs] == [1.0, 1.0, 1.0]
+
+
+def test_without_a_bar_no_picture_is_opened_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supir.apps.progress.effort", lambda job: pytest.fail("opened"))
+    jobs = [Job(Path("a.jpg"), Path("b.jpg"))]
+    Display(Console(file=io.StringIO()), jobs)
+    Display(Console(file=io.StringIO(), force_terminal=True), jobs, quiet=True)
 
 
 def test_the_bar_on_a_terminal_names_the_picture() -> None:

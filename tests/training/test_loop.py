@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -62,6 +63,19 @@ def test_training_ends_with_its_budget_and_leaves_the_averaged_weights(tmp_path:
     saved = torch.load(tmp_path / "state.pt", weights_only=True)
     assert torch.equal(model.weight, saved["ema"]["line.weight"])
     assert not torch.equal(model.weight, saved["modules"]["line"]["weight"])
+
+
+def test_a_component_learns_at_its_own_pace(tmp_path: Path) -> None:
+    moved = []
+    for name, pace in (("usual", {}), ("slow", {"line": 0.1}), ("other", {"elsewhere": 0.1})):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 1)
+        begin = model.weight.detach().clone()
+        stage = replace(linear_stage(model, []), pace=pace)
+        Trainer(stage, tmp_path / name, Budget(minutes=1, warmup_steps=1))._one_step(0.0)
+        moved.append(float((model.weight.detach() - begin).abs().max()))
+    assert moved[1] == pytest.approx(0.1 * moved[0], rel=1e-3)
+    assert moved[2] == moved[0] > 0
 
 
 def test_principal_components_alone_carry_most_of_a_picture(tmp_path: Path) -> None:

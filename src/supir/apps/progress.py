@@ -41,8 +41,10 @@ class Display:
     def __init__(self, console: Console, jobs: list[Job], *, quiet: bool = False) -> None:
         self._console = console
         self._jobs = jobs
-        # The bar and the remaining time count effort: a large picture takes longer than a small one.
-        self._begins = [0.0, *accumulate(effort(job) for job in jobs)]
+        hidden = quiet or not console.is_terminal
+        # The bar and the remaining time count effort: a large picture takes longer than a small one. Where no bar is
+        # shown, no file is opened for it.
+        self._begins = [0.0, *accumulate(1.0 if hidden else effort(job) for job in jobs)]
         self._quiet = quiet
         self._num_done = 0
         self._bar = Progress(
@@ -52,7 +54,7 @@ class Display:
             TextColumn("picture {task.fields[number]}/{task.fields[pictures]}"),
             RemainingTime(),
             console=console,
-            disable=quiet or not console.is_terminal,
+            disable=hidden,
             transient=True,
         )
         self._task = self._bar.add_task("", total=self._begins[-1], number=1, pictures=len(jobs))

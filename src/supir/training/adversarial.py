@@ -30,7 +30,7 @@ FEATURE_WEIGHT = 0.3
 ADVERSARIAL_SHARE = 0.7
 """Of the discriminator's gradient at the pixels, beside the other losses' taken as 1."""
 DISCRIMINATOR_PACE = 4.0
-"""Its learning rate over the network's (two time scales: arXiv 1706.08500); at the same rate it could hardly tell."""
+"""Its learning rate over the network's (two time scales: arXiv 1706.08500)."""
 
 
 class Discriminator(nn.Module):
