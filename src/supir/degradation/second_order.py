@@ -1,50 +1,23 @@
 """Real-ESRGAN's second-order degradation (arXiv 2107.10833, section 3), drawn first and applied after.
 
-``draw`` gives a ``Degradation``: the list of operations with all their values, seeds included. It serialises to one
-JSON line and gives the same bytes whenever it is applied to the same picture. As in SUPIR's paper (section 4.1) the
-degraded picture is brought back to the size of the clean one.
+As in SUPIR's paper (section 4.1) the degraded picture is brought back to the size of the clean one, which ``apply``
+does. What a drawing is, and how it is replayed, is in ``process``; the names of all recipes are in ``recipes``.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from supir.degradation import ops
-from supir.degradation.ops import Picture
+from supir.degradation.process import Degradation, Step, apply, step
+
+__all__ = ["EVERYDAY", "LIGHT", "RECIPES", "Degradation", "Recipe", "Round", "Step", "apply", "draw"]
 
 _INTERPOLATIONS = ("area", "bilinear", "bicubic")
 _SHAPES = ("gaussian", "generalized", "plateau")
-
-
-@dataclass(frozen=True)
-class Step:
-    """One operation: ``blur``, ``sinc``, ``resize``, ``shrink``, ``gaussian_noise``, ``poisson_noise`` or ``jpeg``."""
-
-    operation: str
-    values: tuple[tuple[str, Any], ...]
-    """Its arguments by name. Sizes are fractions of the clean picture's, so that one drawing fits any picture."""
-
-
-@dataclass(frozen=True)
-class Degradation:
-    """A drawn degradation."""
-
-    steps: tuple[Step, ...]
-
-    def to_json(self) -> str:
-        """One line."""
-        return json.dumps([[step.operation, dict(step.values)] for step in self.steps])
-
-    @staticmethod
-    def from_json(line: str) -> Degradation:
-        """The inverse of ``to_json``."""
-        return Degradation(tuple(Step(name, tuple(values.items())) for name, values in json.loads(line)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +59,10 @@ class Recipe:
     everyday_probability: float = 0.0
     """Share of ``everyday`` degradations instead of rounds."""
 
+    def draw(self, rng: np.random.Generator) -> Degradation:
+        """Draw every value of a degradation."""
+        return draw(rng, self)
+
 
 LIGHT = Recipe(
     rounds=(
@@ -125,36 +102,14 @@ def draw(rng: np.random.Generator, recipe: Recipe = RECIPES["default"]) -> Degra
         last = number == len(recipe.rounds) - 1
         new, fraction = _draw_round(rng, ranges, fraction, smallest, compress=not last)
         steps += new
-    end = [_step("resize", fraction=1 / _between(rng, recipe.scale), interpolation=_choose(rng, _INTERPOLATIONS))]
+    end = [step("resize", fraction=1 / _between(rng, recipe.scale), interpolation=_choose(rng, _INTERPOLATIONS))]
     if rng.random() < recipe.final_sinc_probability:
-        end.append(_step("sinc", size=_odd_size(rng), cutoff=_between(rng, (np.pi / 3, np.pi))))
+        end.append(step("sinc", size=_odd_size(rng), cutoff=_between(rng, (np.pi / 3, np.pi))))
     # Real-ESRGAN compresses before or after the last resize and sinc, each half of the time.
     final = recipe.rounds[-1]
     if rng.random() < final.jpeg_probability:
         end.insert(0 if rng.random() < 0.5 else len(end), _draw_jpeg(rng, final.jpeg_quality))
     return Degradation(tuple(steps + end))
-
-
-def apply(degradation: Degradation, picture: Picture, *, restore_size: bool = True) -> Picture:
-    """The degraded picture, float32 (H, W, 3) RGB in [0, 1], of the clean one's size unless ``restore_size`` is off.
-
-    The result is rounded to 8 bits before it is brought back to size, as a stored photo would be.
-    """
-    height, width = picture.shape[:2]
-    degraded = picture
-    for step in degradation.steps:
-        values = dict(step.values)
-        if "fraction" in values:
-            fraction = values.pop("fraction")
-            values |= {"height": max(8, round(height * fraction)), "width": max(8, round(width * fraction))}
-        if step.operation == "blur":
-            degraded = ops.blur(degraded, ops.blur_kernel(**values))
-        elif step.operation == "sinc":
-            degraded = ops.blur(degraded, ops.sinc_kernel(**values))
-        else:
-            degraded = getattr(ops, step.operation)(degraded, **values)
-    degraded = (np.round(degraded * 255) / 255).astype(np.float32)
-    return ops.resize(degraded, height, width, "bicubic") if restore_size else degraded
 
 
 def _draw_everyday(rng: np.random.Generator) -> Degradation:
@@ -164,21 +119,21 @@ def _draw_everyday(rng: np.random.Generator) -> Degradation:
     if rng.random() < 0.5:
         sigma = scale * _between(rng, (0.2, 1.0))
         size = 2 * int(np.ceil(3 * sigma)) + 1
-        steps.append(_step("blur", size=size, sigma_x=sigma, sigma_y=sigma, angle=0.0, shape="gaussian", beta=1.0))
+        steps.append(step("blur", size=size, sigma_x=sigma, sigma_y=sigma, angle=0.0, shape="gaussian", beta=1.0))
     if scale > 1:
         soft = rng.random() < 0.6
-        steps.append(_step("shrink", fraction=1 / scale) if soft else _area(1 / scale))
+        steps.append(step("shrink", fraction=1 / scale) if soft else _area(1 / scale))
     if rng.random() < 0.4:
         gaussian, strength = bool(rng.random() < 0.5), float(np.exp(_between(rng, np.log([1.0, 45.0]))))
         values = {"strength": strength if gaussian else strength / 8, "grey": bool(rng.random() < 0.4)}
-        steps.append(_step("gaussian_noise" if gaussian else "poisson_noise", **values, seed=int(rng.integers(2**31))))
+        steps.append(step("gaussian_noise" if gaussian else "poisson_noise", **values, seed=int(rng.integers(2**31))))
     if rng.random() < 0.6 or not steps:
         steps.append(_draw_jpeg(rng, (40, 95)))
     return Degradation(tuple(steps))
 
 
 def _area(fraction: float) -> Step:
-    return _step("resize", fraction=fraction, interpolation="area")
+    return step("resize", fraction=fraction, interpolation="area")
 
 
 def _draw_round(
@@ -188,19 +143,19 @@ def _draw_round(
     steps: list[Step] = []
     if rng.random() < ranges.blur_probability:
         if rng.random() < ranges.sinc_probability:
-            steps.append(_step("sinc", size=_odd_size(rng), cutoff=_between(rng, (np.pi / 3, np.pi))))
+            steps.append(step("sinc", size=_odd_size(rng), cutoff=_between(rng, (np.pi / 3, np.pi))))
         else:
             steps.append(_draw_blur(rng, ranges.blur_sigma))
     way = rng.choice(3, p=ranges.resize_up_down_keep)
     factor = (_between(rng, (1.0, ranges.resize_range[1])), _between(rng, (ranges.resize_range[0], 1.0)), 1.0)[way]
     if factor != 1.0:
         fraction = max(fraction * factor, smallest)
-        steps.append(_step("resize", fraction=fraction, interpolation=_choose(rng, _INTERPOLATIONS)))
+        steps.append(step("resize", fraction=fraction, interpolation=_choose(rng, _INTERPOLATIONS)))
     if rng.random() < ranges.noise_probability:
         gaussian = rng.random() < ranges.gaussian_probability
         strength = _between(rng, ranges.gaussian_strength if gaussian else ranges.poisson_strength)
         grey, seed = bool(rng.random() < ranges.grey_probability), int(rng.integers(2**31))
-        steps.append(_step("gaussian_noise" if gaussian else "poisson_noise", strength=strength, grey=grey, seed=seed))
+        steps.append(step("gaussian_noise" if gaussian else "poisson_noise", strength=strength, grey=grey, seed=seed))
     if compress and rng.random() < ranges.jpeg_probability:
         steps.append(_draw_jpeg(rng, ranges.jpeg_quality))
     return steps, fraction
@@ -212,15 +167,11 @@ def _draw_blur(rng: np.random.Generator, sigma: tuple[float, float]) -> Step:
     second, angle = (first, 0.0) if isotropic else (_between(rng, sigma), _between(rng, (-np.pi, np.pi)))
     shape = str(rng.choice(_SHAPES, p=(0.7, 0.18, 0.12)))
     beta = _between(rng, {"gaussian": (1.0, 1.0), "generalized": (0.5, 4.0), "plateau": (1.0, 2.0)}[shape])
-    return _step("blur", size=_odd_size(rng), sigma_x=first, sigma_y=second, angle=angle, shape=shape, beta=beta)
+    return step("blur", size=_odd_size(rng), sigma_x=first, sigma_y=second, angle=angle, shape=shape, beta=beta)
 
 
 def _draw_jpeg(rng: np.random.Generator, quality: tuple[int, int]) -> Step:
-    return _step("jpeg", quality=int(rng.integers(quality[0], quality[1] + 1)))
-
-
-def _step(operation: str, **values: Any) -> Step:
-    return Step(operation, tuple(values.items()))
+    return step("jpeg", quality=int(rng.integers(quality[0], quality[1] + 1)))
 
 
 def _between(rng: np.random.Generator, limits: Sequence[float] | npt.NDArray[np.float64]) -> float:

@@ -1,0 +1,121 @@
+"""A drawn degradation: a list of operations with all their values, one line of JSON, the same bytes at every replay.
+
+``OPERATIONS`` is the one list of what a step may be called; the signature of its function says which values it takes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from supir.degradation import codecs, halftone, lens, light, ops, prints, sensor, video
+from supir.degradation.ops import Picture
+from supir.degradation.values import check
+from supir.errors import OptionError
+
+OPERATIONS: Mapping[str, Callable[..., Picture]] = MappingProxyType(
+    {
+        "blur": ops.shaped_blur,
+        "sinc": ops.sinc,
+        "resize": ops.resize,
+        "shrink": ops.shrink,
+        "reduce": ops.reduce,
+        "gaussian_noise": ops.gaussian_noise,
+        "poisson_noise": ops.poisson_noise,
+        "jpeg": ops.jpeg,
+        "motion_blur": lens.motion_blur,
+        "defocus": lens.defocus,
+        "fringes": lens.fringes,
+        "haze": light.haze,
+        "sensor": sensor.sensor,
+        "low_light": sensor.low_light,
+        "in_camera_denoise": sensor.in_camera_denoise,
+        "fade": prints.fade,
+        "grain": prints.grain,
+        "scratches": prints.scratches,
+        "creases": prints.creases,
+        "dust": prints.dust,
+        "halftone": halftone.halftone,
+        "webp": codecs.webp,
+        "recompress": codecs.recompress,
+        "video": video.video,
+    }
+)
+"""Every operation by the name it has in a step."""
+SMALLEST = 8
+"""No resize goes below this many pixels a side."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation of ``OPERATIONS`` with its values, checked at creation.
+
+    Raises:
+        OptionError: no operation of that name, or a value that it does not take.
+    """
+
+    operation: str
+    values: tuple[tuple[str, Any], ...]
+    """Its arguments by name. Sizes are fractions of the clean picture's, so that one drawing fits any picture."""
+
+    def __post_init__(self) -> None:
+        if self.operation not in OPERATIONS:
+            raise OptionError(f"unknown degradation step {self.operation!r}; there are {', '.join(OPERATIONS)}")
+        check(self.operation, OPERATIONS[self.operation], dict(self.values))
+
+
+def step(operation: str, **values: Any) -> Step:
+    """A ``Step`` with its values written as arguments."""
+    return Step(operation, tuple(values.items()))
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """A drawn degradation."""
+
+    steps: tuple[Step, ...]
+
+    def to_json(self) -> str:
+        """One line: a list of pairs, each the name of an operation and an object of its values."""
+        return json.dumps([[step.operation, dict(step.values)] for step in self.steps])
+
+    @staticmethod
+    def from_json(line: str) -> Degradation:
+        """The inverse of ``to_json``.
+
+        Raises:
+            OptionError: the line is not JSON of that form, or a step is not one of ``OPERATIONS`` with allowed values.
+        """
+        try:
+            pairs = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise OptionError(f"a degradation is a line of JSON, but this is none ({error}): {line[:80]!r}") from None
+        if not isinstance(pairs, list) or not all(
+            isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], dict)
+            for pair in pairs
+        ):
+            raise OptionError(f'a degradation is a list of ["operation", {{values}}] pairs, not {line[:80]!r}')
+        return Degradation(tuple(Step(name, tuple(values.items())) for name, values in pairs))
+
+
+def apply(degradation: Degradation, picture: Picture, *, restore_size: bool = True) -> Picture:
+    """The degraded picture, float32 (H, W, 3) RGB in [0, 1], of the clean one's size unless ``restore_size`` is off.
+
+    The result is rounded to 8 bits before it is brought back to size by bicubic, as a stored photo would be.
+    """
+    height, width = picture.shape[:2]
+    degraded = picture
+    for step in degradation.steps:
+        values = dict(step.values)
+        if "fraction" in values:
+            fraction = values.pop("fraction")
+            values["height"] = max(SMALLEST, round(height * fraction))
+            values["width"] = max(SMALLEST, round(width * fraction))
+        degraded = OPERATIONS[step.operation](degraded, **values)
+    degraded = (np.round(degraded * 255) / 255).astype(np.float32)
+    return ops.resize(degraded, height, width, "bicubic") if restore_size else degraded
