@@ -1,0 +1,111 @@
+"""From the numbers of every picture to a table one can read, and a sentence about whether restoring helped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from supir.evaluation.metrics import METRICS
+
+__all__ = ["Score", "markdown_table", "mean_values", "verdict"]
+
+HEADINGS = {
+    "psnr": "PSNR",
+    "psnr_y": "PSNR-Y",
+    "ssim": "SSIM",
+    "haar_psi": "HaarPSI",
+    "efficientnet_lite0_distance": "distance",
+    "niqe": "NIQE",
+}
+_DECIMALS = {"psnr": 2, "psnr_y": 2, "niqe": 2}
+JUDGES = ("efficientnet_lite0_distance", "niqe")
+"""The measures that the verdict asks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The measures of one picture, restored from one recipe's degradation by one method."""
+
+    recipe: str
+    picture: str
+    method: str
+    values: dict[str, float]
+    """By name of measure; those that do not apply are left out."""
+    seconds: float | None = None
+    """What the method took, where it was timed alone."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file; a number that is not finite becomes None."""
+        found = asdict(self)
+        found["values"] = {name: value if math.isfinite(value) else None for name, value in self.values.items()}
+        return found
+
+
+def mean_values(scores: Iterable[Score], recipe: str, method: str) -> dict[str, float]:
+    """Means of every measure, ``seconds`` and ``pictures`` (how many) over one recipe and method.
+
+    Values that are not finite (the PSNR of equal pictures) are left out, and so is a measure without any.
+    """
+    chosen = [score for score in scores if score.recipe == recipe and score.method == method]
+    found: dict[str, float] = {"pictures": float(len(chosen))}
+    for name in METRICS:
+        values = [score.values[name] for score in chosen if math.isfinite(score.values.get(name, math.nan))]
+        if values:
+            found[name] = sum(values) / len(values)
+    seconds = [score.seconds for score in chosen if score.seconds is not None]
+    if seconds:
+        found["seconds"] = sum(seconds) / len(seconds)
+    return found
+
+
+def _rows(scores: Sequence[Score]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((score.recipe, score.method) for score in scores))
+
+
+def markdown_table(scores: Sequence[Score]) -> str:
+    """Rows recipe x method in the order they came, columns the measures that occur; an arrow shows what is better."""
+    means = {row: mean_values(scores, *row) for row in _rows(scores)}
+    columns = [name for name in METRICS if any(name in found for found in means.values())]
+    arrows = {name: "↑" if METRICS[name].higher_is_better else "↓" for name in columns}
+    head = ["recipe", "method", "pictures", *(f"{HEADINGS[name]} {arrows[name]}" for name in columns), "seconds"]
+    lines = [head, ["---"] * 2 + ["--:"] * (len(head) - 2)]
+    for (recipe, method), found in means.items():
+        cells = [f"{found[name]:.{_DECIMALS.get(name, 3)}f}" if name in found else "–" for name in columns]
+        seconds = f"{found['seconds']:.2f}" if "seconds" in found else "–"
+        lines.append([recipe, method, f"{found['pictures']:.0f}", *cells, seconds])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def verdict(scores: Sequence[Score], recipe: str, result: str = "result", preview: str = "preview") -> str:
+    """One line: is the result better than every other method by each judge, and what does it cost in PSNR.
+
+    Each comparison is over the pictures that both methods have. In brackets how much the mean changes, and on how
+    many pictures the result is better: a hair's breadth, or a mean moved by one picture, shows.
+    """
+    methods = dict.fromkeys(score.method for score in scores if score.recipe == recipe)
+    others = [method for method in methods if method not in (result, "truth")]
+    parts = []
+    for name in JUDGES:
+        for other in others:
+            pairs = _pairs(scores, recipe, name, result, other)
+            if pairs:
+                ours, theirs = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+                word = "yes" if METRICS[name].better(ours, theirs) else "NO"
+                wins = sum(METRICS[name].better(*pair) for pair in pairs)
+                change = f"{100 * (ours / theirs - 1):+.1f} %, " if theirs else ""
+                parts.append(f"{HEADINGS[name]} better than {other}: {word} ({change}{wins} of {len(pairs)})")
+    decibels = [ours - theirs for ours, theirs in _pairs(scores, recipe, "psnr", result, preview)]
+    if decibels:
+        parts.append(f"PSNR {sum(decibels) / len(decibels):+.2f} dB against {preview}")
+    return f"verdict {recipe}: " + "; ".join(parts)
+
+
+def _pairs(scores: Sequence[Score], recipe: str, name: str, first: str, second: str) -> list[tuple[float, float]]:
+    """A measure's values by two methods, for every picture that has both and finite ones."""
+    found: dict[str, dict[str, float]] = {first: {}, second: {}}
+    for score in scores:
+        if score.recipe == recipe and score.method in found and math.isfinite(score.values.get(name, math.nan)):
+            found[score.method][score.picture] = score.values[name]
+    return [(value, found[second][key]) for key, value in found[first].items() if key in found[second]]

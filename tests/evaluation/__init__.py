@@ -1,0 +1,1 @@
+"""Measures of restored pictures, and the table of them."""
