@@ -202,8 +202,9 @@ def test_distance_of_the_trained_network(photo: np.ndarray) -> None:
 def test_the_network_knows_what_it_sees(pixels: np.ndarray, classes: set[int]) -> None:
     """With its classifier on top our forward pass calls coffee an espresso and the cat a cat (ImageNet's numbers)."""
     distance = EfficientNetLite0Distance()
-    weights = distance._weights
+    network = distance.network
+    weights = network._weights
     small = F.interpolate(tensor(pixels)[None], (224, 224), mode="bicubic", antialias=True)
-    features = F.relu6(distance._convolved(distance.blocks(small)[-1], "_conv_head", "_bn1")).mean((2, 3))
+    features = F.relu6(network._convolved([*network.blocks(small)][-1], "_conv_head", "_bn1")).mean((2, 3))
     scores = torch.softmax(features @ weights["_fc.weight"].T + weights["_fc.bias"], 1)[0]
     assert int(scores.argmax()) in classes

