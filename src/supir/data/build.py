@@ -1,0 +1,257 @@
+"""`supir data build`: photographs in, shards out.
+
+    find ─▶ measure each (workers) ─▶ judge in sorted order ─▶ write each shard (workers) ─▶ index, list, report
+
+Measuring and writing are functions of one picture and of one shard, so any number of workers comes to the same bytes.
+A build that is killed goes on where it was: what was measured lies in a journal, and a finished shard is known by the
+hash of all that decided its bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from supir.data.captions import Captioner
+from supir.data.folder import WORK, claimed
+from supir.data.judging import Journal, Measured, Verdict, judge, measure, stored_size
+from supir.data.provenance import check_lists
+from supir.data.rules import BuildOptions
+from supir.data.runners import Runner, Serial
+from supir.data.shards import INDEX, ShardJob, WrittenShard, index_bytes, shard_name, write_shard, write_whole
+from supir.data.sources import Source, find_photographs
+
+__all__ = ["FACTS", "PICTURES", "Summary", "build"]
+
+logger = logging.getLogger(__name__)
+
+FACTS = "build.json"
+"""Options, counts and licences of a finished data set."""
+PICTURES = "pictures.jsonl"
+"""One line for each photograph that was found, kept or not."""
+FORMAT = 1
+"""Raised when the same pictures and options come to other bytes."""
+
+_CHUNK = 8  # pictures measured by one task: what a kill can cost, against what handing out a task costs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a build came to."""
+
+    num_pictures: int
+    """Found."""
+    num_kept: int
+    num_samples: int
+    """In the shards: pictures kept, or tiles."""
+    num_shards: int
+    num_tiles_left_out: int
+    reasons: dict[str, int]
+    """Reason to the number of pictures it holds for; a picture may have several."""
+    num_measured: int
+    """Photographs that this run had to read and measure; the others were known from an earlier run."""
+    num_written: int
+    """Shards that this run had to write."""
+
+
+def build(
+    inputs: Iterable[Path | str],
+    out: Path | str,
+    *,
+    options: BuildOptions | None = None,
+    captioner: Captioner | None = None,
+    runner: Runner | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+) -> Summary:
+    """Builds a data set, or goes on with one.
+
+    Args:
+        inputs: files, folders (gone through to the bottom) and globs.
+        out: the folder to write; made if it is not there.
+        options: what is kept and how it is stored.
+        captioner: asked about pictures without a caption beside them.
+        runner: who works; unset: this process alone. It is not closed here.
+        overwrite: replace what was built there with other options.
+        on_progress: called with the step (``measure``, ``write``), how many of its items are done, and how many
+            there are.
+
+    Raises:
+        ImageReadError: an input that is not there, or a folder without pictures.
+        OptionError: the folder holds something else, or was built with other options.
+        SupirError: another build is at work there; a photograph changed in between; a list of licences is no such.
+    """
+    out = Path(out)
+    options = options or BuildOptions()
+    runner = runner or Serial()
+    sources = find_photographs(inputs, skip=out)
+    check_lists(sources)
+    settings = {
+        "format": FORMAT,
+        "options": options.as_json(),
+        "captioner": None if captioner is None else captioner.name,
+    }
+    with claimed(out, settings, overwrite=overwrite):
+        measured, num_measured = _measure_all(sources, out, options, runner, on_progress)
+        verdicts = list(judge(measured, options))
+        jobs = _shard_jobs([verdict.measured for verdict in verdicts if not verdict.reasons], out, options, captioner)
+        shards, num_written = _write_all(jobs, out, runner, on_progress)
+        summary = Summary(
+            num_pictures=len(verdicts),
+            num_kept=sum(not verdict.reasons for verdict in verdicts),
+            num_samples=sum(len(shard.entries) for shard in shards),
+            num_shards=len(shards),
+            num_tiles_left_out=sum(shard.num_tiles_left_out for shard in shards),
+            reasons=_counted(reason.split(":")[0] for verdict in verdicts for reason in verdict.reasons),
+            num_measured=num_measured,
+            num_written=num_written,
+        )
+        _finish(out, settings, verdicts, shards, summary)
+    return summary
+
+
+def _measure_all(
+    sources: Sequence[Source],
+    out: Path,
+    options: BuildOptions,
+    runner: Runner,
+    on_progress: Callable[[str, int, int], None],
+) -> tuple[list[Measured], int]:
+    """What was measured of each, in their order, and how many were not known before."""
+    decisive = [FORMAT, options.reduce, options.licence, options.max_pixels]  # all that measuring depends on
+    name = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
+    with closing(Journal(out / WORK / f"measured-{name}.jsonl")) as journal:
+        unknown = [source for source in sources if journal.get(source) is None]
+        done = len(sources) - len(unknown)
+        on_progress("measure", done, len(sources))
+        fresh: dict[str, Measured] = {}
+        chunks = [unknown[start : start + _CHUNK] for start in range(0, len(unknown), _CHUNK)]
+        for results in runner.map(functools.partial(_measure_chunk, options=options), chunks):
+            for result in results:
+                fresh[result.source] = result
+                journal.add(unknown[len(fresh) - 1], result)
+            journal.flush()
+            on_progress("measure", done + len(fresh), len(sources))
+        measured = [fresh.get(source.path) or journal.get(source) for source in sources]
+    return [picture for picture in measured if picture is not None], len(fresh)
+
+
+def _measure_chunk(chunk: Sequence[Source], options: BuildOptions) -> list[Measured]:
+    return [measure(source, options) for source in chunk]
+
+
+def _shard_jobs(
+    kept: Sequence[Measured], out: Path, options: BuildOptions, captioner: Captioner | None
+) -> Iterator[ShardJob]:
+    """Pictures in order, a new shard after every `photos_per_shard` of them or of their possible tiles."""
+
+    def job(pictures: list[Measured]) -> ShardJob:
+        return ShardJob(number=number, folder=str(out), pictures=tuple(pictures), options=options, captioner=captioner)
+
+    number, size, pictures = 0, 0, []
+    for picture in kept:
+        pictures.append(picture)
+        width, height = stored_size(picture, options.reduce)
+        size += 1 if options.tile is None else (width // options.tile) * (height // options.tile)
+        if size >= options.photos_per_shard:
+            yield job(pictures)
+            number, size, pictures = number + 1, 0, []
+    if pictures:
+        yield job(pictures)
+
+
+def _write_all(
+    jobs: Iterable[ShardJob], out: Path, runner: Runner, on_progress: Callable[[str, int, int], None]
+) -> tuple[list[WrittenShard], int]:
+    """All shards, and how many of them this run had to write."""
+    known: dict[int, WrittenShard] = {}
+    missing: list[tuple[ShardJob, str]] = []
+    for job in jobs:
+        identity = _identity(job)
+        written = _known_shard(out, job.number, identity)
+        if written is None:
+            missing.append((job, identity))
+        else:
+            known[job.number] = written
+    total = len(known) + len(missing)
+    if missing:
+        (out / INDEX).unlink(missing_ok=True)  # it would point into shards that are about to change
+    on_progress("write", len(known), total)
+    written_now = runner.map(write_shard, [job for job, _ in missing])
+    for (job, identity), written in zip(missing, written_now, strict=True):
+        entry = {"identity": identity, "size": written.size, "num_tiles_left_out": written.num_tiles_left_out,
+                 "entries": written.entries}  # fmt: skip
+        write_whole(_manifest(out, job.number), json.dumps(entry).encode())
+        known[job.number] = written
+        on_progress("write", len(known), total)
+    for stale in [*out.glob("shard-*.tar"), *(out / WORK).glob("shard-*.json")]:
+        if int(stale.stem.split("-")[1]) >= total:
+            stale.unlink()
+    return [known[number] for number in sorted(known)], len(missing)
+
+
+def _identity(job: ShardJob) -> str:
+    """A hash of all that decides the bytes of a shard."""
+    captioner = None if job.captioner is None else job.captioner.name
+    pictures = [picture.as_json() for picture in job.pictures]
+    decisive = json.dumps([FORMAT, job.options.as_json(), captioner, pictures], sort_keys=True)
+    return hashlib.sha256(decisive.encode()).hexdigest()
+
+
+def _manifest(out: Path, number: int) -> Path:
+    return out / WORK / f"shard-{number:06d}.json"
+
+
+def _known_shard(out: Path, number: int, identity: str) -> WrittenShard | None:
+    """The shard as an earlier run wrote it; None when it is not there, not whole, or another."""
+    try:
+        entry = json.loads(_manifest(out, number).read_bytes())
+        if entry["identity"] != identity or (out / shard_name(number)).stat().st_size != entry["size"]:
+            return None
+    except (OSError, ValueError, KeyError):
+        return None
+    return WrittenShard(
+        number=number,
+        entries=tuple(tuple(row) for row in entry["entries"]),
+        num_tiles_left_out=entry["num_tiles_left_out"],
+        size=entry["size"],
+    )
+
+
+def _finish(
+    out: Path, settings: dict[str, Any], verdicts: list[Verdict], shards: list[WrittenShard], summary: Summary
+) -> None:
+    """The list of pictures, the facts, the report, and last the index: with it the data set can be read."""
+    from supir.data.report import write_report
+
+    lines = [
+        json.dumps({"kept": not verdict.reasons, "reasons": verdict.reasons, **verdict.measured.as_json()})
+        for verdict in verdicts
+    ]
+    write_whole(out / PICTURES, "".join(line + "\n" for line in lines).encode())
+    facts = {
+        **settings,
+        "num_pictures": summary.num_pictures,
+        "num_kept": summary.num_kept,
+        "num_samples": summary.num_samples,
+        "num_shards": summary.num_shards,
+        "num_tiles_left_out": summary.num_tiles_left_out,
+        "num_bytes": sum(shard.size for shard in shards),
+        "reasons": summary.reasons,
+        "licences": _counted(v.measured.provenance.licence for v in verdicts if not v.reasons),
+    }
+    write_whole(out / FACTS, (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
+    write_whole(out / INDEX, index_bytes(shards))
+    write_report(out)
+
+
+def _counted(names: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(names).items()))

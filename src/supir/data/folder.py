@@ -1,0 +1,91 @@
+"""The folder of a data set: whose it is, what may be replaced in it, and that one build at a time works there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from supir.data.shards import INDEX, write_whole
+from supir.errors import OptionError, SupirError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two builds apart there
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["WORK", "claimed"]
+
+WORK = ".build"
+"""Folder inside the data set that a build resumes from; a finished set is read without it."""
+
+_SETTINGS = "settings.json"
+_OURS = ("shard-*.tar", ".shard-*.tar.*.tmp", f"{WORK}/shard-*.json", INDEX, "build.json", "pictures.jsonl",
+         "report.html")  # fmt: skip
+
+
+@contextmanager
+def claimed(out: Path, settings: dict[str, Any], *, overwrite: bool) -> Iterator[None]:
+    """Inside, the folder is ours, made with these settings, and without half-written files of a killed build.
+
+    Raises:
+        OptionError: it holds something that no build made, or a data set built with other settings (`overwrite`
+            replaces that one; what was measured is kept as far as it still holds).
+        SupirError: it cannot be made or written, or another build is at work in it.
+    """
+    work = out / WORK
+    try:
+        if out.exists() and not out.is_dir():
+            raise OptionError(f"{out}: is a file; name a folder")
+        if out.is_dir() and any(out.iterdir()) and not work.is_dir():
+            raise OptionError(f"{out}: holds something that no build made; name a new or an empty folder")
+        work.mkdir(parents=True, exist_ok=True)
+        with (work / "lock").open("wb") as lock:
+            _lock(lock, out)
+            _settle(out, work / _SETTINGS, settings, overwrite)
+            for left in [*out.glob(".*.tmp"), *work.glob(".*.tmp")]:
+                left.unlink(missing_ok=True)
+            yield
+    except OSError as error:
+        raise SupirError(f"{error.filename or out}: {error.strerror or error}") from error
+
+
+def _lock(stream: Any, out: Path) -> None:
+    if fcntl is not None:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SupirError(f"{out}: another build is at work here; wait for it or end it") from error
+
+
+def _settle(out: Path, path: Path, settings: dict[str, Any], overwrite: bool) -> None:
+    try:
+        before = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        before = None
+    if before is not None and before != settings:
+        if not overwrite:
+            raise OptionError(
+                f"{out}: was built with other options ({', '.join(_differences(before, settings))});"
+                " name another folder, or pass --overwrite to build it anew"
+            )
+        for pattern in _OURS:
+            for old in out.glob(pattern):
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+    if before != settings:
+        write_whole(path, json.dumps(settings, sort_keys=True).encode())
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Names of the settings that differ, with both values."""
+    found = []
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new)
+        elif old != new:
+            found.append(f"{name} {old}, now {new}")
+    return found

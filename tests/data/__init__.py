@@ -1,0 +1,1 @@
+"""Data sets: built, killed, resumed, read."""

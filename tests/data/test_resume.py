@@ -1,0 +1,204 @@
+"""Killed at any moment and run again, by one process, by several, on Ray: the same bytes, and nothing done twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from data.photographs import OPTIONS, album, contents
+from supir.data.build import build
+from supir.data.runners import Processes
+from supir.errors import MissingExtraError, SupirError
+
+SUICIDAL = """
+import os, signal, sys
+sys.path[:0] = sys.argv[5:]
+from data.photographs import OPTIONS
+from supir.data.build import build
+from supir.data.runners import Processes
+
+step, count, folder, out = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Captioner:
+    name = "counter"
+    calls = 0
+    def __call__(self, image):
+        Captioner.calls += 1
+        if step == "caption" and Captioner.calls == count:
+            die()
+        return f"{image.width} pixels wide"
+
+def on_progress(now, done, total):
+    if now == step and done >= count:
+        die()
+
+summary = build([folder], out, options=OPTIONS, captioner=Captioner(), on_progress=on_progress)
+print(summary.num_measured, summary.num_written)
+"""
+
+
+def run(step: str, count: int, folder: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    paths = [str(Path(__file__).parents[1])]
+    command = [sys.executable, "-c", SUICIDAL, step, str(count), str(folder), str(out), *paths]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty photographs without captions: three chunks to measure, four shards to write."""
+    folder = album(tmp_path_factory.mktemp("photographs"), 20)
+    for path in folder.rglob("*.txt"):
+        path.unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a run that nothing interrupts writes."""
+    out = tmp_path_factory.mktemp("finished") / "set"
+    done = run("never", 0, folder, out)
+    assert done.returncode == 0, done.stderr
+    return contents(out)
+
+
+def test_killed_again_and_again(folder: Path, finished: dict[str, bytes], tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    # While measuring; in the middle of the second shard, with a temporary file on disk; between two shards.
+    for step, count in (("measure", 8), ("caption", 8), ("write", 3)):
+        assert run(step, count, folder, out).returncode == -signal.SIGKILL
+        assert not (out / "index.npy").exists()
+        if step == "caption":
+            assert len(list(out.glob(".*.tmp"))) == 1
+            assert [path.name for path in out.glob("*.tar")] == ["shard-000000.tar"]
+    done = run("never", 0, folder, out)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["0", "1"]  # all was measured, three of four shards written
+    assert contents(out) == finished
+
+
+def test_a_torn_journal_and_damaged_remains(folder: Path, tmp_path: Path) -> None:
+    out, fresh = tmp_path / "a" / "set", tmp_path / "b" / "set"
+    build([folder], fresh, options=OPTIONS)
+    build([folder], out, options=OPTIONS)
+    [journal] = (out / ".build").glob("measured-*.jsonl")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:15]) + lines[15][:40])
+    (out / ".build" / "shard-000001.json").write_text("{")
+    with (out / "shard-000002.tar").open("r+b") as stream:
+        stream.truncate(1000)
+    (out / "index.npy").unlink()
+    summary = build([folder], out, options=OPTIONS)
+    assert (summary.num_measured, summary.num_written) == (5, 2)
+    assert contents(out) == contents(fresh)
+    assert build([folder], out, options=OPTIONS).num_measured == 0
+
+
+def test_processes_come_to_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    build([folder], tmp_path / "a" / "set", options=OPTIONS)
+    runner = Processes(2)
+    try:
+        build([folder], tmp_path / "b" / "set", options=OPTIONS, runner=runner)
+    finally:
+        runner.close()
+    assert contents(tmp_path / "a" / "set") == contents(tmp_path / "b" / "set")
+
+
+def test_ray_comes_to_the_same_bytes_and_leaves_nothing_behind(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    from supir.data.on_ray import LOCAL, OnRay
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # where Ray's workers find the function below
+    before = ray_processes()
+    runner = OnRay(LOCAL, 2)
+    try:
+        assert list(runner.map(_square, range(40))) == [n * n for n in range(40)]
+        with pytest.raises(SupirError, match="no square of -1"):
+            list(runner.map(_square, [1, -1]))
+        monkeypatch.chdir(folder.parent)  # relative paths, of a folder that the workers did not start in
+        build([folder.name], "ray set", options=OPTIONS, runner=runner)
+    finally:
+        runner.close()
+    build([folder.name], tmp_path / "a" / "ray set", options=OPTIONS)
+    assert contents(tmp_path / "a" / "ray set") == contents(Path("ray set"))
+    deadline = time.monotonic() + 10
+    while ray_processes() - before and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert ray_processes() - before == set()
+
+
+def _square(number: int) -> int:
+    if number < 0:
+        raise SupirError(f"no square of {number}")
+    return number * number
+
+
+def ray_processes() -> set[int]:
+    words = ("raylet", "gcs_server", "ray::", "ray/dashboard", "ray/_private")
+    found = set()
+    for process in psutil.process_iter(["cmdline", "status"]):
+        line = " ".join(process.info["cmdline"] or ())
+        if any(word in line for word in words) and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.add(process.pid)
+    return found
+
+
+def test_without_ray_the_exact_line_is_said() -> None:
+    code = "import sys; sys.modules['ray'] = None\nimport supir.data.on_ray"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "pip install 'supir[ray]'" in done.stderr.strip().splitlines()[-1]
+    assert MissingExtraError.__name__ in done.stderr
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    """A worker that waits for its next item would otherwise wait for ever."""
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, sys, time\nfrom supir.data.runners import Processes\n"
+        "def worker(item):\n    time.sleep(0.3)\n    return os.getpid()\n"
+        "if __name__ == '__main__':\n"
+        "    print(*set(Processes(2).map(worker, range(4))), flush=True)\n    time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    workers = [int(word) for word in parent.stdout.readline().split()]
+    assert len(workers) == 2
+    assert all(psutil.pid_exists(pid) for pid in workers)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, workers))
+    parent.stdout.close()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_killed_worker_is_a_sentence() -> None:
+    runner = Processes(1)
+    try:
+        with pytest.raises(SupirError, match="fewer --workers"):
+            list(runner.map(_die, [1]))
+    finally:
+        runner.close()
+
+
+def _die(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
