@@ -14,7 +14,7 @@ STAMP := $(VENV)/supir-setup.stamp
 OUT := out
 DEMO_PHOTO := examples/photo.jpg
 
-.PHONY: help setup demo readme-picture test test-slow lint format bench convert-bench memory-bench clean
+.PHONY: help setup demo readme-picture test test-slow lint format bench convert-bench memory-bench degradation-bench restoration-table data-bench train-smoke clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -65,6 +65,25 @@ convert-bench: setup ## peak memory of converting and loading full-size files of
 
 memory-bench: setup ## peak memory of restoring pictures of growing size with the bundled model (some minutes)
 	@$(BIN)/python bench/memory_by_size.py
+
+degradation-bench: setup ## degraded samples a second on one core, for every recipe (about a minute)
+	@OMP_NUM_THREADS=1 $(BIN)/python bench/degradation_speed.py
+
+restoration-table: setup ## how good the bundled model is, by recipe and measure: DATA=folder of good pictures
+	@$(BIN)/python bench/restoration_table.py $(or $(DATA),$(error DATA is not set: make restoration-table DATA=folder)) --out $(OUT)/restoration-table
+
+data-bench: setup ## pictures a second of each step of `supir data build`, over workers, and 20 million on paper (some minutes)
+	@$(BIN)/python bench/data_build.py $(DATA)
+
+# Both photographs are free: the example (CC0), and one by NASA (public domain) that scikit-image brings.
+train-smoke: setup ## every training stage on two photographs, and a picture restored by what they made (two minutes)
+	@rm -rf $(OUT)/train-smoke && mkdir -p $(OUT)/train-smoke/photographs && cp $(DEMO_PHOTO) $(OUT)/train-smoke/photographs/
+	@$(BIN)/python -c "from PIL import Image; from skimage import data; Image.fromarray(data.astronaut()).save('$(OUT)/train-smoke/photographs/astronaut.png')"
+	@start=; for stage in autoencoder prior encoder adaptor lora; do \
+		$(BIN)/supir train smoke/$$stage --data $(OUT)/train-smoke/photographs --out $(OUT)/train-smoke/$$stage $$start; \
+		start="--from $(OUT)/train-smoke/$$stage/model"; \
+	done
+	@$(BIN)/supir restore $(DEMO_PHOTO) --model $(OUT)/train-smoke/lora/model --output $(OUT)/train-smoke/restored.png --overwrite
 
 clean: ## remove what the commands wrote; keeps .venv
 	@rm -rf $(OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

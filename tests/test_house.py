@@ -86,14 +86,15 @@ def test_readme_names_targets_and_options_that_exist() -> None:
 
     from supir.apps.cli import app
 
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    known = {option for command in commands.values() for parameter in command.params for option in parameter.opts}
     blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     examples = [line for block in blocks for line in block.splitlines() if line.startswith("supir ")]
     assert examples
     for line in examples:
-        words = line.split("#")[0].split()
-        assert words[1] in commands or words[1].startswith("--"), line
+        words, command = line.split("#")[0].split()[1:], get_command(app)
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]  # type: ignore[attr-defined]
+        assert not hasattr(command, "commands") or words[0].startswith("--"), line
+        known = {option for parameter in command.params for option in parameter.opts}
         assert {word.split("=")[0] for word in words if word.startswith("-")} <= known | {"--version"}, line
 
 

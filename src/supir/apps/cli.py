@@ -20,8 +20,10 @@ from rich.table import Table
 
 from supir import __version__
 from supir.apps.arguments import flag, with_restore_options
+from supir.apps.data_commands import data_app
 from supir.apps.jobs import Interruption, Outcome, find_sources, plan_jobs, run_jobs
 from supir.apps.progress import Display, clock, show_failure
+from supir.apps.train_commands import train
 from supir.errors import OptionError, SupirError
 from supir.options import DEFAULT_PRESET, PRESETS, restore_options
 
@@ -31,6 +33,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
+
+app.add_typer(data_app, name="data")
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -131,6 +135,9 @@ def restore(
             raise KeyboardInterrupt
     if any(outcome.error is not None for outcome in outcomes):
         raise typer.Exit(FAILED)
+
+
+app.command()(train)
 
 
 @app.command()

@@ -122,7 +122,13 @@ def main() -> None:
     torch.manual_seed(0)
     model = ThinAutoencoder.from_pretrained(options.autoencoder)
     stage = adversarial_stage(options.tiles, model, options.features, options.batch, options.crop)
-    budget = Budget(minutes=options.minutes, learning_rate=options.learning_rate, log_steps=25, weight_decay=0.0)
+    budget = Budget(
+        steps=options.steps,
+        minutes=options.minutes,
+        learning_rate=options.learning_rate,
+        log_steps=25,
+        weight_decay=0.0,
+    )
     trainer = Trainer(stage, options.out, budget)
     trainer.resume()
     trainer.train()

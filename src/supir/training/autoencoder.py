@@ -1,24 +1,26 @@
-"""Stage 1: the autoencoder.
-
-    python -m supir.training.autoencoder --tiles TILES --out RUN
+"""The autoencoder of a small model.
 
 L1 on pixels, L1 on differences of neighbours (sharpness), a slight KL term, and in the last part of the run a distance
-in the features of a small classification network when its weights are given (``--features``).
+in the features of a small classification network when its weights are given (``features``). E_dr does not learn here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from supir.models.thin_autoencoder import FACTOR, ThinAutoencoder
-from supir.training.crops import Tiles, psnr, to_pixels, to_tensor, write_sheet
+from supir.training.crops import Tiles, to_tensor
 from supir.training.features import FeatureDistance
-from supir.training.loop import Budget, Stage, Trainer, arguments, prepare
+from supir.training.loop import Stage
+from supir.training.materials import Materials
+from supir.training.photographs import Photographs, Pixels
 
 KL_WEIGHT = 1e-5
 WHITENING = 0.75
@@ -46,43 +48,69 @@ def heldout_batch(tiles: Path, size: int) -> Tensor:
     return to_tensor([np.ascontiguousarray(heldout.pixels[i, :size, :size]) for i in order])
 
 
-def autoencoder_stage(
-    tiles: Path, model: ThinAutoencoder, batch: int, crop: int, features: Path | None, warm: bool = False
-) -> Stage:
-    """The stage; E_dr does not learn here. A ``warm`` start counts the features from its beginning."""
-    train, clean = Tiles(tiles), heldout_batch(tiles, 192)
-    distance = FeatureDistance(features) if features else None
+@dataclass(frozen=True)
+class Draw:
+    """Draws a crop and the noise of its posterior."""
 
-    def loss(rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
-        x = to_tensor([train.crop(rng, crop)[0] for _ in range(batch)])
+    photographs: Photographs
+    size: int
+    latent_shape: tuple[int, int, int]
+
+    def __call__(self, rng: np.random.Generator) -> tuple[Pixels, npt.NDArray[np.float32]]:
+        """One sample."""
+        crop = self.photographs.draw(rng, self.size)
+        return crop.pixels, rng.standard_normal(self.latent_shape, dtype=np.float32)
+
+
+def autoencoder_stage(materials: Materials) -> Stage:
+    """The stage: everything of the autoencoder but E_dr learns."""
+    model, options, clean = materials.networks["autoencoder"], materials.options, materials.heldout.clean
+    distance = FeatureDistance(Path(options.features)) if options.features else None
+
+    def loss(
+        samples: Sequence[tuple[Pixels, npt.NDArray[np.float32]]], progress: float
+    ) -> tuple[Tensor, dict[str, float]]:
+        x = to_tensor([pixels for pixels, _ in samples]).to(materials.device)
+        noise = torch.from_numpy(np.stack([noise for _, noise in samples])).to(materials.device)
         posterior = model.encode(x).latent_dist
-        y = model.decode(posterior.sample()).sample
+        y = model.decode(posterior.mean + posterior.std * noise).sample
         pixel, sharp = (y - x).abs().mean(), sharpness(y, x)
         kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
         total = pixel + sharp + KL_WEIGHT * kl
         values = {"l1": pixel.item(), "sharp": sharp.item(), "kl": kl.item(), "std": posterior.std.mean().item()}
-        if distance is not None and (warm or progress > FEATURES_FROM):
+        if distance is not None and progress > FEATURES_FROM:
             perceived = distance(y, x)
             total = total + FEATURE_WEIGHT * perceived
             values["features"] = perceived.item()
         return total, values
 
-    def sheet(path: Path) -> dict[str, float]:
-        y = model(clean).sample
-        write_sheet(path, [to_pixels(clean)[:6], to_pixels(y)[:6], to_pixels(clean)[6:], to_pixels(y)[6:]])
-        return {"psnr": psnr(y, clean)}
+    def pictures() -> dict[str, Tensor]:
+        return {"result": model.decode(model.encode(clean.to(materials.device)).latent_dist.mode()).sample}
 
-    return Stage("autoencoder", {"autoencoder": model}, loss, sheet, lambda name: ".restorer." in name)
+    return Stage(
+        "autoencoder",
+        {"autoencoder": model},
+        loss,
+        materials.sheet(pictures),
+        frozen=lambda name: name.startswith(("autoencoder.restorer.", "autoencoder.degraded_encoder.")),
+        draw=Draw(materials.photographs, options.crop, materials.latent_shape),
+        batch=options.batch,
+    )
 
 
-def start_from_principal_components(model: ThinAutoencoder, tiles: Path) -> None:
+def sampled(photographs: Photographs, size: int, number: int = 60) -> Pixels:
+    """Crops (number, size, size, 3) from which the principal components are taken."""
+    return np.stack([photographs.draw(np.random.default_rng((1, index)), size).pixels for index in range(number)])
+
+
+def start_from_principal_components(model: ThinAutoencoder, pixels: Pixels) -> None:
     """Set the linear maps to the principal components of 8 x 8 blocks; the networks add what a linear map cannot.
 
     Component k is divided by its deviation to the power ``WHITENING``, all by one number so that the mean square is 1:
-    fine detail gets a fair share of the latents, and coarse shades stay the most robust to noise.
+    fine detail gets a fair share of the latents, and coarse shades stay the most robust to noise. ``pixels`` are crops
+    (N, S, S, 3) uint8 with S a multiple of 8.
     """
-    pixels = Tiles(tiles).pixels
-    sample = pixels[:: max(1, len(pixels) // 60)].astype(np.float32) / 127.5 - 1
+    sample = pixels.astype(np.float32) / 127.5 - 1
     side = sample.shape[1] // FACTOR
     blocks = sample.reshape(-1, side, FACTOR, side, FACTOR, 3).transpose(0, 1, 3, 5, 2, 4).reshape(-1, 3 * FACTOR**2)
     mean = blocks.mean(0)
@@ -100,34 +128,3 @@ def start_from_principal_components(model: ThinAutoencoder, tiles: Path) -> None
         model.decoder.linear.weight.copy_((basis * scale)[:, :, None, None])
         model.decoder.linear.bias.copy_(middle)  # type: ignore[union-attr]
         model.decoder.conv_out.bias.zero_()  # type: ignore[union-attr]
-
-
-def main() -> None:
-    """Train and write the autoencoder (E_dr still the plain encoder) to ``OUT/autoencoder``."""
-    parser = arguments(main.__doc__, minutes=10)
-    parser.add_argument("--warm-start", type=Path, help="autoencoder folder to begin with, where no state is")
-    parser.add_argument("--latent-channels", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
-    parser.add_argument("--features", type=Path, help="EfficientNet-lite0 weights for the feature distance")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--crop", type=int, default=128)
-    options = parser.parse_args()
-    prepare(options.threads)
-    cv2.setNumThreads(1)
-    torch.manual_seed(0)
-    if options.warm_start:
-        model = ThinAutoencoder.from_pretrained(options.warm_start)
-    else:
-        model = ThinAutoencoder(options.latent_channels)
-        start_from_principal_components(model, options.tiles)
-    stage = autoencoder_stage(
-        options.tiles, model, options.batch, options.crop, options.features, bool(options.warm_start)
-    )
-    trainer = Trainer(stage, options.out, Budget(minutes=options.minutes, learning_rate=options.learning_rate))
-    trainer.resume()
-    trainer.train()
-    model.save_pretrained(options.out / "autoencoder")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Stage 2: the degradation-robust encoder E_dr (paper section 3.1).
+"""The bundled model's E_dr, taught before it is encoded; ``encoder`` is the stage with the paper's loss.
 
     python -m supir.training.degraded_encoder --tiles TILES --autoencoder RUN/autoencoder --out RUN2
 
@@ -15,22 +15,13 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from supir.degradation.second_order import RECIPES, apply, draw
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.training.autoencoder import heldout_batch, sharpness
-from supir.training.crops import Pixels, Tiles, psnr, to_pixels, to_tensor, write_sheet
+from supir.training.crops import Tiles, psnr, to_pixels, to_tensor, write_sheet
 from supir.training.loop import Budget, Stage, Trainer, arguments, prepare
+from supir.training.pairs import degrade
 
-SHARES = {"everyday": 0.75, "light": 0.1, "default": 0.15}
-"""Of the recipes. Much of the default one would drown the rest: it leaves next to nothing that a small network can
-restore."""
-
-
-def degrade(rng: np.random.Generator, clean: Pixels) -> Pixels:
-    """A degraded uint8 picture of the same size, from the mixture of recipes the bundled model is trained on."""
-    recipe = RECIPES[str(rng.choice(list(SHARES), p=list(SHARES.values())))]
-    degraded = apply(draw(rng, recipe), (clean / 255).astype(np.float32))
-    return np.round(degraded * 255).astype(np.uint8)
+__all__ = ["degrade", "encoder_stage", "grown", "heldout_pairs"]
 
 
 def heldout_pairs(tiles: Path, size: int) -> tuple[Tensor, Tensor]:
@@ -94,7 +85,8 @@ def main() -> None:
     if options.grow_widths:
         model = grown(model, tuple(options.grow_widths), tuple(options.grow_blocks))
     stage = encoder_stage(options.tiles, model, options.batch, options.crop)
-    trainer = Trainer(stage, options.out, Budget(minutes=options.minutes, learning_rate=1e-3, weight_decay=0.0))
+    length = {"steps": options.steps, "minutes": options.minutes}
+    trainer = Trainer(stage, options.out, Budget(**length, learning_rate=1e-3, weight_decay=0.0))
     trainer.resume()
     trainer.train()
     model.save_pretrained(options.out / "autoencoder")

@@ -1,9 +1,10 @@
-"""Stage 4: UNet, adaptor, connectors and text towers.
+"""UNet, adaptor, connectors and text towers together, as the bundled model was made.
 
     python -m supir.training.diffusion --tiles TILES --autoencoder RUN2/autoencoder --tokenizers FOLDER --out RUN3
 
 The paper freezes SDXL and trains adaptor and connectors only. An hour of one processor makes no prior worth freezing,
-so here all learn together from random weights. Part of the steps go without control, so that a plain prior exists too.
+so here all learn together from random weights; ``prior`` and ``adaptor`` are the paper's way in two stages. Part of the
+steps go without control, so that a plain prior exists too.
 """
 
 from __future__ import annotations
@@ -15,73 +16,27 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from torch import Tensor
+from transformers import CLIPTokenizer
 
-from supir.models.adaptor import SupirAdaptor
-from supir.models.connectors import ZeroSFT
 from supir.models.thin_autoencoder import ThinAutoencoder
-from supir.models.unet import SupirUNet
 from supir.prompts import POSITIVE_PROMPT
 from supir.sampling.denoiser import discrete_denoiser
 from supir.sampling.sigmas import Schedule, alphas_cumprod, full_range_sigmas, initial_latent, training_sigmas
 from supir.sampling.solvers import edm_euler
 from supir.training.crops import Tiles, psnr, to_pixels, to_tensor, write_sheet
 from supir.training.degraded_encoder import degrade, heldout_pairs
+from supir.training.denoising import SIZE_IDS
 from supir.training.loop import Budget, Stage, Trainer, arguments, prepare
+from supir.training.sizes import TRUNK, build
 from supir.training.words import NEGATIVE_PROMPT, NEGATIVE_SHARE, Words, draw_prompt
 
-TEXT_WIDTH = 32
-SIZE_WIDTH = 32
-TRUNK: dict[str, Any] = {
-    "block_out_channels": (96, 96, 160),
-    "attention_head_dim": (3, 3, 5),
-    "transformer_layers_per_block": (1, 1, 1),
-    "cross_attention_dim": 2 * TEXT_WIDTH,
-    "addition_time_embed_dim": SIZE_WIDTH,
-    "projection_class_embeddings_input_dim": TEXT_WIDTH + 6 * SIZE_WIDTH,
-    "norm_num_groups": 32,
-}
-"""Configuration shared by the UNet and the adaptor of the bundled model."""
-SIZE_IDS = (1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0)
-"""What the pipeline tells the model about sizes, always."""
 START_SIGMA = 3.0
 """Of the sample sheets: noise up to here hides what the hint does not know, and leaves what it knows."""
 FREE_SHARE = 0.06
 """Share of steps without control."""
 
-
-def build(latent_channels: int) -> dict[str, Any]:
-    """The networks of the bundled model with random weights, by component name."""
-    unet = SupirUNet(
-        in_channels=latent_channels,
-        out_channels=latent_channels,
-        connector_hidden_channels=32,
-        connector_head_dim=32,
-        **TRUNK,
-    )
-    adaptor = SupirAdaptor(in_channels=latent_channels, hint_channels=latent_channels, **TRUNK)
-    text = CLIPTextConfig(
-        vocab_size=49408,
-        hidden_size=TEXT_WIDTH,
-        intermediate_size=4 * TEXT_WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        projection_dim=TEXT_WIDTH,
-        bos_token_id=49406,
-        eos_token_id=49407,
-    )
-    # Zeros protect a trained prior from an untrained adaptor; here there is none, and zeros only delay the gradient.
-    adaptor.hint_conv.reset_parameters()
-    for connector in unet.connectors:
-        if isinstance(connector, ZeroSFT):
-            nn.init.normal_(connector.zero_conv.weight, std=0.5 / connector.zero_conv.in_channels**0.5)
-    return {
-        "unet": unet,
-        "adaptor": adaptor,
-        "text_encoder": CLIPTextModel(text),
-        "text_encoder_2": CLIPTextModelWithProjection(text),
-    }
+__all__ = ["SIZE_IDS", "TRUNK", "build", "diffusion_stage", "draw_timesteps", "sample"]
 
 
 def draw_timesteps(batch: int, sigmas: Tensor) -> Tensor:
@@ -186,7 +141,8 @@ def main() -> None:
     tokenizers = [CLIPTokenizer.from_pretrained(options.tokenizers / name) for name in ("tokenizer", "tokenizer_2")]
     words = Words(tokenizers, [models["text_encoder"], models["text_encoder_2"]])
     stage = diffusion_stage(options.tiles, autoencoder, models, words, options.batch, options.crop)
-    budget = Budget(minutes=options.minutes, learning_rate=options.learning_rate, log_steps=25)
+    length = {"steps": options.steps, "minutes": options.minutes}
+    budget = Budget(**length, learning_rate=options.learning_rate, log_steps=25)
     trainer = Trainer(stage, options.out, budget)
     trainer.resume()
     trainer.train()

@@ -18,9 +18,11 @@ from typing import Any
 import torch
 from transformers import CLIPTokenizer
 
+from supir.errors import OptionError
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.pipeline import SupirPipeline
-from supir.training.diffusion import build
+from supir.training.checkpoint import load_averages
+from supir.training.sizes import build
 
 PRESETS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("bundled_presets.json").read_text())
 """The bundled model's own numbers, found by looking at held-out pictures."""
@@ -31,12 +33,12 @@ def averaged(run: Path, latent_channels: int) -> dict[str, Any]:
     models = build(latent_channels)
     if (run / "model_index.json").exists():
         return {name: type(model).from_pretrained(run / name, dtype=torch.float32) for name, model in models.items()}
-    state = torch.load(run / "state.pt", weights_only=True)
+    state = load_averages(run)
+    if state is None:
+        raise OptionError(f"{run} holds neither a model nor the state of a run")
+    known = {**state.weights, **state.ema}
     for name, model in models.items():
-        weights = state["modules"][name]
-        for parameter in weights:
-            weights[parameter] = state["ema"].get(f"{name}.{parameter}", weights[parameter])
-        model.load_state_dict(weights)
+        model.load_state_dict({key: known.get(f"{name}.{key}", value) for key, value in model.state_dict().items()})
     return models
 
 

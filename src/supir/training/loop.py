@@ -1,27 +1,34 @@
-"""One training loop for every stage: time-budgeted schedule, EMA, exact resume, sample sheets.
+"""One training loop for every stage, on accelerate: a budget in steps, averages, exact continuation, sample sheets.
 
-All chance of a step comes from ``(seed, step)``, so a run that was killed continues as if it had not been: its state is
-weights, EMA, optimiser moments, step and seconds trained, and no generator needs saving.
+All chance of sample n comes from ``(seed, n)``, and samples are numbered over processes and passes: two processes with
+a batch of b learn what one with 2 b learns, and a run that was killed continues to the very bits it would have had.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
-logger = logging.getLogger(__name__)
+from supir.training import checkpoint
+from supir.training.checkpoint import State
+from supir.training.journal import Journal
+from supir.training.optimiser import make_optimiser, set_rate
+from supir.training.samples import Generator, sample_batches
+from supir.training.sharding import gathered, make_accelerator, spread
 
-Generator = np.random.Generator
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -31,79 +38,145 @@ class Stage:
     name: str
     modules: Mapping[str, nn.Module]
     """Everything that learns, by component name; saved and averaged under these names."""
-    loss: Callable[[Generator, float], tuple[Tensor, dict[str, float]]]
-    """(chance of this step, progress in [0, 1]) to (loss, values to log)."""
+    loss: Callable[[Any, float], tuple[Tensor, dict[str, float]]]
+    """(samples, progress in [0, 1]) to (mean loss, values to log); the samples are what ``draw`` gave. Without ``draw``
+    it gets a generator for the whole batch, and torch's own generator is seeded for it."""
     sheet: Callable[[Path], dict[str, float]] | None = None
-    """Writes a sample sheet with the averaged weights in place; returns held-out values to log."""
+    """Writes a sample sheet with the averaged weights in place; returns held-out values."""
     frozen: Callable[[str], bool] = field(default=lambda name: False)
     """True for parameters, named ``component.parameter``, that do not learn."""
     pace: Mapping[str, float] = field(default_factory=dict)
     """Learning rate over the budget's, by component; 1 where none is named."""
+    draw: Callable[[Generator], Any] | None = None
+    """One sample from its own generator; may run in another process, so it must pickle where there are workers."""
+    batch: int = 1
+    """Samples of one pass of one process, where there is ``draw``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """How long and how fast."""
 
-    minutes: float
-    """Training time in all, over restarts; the learning rate falls to a hundredth along a cosine by its end."""
+    steps: int | None = None
+    """Optimiser steps in all. None paces the run by its minutes: it ends with them and is not repeatable to the bit."""
+    minutes: float | None = None
+    """With ``steps``: stop this call after so long, to be continued. Without: the whole of the run, over restarts."""
     learning_rate: float = 1e-3
     warmup_steps: int = 100
+    schedule: str = "cosine"
+    """``cosine`` falls to a hundredth by the end; ``constant`` stays."""
     weight_decay: float = 0.01
     clip: float = 1.0
     ema_decay: float = 0.999
+    optimiser: str = "adamw"
     seed: int = 0
-    checkpoint_seconds: float = 180.0
-    sheet_seconds: float = 360.0
+    accumulation: int = 1
+    mixed_precision: str = "no"
+    workers: int = 0
+    checkpoint_steps: int = 200
+    validation_steps: int = 500
     log_steps: int = 50
+    keep_best: str = ""
+    """A held-out value whose best averaged weights are kept; a leading minus keeps the lowest. Empty: none."""
+    curves: bool = False
+    """Write TensorBoard's files."""
+
+    def rate(self, step: int, progress: float) -> float:
+        """Learning rate of a step."""
+        fall = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))) if self.schedule == "cosine" else 1.0
+        return self.learning_rate * fall * min(1.0, (step + 1) / max(self.warmup_steps, 1))
+
+
+class Learner(nn.Module):
+    """A stage as one module, so that a pass through it is what accelerate sees: gradients meet, shards gather."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(dict(stage.modules))
+        self._loss = stage.loss
+
+    def forward(self, samples: Any, progress: float) -> tuple[Tensor, dict[str, float]]:
+        """The loss of some samples."""
+        return self._loss(samples, progress)
 
 
 class Trainer:
     """Runs one stage in one folder; see ``train``."""
 
-    def __init__(self, stage: Stage, folder: Path, budget: Budget) -> None:
+    def __init__(self, stage: Stage, folder: Path, budget: Budget, accelerator: Accelerator | None = None) -> None:
         self.stage, self.folder, self.budget = stage, folder, budget
         folder.mkdir(parents=True, exist_ok=True)
-        named = {f"{c}.{n}": p for c, m in stage.modules.items() for n, p in m.named_parameters()}
-        self.learning = {name: p for name, p in named.items() if not stage.frozen(name)}
-        for name, parameter in named.items():
-            parameter.requires_grad_(name in self.learning)
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for name, parameter in self.learning.items():
-            pace = stage.pace.get(name.split(".")[0], 1.0)
-            decay = budget.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((pace, decay), []).append(parameter)
-        self.optimiser = torch.optim.AdamW(
-            [{"params": found, "pace": pace, "weight_decay": decay} for (pace, decay), found in groups.items()],
-            lr=budget.learning_rate,
-            betas=(0.9, 0.99),
+        self.accelerator = accelerator or make_accelerator(
+            mixed_precision=budget.mixed_precision, accumulation=budget.accumulation
         )
+        for name, parameter in self._named_parameters():
+            parameter.requires_grad_(not stage.frozen(name))
+        optimiser = make_optimiser(
+            dict(self._named_parameters()), stage.pace, budget.optimiser, budget.learning_rate, budget.weight_decay
+        )
+        self.learner, self.optimiser = self.accelerator.prepare(Learner(stage), optimiser)
+        self.learning = {name: p for name, p in self._named_parameters() if p.requires_grad}
         self.ema = {name: p.detach().clone() for name, p in self.learning.items()}
-        self.step, self.seconds = 0, 0.0
+        self.journal = Journal(folder, stage.name, curves=budget.curves, active=self.accelerator.is_main_process)
+        self.step, self.seconds, self.skipped = 0, 0.0, 0
+        self.best: float | None = None
+
+    def _named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        for component, module in self.stage.modules.items():
+            for name, parameter in module.named_parameters():
+                yield f"{component}.{name}", parameter
+
+    def _named_buffers(self) -> dict[str, Tensor]:
+        modules = self.stage.modules.items()
+        kept = {f"{c}.{name}" for c, module in modules for name in module.state_dict(keep_vars=True)}
+        named = {f"{c}.{name}": buffer for c, module in modules for name, buffer in module.named_buffers()}
+        return {name: buffer for name, buffer in named.items() if name in kept}
+
+    @property
+    def progress(self) -> float:
+        """The part of the run that is done, 0 to 1."""
+        if self.budget.steps is not None:
+            return self.step / self.budget.steps
+        return self.seconds / (60 * (self.budget.minutes or 1))
 
     def save(self) -> None:
-        """The whole state, complete or not at all (temporary name, then rename)."""
-        state = {
-            "modules": {c: m.state_dict() for c, m in self.stage.modules.items()},
-            "ema": self.ema,
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-        }
-        torch.save(state, self.folder / "state.new")
-        (self.folder / "state.new").replace(self.folder / "state.pt")
+        """Store the whole state (see ``supir.training.checkpoint``); all processes call it, the first writes."""
+        state = self._state()
+        if self.accelerator.is_main_process:
+            checkpoint.save(self.folder, state)
+        self.accelerator.wait_for_everyone()
+
+    def _state(self) -> State:
+        scaler = self.accelerator.scaler
+        numbers = {"step": self.step, "seconds": self.seconds, "skipped": self.skipped, "best": self.best}
+        return State(
+            weights=gathered({name: p.detach() for name, p in self.learning.items()} | self._named_buffers()),
+            ema=gathered(self.ema),
+            optimiser=gathered(self.optimiser.state_dict()),
+            numbers=numbers | ({} if scaler is None else {"scaler": scaler.state_dict()}),
+        )
 
     def resume(self) -> bool:
-        """Continue from ``state.pt`` when it is there."""
-        path = self.folder / "state.pt"
-        if not path.exists():
+        """Continue from the newest whole state, when there is one."""
+        state = checkpoint.load_latest(self.folder)
+        if state is None:
             return False
-        state = torch.load(path, weights_only=True)
-        for component, module in self.stage.modules.items():
-            module.load_state_dict(state["modules"][component])
-        self.ema = state["ema"]
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        with torch.no_grad():
+            for name, tensor in (self.learning | self._named_buffers()).items():
+                tensor.copy_(spread(state.weights[name], tensor))
+            for name, average in self.ema.items():
+                average.copy_(spread(state.ema[name], average))
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        for index, moments in state.optimiser["state"].items():
+            for name, value in moments.items():
+                if isinstance(value, Tensor) and value.shape == parameters[index].shape:
+                    moments[name] = spread(value, parameters[index])
+        self.optimiser.load_state_dict(state.optimiser)
+        numbers = state.numbers
+        self.step, self.seconds, self.skipped = numbers["step"], numbers["seconds"], numbers.get("skipped", 0)
+        self.best = numbers.get("best")
+        if self.accelerator.scaler is not None and "scaler" in numbers:
+            self.accelerator.scaler.load_state_dict(numbers["scaler"])
         logger.info("%s: continues at step %d, %.0f s", self.stage.name, self.step, self.seconds)
         return True
 
@@ -115,75 +188,116 @@ class Trainer:
                 parameter.copy_(self.ema[name])
                 self.ema[name].copy_(current)
 
-    def _one_step(self, progress: float) -> dict[str, float]:
-        budget = self.budget
-        rate = budget.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
+    def batches(self) -> Iterator[Any]:
+        """What the loss is given, pass after pass, from the current step on."""
+        world, rank, seed = self.accelerator.num_processes, self.accelerator.process_index, self.budget.seed
+        first = self.step * self.budget.accumulation
+        if self.stage.draw is not None:
+            yield from sample_batches(self.stage.draw, seed, first, self.stage.batch, rank, world, self.budget.workers)
+        while True:
+            yield np.random.default_rng((seed, first, rank))
+            first += 1
+
+    def _one_step(self, batches: Iterator[Any]) -> dict[str, float]:
+        budget, progress, values = self.budget, self.progress, dict[str, float]()
         for group in self.optimiser.param_groups:
-            group["lr"] = group["pace"] * rate * min(1.0, (self.step + 1) / budget.warmup_steps)
-        torch.manual_seed(budget.seed * 1_000_003 + self.step)
-        loss, values = self.stage.loss(np.random.default_rng((budget.seed, self.step)), progress)
+            set_rate(group, group["pace"] * budget.rate(self.step, progress))
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(list(self.learning.values()), budget.clip)
-        if torch.isfinite(norm):
+        for number in range(budget.accumulation):
+            if self.stage.draw is None:
+                place = self.step * budget.accumulation + number
+                torch.manual_seed(budget.seed * 1_000_003 + place + 7_777_777 * self.accelerator.process_index)
+            samples = next(batches)
+            last = number == budget.accumulation - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.learner):
+                loss, found = self.learner(samples, progress)
+                self.accelerator.backward(loss)
+            for name, value in found.items():
+                values[name] = values.get(name, 0.0) + value / budget.accumulation
+        norm = self.accelerator.clip_grad_norm_(list(self.learning.values()), budget.clip)
+        finite = bool(torch.isfinite(norm))
+        if finite or self.accelerator.scaler is not None:  # a scaler of gradients skips by itself and learns from it
             self.optimiser.step()
         self.step += 1
-        decay = min(budget.ema_decay, (1 + self.step) / (10 + self.step))
+        if finite:
+            self._average()
+        else:
+            self.skipped += 1
+            logger.warning("%s: step %d skipped, its gradient is not finite", self.stage.name, self.step)
+        return values | {"norm": float(norm), "skipped": float(self.skipped)}
+
+    def _average(self) -> None:
+        decay = min(self.budget.ema_decay, (1 + self.step) / (10 + self.step))
+        names = list(self.learning)
         with torch.no_grad():
-            names = list(self.learning)
             torch._foreach_lerp_([self.ema[n] for n in names], [self.learning[n] for n in names], 1 - decay)
-        return values | {"norm": float(norm)}
 
-    def _write_sheet(self) -> None:
-        if self.stage.sheet is None:
-            return
+    def validate(self) -> dict[str, float]:
+        """Write the sample sheet with the averaged weights and keep them when they are the best so far."""
+        if self.stage.sheet is None or not self.accelerator.is_main_process:
+            return {}
+        path = self.folder / "sheets" / f"step_{self.step:08d}.png"
+        path.parent.mkdir(exist_ok=True)
+        modes = [(module, module.training) for module in self.stage.modules.values()]
         self.swap()
-        for module in self.stage.modules.values():
+        for module, _ in modes:
             module.eval()
-        with torch.no_grad():
-            values = self.stage.sheet(self.folder / f"sheet_{self.step:06d}.png")
-        for module in self.stage.modules.values():
-            module.train()
+        with torch.no_grad(), self.accelerator.autocast():
+            values = self.stage.sheet(path)
+        for module, mode in modes:
+            module.train(mode)
         self.swap()
-        logger.info("%s: held out at %d: %s", self.stage.name, self.step, _format(values))
+        self.journal.values(self.step, values, "held out")
+        self.journal.sheet(self.step, path)
+        name = self.budget.keep_best.removeprefix("-")
+        if name in values:
+            score = -values[name] if self.budget.keep_best.startswith("-") else values[name]
+            if math.isfinite(score) and (self.best is None or score > self.best):
+                self.best = score
+                numbers = {"step": self.step, name: values[name]}
+                checkpoint.save_best(
+                    self.folder, State(weights={}, ema=self.ema | self._named_buffers(), numbers=numbers)
+                )
+        return values
 
-    def train(self) -> None:
-        """Train until the budget is spent; leaves the averaged weights in the modules."""
-        budget, total = self.budget, 60 * self.budget.minutes
-        sums: dict[str, float] = {}
-        saved = drawn = self.seconds
-        while self.seconds < total:
+    def train(self) -> bool:
+        """Train to the end of the budget and leave the averaged weights in the modules.
+
+        Returns whether the end was reached; when the minutes ran out first, the run is stored and can be continued.
+        """
+        budget, sums, num_summed = self.budget, dict[str, float](), 0
+        limit = math.inf if budget.steps is None or budget.minutes is None else self.seconds + 60 * budget.minutes
+        batches = self.batches()
+        while self.progress < 1 and self.seconds < limit:
             begun = time.perf_counter()
-            for name, value in self._one_step(self.seconds / total).items():
+            for name, value in self._one_step(batches).items():
                 sums[name] = sums.get(name, 0.0) + value
+            num_summed += 1
             self.seconds += time.perf_counter() - begun
             if self.step % budget.log_steps == 0:
-                means = {name: value / budget.log_steps for name, value in sums.items()}
-                logger.info("%s: step %d, %.0f s: %s", self.stage.name, self.step, self.seconds, _format(means))
-                with (self.folder / "log.jsonl").open("a") as log:
-                    log.write(json.dumps({"step": self.step, "seconds": round(self.seconds), **means}) + "\n")
-                sums = {}
-            if self.seconds - saved > budget.checkpoint_seconds:
+                means = {name: value / num_summed for name, value in sums.items()}
+                self.journal.values(self.step, means | {"seconds": round(self.seconds, 1)})
+                sums, num_summed = {}, 0
+            if self.step % budget.validation_steps == 0 and self.progress < 1:
+                self.validate()
+            if self.step % budget.checkpoint_steps == 0 and self.progress < 1:
                 self.save()
-                saved = self.seconds
-            if self.seconds - drawn > budget.sheet_seconds:
-                self._write_sheet()
-                drawn = self.seconds
+        finished = self.progress >= 1
+        if finished:
+            self.validate()
         self.save()
-        self._write_sheet()
+        self.journal.close()
         self.swap()
-
-
-def _format(values: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        return finished
 
 
 def arguments(description: str | None, minutes: float) -> argparse.ArgumentParser:
-    """The options that every stage has."""
+    """The options of a stage that is run as a module."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an existing state is continued")
     parser.add_argument("--tiles", type=Path, required=True, help="folder made by supir.data.debian_photos")
     parser.add_argument("--minutes", type=float, default=minutes)
+    parser.add_argument("--steps", type=int, help="length of the run; unset: as far as the minutes go")
     parser.add_argument("--threads", type=int, default=2)
     return parser
 

@@ -26,6 +26,14 @@ def draw_prompt(rng: np.random.Generator, caption: str) -> str:
     return caption if chance < 0.93 else ""
 
 
+def training_prompt(rng: np.random.Generator, caption: str, dropout: float) -> str:
+    """The prompt of a good picture in a named run: its caption, half of the time with the quality words; or nothing."""
+    nothing, quality = rng.random() < dropout, rng.random() < 0.5
+    if nothing:
+        return ""
+    return join_prompt(caption, POSITIVE_PROMPT) if quality or not caption else caption
+
+
 class Words:
     """Embeds prompts with gradient, each distinct prompt once, its token ids remembered."""
 
@@ -46,10 +54,11 @@ class Words:
         back = torch.tensor([distinct.index(prompt) for prompt in prompts])
         hidden, pooled = [], torch.empty(0)
         for number, (_, encoder) in enumerate(self.towers):
-            output = encoder(torch.stack([self._ids(prompt)[number] for prompt in distinct]), output_hidden_states=True)
+            ids = torch.stack([self._ids(prompt)[number] for prompt in distinct]).to(encoder.device)
+            output = encoder(ids, output_hidden_states=True)
             hidden.append(output.hidden_states[-2])
             pooled = getattr(output, "text_embeds", pooled)
         return torch.cat(hidden, -1)[back], pooled[back]
 
 
-__all__ = ["NEGATIVE_PROMPT", "NEGATIVE_SHARE", "Words", "draw_prompt"]
+__all__ = ["NEGATIVE_PROMPT", "NEGATIVE_SHARE", "Words", "draw_prompt", "training_prompt"]

@@ -1,0 +1,200 @@
+"""What the diffusion stages share: samples noised to a level, the loss on the noise, and sampling for the sheets.
+
+    loss = | eps - eps_theta(alpha_t z + beta_t eps, t, words, control) |^2
+
+as SDXL was trained; the paper names no other (section 4.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from supir.prompts import NEGATIVE_PROMPT
+from supir.sampling.denoiser import discrete_denoiser
+from supir.sampling.sigmas import Schedule, alphas_cumprod, full_range_sigmas, initial_latent, training_sigmas
+from supir.sampling.solvers import edm_euler
+from supir.training.crops import to_tensor
+from supir.training.materials import Materials
+from supir.training.pairs import degraded_by, draw_degradation
+from supir.training.photographs import Photographs, Pixels
+from supir.training.recipes import StageOptions, shares
+from supir.training.words import Words, training_prompt
+
+SIZE_IDS = (1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0)
+"""What the pipeline tells the model about sizes, always."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training sample, everything of chance in it drawn."""
+
+    target: Pixels
+    """(S, S, 3): what is to come out."""
+    degraded: Pixels
+    """(S, S, 3): what the adaptor sees of it."""
+    degradation: str
+    """How it was made, one line that replays it (``Degradation.from_json``)."""
+    prompt: str
+    timestep: int
+    noise: npt.NDArray[np.float32]
+    """(C, S / 8, S / 8)."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Draws samples; nothing but the generator decides, and it goes to other processes."""
+
+    photographs: Photographs
+    negatives: Photographs | None
+    options: StageOptions
+    latent_shape: tuple[int, int, int]
+
+    def __call__(self, rng: np.random.Generator) -> Sample:
+        """One sample."""
+        options = self.options
+        poor = bool(rng.random() < options.negative_share)
+        source = self.negatives if poor and self.negatives is not None else self.photographs
+        crop = source.draw(rng, options.crop)
+        degradation = draw_degradation(rng, shares(options.degradation))
+        degraded = degraded_by(degradation, crop.pixels)
+        prompt = training_prompt(rng, crop.caption, options.caption_dropout)
+        if poor or crop.negative:
+            prompt = NEGATIVE_PROMPT
+        # Without negative pictures the damage itself is what must not come out.
+        target = degraded if poor and self.negatives is None else crop.pixels
+        timestep = draw_timestep(rng, options.timesteps)
+        noise = rng.standard_normal(self.latent_shape, dtype=np.float32)
+        return Sample(target, degraded, degradation.to_json(), prompt, timestep, noise)
+
+
+def draw_timestep(rng: np.random.Generator, kind: str) -> int:
+    """An index into the training levels: ``uniform``, as SDXL's; ``detail``: four of five log-normal in sigma.
+
+    In the bundled model's latent fine detail has a deviation of about 6, and 1 of noise costs a picture 10 dB.
+    """
+    sigmas = training_sigmas().numpy()
+    if kind == "uniform" or rng.random() < 0.2:
+        return int(rng.integers(len(sigmas)))
+    level = np.exp(rng.standard_normal() * 1.1 + 0.6)
+    return min(int(np.searchsorted(sigmas, level)), len(sigmas) - 1)
+
+
+class Denoising:
+    """The networks of a diffusion stage and what is computed with them.
+
+    Args:
+        materials: of the run.
+        controlled: whether adaptor and connectors take part.
+    """
+
+    def __init__(self, materials: Materials, *, controlled: bool) -> None:
+        networks = materials.networks
+        self.materials, self.controlled = materials, controlled
+        self.autoencoder, self.unet = networks["autoencoder"], networks["unet"]
+        self.adaptor: Any = networks.get("adaptor")
+        self.words = Words(
+            [networks["tokenizer"], networks["tokenizer_2"]], [networks["text_encoder"], networks["text_encoder_2"]]
+        )
+        self.scaling, self.device = materials.scaling, materials.device
+        self._signal = alphas_cumprod().float().to(self.device)
+
+    @torch.no_grad()
+    def latent(self, pictures: Tensor, *, degraded: bool = False) -> Tensor:
+        """Scaled latents (B, C, h, w) of pictures (B, 3, 8h, 8w) in [-1, 1], by E or by E_dr: the posterior's mode."""
+        encode = self.autoencoder.encode_degraded if degraded else self.autoencoder.encode
+        moments: Tensor = encode(pictures.to(self.device, self.autoencoder.dtype)).latent_dist.mode()
+        return moments.float() * self.scaling
+
+    @torch.no_grad()
+    def picture(self, latent: Tensor) -> Tensor:
+        """Pictures of scaled latents."""
+        decoded: Tensor = self.autoencoder.decode((latent / self.scaling).to(self.autoencoder.dtype)).sample
+        return decoded.float()
+
+    def loss(self, samples: Sequence[Sample], progress: float) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a batch, a mean over its samples."""
+        latent = self.latent(to_tensor([sample.target for sample in samples]))
+        hint = None
+        if self.controlled:
+            hint = self.latent(to_tensor([sample.degraded for sample in samples]), degraded=True)
+        timestep = torch.tensor([sample.timestep for sample in samples], device=self.device)
+        noise = torch.from_numpy(np.stack([sample.noise for sample in samples])).to(self.device)
+        known = self.known([sample.prompt for sample in samples])
+        error = self.error(latent, hint, timestep, noise, known)
+        return error, {"mse": error.item()}
+
+    def error(
+        self,
+        latent: Tensor,
+        hint: Tensor | None,
+        timestep: Tensor,
+        noise: Tensor,
+        known: tuple[Tensor, dict[str, Tensor]],
+    ) -> Tensor:
+        """Mean square error of the prediction at given levels; ``hint`` None leaves adaptor and connectors out."""
+        alpha = self._signal[timestep].sqrt()[:, None, None, None]
+        beta = (1 - self._signal[timestep]).sqrt()[:, None, None, None]
+        predicted = self._predict(alpha * latent + beta * noise, timestep, hint, known)
+        velocity = self.unet.config.prediction_type == "v_prediction"
+        return F.mse_loss(predicted.float(), alpha * noise - beta * latent if velocity else noise)
+
+    def known(self, prompts: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """What UNet and adaptor are told: text tokens (B, 77, features), and pooled words with sizes."""
+        tokens, pooled = self.words(prompts)
+        sizes = torch.tensor([SIZE_IDS] * len(prompts), device=self.device)
+        return tokens, {"text_embeds": pooled, "time_ids": sizes}
+
+    def _predict(
+        self, noisy: Tensor, timestep: Tensor, hint: Tensor | None, known: tuple[Tensor, dict[str, Tensor]]
+    ) -> Tensor:
+        tokens, vector = known
+        control = None if hint is None else self.adaptor(noisy, timestep, tokens, vector, hint)
+        predicted: Tensor = self.unet(noisy, timestep, tokens, added_cond_kwargs=vector, control=control).sample
+        return predicted
+
+    @torch.no_grad()
+    def sample(
+        self, prompts: Sequence[str], *, start: Tensor, hint: Tensor | None, sigma: float, num_steps: int, seed: int = 0
+    ) -> Tensor:
+        """Scaled latents after ``num_steps`` from ``start`` noised to ``sigma``, without guidance."""
+        known = self.known(prompts)
+
+        def network(x: Tensor, timestep: Tensor, _: Tensor) -> Tensor:
+            return self._predict(x, timestep, hint, known).float()
+
+        levels = full_range_sigmas(num_steps, sigma)
+        noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
+        denoise = discrete_denoiser(network, self.unet.config.prediction_type, quantised=False)
+        return edm_euler(denoise, initial_latent(noise, levels, start), Schedule(levels))
+
+    @torch.no_grad()
+    def heldout_loss(self, levels: Sequence[int] = (50, 250, 500, 750, 950)) -> dict[str, float]:
+        """The loss on the held-out pictures at fixed levels, with fixed noise."""
+        heldout = self.materials.heldout
+        latent = self.latent(heldout.clean)
+        hint = self.latent(heldout.degraded, degraded=True) if self.controlled else None
+        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(1)).to(self.device)
+        known = self.known(heldout.captions)
+        errors = [
+            self.error(latent, hint, torch.full((len(latent),), level, device=self.device), noise, known)
+            for level in levels
+        ]
+        return {"loss": float(torch.stack(errors).mean())}
+
+
+def make_draw(materials: Materials) -> Draw:
+    """The samples of a diffusion stage."""
+    return Draw(materials.photographs, materials.negatives, materials.options, materials.latent_shape)
+
+
+def learning_words(networks: dict[str, Any]) -> dict[str, Any]:
+    """Both text towers, by name."""
+    return {name: networks[name] for name in ("text_encoder", "text_encoder_2")}

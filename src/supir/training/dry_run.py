@@ -1,0 +1,235 @@
+"""What a run would be, told before anything starts: steps, parameters, memory, pace.
+
+Small models are built and two real steps are timed. The paper's sizes are worked out on the meta device, where
+parameters have shapes and no memory; there the activations are what autograd keeps in one pass, counted likewise.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from supir.restoration import latent_factor
+from supir.training.adaptor import is_prior
+from supir.training.loop import Trainer
+from supir.training.lora import add_layers
+from supir.training.materials import Materials
+from supir.training.pairs import Heldout
+from supir.training.photographs import Crop, Photographs
+from supir.training.recipes import USES, StageOptions, shares
+from supir.training.runs import budget, checkpointed, load_networks, make_stage, taking_part
+from supir.training.sizes import Networks, build_size
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "no": 4, "bf16": 2, "fp16": 2}
+MOMENT_BYTES = {"adamw": 8, "adamw8bit": 2}
+"""Both moments of one parameter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes of one process."""
+
+    learning: int
+    """Weights that learn, float32."""
+    frozen: int
+    gradients: int
+    moments: int
+    averages: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All of it; buffers of libraries and the allocator's waste come on top."""
+        return sum(vars(self).values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What a run would be."""
+
+    options: StageOptions
+    learning: dict[str, int]
+    """Parameters that learn, by component."""
+    frozen: dict[str, int]
+    """Parameters that do not."""
+    num_pictures: int | None
+    activations: int
+    """Bytes that autograd keeps for one pass."""
+    measured: bool
+    """Whether steps were really made."""
+    samples_per_second: float | None = None
+    sharded: tuple[str, ...] = field(default=("unet", "adaptor"))
+    """Components that FSDP would shard; the others are whole in every process."""
+
+    def global_batch(self, num_processes: int = 1) -> int:
+        """Samples of one optimiser step."""
+        return self.options.batch * self.options.accumulation * num_processes
+
+    def epochs(self, num_processes: int = 1) -> float | None:
+        """How often the run sees every picture, where their number is known."""
+        samples = self.options.steps * self.global_batch(num_processes)
+        return samples / self.num_pictures if self.num_pictures else None
+
+    def memory(self, num_shards: int = 1) -> Memory:
+        """Bytes of one process of ``num_shards`` under FSDP (1: without)."""
+        learning = sum(self.learning.values())
+        kept = BYTES[self.options.frozen_dtype]
+        frozen = sum(
+            number * kept // (num_shards if name in self.sharded else 1) for name, number in self.frozen.items()
+        )
+        return Memory(
+            learning=4 * learning // num_shards,
+            frozen=frozen,
+            gradients=4 * learning // num_shards,
+            moments=MOMENT_BYTES[self.options.optimiser] * learning // num_shards,
+            averages=4 * learning // num_shards,
+            activations=self.activations,
+        )
+
+
+class Noise:
+    """Pictures of nothing, where only the pace matters."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def draw(self, rng: np.random.Generator, size: int) -> Crop:
+        """A crop of noise."""
+        return Crop(rng.integers(0, 256, (size, size, 3), dtype=np.uint8), "a photo")
+
+
+def outlook(options: StageOptions, *, start: Path | None = None, photographs: Photographs | None = None) -> Outlook:
+    """Work out a run without starting it.
+
+    Args:
+        options: of the run.
+        start: the model folder it would start from; without one its size is built with random weights.
+        photographs: what it would learn from; noise of the same size where unset.
+    """
+    num_pictures = None if photographs is None else len(photographs)
+    if options.size == "paper" and start is None:
+        return _on_meta(options, num_pictures)
+    networks, _ = load_networks(options, start)
+    source = photographs or Noise()
+    materials = Materials(
+        options=options,
+        networks=taking_part(networks, options, torch.device("cpu")),
+        photographs=source,
+        heldout=Heldout.of(source, options.crop, shares(options.degradation), 1),
+    )
+    stage = make_stage(materials)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(stage, Path(folder), budget(options))
+        batches = trainer.batches()
+        with kept_for_backward(materials.networks) as kept:
+            loss, _ = trainer.learner(next(batches), 0.0)
+        del loss
+        trainer._one_step(batches)
+        begun = time.perf_counter()
+        for _ in range(2):
+            trainer._one_step(batches)
+        seconds = time.perf_counter() - begun
+    learning, frozen = counts(materials.networks, set(stage.modules), stage.frozen)
+    return Outlook(
+        options=options,
+        learning=learning,
+        frozen=frozen,
+        num_pictures=num_pictures,
+        activations=kept[0],
+        measured=True,
+        samples_per_second=2 * options.batch * options.accumulation / seconds,
+        sharded=tuple(stage.modules),
+    )
+
+
+def counts(networks: Networks, learning: set[str], frozen: Any) -> tuple[dict[str, int], dict[str, int]]:
+    """Numbers of parameters that learn and that do not, by component; the UNet's connectors are counted apart."""
+    learns, rests = dict[str, int](), dict[str, int]()
+    for component, module in networks.items():
+        for name, parameter in module.named_parameters() if isinstance(module, nn.Module) else ():
+            full = f"{component}.{name}"
+            kind = learns if component in learning and not frozen(full) else rests
+            place = "connectors" if full.startswith("unet.connectors.") else component
+            kind[place] = kind.get(place, 0) + parameter.numel()
+    return learns, rests
+
+
+@contextmanager
+def kept_for_backward(networks: Networks) -> Iterator[list[int]]:
+    """Counts the bytes that autograd keeps inside the block, parameters left out; they stand in the list afterwards."""
+    modules = [part for part in networks.values() if isinstance(part, nn.Module)]
+    seen = {p.untyped_storage()._cdata for module in modules for p in module.parameters()}
+    kept, total = [], [0]
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in seen:
+            seen.add(storage._cdata)
+            kept.append(storage)  # so that its address is not given to another
+            total[0] += storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield total
+    kept.clear()
+
+
+def _on_meta(options: StageOptions, num_pictures: int | None) -> Outlook:
+    networks = {name: part for name, part in build_size(options.size, meta=True).items() if name in USES[options.stage]}
+    frozen: Any = is_prior
+    learning = {"unet", "adaptor"}
+    if options.stage == "encoder":
+        learning, frozen = {"autoencoder"}, lambda name: not name.startswith("autoencoder.degraded_encoder.")
+    elif options.stage == "lora":
+        learning, frozen = set(add_layers(networks, options)), lambda name: "lora_" not in name
+    arithmetic = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[options.mixed_precision]
+    for component, module in networks.items():
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(component in learning and not frozen(f"{component}.{name}"))
+        nn.Module.to(module, dtype=arithmetic)  # so that what is kept is counted in that type
+    if options.gradient_checkpointing:
+        for component in checkpointed(options):
+            networks[component].enable_gradient_checkpointing()
+            networks[component].train()
+    with kept_for_backward(networks) as kept:
+        result = _encoder_pass(networks, options) if options.stage == "encoder" else _diffusion_pass(networks, options)
+    del result
+    learns, rests = counts(networks, learning, frozen)
+    return Outlook(
+        options=options,
+        learning=learns,
+        frozen=rests,
+        num_pictures=num_pictures,
+        activations=kept[0],
+        measured=False,
+        sharded=tuple(sorted(learning)),
+    )
+
+
+def _encoder_pass(networks: Networks, options: StageOptions) -> Tensor:
+    coder = networks["autoencoder"]
+    pictures = torch.zeros(options.batch, 3, options.crop, options.crop, device="meta", dtype=coder.dtype)
+    found = [coder.decode(coder.encode_degraded(pictures).latent_dist.mode()).sample for _ in range(2)]
+    return torch.stack(found)
+
+
+def _diffusion_pass(networks: Networks, options: StageOptions) -> Tensor:
+    coder, unet, adaptor = networks["autoencoder"], networks["unet"], networks["adaptor"]
+    like = {"device": "meta", "dtype": unet.dtype}
+    side, batch = options.crop // latent_factor(coder), options.batch
+    latent = torch.zeros(batch, coder.config.latent_channels, side, side, **like)
+    tokens = torch.zeros(batch, 77, unet.config.cross_attention_dim, **like)
+    vector = {"vector": torch.zeros(batch, unet.config.projection_class_embeddings_input_dim, **like)}
+    timestep = torch.zeros(batch, device="meta")
+    control = adaptor(latent, timestep, tokens, vector, latent)
+    predicted: Tensor = unet(latent, timestep, tokens, added_cond_kwargs=vector, control=control).sample
+    return predicted

@@ -1,0 +1,59 @@
+"""What a run tells: the log, one JSON line each time (``log.jsonl``), and TensorBoard with its sample sheets."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from supir.errors import MissingExtraError
+
+logger = logging.getLogger(__name__)
+
+
+class Journal:
+    """Writes where it is switched on: in the first process of a run.
+
+    Args:
+        folder: of the run; curves go to ``folder/tensorboard``.
+        name: of the run in the log.
+        curves: whether TensorBoard is written too.
+        active: off for all processes but the first.
+    """
+
+    def __init__(self, folder: Path, name: str, *, curves: bool = False, active: bool = True) -> None:
+        self.folder, self.name, self.active = folder, name, active
+        self._writer: Any = None
+        if curves and active:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise MissingExtraError("tensorboard", "train", "the curves of a training run") from None
+            self._writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def values(self, step: int, values: Mapping[str, float], group: str = "train") -> None:
+        """Numbers of one step, everywhere."""
+        if not self.active:
+            return
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        logger.info("%s: step %d, %s: %s", self.name, step, group, shown)
+        with (self.folder / "log.jsonl").open("a") as log:
+            log.write(json.dumps({"step": step, "group": group, **values}) + "\n")
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(f"{group}/{name}", value, step)
+
+    def sheet(self, step: int, path: Path) -> None:
+        """A sample sheet that was written, among the curves."""
+        if self._writer is not None and path.exists():
+            pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+            self._writer.add_image("samples", pixels, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flush the curves."""
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,269 @@
+"""Named runs: frozen options of one training stage, checked when made, stored with the run they steer.
+
+    small/*   every stage at the size of the bundled model, for a laptop without a GPU
+    mid/*     in between, to see one real step of an SDXL-like model
+    paper/*   the paper's setting: SDXL, batch 256, 512 px crops, AdamW 1e-5, the trimmed trunk (section 4.1)
+    smoke/*   every stage in seconds, to see that all of it runs
+
+What the paper does not state is ours: number of steps, warm-up, weight decay, EMA, the share of empty captions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from supir.degradation.recipes import RECIPES
+from supir.errors import OptionError
+
+STAGES = ("autoencoder", "prior", "encoder", "adaptor", "lora")
+USES: dict[str, tuple[str, ...]] = {
+    "autoencoder": ("autoencoder",),
+    "encoder": ("autoencoder",),
+    "prior": ("autoencoder", "unet", "text_encoder", "text_encoder_2"),
+    **dict.fromkeys(("adaptor", "lora"), ("autoencoder", "unet", "adaptor", "text_encoder", "text_encoder_2")),
+}
+"""The components that take part in a stage; the others stay where the model is stored."""
+SIZES = ("smoke", "small", "mid", "paper")
+CONFIGURATION = "configuration.json"
+"""Its file in a run folder."""
+
+
+def _number(default: float, low: float, high: float, doc: str) -> Any:
+    return field(default=default, metadata={"low": low, "high": high, "doc": doc})
+
+
+def _choice(default: str, choices: tuple[str, ...], doc: str) -> Any:
+    return field(default=default, metadata={"choices": choices, "doc": doc})
+
+
+def _plain(default: Any, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOptions:
+    """Everything that decides the weights a run ends with. A value outside its range raises ``OptionError``."""
+
+    stage: str = _choice("adaptor", STAGES, "what learns")
+    size: str = _choice("small", SIZES, "of the model that is made where no model is given to start from")
+    steps: int = _number(20_000, 1, 10**8, "optimiser steps in all; the schedule is a function of the step")
+    batch: int = _number(8, 1, 4096, "samples a process takes in one pass")
+    accumulation: int = _number(1, 1, 4096, "passes added up for one step")
+    crop: int = _number(128, 32, 4096, "side of a training crop in pixels, a multiple of 32")
+    learning_rate: float = _number(5e-4, 1e-9, 1, "at its highest")
+    warmup_steps: int = _number(100, 0, 10**6, "over which the rate rises from zero")
+    schedule: str = _choice("cosine", ("constant", "cosine"), "cosine falls to a hundredth by the last step")
+    weight_decay: float = _number(0.01, 0, 1, "of matrices and filters; vectors have none")
+    clip: float = _number(1.0, 1e-6, 1e6, "longest gradient that is taken as it is")
+    ema_decay: float = _number(0.999, 0, 1, "of the averaged weights, which are the product")
+    optimiser: str = _choice("adamw", ("adamw", "adamw8bit"), "adamw8bit keeps its moments in 8 bits (torchao)")
+    mixed_precision: str = _choice("no", ("no", "bf16", "fp16"), "of the networks' arithmetic")
+    frozen_dtype: str = _choice("float32", ("float32", "bfloat16", "float16"), "in which frozen networks are held")
+    gradient_checkpointing: bool = _plain(False, "compute activations again in the backward pass: less memory")
+    workers: int = _number(0, 0, 256, "processes that prepare samples; does not change the weights")
+    seed: int = _number(0, 0, 2**31 - 1, "of everything drawn")
+    checkpoint_steps: int = _number(500, 1, 10**7, "between two whole states")
+    validation_steps: int = _number(1000, 1, 10**7, "between two sample sheets with their metrics")
+    keep_best: str = _plain("result_psnr", "the metric whose best weights are kept; a leading minus keeps the lowest")
+    degradation: str = _plain("default=1", "recipes and their shares, as in everyday=0.75,light=0.1,default=0.15")
+    caption_dropout: float = _number(0.1, 0, 1, "share of samples with no caption")
+    negative_share: float = _number(0.0, 0, 0.9, "share of negative-quality samples (paper section 3.2)")
+    timesteps: str = _choice("uniform", ("uniform", "detail"), "detail favours levels that decide texture")
+    copy_start: bool = _plain(False, "begin E_dr as a copy of E, the adaptor as one of the UNet's encoder")
+    learn_words: bool = _plain(False, "the prior's text towers learn too: for models made from nothing")
+    printed_weight: float = _number(1.0, 0, 1e6, "of the encoder's loss as the paper prints it")
+    fixed_weight: float = _number(1.0, 0, 1e6, "of the distance to the frozen encoder's latent of the clean picture")
+    reconstruction_weight: float = _number(1.0, 0, 1e6, "of the distance of the decoded latent to the clean picture")
+    lora_rank: int = _number(8, 1, 1024, "of the LoRA layers")
+    lora_target: str = _choice("adaptor", ("adaptor", "connectors", "both"), "what LoRA adapts")
+    features: str = _plain("", "file of EfficientNet-lite0 weights for the autoencoder's perceptual term; empty: none")
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            _check(spec, getattr(self, spec.name))
+        if self.crop % 32:
+            raise OptionError(f"crop is {self.crop}; it must be a multiple of 32, four latent pixels")
+        shares(self.degradation)
+        if self.frozen_dtype != "float32" and self.mixed_precision == "no":
+            raise OptionError(f"frozen_dtype is {self.frozen_dtype!r}; it needs mixed_precision bf16 or fp16")
+        if self.stage in ("autoencoder", "prior") and self.size in ("mid", "paper"):
+            raise OptionError(
+                f"stage is {self.stage!r} at size {self.size!r}; SDXL's own is taken there, not made anew"
+            )
+
+    def replace(self, **changes: Any) -> StageOptions:
+        """A copy with some fields changed, checked again."""
+        return dataclasses.replace(self, **known(changes))
+
+
+def shares(text: str) -> dict[str, float]:
+    """The recipes of a ``degradation`` field and their shares, which add up to 1.
+
+    Raises:
+        OptionError: the text is not of that form.
+    """
+    found: dict[str, float] = {}
+    try:
+        for item in text.split(","):
+            name, share = item.split("=")
+            found[name.strip()] = float(share)
+    except ValueError:
+        raise OptionError(f"degradation is {text!r}; write recipes and shares, as in default=0.5,light=0.5") from None
+    for name in found:
+        if name not in RECIPES:
+            raise OptionError(f"degradation names {name!r}; there are: {', '.join(RECIPES)}")
+    total = sum(found.values())
+    if min(found.values()) < 0 or not 0 < total < math.inf:
+        raise OptionError(f"degradation is {text!r}; shares must be positive")
+    return {name: share / total for name, share in found.items()}
+
+
+def known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, when every name is a field of ``StageOptions``."""
+    names = [spec.name for spec in dataclasses.fields(StageOptions)]
+    for name in values:
+        if name not in names:
+            raise OptionError(f"{name!r} is not an option of a training run; there are: {', '.join(names)}")
+    return dict(values)
+
+
+def _check(spec: dataclasses.Field[Any], value: Any) -> None:
+    allowed = spec.metadata
+    if "choices" in allowed:
+        if value not in allowed["choices"]:
+            raise OptionError(f"{spec.name} is {value!r}; it must be one of {', '.join(allowed['choices'])}")
+    elif "low" in allowed:
+        kind: Any = int if spec.type == "int" else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value):
+            raise OptionError(f"{spec.name} is {value!r}; it must be a {'whole ' * (kind is int)}number")
+        if not allowed["low"] <= value <= allowed["high"]:
+            raise OptionError(f"{spec.name} is {value}; it must be from {allowed['low']:g} to {allowed['high']:g}")
+    elif not isinstance(value, bool if spec.type == "bool" else str):
+        raise OptionError(f"{spec.name} is {value!r}; it must be {'true or false' if spec.type == 'bool' else 'text'}")
+
+
+_MIXTURE = "everyday=0.75,light=0.1,default=0.15"
+_SMOKE: dict[str, Any] = {
+    "size": "smoke",
+    "steps": 4,
+    "batch": 2,
+    "crop": 64,
+    "warmup_steps": 1,
+    "learning_rate": 1e-3,
+    "checkpoint_steps": 2,
+    "validation_steps": 4,
+    "ema_decay": 0.5,
+    "degradation": "light=1",
+    "negative_share": 0.25,
+    "learn_words": True,
+    "lora_rank": 2,
+}
+_MID: dict[str, Any] = {"size": "mid", "batch": 1, "crop": 256, "steps": 10_000, "learning_rate": 5e-5}
+_PAPER: dict[str, Any] = {
+    "size": "paper",
+    "steps": 100_000,
+    "batch": 4,  # on 64 processes: 256
+    "crop": 512,
+    "learning_rate": 1e-5,
+    "warmup_steps": 1000,
+    "schedule": "constant",
+    "mixed_precision": "bf16",
+    "frozen_dtype": "bfloat16",
+    "gradient_checkpointing": True,
+    "ema_decay": 0.9999,
+    "workers": 4,
+    "copy_start": True,
+    "negative_share": 0.005,  # 100 K of 20 M
+}
+_SMALL_DIFFUSION: dict[str, Any] = {"degradation": _MIXTURE, "timesteps": "detail", "negative_share": 0.2, "batch": 16}
+
+RUNS: dict[str, dict[str, Any]] = {
+    "small/autoencoder": {"steps": 12_000, "learning_rate": 1.5e-3, "keep_best": "result_psnr"},
+    "small/prior": {"steps": 30_000, **_SMALL_DIFFUSION, "learn_words": True, "keep_best": "-loss"},
+    "small/encoder": {"steps": 30_000, "batch": 6, "learning_rate": 1e-3, "degradation": _MIXTURE, "weight_decay": 0.0},
+    "small/adaptor": {"steps": 30_000, **_SMALL_DIFFUSION},
+    "small/lora": {"steps": 1000, "batch": 4, "learning_rate": 1e-4, "degradation": _MIXTURE, "timesteps": "detail"},
+    "mid/adaptor": {**_MID, "copy_start": True},
+    "paper/encoder": {**_PAPER, "steps": 50_000, "negative_share": 0.0},
+    "paper/adaptor": _PAPER,
+    # One small GPU: batch 1, added up over 8 passes.
+    "paper/lora": {
+        **_PAPER,
+        "steps": 2000,
+        "batch": 1,
+        "accumulation": 8,
+        "learning_rate": 1e-4,
+        "copy_start": False,
+        "optimiser": "adamw8bit",
+        "lora_rank": 16,
+        "warmup_steps": 100,
+        "ema_decay": 0.99,
+    },
+    **{f"smoke/{stage}": _SMOKE for stage in STAGES},
+}
+"""What each named run sets apart from the defaults of ``StageOptions``; its stage is the name's second half."""
+
+
+def named_run(name: str, **overrides: Any) -> StageOptions:
+    """The options of a named run with the user's on top.
+
+    Raises:
+        OptionError: no such run, no such field, or a value out of range.
+    """
+    if name not in RUNS:
+        raise OptionError(f"{name!r} is not a named run; there are: {', '.join(RUNS)}")
+    return StageOptions(**known({"stage": name.split("/")[1], **RUNS[name], **overrides}))
+
+
+def parsed(field_name: str, text: str) -> Any:
+    """The value of a field written as text, as the command line has it."""
+    known({field_name: text})
+    [kind] = [spec.type for spec in dataclasses.fields(StageOptions) if spec.name == field_name]
+    if kind == "bool":
+        if text.lower() not in ("true", "false"):
+            raise OptionError(f"{field_name} is {text!r}; it must be true or false")
+        return text.lower() == "true"
+    try:
+        return {"int": int, "float": float}.get(str(kind), str)(text)
+    except ValueError:
+        raise OptionError(f"{field_name} is {text!r}; it must be a {'whole ' * (kind == 'int')}number") from None
+
+
+FREE = frozenset({"workers"})
+"""Fields that may differ when a run is continued, as they do not decide its weights."""
+
+
+def freeze(folder: Path, options: StageOptions, where: Mapping[str, str]) -> None:
+    """Store what a run is made of in its folder, or hold it against what is stored there.
+
+    Args:
+        folder: of the run; made where it is missing.
+        options: of the run.
+        where: what else decides its weights: the pictures, the model it starts from, the number of processes.
+
+    Raises:
+        OptionError: the folder holds a run of other options; the message names the fields.
+    """
+    now = {**dataclasses.asdict(options), **where}
+    path = folder / CONFIGURATION
+    if path.exists():
+        then: dict[str, Any] = json.loads(path.read_text())
+        names = [name for name in sorted(now.keys() | then.keys()) if name not in FREE]
+        apart = [
+            f"{name} (then {then.get(name)!r}, now {now.get(name)!r})"
+            for name in names
+            if then.get(name) != now.get(name)
+        ]
+        if apart:
+            raise OptionError(f"{folder} holds a run with other options: {', '.join(apart)}; use another folder")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(now, indent=2) + "\n")
+    new.replace(path)

@@ -1,0 +1,248 @@
+"""A named run from its request to its product: a whole model folder whose trained part is the averaged weights.
+
+    RUN/configuration.json   checkpoints/   best/   sheets/   log.jsonl   tensorboard/   model/
+
+Every run starts from a model folder (of the run before, or a converted one), or from random weights of its size, and
+ends with a model folder that ``SupirPipeline.from_pretrained`` opens and the next run starts from.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from transformers import CLIPTokenizer
+
+from supir.errors import OptionError
+from supir.models.thin_autoencoder import ThinAutoencoder
+from supir.pipeline import SupirPipeline
+from supir.training import checkpoint
+from supir.training.adaptor import adaptor_stage
+from supir.training.autoencoder import autoencoder_stage, sampled, start_from_principal_components
+from supir.training.encoder import encoder_stage
+from supir.training.loop import Budget, Stage, Trainer
+from supir.training.lora import ADAPTER, add_layers, lora_stage, merged, save_adapter
+from supir.training.materials import Materials, Metric
+from supir.training.pairs import Heldout
+from supir.training.photographs import Photographs, open_photographs
+from supir.training.prior import prior_stage
+from supir.training.recipes import USES, StageOptions, freeze, shares
+from supir.training.sharding import make_accelerator
+from supir.training.sizes import SIZES, Networks, build_size
+from supir.weights.folder import BUNDLED_MODEL
+
+STAGE_MAKERS: dict[str, Callable[[Materials], Stage]] = {
+    "autoencoder": autoencoder_stage,
+    "prior": prior_stage,
+    "encoder": encoder_stage,
+    "adaptor": adaptor_stage,
+    "lora": lora_stage,
+}
+PRODUCT = "model"
+"""Name of the model folder in a run's."""
+NUM_HELDOUT = 6
+_PASSED = {
+    **dict.fromkeys(("autoencoder", "encoder"), ("autoencoder",)),
+    **dict.fromkeys(("prior", "adaptor", "lora"), ("unet", "adaptor")),
+}
+_TOKENIZERS = ("tokenizer", "tokenizer_2")
+_NETWORKS = ("autoencoder", "unet", "adaptor", "text_encoder", "text_encoder_2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be trained, on what, and where to."""
+
+    options: StageOptions
+    data: tuple[Path, ...]
+    out: Path
+    start: Path | None = None
+    """Model folder to start from; None makes random weights of the options' size."""
+    negatives: Path | None = None
+    """Folder of negative-quality pictures; None makes them by plain degradation."""
+    heldout: Path | None = None
+    """Folder of held-out pictures; None takes held-out tiles, or else crops of the training pictures."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is ready to go, or to go on."""
+
+    request: Request
+    trainer: Trainer
+
+    def train(self) -> Path | None:
+        """Train; returns the model folder, or None when the minutes ran out and the run is to be continued."""
+        if not self.trainer.train():
+            return None
+        product = self.request.out / PRODUCT
+        if self.trainer.accelerator.is_main_process:
+            write_model(self.request, product)
+        self.trainer.accelerator.wait_for_everyone()
+        return product
+
+
+def open_run(
+    request: Request,
+    *,
+    metrics: Mapping[str, Metric] | None = None,
+    minutes: float | None = None,
+    curves: bool = True,
+) -> Run:
+    """Prepare a run, and continue it where its folder holds a state.
+
+    Args:
+        request: what to train.
+        metrics: of the held-out pictures; PSNR where there are none.
+        minutes: stop after so long, to be continued by the same request.
+        curves: write TensorBoard's files.
+
+    Raises:
+        OptionError: the folder holds another run, or pictures or model cannot be used.
+        WeightsError: the model to start from cannot be loaded.
+    """
+    options = request.options
+    cv2.setNumThreads(1)
+    accelerator = make_accelerator(
+        mixed_precision=options.mixed_precision,
+        accumulation=options.accumulation,
+        unused=options.stage == "prior" and options.learn_words,
+    )
+    if accelerator.is_main_process:
+        freeze(request.out, options, where_from(request, accelerator.num_processes))
+    accelerator.wait_for_everyone()
+    photographs = open_photographs(request.data)
+    heldout = open_photographs([request.heldout]) if request.heldout else _heldout_of(request.data, photographs)
+    networks, _ = load_networks(options, request.start)
+    if (
+        request.start is None
+        and options.stage == "autoencoder"
+        and isinstance(networks["autoencoder"], ThinAutoencoder)
+    ):
+        start_from_principal_components(networks["autoencoder"], sampled(photographs, options.crop))
+    materials = Materials(
+        options=options,
+        networks=taking_part(networks, options, accelerator.device),
+        photographs=photographs,
+        negatives=open_photographs([request.negatives]) if request.negatives else None,
+        heldout=Heldout.of(heldout, options.crop, shares(options.degradation), NUM_HELDOUT),
+        device=accelerator.device,
+        **({"metrics": metrics} if metrics else {}),
+    )
+    trainer = Trainer(make_stage(materials), request.out, budget(options, minutes, curves=curves), accelerator)
+    trainer.resume()
+    return Run(request, trainer)
+
+
+def make_stage(materials: Materials) -> Stage:
+    """The stage of a run's options, its gradient checkpointing switched on where they ask for it.
+
+    Raises:
+        OptionError: a network that learns cannot do gradient checkpointing.
+    """
+    stage = STAGE_MAKERS[materials.options.stage](materials)
+    if materials.options.gradient_checkpointing:
+        for name in checkpointed(materials.options):
+            module = materials.networks[name]
+            if not getattr(module, "_supports_gradient_checkpointing", False):
+                raise OptionError(f"gradient_checkpointing is True, but this model's {name} cannot do it; set it false")
+            module.enable_gradient_checkpointing()
+            module.train()  # diffusers checkpoints in this mode only; no layer computes differently in it
+    return stage
+
+
+def checkpointed(options: StageOptions) -> tuple[str, ...]:
+    """The components that the gradient passes through."""
+    return tuple(name for name in USES[options.stage] if name in _PASSED[options.stage])
+
+
+def budget(options: StageOptions, minutes: float | None = None, *, curves: bool = False) -> Budget:
+    """The loop's part of a run's options."""
+    names = (
+        *("steps", "learning_rate", "warmup_steps", "schedule", "weight_decay", "clip", "ema_decay", "optimiser"),
+        *("seed", "accumulation", "mixed_precision", "workers", "checkpoint_steps", "validation_steps", "keep_best"),
+    )
+    chosen: dict[str, Any] = {name: getattr(options, name) for name in names}
+    return Budget(minutes=minutes, log_steps=min(25, options.steps), curves=curves, **chosen)
+
+
+def where_from(request: Request, num_processes: int) -> dict[str, Any]:
+    """What decides a run's weights beside its options."""
+    return {
+        "data": [str(folder) for folder in request.data],
+        "from": str(request.start) if request.start else None,
+        "negatives": str(request.negatives) if request.negatives else None,
+        "processes": num_processes,
+    }
+
+
+def load_networks(options: StageOptions, start: Path | None) -> tuple[Networks, dict[str, Any]]:
+    """All components in float32, tokenizers included, and the presets of the model.
+
+    Raises:
+        OptionError: nothing to start from at the paper's size.
+        WeightsError: the folder cannot be loaded.
+    """
+    if start is not None:
+        pipeline = SupirPipeline.from_pretrained(start, dtype=torch.float32)
+        return dict(pipeline.components), dict(pipeline.config.presets or {})
+    if options.size == "paper":
+        raise OptionError("size is 'paper': give a converted SDXL model to start from, as `supir convert` makes it")
+    tokenizers = {name: CLIPTokenizer.from_pretrained(BUNDLED_MODEL / name) for name in _TOKENIZERS}
+    return {**build_size(options.size, seed=options.seed), **tokenizers}, SIZES[options.size].presets
+
+
+def taking_part(networks: Networks, options: StageOptions, device: torch.device) -> Networks:
+    """The components of the stage, moved to a device, and the tokenizers."""
+    used = {name: networks[name].eval().to(device) for name in USES[options.stage]}
+    return used | {name: networks[name] for name in _TOKENIZERS}
+
+
+def write_model(request: Request, folder: Path, *, best: bool = False) -> None:
+    """Write the model of a run's newest state, or of its best one: what it started from, with the averages put in.
+
+    A ``lora`` run also writes its adapter beside the folder.
+
+    Raises:
+        OptionError: the run has no state yet.
+    """
+    state = checkpoint.load_averages(request.out, best=best)
+    if state is None:
+        raise OptionError(f"{request.out} holds no {'best' if best else 'whole'} state; train first")
+    averages = {**state.weights, **state.ema}
+    networks, presets = load_networks(request.options, request.start)
+    if request.options.stage == "lora":
+        adapted, _ = load_networks(request.options, request.start)
+        layers = add_layers(adapted, request.options)
+        _put(adapted, averages)
+        save_adapter(layers, request.out / ADAPTER)
+        for name, module in layers.items():
+            networks[name].load_state_dict(merged(module))
+    else:
+        _put(networks, averages)
+    pipeline = SupirPipeline(**networks, presets=presets)
+    new = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    pipeline.save_pretrained(new, safe_serialization=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    new.replace(folder)
+
+
+@torch.no_grad()
+def _put(networks: Networks, averages: Mapping[str, torch.Tensor]) -> None:
+    for component in _NETWORKS:
+        known = networks[component].state_dict(keep_vars=True)
+        for name, tensor in known.items():
+            if f"{component}.{name}" in averages:
+                tensor.copy_(averages[f"{component}.{name}"])
+
+
+def _heldout_of(folders: tuple[Path, ...], photographs: Photographs) -> Photographs:
+    if all((folder / "heldout.npy").exists() for folder in folders):
+        return open_photographs(folders, "heldout")
+    return photographs

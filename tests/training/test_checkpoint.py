@@ -1,0 +1,148 @@
+"""A run killed at any moment, also while it is saving, continues to the bits of an uninterrupted one."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from supir.training import checkpoint
+from supir.training.checkpoint import State, load_latest, save, save_best, stored
+
+RUN = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np, torch
+from torch import nn
+from supir.training import checkpoint
+from supir.training.loop import Budget, Stage, Trainer
+
+folder, pace, die_at = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+flushes = 0
+flush = checkpoint._flush
+
+def dying_flush(path):
+    global flushes
+    flushes += path.name == "optimiser.pt"
+    if flushes and flushes == die_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    flush(path)
+
+checkpoint._flush = dying_flush
+torch.manual_seed(0)
+torch.set_num_threads(1)
+model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.SiLU(), nn.Conv2d(8, 3, 3, padding=1))
+
+def draw(rng):
+    return torch.from_numpy(rng.standard_normal((3, 8, 8), dtype=np.float32))
+
+def loss(samples, progress):
+    import time
+    time.sleep(pace)
+    x = torch.stack(samples)
+    return (model(x) - x.flip(1)).square().mean(), {}
+
+def sheet(path):
+    return {"score": float(model[0].weight.sum())}
+
+stage = Stage("kill", {"net": model}, loss, sheet, draw=draw, batch=3)
+budget = Budget(steps=40, warmup_steps=4, checkpoint_steps=3, validation_steps=7, keep_best="score", accumulation=2)
+trainer = Trainer(stage, folder, budget)
+trainer.resume()
+print("at", trainer.step, flush=True)
+trainer.train()
+"""
+
+
+def start(folder: Path, pace: float = 0.0, die_at: int = 0) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, str(folder), str(pace), str(die_at)], stdout=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> int:
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    return int(output.split()[1])
+
+
+def assert_same_bits(first: object, second: object) -> None:
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_same_bits(first[key], second[key])
+    elif isinstance(first, list):
+        for one, other in zip(first, second, strict=True):
+            assert_same_bits(one, other)
+    else:
+        assert first == second
+
+
+def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    whole, killed = start(tmp_path / "whole"), start(tmp_path / "killed", pace=0.02)
+    assert killed.stdout is not None
+    assert killed.stdout.readline().split() == ["at", "0"]
+    time.sleep(0.9)  # wherever that is: 40 steps take at least 1.6 s
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert finish(whole) == 0
+    # The second life dies inside its second save: files written, not yet all of them flushed.
+    dying = start(tmp_path / "killed", die_at=2)
+    dying.communicate(timeout=120)
+    assert dying.returncode == -signal.SIGKILL
+    assert list((tmp_path / "killed" / "checkpoints").glob(".unfinished-*"))
+    assert 0 < finish(start(tmp_path / "killed")) < 40
+    ends = [load_latest(tmp_path / name) for name in ("whole", "killed")]
+    for part in ("weights", "ema", "optimiser"):
+        assert_same_bits(*(getattr(end, part) for end in ends))
+    assert ends[0].numbers["step"] == ends[1].numbers["step"] == 40
+    assert ends[0].numbers["best"] == ends[1].numbers["best"]
+    assert [path.name for path in stored(tmp_path / "whole" / "best")] == [
+        path.name for path in stored(tmp_path / "killed" / "best")
+    ]
+
+
+def a_state(step: int) -> State:
+    tensor = torch.full((3,), float(step))
+    return State(weights={"a.b": tensor}, ema={"a.b": tensor + 1}, optimiser={"state": {}}, numbers={"step": step})
+
+
+def test_the_last_two_are_kept_and_the_best_apart(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save(tmp_path, a_state(step))
+        save_best(tmp_path, a_state(step))
+    assert [path.name for path in stored(tmp_path / "checkpoints")] == ["step_00000002", "step_00000003"]
+    assert [path.name for path in stored(tmp_path / "best")] == ["step_00000003"]
+    latest = load_latest(tmp_path)
+    assert latest is not None
+    assert latest.numbers == {"step": 3}
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "no record"])
+def test_a_damaged_state_is_passed_over(tmp_path: Path, damage: str) -> None:
+    save(tmp_path, a_state(1))
+    last = save(tmp_path, a_state(2))
+    file = last / ("state.json" if damage == "no record" else "optimiser.pt" if damage == "cut" else "ema.safetensors")
+    content = file.read_bytes()
+    if damage == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    elif damage == "changed":
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    else:
+        file.unlink()
+    with pytest.warns(UserWarning, match="step_00000002 is damaged"):
+        state = load_latest(tmp_path)
+    assert state is not None
+    assert state.numbers == {"step": 1}
+
+
+def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
+    assert load_latest(tmp_path) is None
+    assert checkpoint.load_averages(tmp_path, best=True) is None

@@ -1,0 +1,107 @@
+"""What the dry run tells: known counts at full size, memory that adds up, real steps of small models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from smoke_runs import smoke
+from torch import nn
+
+from supir.training.dry_run import kept_for_backward, outlook
+from supir.training.photographs import PictureFolder
+from supir.training.recipes import named_run
+from supir.training.runs import make_stage
+
+COUNTS = json.loads((Path(__file__).parents[1] / "parity" / "fixtures" / "param_counts.json").read_text())
+TRIMMED = 597_763_520
+
+
+def test_full_size_counts() -> None:
+    found = outlook(named_run("paper/adaptor"))
+    unet = COUNTS["model.diffusion_model."]["params"]
+    connectors = COUNTS["model.diffusion_model.project_modules."]["params"]
+    assert found.learning == {"adaptor": TRIMMED, "connectors": connectors}
+    assert found.frozen["unet"] == unet - connectors
+    assert found.frozen["autoencoder"] == COUNTS["first_stage_model."]["params"]
+    assert found.frozen["text_encoder"] == COUNTS["conditioner.embedders.0."]["params"] - 77  # position ids
+    assert found.frozen["text_encoder_2"] == COUNTS["conditioner.embedders.1."]["params"] - 1  # logit scale
+    assert not found.measured
+    assert found.samples_per_second is None
+
+
+def test_full_size_encoder_and_lora() -> None:
+    encoder = outlook(named_run("paper/encoder"))
+    assert encoder.learning == {"autoencoder": COUNTS["first_stage_model.denoise_encoder."]["params"]}
+    lora = outlook(named_run("paper/lora"))
+    assert set(lora.learning) == {"adaptor"}
+    assert lora.frozen["adaptor"] == TRIMMED
+    assert lora.memory().total < 12e9  # fits one small GPU
+    assert lora.global_batch() == 8
+
+
+def test_memory_adds_up_and_is_sharded() -> None:
+    found = outlook(named_run("paper/adaptor"))
+    alone, of_eight = found.memory(1), found.memory(8)
+    learning = sum(found.learning.values())
+    assert (alone.learning, alone.gradients, alone.averages, alone.moments) == (*[4 * learning] * 3, 8 * learning)
+    assert of_eight.moments == learning
+    # UNet and adaptor are sharded; text towers and autoencoder are whole in every process.
+    whole = 2 * sum(found.frozen[name] for name in ("autoencoder", "text_encoder", "text_encoder_2"))
+    assert of_eight.frozen == pytest.approx(whole + 2 * found.frozen["unet"] / 8, rel=1e-6)
+    assert of_eight.activations == alone.activations > 0
+
+
+def test_checkpointing_keeps_less() -> None:
+    options = named_run("paper/adaptor")
+    plain = outlook(options.replace(gradient_checkpointing=False)).activations
+    assert outlook(options).activations < plain / 4
+
+
+def test_what_autograd_keeps_is_counted_without_parameters() -> None:
+    layer = nn.Linear(100, 10)
+    x = torch.zeros(7, 100)
+    with kept_for_backward({"layer": layer}) as kept:
+        layer(x).relu().sum()
+    assert kept == [7 * 100 * 4 + 7 * 10 * 4]
+
+
+def test_small_models_are_measured(photographs: Path) -> None:
+    found = outlook(smoke("adaptor", accumulation=2), photographs=PictureFolder(photographs))
+    assert found.measured
+    assert found.samples_per_second is not None
+    assert np.isfinite(found.samples_per_second)
+    assert found.epochs() == 4 * 4 / 2
+    assert found.memory().activations > 1e5
+
+
+@pytest.mark.slow
+def test_one_real_step_of_a_mid_size_model() -> None:
+    """An SDXL-like model of some 150 M parameters, its adaptor trimmed, moves; its prior does not."""
+    from supir.training.dry_run import Noise
+    from supir.training.loop import Trainer
+    from supir.training.materials import Materials
+    from supir.training.pairs import Heldout
+    from supir.training.runs import budget, load_networks, taking_part
+
+    options = named_run("mid/adaptor", steps=1, warmup_steps=0)
+    networks, _ = load_networks(options, None)
+    materials = Materials(
+        options=options,
+        networks=taking_part(networks, options, torch.device("cpu")),
+        photographs=Noise(),
+        heldout=Heldout.of(Noise(), options.crop, {"light": 1.0}, 1),
+    )
+    stage = make_stage(materials)
+    prior = materials.networks["unet"].conv_in.weight.clone()
+    zero = materials.networks["unet"].connectors[0].zero_mul.weight
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(stage, Path(folder), budget(options))
+        trainer._one_step(trainer.batches())
+    assert torch.equal(materials.networks["unet"].conv_in.weight, prior)
+    assert zero.any()

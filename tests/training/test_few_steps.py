@@ -1,0 +1,114 @@
+"""The few-step stages: what they sample, what teaches whom, and what the negative words ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from supir.models.thin_autoencoder import ThinAutoencoder
+from supir.training import few_steps
+from supir.training.crops import Tiles
+from supir.training.few_steps import LEARNING, Restoring, Samples, judged_stage, taught_stage
+from supir.training.sizes import build_size
+from supir.training.words import NEGATIVE_PROMPT, Words
+from tiny import tiny_tokenizer
+from training.test_adversarial import features, tiles  # noqa: F401  (fixtures)
+
+
+@pytest.fixture
+def restoring() -> Restoring:
+    networks = build_size("smoke", seed=3)
+    for name in LEARNING:
+        for parameter in networks[name].parameters():  # zero-initialised layers would hide what does not arrive
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.05)
+    coder = networks.pop("autoencoder").requires_grad_(False)
+    words = Words([tiny_tokenizer()] * 2, [networks["text_encoder"], networks["text_encoder_2"]])
+    return Restoring(networks, coder, words)
+
+
+def reached(restoring: Restoring) -> set[str]:
+    """Components in which some parameter has a gradient that is not zero."""
+    modules = restoring.models | {"autoencoder": restoring.autoencoder}
+    return {
+        name
+        for name, module in modules.items()
+        if any(parameter.grad is not None and bool(parameter.grad.any()) for parameter in module.parameters())
+    }
+
+
+def test_the_answer_of_the_last_step_is_what_the_sampler_returns(restoring: Restoring) -> None:
+    hint = torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(hint.shape, generator=torch.Generator().manual_seed(0))
+    prompts = [few_steps.POSITIVE_PROMPT] * 2
+    with torch.no_grad():
+        last = restoring.answer(hint, prompts, noise, 4, 3)
+        first = restoring.answer(hint, prompts, noise, 4, 0)
+    torch.testing.assert_close(restoring.sample(hint, 4), last, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(first, last, atol=1e-3)
+
+
+def test_taught_brings_the_answer_to_the_teachers_latent(restoring: Restoring, tiles: Path) -> None:  # noqa: F811
+    teacher = ThinAutoencoder.from_config(restoring.autoencoder.config)
+    stage = taught_stage(tiles, restoring, teacher, batch=4, crop=64)
+    optimiser = torch.optim.Adam([p for m in stage.modules.values() for p in m.parameters()], lr=1e-3)
+    losses = []
+    for _ in range(12):
+        torch.manual_seed(0)
+        loss, values = stage.loss(np.random.default_rng(5), 0.5)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(values["left"])
+    assert reached(restoring) == set(LEARNING)
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_under_the_negative_words_the_hint_is_wanted(
+    restoring: Restoring,
+    tiles: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(few_steps, "NEGATIVE_SHARE", 1.0)
+    samples = Samples.draw(np.random.default_rng(0), Tiles(tiles), 4, 64)
+    assert samples.prompts[:3] == [NEGATIVE_PROMPT] * 3
+    assert samples.num_poor == 3
+    teacher = ThinAutoencoder.from_config(restoring.autoencoder.config)
+    monkeypatch.setattr(Restoring, "drawn_answer", lambda self, rng, hint, prompts: hint.clone().requires_grad_())
+    loss, values = taught_stage(tiles, restoring, teacher, batch=4, crop=64).loss(np.random.default_rng(0), 0.5)
+    # The answer is the hint: three samples want just that, only the fourth is wrong.
+    torch.testing.assert_close(loss.item(), values["before"] / 4)
+
+
+def test_judged_teaches_networks_and_opponent_but_not_what_is_fixed(
+    restoring: Restoring,
+    tiles: Path,  # noqa: F811
+    features: Path,  # noqa: F811
+) -> None:
+    stage = judged_stage(tiles, restoring, features, batch=3, crop=64)
+    gradients = []
+    for progress in (0.0, 0.5):
+        torch.manual_seed(0)
+        for module in stage.modules.values():
+            module.zero_grad()
+        loss, values = stage.loss(np.random.default_rng(3), progress)
+        loss.backward()
+        gradients.append(restoring.models["unet"].conv_out.weight.grad.flatten().clone())
+    assert values["strength"] > 0
+    assert float(torch.cosine_similarity(*gradients, dim=0)) < 0.999
+    assert reached(restoring) == set(LEARNING)
+    assert all(p.grad is not None for p in stage.modules["discriminator"].parameters())
+
+
+def test_the_sheets(restoring: Restoring, tiles: Path, features: Path, tmp_path: Path) -> None:  # noqa: F811
+    teacher = ThinAutoencoder.from_config(restoring.autoencoder.config)
+    for stage in (taught_stage(tiles, restoring, teacher, 2, 64), judged_stage(tiles, restoring, features, 2, 64)):
+        assert stage.sheet is not None
+        with torch.no_grad():
+            values = stage.sheet(tmp_path / "sheet.png")
+        assert cv2.imread(str(tmp_path / "sheet.png")).shape == (8 * 192, 6 * 192, 3)
+        assert values["preview"] > 5

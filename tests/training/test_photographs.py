@@ -1,0 +1,145 @@
+"""Sources of crops: each sample from its own generator, in any process; degradations that can be replayed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from supir.degradation.process import Degradation
+from supir.errors import ImageReadError, OptionError
+from supir.training.crops import Tiles
+from supir.training.denoising import Draw, Sample
+from supir.training.pairs import degraded_by
+from supir.training.photographs import LABELS, Mixed, PictureFolder, open_photographs, random_crop
+from supir.training.recipes import named_run
+from supir.training.samples import sample_batches
+
+LATENT = (8, 8, 8)
+
+
+def make_draw(folder: Path, **overrides: object) -> Draw:
+    options = named_run("smoke/adaptor", degradation="default=0.5,light=0.5", **overrides)
+    return Draw(PictureFolder(folder), None, options, LATENT)
+
+
+def same(first: Sample, second: Sample) -> bool:
+    arrays = ("target", "degraded", "noise")
+    plain = ("degradation", "prompt", "timestep")
+    return all(np.array_equal(getattr(first, n), getattr(second, n)) for n in arrays) and all(
+        getattr(first, n) == getattr(second, n) for n in plain
+    )
+
+
+def test_a_folder_gives_crops_and_captions(photographs: Path) -> None:
+    source = PictureFolder(photographs)
+    assert len(source) == 2
+    found = [source.draw(np.random.default_rng(seed), 64) for seed in range(20)]
+    assert {crop.caption for crop in found} == {"a cat", ""}
+    assert all(crop.pixels.shape == (64, 64, 3) and crop.pixels.dtype == np.uint8 for crop in found)
+    assert not any(crop.negative for crop in found)
+
+
+def test_small_pictures_are_reflected() -> None:
+    pixels = np.arange(10 * 20 * 3, dtype=np.uint8).reshape(10, 20, 3)
+    crop = random_crop(np.random.default_rng(0), pixels, 32)
+    assert crop.shape == (32, 32, 3)
+    assert {tuple(p) for p in crop.reshape(-1, 3)} == {tuple(p) for p in pixels.reshape(-1, 3)}
+
+
+def test_labels_name_negative_pictures(photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes((photographs / "shapes.png").read_bytes())
+    (tmp_path / LABELS).write_text(json.dumps({"file": "a.png", "caption": "shapes", "negative": True}) + "\n")
+    crop = open_photographs([tmp_path]).draw(np.random.default_rng(0), 32)
+    assert (crop.caption, crop.negative) == ("shapes", True)
+
+
+def test_sources_are_mixed_by_their_size(photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes((photographs / "shapes.png").read_bytes())
+    (tmp_path / LABELS).write_text(json.dumps({"file": "a.png", "caption": "other", "negative": True}) + "\n")
+    mixed = open_photographs([photographs, tmp_path])
+    assert isinstance(mixed, Mixed)
+    assert len(mixed) == 3
+    share = np.mean([mixed.draw(np.random.default_rng(seed), 32).negative for seed in range(600)])
+    assert share == pytest.approx(1 / 3, abs=0.06)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageReadError, match="without pictures"):
+        open_photographs([tmp_path])
+    with pytest.raises(OptionError, match="is no folder"):
+        open_photographs([tmp_path / "none"])
+
+
+def test_built_data_sets_are_read(photographs: Path, tmp_path: Path) -> None:
+    limits = ("min-side", "min-sharpness", "max-flat-share", "max-blockiness", "min-jpeg-quality")
+    off = [word for limit in limits for word in (f"--{limit}", "off")]
+    command = [sys.executable, "-m", "supir.apps.cli", "data", "build", str(photographs)]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "set"), *off, "--quiet"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    source = open_photographs([tmp_path / "set"])
+    assert len(source) == 2
+    first, second = (source.draw(np.random.default_rng(5), 64) for _ in range(2))
+    assert np.array_equal(first.pixels, second.pixels)
+
+
+def test_tiles_travel_as_their_place(tmp_path: Path) -> None:
+    np.save(tmp_path / "train.npy", np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8))
+    (tmp_path / "train_captions.json").write_text(json.dumps(["a"] * 4))
+    tiles = Tiles(tmp_path)
+    sent = pickle.dumps(tiles)
+    assert len(sent) < 1000
+    first, second = (source.draw(np.random.default_rng(1), 32) for source in (tiles, pickle.loads(sent)))
+    assert np.array_equal(first.pixels, second.pixels)
+
+
+def test_a_degradation_is_replayed_from_its_line(photographs: Path) -> None:
+    draw = make_draw(photographs, negative_share=0.0)
+    for seed in range(6):
+        sample = draw(np.random.default_rng((0, seed)))
+        again = degraded_by(Degradation.from_json(sample.degradation), sample.target)
+        assert np.array_equal(again, sample.degraded)
+
+
+def test_the_loader_goes_on_exactly(photographs: Path) -> None:
+    draw = make_draw(photographs)
+    whole = list(itertools.islice(sample_batches(draw, 3, 0, 2, 0, 1), 5))
+    rest = list(itertools.islice(sample_batches(draw, 3, 2, 2, 0, 1), 3))
+    assert all(same(a, b) for one, other in zip(whole[2:], rest, strict=True) for a, b in zip(one, other, strict=True))
+    assert not same(whole[0][0], whole[0][1])
+
+
+def test_processes_share_the_samples_of_one(photographs: Path) -> None:
+    draw = make_draw(photographs)
+    alone = list(itertools.islice(sample_batches(draw, 0, 0, 4, 0, 1), 2))
+    halves = [list(itertools.islice(sample_batches(draw, 0, 0, 2, rank, 2), 2)) for rank in (0, 1)]
+    for step in (0, 1):
+        joined = halves[0][step] + halves[1][step]
+        assert all(same(a, b) for a, b in zip(alone[step], joined, strict=True))
+
+
+def test_workers_change_nothing(photographs: Path) -> None:
+    draw = make_draw(photographs)
+    here = list(itertools.islice(sample_batches(draw, 0, 1, 2, 0, 1), 3))
+    there = list(itertools.islice(sample_batches(draw, 0, 1, 2, 0, 1, workers=2), 3))
+    assert all(same(a, b) for one, other in zip(here, there, strict=True) for a, b in zip(one, other, strict=True))
+
+
+def test_the_stated_share_is_negative(photographs: Path) -> None:
+    from supir.prompts import NEGATIVE_PROMPT
+
+    draw = make_draw(photographs, negative_share=0.3, caption_dropout=0.5)
+    found = [draw(np.random.default_rng((9, number))) for number in range(300)]
+    poor = [sample for sample in found if sample.prompt == NEGATIVE_PROMPT]
+    assert len(poor) / len(found) == pytest.approx(0.3, abs=0.08)
+    assert all(np.array_equal(sample.target, sample.degraded) for sample in poor)
+    free = sum(sample.prompt == "" for sample in found) / (len(found) - len(poor))
+    assert free == pytest.approx(0.5, abs=0.09)
