@@ -6,72 +6,62 @@ Every front end reads names, defaults, ranges and documentation from here and ha
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from supir import fields
 from supir.errors import OptionError
+from supir.fields import choice, number, plain
 
 MAX_SEED = 2**63 - 1
-
-
-def _number(default: float | None, low: float, high: float, unit: str, doc: str) -> Any:
-    return field(default=default, metadata={"low": low, "high": high, "unit": unit, "doc": doc})
-
-
-def _choice(default: str, choices: tuple[str, ...], doc: str) -> Any:
-    return field(default=default, metadata={"choices": choices, "doc": doc})
-
-
-def _plain(default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreOptions:
     """How a picture is restored. Numbers outside their range raise ``OptionError`` naming the field."""
 
-    scale: float = _number(2.0, 0.05, 32, "x", "output size over input size")
-    min_size: int = _number(1024, 16, 65536, "px", "work on at least this short side; the output keeps its asked size")
-    prompt: str = _plain("", "what the picture shows; steers content and materials")
-    positive_prompt: str | None = _plain(None, "quality words appended to the prompt; unset: the paper's")
-    negative_prompt: str | None = _plain(None, "what the result must not look like; unset: the paper's words")
-    long_prompt: str = _choice("chunks", ("chunks", "truncate"), "beyond 77 tokens: carry in chunks, or cut and warn")
-    seed: int = _number(0, 0, MAX_SEED, "", "the same seed gives the same picture")
-    solver: str = _choice(
+    scale: float = number(2.0, 0.05, 32, "output size over input size", unit="x")
+    min_size: int = number(
+        1024, 16, 65536, "work on at least this short side; the output keeps its asked size", unit="px"
+    )
+    prompt: str = plain("", "what the picture shows; steers content and materials")
+    positive_prompt: str | None = plain(None, "quality words appended to the prompt; unset: the paper's")
+    negative_prompt: str | None = plain(None, "what the result must not look like; unset: the paper's words")
+    long_prompt: str = choice("chunks", ("chunks", "truncate"), "beyond 77 tokens: carry in chunks, or cut and warn")
+    seed: int = number(0, 0, MAX_SEED, "the same seed gives the same picture")
+    solver: str = choice(
         "edm_euler", ("edm_euler", "dpmpp_2m", "reference_dpmpp_2m"), "edm_euler: the paper's; dpmpp_2m: fewer steps"
     )
-    num_steps: int = _number(50, 1, 1000, "steps", "network evaluations, each of both branches when guided")
-    text_guidance: float = _number(4.0, 0, 30, "", "guidance at the end of sampling; 1 is off and halves the cost")
-    text_guidance_start: float | None = _number(
-        None, 0, 30, "", "guidance at the highest noise, linear in sigma to text_guidance; unset: constant"
+    num_steps: int = number(50, 1, 1000, "network evaluations, each of both branches when guided", unit="steps")
+    text_guidance: float = number(4.0, 0, 30, "guidance at the end of sampling; 1 is off and halves the cost")
+    text_guidance_start: float | None = number(
+        None, 0, 30, "guidance at the highest noise, linear in sigma to text_guidance; unset: constant"
     )
-    control_scale: float = _number(1.0, 0, 2, "", "strength of the connectors at the end; lower gives more freedom")
-    control_scale_start: float | None = _number(
-        None, 0, 2, "", "strength at the highest noise, linear in sigma to control_scale; unset: constant"
+    control_scale: float = number(1.0, 0, 2, "strength of the connectors at the end; lower gives more freedom")
+    control_scale_start: float | None = number(
+        None, 0, 2, "strength at the highest noise, linear in sigma to control_scale; unset: constant"
     )
-    restoration_guidance: float | None = _number(
-        None, 0.01, 100, "", "tau_r: pull toward the input, stronger when smaller; unset: off"
+    restoration_guidance: float | None = number(
+        None, 0.01, 100, "tau_r: pull toward the input, stronger when smaller; unset: off"
     )
-    start_sigma: float | None = _number(
-        None, 0.03, 14.6, "", "begin with the preview's latent noised to this level; unset: with pure noise"
+    start_sigma: float | None = number(
+        None, 0.03, 14.6, "begin with the preview's latent noised to this level; unset: with pure noise"
     )
-    s_churn: float = _number(5.0, 0, 1000, "", "noise added back over all steps (edm_euler)")
-    s_noise: float = _number(1.003, 0, 2, "", "standard deviation of that noise")
-    eta: float = _number(0.0, 0, 2, "", "share of fresh noise in each step (dpmpp_2m); 0 is deterministic")
-    color_fix: str = _choice("wavelet", ("wavelet", "adain", "none"), "take the colours of the clean preview")
-    tile: int = _number(1024, 64, 65536, "px", "tile side for sampling; larger pictures are blended from tiles")
-    tile_overlap: int | None = _number(
-        None, 0, 32768, "px", "overlap of neighbouring tiles, at most half a tile; unset: a quarter"
+    s_churn: float = number(5.0, 0, 1000, "noise added back over all steps (edm_euler)")
+    s_noise: float = number(1.003, 0, 2, "standard deviation of that noise")
+    eta: float = number(0.0, 0, 2, "share of fresh noise in each step (dpmpp_2m); 0 is deterministic")
+    color_fix: str = choice("wavelet", ("wavelet", "adain", "none"), "take the colours of the clean preview")
+    tile: int = number(1024, 64, 65536, "tile side for sampling; larger pictures are blended from tiles", unit="px")
+    tile_overlap: int | None = number(
+        None, 0, 32768, "overlap of neighbouring tiles, at most half a tile; unset: a quarter", unit="px"
     )
-    tile_batch: int = _number(1, 1, 1024, "tiles", "tiles in one network call")
-    vae_tile: int = _number(1024, 64, 65536, "px", "tile side for encoding and decoding")
-    reference_quirks: bool = _plain(False, "compute as the public code does where it differs (see docs/reference.md)")
+    tile_batch: int = number(1, 1, 1024, "tiles in one network call", unit="tiles")
+    vae_tile: int = number(1024, 64, 65536, "tile side for encoding and decoding", unit="px")
+    reference_quirks: bool = plain(False, "compute as the public code does where it differs (see docs/reference.md)")
 
     def __post_init__(self) -> None:
-        for spec in dataclasses.fields(self):
-            _check(spec, getattr(self, spec.name))
+        fields.check(self)
         if self.tile_overlap is not None and 2 * self.tile_overlap > self.tile:
             raise OptionError(
                 f"tile_overlap is {self.tile_overlap} px for tiles of {self.tile} px; it may be at most half a tile"
@@ -143,29 +133,6 @@ def restore_options(
     return RestoreOptions(**known({**PRESETS[preset], **own.get("all", {}), **own.get(preset, {}), **chosen}))
 
 
-def known(values: dict[str, Any]) -> dict[str, Any]:
+def known(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values, when every name is a field of ``RestoreOptions``."""
-    names = [spec.name for spec in dataclasses.fields(RestoreOptions)]
-    for name in values:
-        if name not in names:
-            raise OptionError(f"{name!r} is not an option; there are: {', '.join(names)}")
-    return values
-
-
-def _check(spec: dataclasses.Field[Any], value: Any) -> None:
-    allowed = spec.metadata
-    if "choices" in allowed:
-        if value not in allowed["choices"]:
-            raise OptionError(f"{spec.name} is {value!r}; it must be one of {', '.join(allowed['choices'])}")
-    elif "low" in allowed:
-        if value is None and "None" in str(spec.type):
-            return
-        whole = "int" in str(spec.type)
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not math.isfinite(value):
-            raise OptionError(f"{spec.name} is {value!r}; it must be a {'whole ' if whole else ''}number")
-        if not allowed["low"] <= value <= allowed["high"]:
-            raise OptionError(f"{spec.name} is {value}; it must be from {allowed['low']:g} to {allowed['high']:g}")
-    elif spec.type == "str | None" and value is None:
-        return
-    elif not isinstance(value, bool if spec.type == "bool" else str):
-        raise OptionError(f"{spec.name} is {value!r}; it must be {'true or false' if spec.type == 'bool' else 'text'}")
+    return fields.known(RestoreOptions, values, "an option")

@@ -14,12 +14,14 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from supir import fields
 from supir.degradation.recipes import RECIPES
 from supir.errors import OptionError
+from supir.fields import choice, number, plain
 
 STAGES = ("autoencoder", "prior", "encoder", "adaptor", "lora")
 USES: dict[str, tuple[str, ...]] = {
@@ -34,59 +36,46 @@ CONFIGURATION = "configuration.json"
 """Its file in a run folder."""
 
 
-def _number(default: float, low: float, high: float, doc: str) -> Any:
-    return field(default=default, metadata={"low": low, "high": high, "doc": doc})
-
-
-def _choice(default: str, choices: tuple[str, ...], doc: str) -> Any:
-    return field(default=default, metadata={"choices": choices, "doc": doc})
-
-
-def _plain(default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
-
-
 @dataclass(frozen=True, kw_only=True)
 class StageOptions:
     """Everything that decides the weights a run ends with. A value outside its range raises ``OptionError``."""
 
-    stage: str = _choice("adaptor", STAGES, "what learns")
-    size: str = _choice("small", SIZES, "of the model that is made where no model is given to start from")
-    steps: int = _number(20_000, 1, 10**8, "optimiser steps in all; the schedule is a function of the step")
-    batch: int = _number(8, 1, 4096, "samples a process takes in one pass")
-    accumulation: int = _number(1, 1, 4096, "passes added up for one step")
-    crop: int = _number(128, 32, 4096, "side of a training crop in pixels, a multiple of 32")
-    learning_rate: float = _number(5e-4, 1e-9, 1, "at its highest")
-    warmup_steps: int = _number(100, 0, 10**6, "over which the rate rises from zero")
-    schedule: str = _choice("cosine", ("constant", "cosine"), "cosine falls to a hundredth by the last step")
-    weight_decay: float = _number(0.01, 0, 1, "of matrices and filters; vectors have none")
-    clip: float = _number(1.0, 1e-6, 1e6, "longest gradient that is taken as it is")
-    ema_decay: float = _number(0.999, 0, 1, "of the averaged weights, which are the product")
-    optimiser: str = _choice("adamw", ("adamw", "adamw8bit"), "adamw8bit keeps its moments in 8 bits (torchao)")
-    mixed_precision: str = _choice("no", ("no", "bf16", "fp16"), "of the networks' arithmetic")
-    frozen_dtype: str = _choice("float32", ("float32", "bfloat16", "float16"), "in which frozen networks are held")
-    gradient_checkpointing: bool = _plain(False, "compute activations again in the backward pass: less memory")
-    workers: int = _number(0, 0, 256, "processes that prepare samples; does not change the weights")
-    seed: int = _number(0, 0, 2**31 - 1, "of everything drawn")
-    checkpoint_steps: int = _number(500, 1, 10**7, "between two whole states")
-    validation_steps: int = _number(1000, 1, 10**7, "between two sample sheets with their metrics")
-    keep_best: str = _plain("result_psnr", "the metric whose best weights are kept; a leading minus keeps the lowest")
-    degradation: str = _plain("default=1", "recipes and their shares, as in everyday=0.75,light=0.1,default=0.15")
-    caption_dropout: float = _number(0.1, 0, 1, "share of samples with no caption")
-    negative_share: float = _number(0.0, 0, 0.9, "share of negative-quality samples (paper section 3.2)")
-    timesteps: str = _choice("uniform", ("uniform", "detail"), "detail favours levels that decide texture")
-    copy_start: bool = _plain(False, "begin E_dr as a copy of E, the adaptor as one of the UNet's encoder")
-    learn_words: bool = _plain(False, "the prior's text towers learn too: for models made from nothing")
-    printed_weight: float = _number(1.0, 0, 1e6, "of the encoder's loss as the paper prints it")
-    fixed_weight: float = _number(1.0, 0, 1e6, "of the distance to the frozen encoder's latent of the clean picture")
-    reconstruction_weight: float = _number(1.0, 0, 1e6, "of the distance of the decoded latent to the clean picture")
-    lora_rank: int = _number(8, 1, 1024, "of the LoRA layers")
-    lora_target: str = _choice("adaptor", ("adaptor", "connectors", "both"), "what LoRA adapts")
-    features: str = _plain("", "file of EfficientNet-lite0 weights for the autoencoder's perceptual term; empty: none")
+    stage: str = choice("adaptor", STAGES, "what learns")
+    size: str = choice("small", SIZES, "of the model that is made where no model is given to start from")
+    steps: int = number(20_000, 1, 10**8, "optimiser steps in all; the schedule is a function of the step")
+    batch: int = number(8, 1, 4096, "samples a process takes in one pass")
+    accumulation: int = number(1, 1, 4096, "passes added up for one step")
+    crop: int = number(128, 32, 4096, "side of a training crop in pixels, a multiple of 32")
+    learning_rate: float = number(5e-4, 1e-9, 1, "at its highest")
+    warmup_steps: int = number(100, 0, 10**6, "over which the rate rises from zero")
+    schedule: str = choice("cosine", ("constant", "cosine"), "cosine falls to a hundredth by the last step")
+    weight_decay: float = number(0.01, 0, 1, "of matrices and filters; vectors have none")
+    clip: float = number(1.0, 1e-6, 1e6, "longest gradient that is taken as it is")
+    ema_decay: float = number(0.999, 0, 1, "of the averaged weights, which are the product")
+    optimiser: str = choice("adamw", ("adamw", "adamw8bit"), "adamw8bit keeps its moments in 8 bits (torchao)")
+    mixed_precision: str = choice("no", ("no", "bf16", "fp16"), "of the networks' arithmetic")
+    frozen_dtype: str = choice("float32", ("float32", "bfloat16", "float16"), "in which frozen networks are held")
+    gradient_checkpointing: bool = plain(False, "compute activations again in the backward pass: less memory")
+    workers: int = number(0, 0, 256, "processes that prepare samples; does not change the weights")
+    seed: int = number(0, 0, 2**31 - 1, "of everything drawn")
+    checkpoint_steps: int = number(500, 1, 10**7, "between two whole states")
+    validation_steps: int = number(1000, 1, 10**7, "between two sample sheets with their metrics")
+    keep_best: str = plain("result_psnr", "the metric whose best weights are kept; a leading minus keeps the lowest")
+    degradation: str = plain("default=1", "recipes and their shares, as in everyday=0.75,light=0.1,default=0.15")
+    caption_dropout: float = number(0.1, 0, 1, "share of samples with no caption")
+    negative_share: float = number(0.0, 0, 0.9, "share of negative-quality samples (paper section 3.2)")
+    timesteps: str = choice("uniform", ("uniform", "detail"), "detail favours levels that decide texture")
+    copy_start: bool = plain(False, "begin E_dr as a copy of E, the adaptor as one of the UNet's encoder")
+    learn_words: bool = plain(False, "the prior's text towers learn too: for models made from nothing")
+    printed_weight: float = number(1.0, 0, 1e6, "of the encoder's loss as the paper prints it")
+    fixed_weight: float = number(1.0, 0, 1e6, "of the distance to the frozen encoder's latent of the clean picture")
+    reconstruction_weight: float = number(1.0, 0, 1e6, "of the distance of the decoded latent to the clean picture")
+    lora_rank: int = number(8, 1, 1024, "of the LoRA layers")
+    lora_target: str = choice("adaptor", ("adaptor", "connectors", "both"), "what LoRA adapts")
+    features: str = plain("", "file of EfficientNet-lite0 weights for the autoencoder's perceptual term; empty: none")
 
     def __post_init__(self) -> None:
-        for spec in dataclasses.fields(self):
-            _check(spec, getattr(self, spec.name))
+        fields.check(self)
         if self.crop % 32:
             raise OptionError(f"crop is {self.crop}; it must be a multiple of 32, four latent pixels")
         shares(self.degradation)
@@ -126,26 +115,7 @@ def shares(text: str) -> dict[str, float]:
 
 def known(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values, when every name is a field of ``StageOptions``."""
-    names = [spec.name for spec in dataclasses.fields(StageOptions)]
-    for name in values:
-        if name not in names:
-            raise OptionError(f"{name!r} is not an option of a training run; there are: {', '.join(names)}")
-    return dict(values)
-
-
-def _check(spec: dataclasses.Field[Any], value: Any) -> None:
-    allowed = spec.metadata
-    if "choices" in allowed:
-        if value not in allowed["choices"]:
-            raise OptionError(f"{spec.name} is {value!r}; it must be one of {', '.join(allowed['choices'])}")
-    elif "low" in allowed:
-        kind: Any = int if spec.type == "int" else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value):
-            raise OptionError(f"{spec.name} is {value!r}; it must be a {'whole ' * (kind is int)}number")
-        if not allowed["low"] <= value <= allowed["high"]:
-            raise OptionError(f"{spec.name} is {value}; it must be from {allowed['low']:g} to {allowed['high']:g}")
-    elif not isinstance(value, bool if spec.type == "bool" else str):
-        raise OptionError(f"{spec.name} is {value!r}; it must be {'true or false' if spec.type == 'bool' else 'text'}")
+    return fields.known(StageOptions, values, "an option of a training run")
 
 
 _MIXTURE = "everyday=0.75,light=0.1,default=0.15"
