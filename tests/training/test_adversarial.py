@@ -13,10 +13,11 @@ import torch
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.training.adversarial import FEATURE_WEIGHT, Discriminator, adversarial_stage, hinge
 from supir.training.crops import Tiles, to_tensor
-from supir.training.degraded_encoder import degrade, grown
+from supir.training.degraded_encoder import grown
 from supir.training.export import blended
 from supir.training.features import FeatureDistance
 from supir.training.loop import Stage
+from supir.training.pairs import degrade
 
 BLOCKS = [(0, 32, 16, 3), (16, 96, 24, 3), (24, 144, 24, 3), (24, 144, 40, 5), (40, 240, 40, 5)]
 """Of EfficientNet-lite0: channels that come, inside, that go (0: no expansion), and the kernel."""

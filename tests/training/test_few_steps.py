@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from supir.models.thin_autoencoder import ThinAutoencoder
+from supir.prompts import POSITIVE_PROMPT
 from supir.training import few_steps
 from supir.training.crops import Tiles
 from supir.training.few_steps import LEARNING, Restoring, Samples, judged_stage, taught_stage
@@ -44,7 +45,7 @@ def reached(restoring: Restoring) -> set[str]:
 def test_the_answer_of_the_last_step_is_what_the_sampler_returns(restoring: Restoring) -> None:
     hint = torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(1))
     noise = torch.randn(hint.shape, generator=torch.Generator().manual_seed(0))
-    prompts = [few_steps.POSITIVE_PROMPT] * 2
+    prompts = [POSITIVE_PROMPT] * 2
     with torch.no_grad():
         last = restoring.answer(hint, prompts, noise, 4, 3)
         first = restoring.answer(hint, prompts, noise, 4, 0)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,10 +20,12 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from supir.models.thin_autoencoder import ThinAutoencoder
-from supir.training.crops import Tiles, psnr, to_pixels, to_tensor, write_sheet
-from supir.training.degraded_encoder import degrade, heldout_pairs
+from supir.training.by_hand import arguments, prepare, run
+from supir.training.crops import Tiles, halved, psnr, to_tensor, write_sheet
+from supir.training.degraded_encoder import heldout_pairs
 from supir.training.features import FeatureDistance
-from supir.training.loop import Budget, Stage, Trainer, arguments, prepare
+from supir.training.loop import Stage
+from supir.training.pairs import degrade
 
 FEATURE_WEIGHT = 0.3
 ADVERSARIAL_SHARE = 0.7
@@ -62,6 +63,46 @@ def hinge(scores: list[Tensor], real: bool) -> Tensor:
     return torch.stack([F.relu(1 - score if real else 1 + score).mean() for score in scores]).mean()
 
 
+def opposed(
+    made: Tensor, wanted: Tensor, progress: float, distance: FeatureDistance, discriminator: Discriminator,
+    *, num_exempt: int = 0,
+) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
+    """The loss of network and discriminator together, and values to log.
+
+    Args:
+        made: pictures (B, 3, H, W) with the gradient of who made them.
+        wanted: what they should be.
+        progress: of the run, 0 to 1; the discriminator's share grows over the first twentieth.
+        distance: in features, whose levels the discriminator sees too.
+        discriminator: the opponent.
+        num_exempt: so many of the first pictures are held against ``wanted`` by their pixels alone.
+    """
+    # Each loss is led back to the pixels only; what they ask for there goes through the network once.
+    pixels = made.detach().requires_grad_()
+    pixel = (pixels - wanted).abs().mean()
+    good, truth = pixels[num_exempt:], wanted[num_exempt:]
+    seen = distance.features(good)
+    with torch.no_grad():
+        known = distance.features(truth)
+    apart = torch.stack([(a - b).abs().mean() for a, b in zip(seen, known, strict=True)]).mean()
+    fooled = -torch.stack([score.mean() for score in discriminator(good, seen)]).mean()
+    [asked] = torch.autograd.grad(pixel + FEATURE_WEIGHT * apart, pixels, retain_graph=True)
+    [lured] = torch.autograd.grad(fooled, pixels)
+    strength = ADVERSARIAL_SHARE * min(1.0, progress / 0.05) * asked.norm() / (lured.norm() + 1e-12)
+    generator = (made * (asked + strength * lured)).sum()
+    judged = discriminator(good.detach(), [level.detach() for level in seen])
+    opponent = 0.5 * (hinge(discriminator(truth, known), True) + hinge(judged, False))
+    values = {"pixel": pixel.item(), "features": apart.item(), "opponent": opponent.item()}
+    return generator + 0.1 * opponent, values | {"fooled": fooled.item(), "strength": float(strength)}
+
+
+def compared(path: Path, shown: dict[str, Tensor], clean: Tensor, distance: FeatureDistance) -> dict[str, float]:
+    """Write the sheet of some forms of the held-out pictures and the clean ones; their PSNR and feature distances."""
+    write_sheet(path, halved([*shown.values(), clean]))
+    far = {f"{name}_features": float(distance(p.clamp(-1, 1), clean)) for name, p in shown.items()}
+    return {name: psnr(p, clean) for name, p in shown.items()} | far
+
+
 def adversarial_stage(tiles: Path, model: ThinAutoencoder, features: Path, batch: int, crop: int) -> Stage:
     """The stage; only the restoring network and its opponent learn."""
     train, (clean, degraded) = Tiles(tiles), heldout_pairs(tiles, 192)
@@ -70,32 +111,13 @@ def adversarial_stage(tiles: Path, model: ThinAutoencoder, features: Path, batch
     def loss(rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
         pictures = [train.crop(rng, crop)[0] for _ in range(batch)]
         x, lq = to_tensor(pictures), to_tensor([degrade(rng, picture) for picture in pictures])
-        y = model.restorer(lq)
-        # Each loss is led back to the pixels only; what they ask for there goes through the network once.
-        pixels = y.detach().requires_grad_()
-        pixel = (pixels - x).abs().mean()
-        seen = distance.features(pixels)
-        with torch.no_grad():
-            wanted = distance.features(x)
-        apart = torch.stack([(a - b).abs().mean() for a, b in zip(seen, wanted, strict=True)]).mean()
-        fooled = -torch.stack([score.mean() for score in discriminator(pixels, seen)]).mean()
-        [asked] = torch.autograd.grad(pixel + FEATURE_WEIGHT * apart, pixels, retain_graph=True)
-        [lured] = torch.autograd.grad(fooled, pixels)
-        strength = ADVERSARIAL_SHARE * min(1.0, progress / 0.05) * asked.norm() / (lured.norm() + 1e-12)
-        generator = (y * (asked + strength * lured)).sum()
-        judged = discriminator(y.detach(), [level.detach() for level in seen])
-        opponent = 0.5 * (hinge(discriminator(x, wanted), True) + hinge(judged, False))
-        values = {"pixel": pixel.item(), "features": apart.item(), "opponent": opponent.item()}
-        return generator + 0.1 * opponent, values | {"fooled": fooled.item(), "strength": float(strength)}
+        return opposed(model.restorer(lq), x, progress, distance, discriminator)
 
     def sheet(path: Path) -> dict[str, float]:
         restored = model.restorer(degraded)
         preview = model.decode(model.encode_degraded(degraded).latent_dist.mode()).sample
         shown = {"degraded": degraded, "restored": restored, "preview": preview}
-        rows = [to_pixels(p[half]) for half in (slice(6), slice(6, 12)) for p in (*shown.values(), clean)]
-        write_sheet(path, rows)
-        far = {f"{name}_features": float(distance(p.clamp(-1, 1), clean)) for name, p in shown.items()}
-        return {name: psnr(p, clean) for name, p in shown.items()} | far
+        return compared(path, shown, clean, distance)
 
     learning: dict[str, nn.Module] = {"autoencoder": model, "discriminator": discriminator}
     return Stage(
@@ -118,20 +140,10 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     options = parser.parse_args()
     prepare(options.threads)
-    cv2.setNumThreads(1)
     torch.manual_seed(0)
     model = ThinAutoencoder.from_pretrained(options.autoencoder)
     stage = adversarial_stage(options.tiles, model, options.features, options.batch, options.crop)
-    budget = Budget(
-        steps=options.steps,
-        minutes=options.minutes,
-        learning_rate=options.learning_rate,
-        log_steps=25,
-        weight_decay=0.0,
-    )
-    trainer = Trainer(stage, options.out, budget)
-    trainer.resume()
-    trainer.train()
+    run(stage, options, learning_rate=options.learning_rate)
     model.save_pretrained(options.out / "autoencoder")
 
 

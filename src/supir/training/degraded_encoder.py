@@ -11,17 +11,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from torch import Tensor
 
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.training.autoencoder import heldout_batch, sharpness
-from supir.training.crops import Tiles, psnr, to_pixels, to_tensor, write_sheet
-from supir.training.loop import Budget, Stage, Trainer, arguments, prepare
+from supir.training.by_hand import arguments, prepare, run
+from supir.training.crops import Tiles, halved, psnr, to_pixels, to_tensor, write_sheet
+from supir.training.loop import Stage
 from supir.training.pairs import degrade
-
-__all__ = ["degrade", "encoder_stage", "grown", "heldout_pairs"]
 
 
 def heldout_pairs(tiles: Path, size: int) -> tuple[Tensor, Tensor]:
@@ -48,8 +46,7 @@ def encoder_stage(tiles: Path, model: ThinAutoencoder, batch: int, crop: int) ->
     def sheet(path: Path) -> dict[str, float]:
         y = model.decode(model.encode_degraded(degraded).latent_dist.mode()).sample
         best = model(clean).sample
-        rows = [to_pixels(batch[half]) for half in (slice(6), slice(6, 12)) for batch in (degraded, y, best, clean)]
-        write_sheet(path, rows)
+        write_sheet(path, halved([degraded, y, best, clean]))
         return {"degraded": psnr(degraded, clean), "preview": psnr(y, clean), "autoencoder": psnr(best, clean)}
 
     return Stage("encoder", {"autoencoder": model}, loss, sheet, lambda name: ".restorer." not in name)
@@ -80,15 +77,11 @@ def main() -> None:
     parser.add_argument("--grow-blocks", type=int, nargs="+", help="and all its numbers of blocks")
     options = parser.parse_args()
     prepare(options.threads)
-    cv2.setNumThreads(1)
     model = ThinAutoencoder.from_pretrained(options.autoencoder)
     if options.grow_widths:
         model = grown(model, tuple(options.grow_widths), tuple(options.grow_blocks))
     stage = encoder_stage(options.tiles, model, options.batch, options.crop)
-    length = {"steps": options.steps, "minutes": options.minutes}
-    trainer = Trainer(stage, options.out, Budget(**length, learning_rate=1e-3, weight_decay=0.0))
-    trainer.resume()
-    trainer.train()
+    run(stage, options, learning_rate=1e-3, log_steps=50)
     model.save_pretrained(options.out / "autoencoder")
 
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from supir.pipeline import SIZE_IDS
 from supir.prompts import NEGATIVE_PROMPT
 from supir.sampling.denoiser import discrete_denoiser
 from supir.sampling.sigmas import Schedule, alphas_cumprod, full_range_sigmas, initial_latent, training_sigmas
@@ -27,9 +28,6 @@ from supir.training.pairs import degraded_by, draw_degradation
 from supir.training.photographs import Photographs, Pixels
 from supir.training.recipes import StageOptions, shares
 from supir.training.words import Words, training_prompt
-
-SIZE_IDS = (1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0)
-"""What the pipeline tells the model about sizes, always."""
 
 
 @dataclass(frozen=True)

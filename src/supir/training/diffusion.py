@@ -9,10 +9,10 @@ steps go without control, so that a plain prior exists too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,23 +20,23 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from supir.models.thin_autoencoder import ThinAutoencoder
+from supir.pipeline import SIZE_IDS
 from supir.prompts import POSITIVE_PROMPT
 from supir.sampling.denoiser import discrete_denoiser
 from supir.sampling.sigmas import Schedule, alphas_cumprod, full_range_sigmas, initial_latent, training_sigmas
 from supir.sampling.solvers import edm_euler
-from supir.training.crops import Tiles, psnr, to_pixels, to_tensor, write_sheet
-from supir.training.degraded_encoder import degrade, heldout_pairs
-from supir.training.denoising import SIZE_IDS
-from supir.training.loop import Budget, Stage, Trainer, arguments, prepare
-from supir.training.sizes import TRUNK, build
+from supir.training.by_hand import arguments, prepare, run
+from supir.training.crops import Tiles, halved, psnr, to_tensor, write_sheet
+from supir.training.degraded_encoder import heldout_pairs
+from supir.training.loop import Stage
+from supir.training.pairs import degrade
+from supir.training.sizes import build
 from supir.training.words import NEGATIVE_PROMPT, NEGATIVE_SHARE, Words, draw_prompt
 
 START_SIGMA = 3.0
 """Of the sample sheets: noise up to here hides what the hint does not know, and leaves what it knows."""
 FREE_SHARE = 0.06
 """Share of steps without control."""
-
-__all__ = ["SIZE_IDS", "TRUNK", "build", "diffusion_stage", "draw_timesteps", "sample"]
 
 
 def draw_timesteps(batch: int, sigmas: Tensor) -> Tensor:
@@ -94,20 +94,15 @@ def diffusion_stage(
         hint = autoencoder.encode_degraded(degraded).latent_dist.mode() * scaling
         result = autoencoder.decode(sample(models, words, hint, num_steps=16) / scaling).sample
         preview = autoencoder.decode(hint / scaling).sample
-        rows = [
-            to_pixels(pictures[half])
-            for half in (slice(6), slice(6, 12))
-            for pictures in (degraded, preview, result, clean)
-        ]
-        write_sheet(path, rows)
+        write_sheet(path, halved([degraded, preview, result, clean]))
         return {"degraded": psnr(degraded, clean), "preview": psnr(preview, clean), "result": psnr(result, clean)}
 
     return Stage("diffusion", models, loss, sheet)
 
 
-def sample(models: dict[str, Any], words: Words, hint: Tensor, num_steps: int) -> Tensor:
-    """Latents of ``hint``'s shape under the quality words, without guidance."""
-    tokens, pooled = (part.expand(len(hint), *part.shape[1:]) for part in words([POSITIVE_PROMPT]))
+def denoiser(models: dict[str, Any], words: Words, hint: Tensor, prompts: list[str]) -> Callable[..., Tensor]:
+    """``(x, sigma) -> denoised`` with ``hint`` (B, C, h, w) under the prompts, one a sample, without guidance."""
+    tokens, pooled = words(prompts)
     known = {"text_embeds": pooled, "time_ids": torch.tensor([SIZE_IDS] * len(hint))}
 
     def network(x: Tensor, timestep: Tensor, _: Tensor) -> Tensor:
@@ -115,10 +110,17 @@ def sample(models: dict[str, Any], words: Words, hint: Tensor, num_steps: int) -
         noise: Tensor = models["unet"](x, timestep, tokens, added_cond_kwargs=known, control=control).sample
         return noise
 
-    levels = full_range_sigmas(num_steps, START_SIGMA)
+    return discrete_denoiser(network, quantised=False)
+
+
+def sample(
+    models: dict[str, Any], words: Words, hint: Tensor, num_steps: int, start_sigma: float = START_SIGMA
+) -> Tensor:
+    """Latents of ``hint``'s shape, begun with it noised to ``start_sigma``, under the quality words."""
+    levels = full_range_sigmas(num_steps, start_sigma)
     noise = torch.randn(hint.shape, generator=torch.Generator().manual_seed(0))
-    start = initial_latent(noise, levels, hint)
-    return edm_euler(discrete_denoiser(network, quantised=False), start, Schedule(levels))
+    denoise = denoiser(models, words, hint, [POSITIVE_PROMPT] * len(hint))
+    return edm_euler(denoise, initial_latent(noise, levels, hint), Schedule(levels))
 
 
 def main() -> None:
@@ -132,7 +134,6 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     options = parser.parse_args()
     prepare(options.threads)
-    cv2.setNumThreads(1)
     torch.manual_seed(0)
     autoencoder = ThinAutoencoder.from_pretrained(options.autoencoder).requires_grad_(False)
     models = build(autoencoder.config.latent_channels)
@@ -141,11 +142,7 @@ def main() -> None:
     tokenizers = [CLIPTokenizer.from_pretrained(options.tokenizers / name) for name in ("tokenizer", "tokenizer_2")]
     words = Words(tokenizers, [models["text_encoder"], models["text_encoder_2"]])
     stage = diffusion_stage(options.tiles, autoencoder, models, words, options.batch, options.crop)
-    length = {"steps": options.steps, "minutes": options.minutes}
-    budget = Budget(**length, learning_rate=options.learning_rate, log_steps=25)
-    trainer = Trainer(stage, options.out, budget)
-    trainer.resume()
-    trainer.train()
+    run(stage, options, learning_rate=options.learning_rate, weight_decay=0.01)
     for name, model in models.items():
         model.save_pretrained(options.out / name)
 

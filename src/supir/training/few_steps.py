@@ -23,24 +23,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import CLIPTokenizer
 
 from supir.models.thin_autoencoder import ThinAutoencoder
-from supir.prompts import POSITIVE_PROMPT
-from supir.sampling.denoiser import discrete_denoiser
-from supir.sampling.sigmas import Schedule, full_range_sigmas
-from supir.sampling.solvers import edm_euler
-from supir.training.adversarial import ADVERSARIAL_SHARE, DISCRIMINATOR_PACE, FEATURE_WEIGHT, Discriminator, hinge
-from supir.training.crops import Tiles, psnr, to_pixels, to_tensor, write_sheet
-from supir.training.degraded_encoder import degrade, heldout_pairs
-from supir.training.diffusion import SIZE_IDS, build
+from supir.sampling.sigmas import full_range_sigmas, initial_latent
+from supir.training.adversarial import DISCRIMINATOR_PACE, Discriminator, compared, opposed
+from supir.training.by_hand import arguments, prepare, run
+from supir.training.crops import Tiles, halved, psnr, to_tensor, write_sheet
+from supir.training.degraded_encoder import heldout_pairs
+from supir.training.diffusion import denoiser, sample
 from supir.training.features import FeatureDistance
-from supir.training.loop import Budget, Stage, Trainer, arguments, prepare
-from supir.training.photographs import Pixels
+from supir.training.loop import Stage
+from supir.training.pairs import degrade
+from supir.training.sizes import build
 from supir.training.words import NEGATIVE_PROMPT, Words, draw_prompt
 
 START_SIGMA = 1.0
@@ -77,6 +75,8 @@ class Restoring:
 
     def __init__(self, models: dict[str, Any], autoencoder: ThinAutoencoder, words: Words) -> None:
         self.models, self.autoencoder, self.words = models, autoencoder, words
+        for name in models.keys() - set(LEARNING):
+            models[name].requires_grad_(False)
         self.scaling = float(autoencoder.config.scaling_factor)
 
     @torch.no_grad()
@@ -89,23 +89,11 @@ class Restoring:
         decoded: Tensor = self.autoencoder.decode(latent / self.scaling).sample
         return decoded
 
-    def denoiser(self, hint: Tensor, prompts: list[str]) -> Any:
-        """``(x, sigma) -> denoised`` under the prompts, one a sample, without guidance."""
-        with torch.no_grad():
-            tokens, pooled = self.words(prompts)
-        known = {"text_embeds": pooled, "time_ids": torch.tensor([SIZE_IDS] * len(hint))}
-
-        def network(x: Tensor, timestep: Tensor, _: Tensor) -> Tensor:
-            control = self.models["adaptor"](x, timestep, tokens, known, hint)
-            noise: Tensor = self.models["unet"](x, timestep, tokens, added_cond_kwargs=known, control=control).sample
-            return noise
-
-        return discrete_denoiser(network, quantised=False)
-
     def answer(self, hint: Tensor, prompts: list[str], noise: Tensor, num_steps: int, step: int) -> Tensor:
         """The denoised latent of one step, reached as the sampler would; only that step has a gradient."""
-        sigmas, denoise = full_range_sigmas(num_steps, START_SIGMA), self.denoiser(hint, prompts)
-        x = hint + START_SIGMA * noise
+        sigmas = full_range_sigmas(num_steps, START_SIGMA)
+        x = initial_latent(noise, sigmas, hint)
+        denoise = denoiser(self.models, self.words, hint, prompts)
         with torch.no_grad():
             for index in range(step):
                 denoised = denoise(x, sigmas[index].expand(len(x)))
@@ -121,9 +109,7 @@ class Restoring:
     @torch.no_grad()
     def sample(self, hint: Tensor, num_steps: int) -> Tensor:
         """Latents after all steps under the quality words."""
-        noise = torch.randn(hint.shape, generator=torch.Generator().manual_seed(0))
-        start, schedule = hint + START_SIGMA * noise, Schedule(full_range_sigmas(num_steps, START_SIGMA))
-        return edm_euler(self.denoiser(hint, [POSITIVE_PROMPT] * len(hint)), start, schedule)
+        return sample(self.models, self.words, hint, num_steps, START_SIGMA)
 
 
 def taught_stage(tiles: Path, restoring: Restoring, teacher: ThinAutoencoder, batch: int, crop: int) -> Stage:
@@ -149,7 +135,7 @@ def taught_stage(tiles: Path, restoring: Restoring, teacher: ThinAutoencoder, ba
         hint = restoring.hint(degraded)
         shown = {"preview": hint, "result": restoring.sample(hint, max(NUM_STEPS)), "teacher": taught(degraded)}
         pictures = {name: restoring.picture(latent) for name, latent in shown.items()}
-        write_sheet(path, _rows([*pictures.values(), clean]))
+        write_sheet(path, halved([*pictures.values(), clean]))
         return {name: psnr(p, clean) for name, p in pictures.items()}
 
     return Stage("taught", {name: restoring.models[name] for name in LEARNING}, loss, sheet)
@@ -163,33 +149,15 @@ def judged_stage(tiles: Path, restoring: Restoring, features: Path, batch: int, 
     def loss(rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
         samples = Samples.draw(rng, train, batch, crop)
         hint = restoring.hint(samples.degraded)
-        wanted, num_poor = _or_poor(samples, restoring.picture(hint[: samples.num_poor])), samples.num_poor
-        y = restoring.picture(restoring.drawn_answer(rng, hint, samples.prompts))
-        # Each loss is led back to the pixels only; what they ask for there goes through the networks once.
-        pixels = y.detach().requires_grad_()
-        pixel = (pixels - wanted).abs().mean()
-        good, truth = pixels[num_poor:], samples.clean[num_poor:]
-        seen = distance.features(good)
-        with torch.no_grad():
-            known = distance.features(truth)
-        apart = torch.stack([(a - b).abs().mean() for a, b in zip(seen, known, strict=True)]).mean()
-        fooled = -torch.stack([score.mean() for score in discriminator(good, seen)]).mean()
-        [asked] = torch.autograd.grad(pixel + FEATURE_WEIGHT * apart, pixels, retain_graph=True)
-        [lured] = torch.autograd.grad(fooled, pixels)
-        strength = ADVERSARIAL_SHARE * min(1.0, progress / 0.05) * asked.norm() / (lured.norm() + 1e-12)
-        generator = (y * (asked + strength * lured)).sum()
-        judged = discriminator(good.detach(), [level.detach() for level in seen])
-        opponent = 0.5 * (hinge(discriminator(truth, known), True) + hinge(judged, False))
-        values = {"pixel": pixel.item(), "features": apart.item(), "opponent": opponent.item()}
-        return generator + 0.1 * opponent, values | {"fooled": fooled.item(), "strength": float(strength)}
+        wanted = _or_poor(samples, restoring.picture(hint[: samples.num_poor]))
+        made = restoring.picture(restoring.drawn_answer(rng, hint, samples.prompts))
+        return opposed(made, wanted, progress, distance, discriminator, num_exempt=samples.num_poor)
 
     def sheet(path: Path) -> dict[str, float]:
         hint = restoring.hint(degraded)
         shown = {"degraded": degraded, "preview": restoring.picture(hint)}
         shown["result"] = restoring.picture(restoring.sample(hint, max(NUM_STEPS)))
-        write_sheet(path, _rows([*shown.values(), clean]))
-        far = {f"{name}_features": float(distance(p.clamp(-1, 1), clean)) for name, p in shown.items()}
-        return {name: psnr(p, clean) for name, p in shown.items()} | far
+        return compared(path, shown, clean, distance)
 
     learning = {name: restoring.models[name] for name in LEARNING} | {"discriminator": discriminator}
     return Stage("judged", learning, loss, sheet, pace={"discriminator": DISCRIMINATOR_PACE})
@@ -200,10 +168,6 @@ def _or_poor(samples: Samples, smooth: Tensor) -> Tensor:
     number = samples.num_poor
     poor = torch.where(torch.rand(number, 1, 1, 1) < 0.75, smooth.detach(), samples.degraded[:number])
     return torch.cat([poor, samples.clean[number:]])
-
-
-def _rows(pictures: list[Tensor]) -> list[list[Pixels]]:
-    return [to_pixels(p[half]) for half in (slice(6), slice(6, 12)) for p in pictures]
 
 
 def main() -> None:
@@ -220,7 +184,6 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     options = parser.parse_args()
     prepare(options.threads)
-    cv2.setNumThreads(1)
     torch.manual_seed(0)
     autoencoder = ThinAutoencoder.from_pretrained(options.autoencoder).requires_grad_(False)
     kinds = build(autoencoder.config.latent_channels)
@@ -233,11 +196,7 @@ def main() -> None:
         stage = taught_stage(options.tiles, restoring, teacher, options.batch, options.crop)
     else:
         stage = judged_stage(options.tiles, restoring, options.features, options.batch, options.crop)
-    length = {"steps": options.steps, "minutes": options.minutes}
-    budget = Budget(**length, learning_rate=options.learning_rate, log_steps=25, weight_decay=0.0)
-    trainer = Trainer(stage, options.out, budget)
-    trainer.resume()
-    trainer.train()
+    run(stage, options, learning_rate=options.learning_rate)
     for name in LEARNING:
         models[name].save_pretrained(options.out / name)
 

@@ -25,9 +25,9 @@ import supir.models.thin_autoencoder  # noqa: F401  (diffusers loads only from i
 from supir.degradation.second_order import RECIPES, Degradation, Step, apply, draw
 from supir.image import find_pictures, read
 from supir.pipeline import SupirPipeline
+from supir.training.by_hand import prepare
 from supir.training.crops import Tiles, psnr, to_pixels, to_tensor, write_sheet
 from supir.training.features import FeatureDistance
-from supir.training.loop import prepare
 from supir.training.photographs import Pixels
 
 logger = logging.getLogger(__name__)

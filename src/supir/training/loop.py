@@ -6,7 +6,6 @@ a batch of b learn what one with 2 b learns, and a run that was killed continues
 
 from __future__ import annotations
 
-import argparse
 import logging
 import math
 import time
@@ -289,20 +288,3 @@ class Trainer:
         self.journal.close()
         self.swap()
         return finished
-
-
-def arguments(description: str | None, minutes: float) -> argparse.ArgumentParser:
-    """The options of a stage that is run as a module."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run; an existing state is continued")
-    parser.add_argument("--tiles", type=Path, required=True, help="folder made by supir.data.debian_photos")
-    parser.add_argument("--minutes", type=float, default=minutes)
-    parser.add_argument("--steps", type=int, help="length of the run; unset: as far as the minutes go")
-    parser.add_argument("--threads", type=int, default=2)
-    return parser
-
-
-def prepare(threads: int) -> None:
-    """Logging and threads of a stage run from the command line."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    torch.set_num_threads(threads)

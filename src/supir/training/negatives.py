@@ -28,8 +28,8 @@ from supir.prompts import NEGATIVE_PROMPT
 from supir.sampling.denoiser import discrete_denoiser, text_guided
 from supir.sampling.sigmas import Schedule, full_range_sigmas, initial_latent, training_sigmas
 from supir.sampling.solvers import edm_euler
+from supir.training.by_hand import prepare
 from supir.training.crops import psnr, to_pixels, to_tensor, write_sheet
-from supir.training.loop import prepare
 from supir.training.pairs import degraded_by, draw_degradation
 from supir.training.photographs import LABELS, Photographs, open_photographs
 from supir.training.recipes import shares
