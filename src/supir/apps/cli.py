@@ -8,9 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,10 +18,10 @@ from rich.table import Table
 from supir import __version__
 from supir.apps.arguments import flag, with_restore_options
 from supir.apps.data_commands import data_app
+from supir.apps.ending import FAILED, quiet_libraries, sentences, usage
 from supir.apps.jobs import Interruption, Outcome, find_sources, plan_jobs, run_jobs
 from supir.apps.progress import Display, clock, show_failure
 from supir.apps.train_commands import train
-from supir.errors import OptionError, SupirError
 from supir.options import DEFAULT_PRESET, PRESETS, restore_options
 
 app = typer.Typer(
@@ -35,8 +32,6 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
-
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 
 def main() -> None:
@@ -105,18 +100,18 @@ def restore(
     chosen = {"preset": preset or DEFAULT_PRESET, **overrides}
     start = time.perf_counter()
     interrupted = False
-    with _sentences(console):
-        _usage(restore_options, **chosen)  # before the model is loaded: a wrong value is said at once
+    with sentences(console):
+        usage(restore_options, **chosen)  # before the model is loaded: a wrong value is said at once
         sources, outcomes = find_sources(photos)
         from supir.image import SUFFIXES
 
-        jobs = _usage(plan_jobs, sources, output, suffixes=tuple(SUFFIXES), compare=compare)
+        jobs = usage(plan_jobs, sources, output, suffixes=tuple(SUFFIXES), compare=compare)
         for outcome in outcomes:
             show_failure(console, outcome)
         if jobs:
             with console.status("loading the model"):
                 pipeline = _load_pipeline(model, device)
-            options = _usage(pipeline.options, **chosen)
+            options = usage(pipeline.options, **chosen)
             try:
                 with Interruption() as interruption, Display(console, jobs, quiet=quiet) as display:
 
@@ -164,13 +159,13 @@ def convert(
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
     console = Console(stderr=True)
-    with _sentences(console):
+    with sentences(console):
         from supir.weights.convert import convert as convert_files
 
         columns = BarColumn(), DownloadColumn(), TimeRemainingColumn()
         with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
             task = bar.add_task("", total=None)
-            report = _usage(
+            report = usage(
                 convert_files,
                 sdxl,
                 supir,
@@ -208,28 +203,10 @@ def _shown(value: Any) -> str:
     return "unset" if value is None else '""' if value == "" else str(value)
 
 
-def _usage(function: Any, *arguments: Any, **named: Any) -> Any:
-    """Call a function whose `OptionError` is the user's wrong usage."""
-    try:
-        return function(*arguments, **named)
-    except OptionError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
 def _load_pipeline(model: Path | None, device: str | None) -> Any:
-    import logging
-
-    # torchao, where it is installed, complains of GPUs that are not there.
-    for name in ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
+    quiet_libraries()
     from supir.pipeline import SupirPipeline
 
-    for library in (diffusers_logging, transformers_logging):
-        library.disable_progress_bar()  # the command has one bar, over everything
-        library.set_verbosity_error()
     pipeline = SupirPipeline.from_pretrained(model)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device or _best_device())
@@ -241,27 +218,6 @@ def _best_device() -> str:
     if torch.cuda.is_available():  # ROCm builds answer here too
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-@contextmanager
-def _sentences(console: Console) -> Iterator[None]:
-    """Turn what ends a command early into a sentence and an exit code, and warnings into sentences."""
-
-    def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-        console.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-    with warnings.catch_warnings():
-        for notice_to_developers in (DeprecationWarning, FutureWarning):
-            warnings.simplefilter("ignore", notice_to_developers)
-        warnings.showwarning = show_warning
-        try:
-            yield
-        except KeyboardInterrupt:
-            console.print("interrupted; nothing half-written is left")
-            raise typer.Exit(INTERRUPTED) from None
-        except SupirError as error:
-            console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-            raise typer.Exit(FAILED) from None
 
 
 def _summarise(console: Console, outcomes: list[Outcome], seconds: float, *, quiet: bool, as_json: bool) -> None:

@@ -10,7 +10,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from supir.data.rules import QualityRules
+from supir.apps.ending import FAILED, sentences, usage
+from supir.apps.jobs import Interruption
+from supir.apps.progress import clock
+from supir.data.rules import BuildOptions, QualityRules
 
 if TYPE_CHECKING:
     from supir.data.build import Summary
@@ -76,19 +79,14 @@ def build(
     Run again after an interruption, or with more pictures, it goes on where it was. The bytes of the shards do not
     depend on the number of workers.
     """
-    from supir.apps.cli import FAILED, _sentences, _usage
-    from supir.apps.jobs import Interruption
-
     limits = {"min_side": min_side, "max_aspect": max_aspect, "min_sharpness": min_sharpness,
               "max_flat_share": max_flat_share, "max_blockiness": max_blockiness,
               "min_jpeg_quality": min_jpeg_quality, "duplicate_distance": duplicate_distance}  # fmt: skip
     console = Console(stderr=True)
     start = time.perf_counter()
-    with _sentences(console):
-        from supir.data.rules import BuildOptions
-
-        rules = _usage(QualityRules, **_limits(limits))
-        options = _usage(
+    with sentences(console):
+        rules = usage(QualityRules, **_limits(limits))
+        options = usage(
             BuildOptions,
             rules=rules,
             tile=tile,
@@ -97,7 +95,7 @@ def build(
             require_licence=require_licence,
             photos_per_shard=photos_per_shard,
         )
-        captioner = _usage(_captioner, captions)
+        captioner = usage(_captioner, captions)
         from supir.data.build import build as build_data
 
         runner = _runner(workers, ray)
@@ -108,7 +106,7 @@ def build(
                     interruption.check()
                     bars.update(step, done, total)
 
-                summary = _usage(
+                summary = usage(
                     build_data,
                     photos,
                     out,
@@ -130,12 +128,10 @@ def build(
 @data_app.command()
 def stats(folder: Annotated[Path, typer.Argument(help="A data folder, as `supir data build` makes it.")]) -> None:
     """Write the report of a data set anew: counts, histograms, thumbnails, what was rejected and why."""
-    from supir.apps.cli import _sentences, _usage
-
-    with _sentences(Console(stderr=True)):
+    with sentences(Console(stderr=True)):
         from supir.data.report import write_report
 
-        typer.echo(f"wrote {_usage(write_report, folder)}")
+        typer.echo(f"wrote {usage(write_report, folder)}")
 
 
 def _limits(given: dict[str, str | None]) -> dict[str, float | None]:
@@ -171,8 +167,6 @@ def _runner(workers: int, address: str | None) -> Runner:
 
 
 def _say(console: Console, summary: Summary, out: Path, seconds: float) -> None:
-    from supir.apps.progress import clock
-
     rejected = ", ".join(f"{count} {reason}" for reason, count in summary.reasons.items())
     text = (
         f"{summary.num_kept} of {summary.num_pictures} pictures kept as {summary.num_samples} samples in"

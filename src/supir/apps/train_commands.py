@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from supir.apps.ending import quiet_libraries, sentences, usage
+
 if TYPE_CHECKING:
     from supir.training.dry_run import Outlook
     from supir.training.recipes import StageOptions
@@ -70,10 +72,8 @@ def train(
     A run that was killed, or stopped by --minutes, is continued by the same command to the very bits it would have had.
     Several processes: `accelerate launch -m supir.apps.cli train ...`.
     """
-    from supir.apps.cli import _sentences, _usage
-
     console = Console(stderr=True)
-    with _sentences(console):
+    with sentences(console):
         from supir.training.recipes import named_run, parsed
 
         if show_list:
@@ -85,12 +85,12 @@ def train(
         for name, sign, _ in pairs:
             if not sign:
                 raise typer.BadParameter(f"--set {name}: write FIELD=VALUE")
-        options = _usage(named_run, run, **{name: _usage(parsed, name, value) for name, _, value in pairs})
+        options = usage(named_run, run, **{name: usage(parsed, name, value) for name, _, value in pairs})
         if threads:
             import torch
 
             torch.set_num_threads(threads)
-        _quiet_libraries()
+        quiet_libraries()
         if dry_run:
             _tell(run, options, start, data or [])
             return
@@ -100,7 +100,7 @@ def train(
         from supir.training.runs import Request, open_run
 
         request = Request(options=options, data=tuple(data), out=out, start=start, negatives=negatives, heldout=heldout)
-        product = _usage(open_run, request, metrics=_metrics(), minutes=minutes).train()
+        product = usage(open_run, request, metrics=_metrics(), minutes=minutes).train()
         if product is None:
             console.print(f"stopped after {minutes:g} minutes; the same command continues {out}", markup=False)
             return
@@ -179,16 +179,3 @@ def _metrics() -> dict[str, Any]:
         return lambda found, truth: sum(measure(a, b) for a, b in zip(found, truth, strict=True)) / len(found)
 
     return {name: over_batches(getattr(metrics, name)) for name in ("psnr", "ssim", "haar_psi")}
-
-
-def _quiet_libraries() -> None:
-    """One voice in the log: ours."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for library in (diffusers_logging, transformers_logging):
-        library.disable_progress_bar()
-        library.set_verbosity_error()
-    for name in ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    logging.getLogger("pyvips").setLevel(logging.WARNING)
