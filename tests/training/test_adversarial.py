@@ -14,7 +14,6 @@ from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.training.adversarial import FEATURE_WEIGHT, Discriminator, adversarial_stage, hinge
 from supir.training.crops import Tiles, to_tensor
 from supir.training.degraded_encoder import grown
-from supir.training.export import blended
 from supir.training.features import FeatureDistance
 from supir.training.loop import Stage
 from supir.training.pairs import degrade
@@ -141,14 +140,3 @@ def test_the_stage_writes_a_sheet_of_heldout_pictures(stage: Stage, tmp_path: Pa
         values = stage.sheet(tmp_path / "sheet.png")
     assert cv2.imread(str(tmp_path / "sheet.png")).shape == (8 * 192, 6 * 192, 3)
     assert values["degraded_features"] > 0
-
-
-def test_blended_autoencoders_lie_between(tmp_path: Path) -> None:
-    first, second = small_model(), small_model()
-    torch.nn.init.constant_(second.restorer.conv_in.weight, 1.0)
-    first.save_pretrained(tmp_path / "first")
-    second.save_pretrained(tmp_path / "second")
-    found = blended(tmp_path / "first", tmp_path / "second", 0.25)
-    expected = 0.75 * first.restorer.conv_in.weight + 0.25
-    torch.testing.assert_close(found.restorer.conv_in.weight, expected)
-    assert torch.equal(found.decoder.conv_in.weight, first.decoder.conv_in.weight)

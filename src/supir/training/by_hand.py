@@ -23,6 +23,7 @@ def arguments(description: str | None, minutes: float) -> argparse.ArgumentParse
     parser.add_argument("--minutes", type=float, default=minutes)
     parser.add_argument("--steps", type=int, help="length of the run; unset: as far as the minutes go")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--mixed-precision", default="no", choices=("no", "bf16"), help="bf16: twice as fast with AMX")
     return parser
 
 
@@ -42,6 +43,7 @@ def run(stage: Stage, options: argparse.Namespace, *, learning_rate: float, log_
         learning_rate=learning_rate,
         log_steps=log_steps,
         weight_decay=weight_decay,
+        mixed_precision=options.mixed_precision,
     )
     trainer = Trainer(stage, options.out, budget)
     trainer.resume()

@@ -1,10 +1,10 @@
 """The bundled model folder from the runs, in half precision.
 
-    python -m supir.training.export --autoencoder RUN2/autoencoder --diffusion RUN3 --tokenizers FOLDER --out MODEL
+    python -m supir.training.export --autoencoder AUTOENCODER --diffusion MODEL RUN --tokenizers FOLDER --out OUT
 
-``--diffusion`` takes a finished run, one still training (then the averaged weights of its last state), or a model
-folder whose networks are kept. An autoencoder that learned with an opponent may be blended with what it began with:
-``--blend RUN1/autoencoder 0.2`` (network interpolation, arXiv 1809.00219).
+``--diffusion`` takes model folders, finished runs, and ones still training (then the averaged weights of their last
+state); of a component that several hold, the last one's is taken. An autoencoder that learned with an opponent may be
+blended with what it began with: ``--blend RUN1/autoencoder 0.2`` (network interpolation, arXiv 1809.00219).
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 from transformers import CLIPTokenizer
 
 from supir.errors import OptionError
@@ -28,17 +31,36 @@ PRESETS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("bundle
 """The bundled model's own numbers, found by looking at held-out pictures."""
 
 
-def averaged(run: Path, latent_channels: int) -> dict[str, Any]:
-    """The components of a run with their averaged weights, or those of a model folder."""
+def weights(folder: Path, components: Iterable[str]) -> dict[str, Tensor]:
+    """Weights by ``component.name`` of the components that a model folder or a run holds; averages where it trains."""
+    found: dict[str, Tensor] = {}
+    for name in components:
+        for path in sorted((folder / name).glob("*.safetensors")):
+            found |= {f"{name}.{key}": value.float() for key, value in load_file(path).items()}
+    state = None if found else load_averages(folder)
+    if state is not None:
+        found = {**state.weights, **state.ema}
+    if not found:
+        raise OptionError(f"{folder} holds neither components of a model nor the state of a run")
+    return found
+
+
+def assembled(folders: Sequence[Path], latent_channels: int) -> dict[str, Any]:
+    """UNet, adaptor and text towers, each from the last folder that holds it.
+
+    Raises:
+        OptionError: a folder holds nothing, or some weight is in none.
+    """
     models = build(latent_channels)
-    if (run / "model_index.json").exists():
-        return {name: type(model).from_pretrained(run / name, dtype=torch.float32) for name, model in models.items()}
-    state = load_averages(run)
-    if state is None:
-        raise OptionError(f"{run} holds neither a model nor the state of a run")
-    known = {**state.weights, **state.ema}
+    known: dict[str, Tensor] = {}
+    for folder in folders:
+        known |= weights(folder, models)
     for name, model in models.items():
-        model.load_state_dict({key: known.get(f"{name}.{key}", value) for key, value in model.state_dict().items()})
+        part = {key: known.get(f"{name}.{key}") for key in model.state_dict()}
+        missing = [key for key, value in part.items() if value is None]
+        if missing:
+            raise OptionError(f"{name}.{missing[0]} is in none of {', '.join(map(str, folders))}")
+        model.load_state_dict(part)
     return models
 
 
@@ -50,12 +72,12 @@ def blended(autoencoder: Path, other: Path, share: float) -> ThinAutoencoder:
     return mine
 
 
-def export(coder: ThinAutoencoder, diffusion: Path, tokenizers: Path, out: Path) -> int:
+def export(coder: ThinAutoencoder, diffusion: Sequence[Path], tokenizers: Path, out: Path) -> int:
     """Write the model folder; returns its size in bytes."""
     names = ("tokenizer", "tokenizer_2")
     pipeline = SupirPipeline(
         autoencoder=coder,
-        **averaged(diffusion, coder.config.latent_channels),
+        **assembled(diffusion, coder.config.latent_channels),
         **{name: CLIPTokenizer.from_pretrained(tokenizers / name) for name in names},
         presets=PRESETS,
     )
@@ -74,8 +96,9 @@ def export(coder: ThinAutoencoder, diffusion: Path, tokenizers: Path, out: Path)
 def main() -> None:
     """Export; the model card is kept where it is."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    for name in ("autoencoder", "diffusion", "tokenizers", "out"):
+    for name in ("autoencoder", "tokenizers", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--diffusion", type=Path, nargs="+", required=True, help="model folders, runs")
     parser.add_argument("--blend", nargs=2, metavar=("FOLDER", "SHARE"), help="another autoencoder and its share")
     options = parser.parse_args()
     other, share = options.blend or (options.autoencoder, 0.0)

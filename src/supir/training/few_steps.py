@@ -85,9 +85,10 @@ class Restoring:
         return self.autoencoder.encode_degraded(lq).latent_dist.mode() * self.scaling
 
     def picture(self, latent: Tensor) -> Tensor:
-        """Pictures (B, 3, 8h, 8w) of scaled latents."""
-        decoded: Tensor = self.autoencoder.decode(latent / self.scaling).sample
-        return decoded
+        """Pictures (B, 3, 8h, 8w) of scaled latents, in full precision whatever made these."""
+        with torch.autocast(latent.device.type, enabled=False):
+            decoded: Tensor = self.autoencoder.decode(latent.float() / self.scaling).sample
+            return decoded
 
     def answer(self, hint: Tensor, prompts: list[str], noise: Tensor, num_steps: int, step: int) -> Tensor:
         """The denoised latent of one step, reached as the sampler would; only that step has a gradient."""
@@ -151,7 +152,9 @@ def judged_stage(tiles: Path, restoring: Restoring, features: Path, batch: int, 
         hint = restoring.hint(samples.degraded)
         wanted = _or_poor(samples, restoring.picture(hint[: samples.num_poor]))
         made = restoring.picture(restoring.drawn_answer(rng, hint, samples.prompts))
-        return opposed(made, wanted, progress, distance, discriminator, num_exempt=samples.num_poor)
+        # Rounded to bfloat16 a made picture could be told by its rounding.
+        with torch.autocast(made.device.type, enabled=False):
+            return opposed(made, wanted, progress, distance, discriminator, num_exempt=samples.num_poor)
 
     def sheet(path: Path) -> dict[str, float]:
         hint = restoring.hint(degraded)

@@ -13,7 +13,7 @@ from supir.degradation.recipes import apply, draw
 from supir.training.crops import to_tensor
 from supir.training.photographs import Photographs, Pixels
 
-SHARES = {"everyday": 0.75, "light": 0.1, "default": 0.15}
+SHARES = {"everyday": 0.65, "light": 0.1, "default": 0.25}
 """Of the recipes, for the bundled model. Much of the default one would drown the rest: it leaves next to nothing that a
 small network can restore."""
 HELDOUT_SEED = 7919
