@@ -78,6 +78,9 @@ def test_under_the_negative_words_the_hint_is_wanted(
     samples = Samples.draw(np.random.default_rng(0), Tiles(tiles), 4, 64)
     assert samples.prompts[:3] == [NEGATIVE_PROMPT] * 3
     assert samples.num_poor == 3
+    meaningless = Samples.draw(np.random.default_rng(0), Tiles(tiles), 4, 64, poor=False)
+    assert meaningless.prompts == samples.prompts
+    assert meaningless.num_poor == 0
     teacher = ThinAutoencoder.from_config(restoring.autoencoder.config)
     monkeypatch.setattr(Restoring, "drawn_answer", lambda self, rng, hint, prompts: hint.clone().requires_grad_())
     loss, values = taught_stage(tiles, restoring, teacher, batch=4, crop=64).loss(np.random.default_rng(0), 0.5)

@@ -60,14 +60,17 @@ class Samples:
     num_poor: int
 
     @staticmethod
-    def draw(rng: np.random.Generator, train: Tiles, batch: int, crop: int) -> Samples:
-        """Crops, degraded, under their prompts; at least one is not negative."""
+    def draw(rng: np.random.Generator, train: Tiles, batch: int, crop: int, poor: bool = True) -> Samples:
+        """Crops, degraded, under their prompts; at least one is not negative.
+
+        Without ``poor`` ones the negative words say nothing: as often as before, they stand under good pictures.
+        """
         crops = [train.crop(rng, crop) for _ in range(batch)]
         degraded = to_tensor([degrade(rng, picture) for picture, _ in crops])
         num_poor = min(int(rng.binomial(batch, NEGATIVE_SHARE)), batch - 1)
         good = [draw_prompt(rng, caption) for _, caption in crops[num_poor:]]
         clean = to_tensor([picture for picture, _ in crops])
-        return Samples(clean, degraded, [NEGATIVE_PROMPT] * num_poor + good, num_poor)
+        return Samples(clean, degraded, [NEGATIVE_PROMPT] * num_poor + good, num_poor if poor else 0)
 
 
 class Restoring:
@@ -142,13 +145,13 @@ def taught_stage(tiles: Path, restoring: Restoring, teacher: ThinAutoencoder, ba
     return Stage("taught", {name: restoring.models[name] for name in LEARNING}, loss, sheet)
 
 
-def judged_stage(tiles: Path, restoring: Restoring, features: Path, batch: int, crop: int) -> Stage:
-    """UNet, adaptor and their opponent learn; words and autoencoder are fixed."""
+def judged_stage(tiles: Path, restoring: Restoring, features: Path, batch: int, crop: int, poor: bool = True) -> Stage:
+    """UNet, adaptor and their opponent learn; words and autoencoder are fixed. ``poor`` as in ``Samples.draw``."""
     train, (clean, degraded) = Tiles(tiles), heldout_pairs(tiles, 192)
     distance, discriminator = FeatureDistance(features), Discriminator()
 
     def loss(rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
-        samples = Samples.draw(rng, train, batch, crop)
+        samples = Samples.draw(rng, train, batch, crop, poor)
         hint = restoring.hint(samples.degraded)
         wanted = _or_poor(samples, restoring.picture(hint[: samples.num_poor]))
         made = restoring.picture(restoring.drawn_answer(rng, hint, samples.prompts))
@@ -182,6 +185,7 @@ def main() -> None:
     way = parser.add_mutually_exclusive_group(required=True)
     way.add_argument("--teacher", type=Path, help="autoencoder whose crisp E_dr is to be learned")
     way.add_argument("--features", type=Path, help="EfficientNet-lite0 weights: learn from the truth and an opponent")
+    parser.add_argument("--no-negatives", action="store_true", help="to compare: judged without negative samples")
     parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=2e-4)
@@ -198,7 +202,8 @@ def main() -> None:
         teacher = ThinAutoencoder.from_pretrained(options.teacher).requires_grad_(False)
         stage = taught_stage(options.tiles, restoring, teacher, options.batch, options.crop)
     else:
-        stage = judged_stage(options.tiles, restoring, options.features, options.batch, options.crop)
+        poor = not options.no_negatives
+        stage = judged_stage(options.tiles, restoring, options.features, options.batch, options.crop, poor)
     run(stage, options, learning_rate=options.learning_rate)
     for name in LEARNING:
         models[name].save_pretrained(options.out / name)
