@@ -56,6 +56,14 @@ def test_an_epoch_is_every_sample_once_over_ranks_and_workers(
     assert merged == names(iter(PhotoStream(sets[0], epochs=1)))
 
 
+def test_any_position_is_reached_directly_and_after_travelling(sets: tuple[Path, Path]) -> None:
+    stream = PhotoStream(sets, [0.8, 0.2], seed=4, rank=1, world=2)
+    expected = names(iter(PhotoStream(sets, [0.8, 0.2], seed=4)), 40)
+    assert [Path(stream.at(position).source).stem for position in range(40)] == expected
+    sent = pickle.loads(pickle.dumps(stream))
+    assert [Path(sent.at(position).source).stem for position in (39, 3)] == [expected[39], expected[3]]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_batches_come_in_the_same_order_for_any_number_of_workers(sets: tuple[Path, Path], workers: int) -> None:
     def batches(num_workers: int, begin: int) -> list[list[str]]:

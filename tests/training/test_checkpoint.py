@@ -38,7 +38,7 @@ torch.manual_seed(0)
 torch.set_num_threads(1)
 model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.SiLU(), nn.Conv2d(8, 3, 3, padding=1))
 
-def draw(rng):
+def draw(rng, number):
     return torch.from_numpy(rng.standard_normal((3, 8, 8), dtype=np.float32))
 
 def loss(samples, progress):

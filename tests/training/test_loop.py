@@ -22,7 +22,7 @@ from supir.training.loop import Budget, Stage, Trainer
 def linear_stage(model: nn.Linear, seen: list[float]) -> Stage:
     """Samples one by one, each from its own generator."""
 
-    def draw(rng: np.random.Generator) -> Tensor:
+    def draw(rng: np.random.Generator, number: int) -> Tensor:
         return torch.from_numpy(rng.standard_normal(3).astype(np.float32))
 
     def loss(samples: list[Tensor], progress: float) -> tuple[Tensor, dict[str, float]]:
@@ -227,7 +227,7 @@ def test_the_8_bit_optimiser_learns_and_continues(tmp_path: Path) -> None:
             torch.manual_seed(0)
             model = nn.Linear(128, 64)
 
-            def draw(rng: np.random.Generator) -> Tensor:
+            def draw(rng: np.random.Generator, number: int) -> Tensor:
                 return torch.from_numpy(rng.standard_normal(128).astype(np.float32))
 
             def loss(samples: list[Tensor], progress: float, own: nn.Module = model) -> tuple[Tensor, dict[str, float]]:

@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.photographs import OPTIONS, photo, save
+from supir.data.build import build
 from supir.degradation.process import Degradation
 from supir.errors import ImageReadError, OptionError
 from supir.training.crops import Tiles
 from supir.training.denoising import Draw, Sample
 from supir.training.pairs import degraded_by
-from supir.training.photographs import LABELS, Mixed, PictureFolder, open_photographs, random_crop
+from supir.training.photographs import LABELS, Mixed, PictureFolder, Shards, open_photographs, random_crop
 from supir.training.recipes import named_run
 from supir.training.samples import sample_batches
 
@@ -85,10 +87,53 @@ def test_built_data_sets_are_read(photographs: Path, tmp_path: Path) -> None:
         [*command, "--out", str(tmp_path / "set"), *off, "--quiet"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    source = open_photographs([tmp_path / "set"])
+    source = open_photographs([tmp_path / "set"], seed=3)
+    assert isinstance(source, Shards)
     assert len(source) == 2
-    first, second = (source.draw(np.random.default_rng(5), 64) for _ in range(2))
-    assert np.array_equal(first.pixels, second.pixels)
+    for number in (None, 1):
+        first, second = (source.draw(np.random.default_rng(5), 64, number) for _ in range(2))
+        assert np.array_equal(first.pixels, second.pixels)
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Built data sets: nine places and three faces, each named by its caption."""
+    root = tmp_path_factory.mktemp("sets")
+    for number in range(12):
+        name = f"{'face' if number > 8 else 'place'} {number}"
+        save(root / name.split()[0] / f"{name}.png", photo(number, 64, 64))
+        (root / name.split()[0] / f"{name}.txt").write_text(name)
+    for name in ("place", "face"):
+        build([root / name], root / f"{name}-set", options=OPTIONS)
+    return [root / "place-set", root / "face-set"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_meets_every_picture_of_a_data_set_once_a_pass(sets: list[Path], workers: int) -> None:
+    options = named_run("smoke/adaptor", negative_share=0.0, caption_dropout=0.0)
+    draw = Draw(open_photographs(sets, seed=5), None, options, LATENT)
+
+    def shown(batches: int, first: int, batch: int, rank: int, world: int, workers: int = 0) -> list[list[str]]:
+        found = itertools.islice(sample_batches(draw, 5, first, batch, rank, world, workers), batches)
+        return [[" ".join(sample.prompt.split()[:2]) for sample in samples] for samples in found]
+
+    whole = shown(6, 0, 4, 0, 1, workers)
+    for turn in (whole[:3], whole[3:]):
+        assert len({picture for batch in turn for picture in batch}) == 12
+    assert shown(4, 2, 4, 0, 1) == whole[2:], "resumed in the middle of a pass"
+    halves = [shown(6, 0, 2, rank, 2) for rank in (0, 1)]
+    assert [first + second for first, second in zip(*halves, strict=True)] == whole
+
+
+def test_faces_come_in_their_share(sets: list[Path], photographs: Path) -> None:
+    built = open_photographs(sets, weights=[0.7, 0.3], seed=5)
+    found = [built.draw(np.random.default_rng(n), 32, n).caption.startswith("face") for n in range(1000)]
+    assert sum(found) == 300
+    mixed = open_photographs([photographs, sets[1]], weights=[0.7, 0.3])
+    found = [mixed.draw(np.random.default_rng(n), 32, n).caption.startswith("face") for n in range(400)]
+    assert np.mean(found) == pytest.approx(0.3, abs=0.07)
+    with pytest.raises(OptionError, match="weights are 1 for 2 folders"):
+        open_photographs(sets, weights=[1])
 
 
 def test_tiles_travel_as_their_place(tmp_path: Path) -> None:

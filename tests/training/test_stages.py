@@ -79,7 +79,7 @@ def test_only_e_dr_learns_and_its_loss_falls(make: Callable[[], torch.nn.Module]
 def run(stage: Stage, options: StageOptions) -> list[float]:
     """Train a few steps on the same samples and return the losses."""
     assert stage.draw is not None
-    samples = [stage.draw(np.random.default_rng((1, number))) for number in range(stage.batch)]
+    samples = [stage.draw(np.random.default_rng((1, number)), number) for number in range(stage.batch)]
     losses = []
     whole = stage.loss
 
@@ -130,7 +130,7 @@ def test_a_prior_that_was_not_frozen_would_be_noticed(photographs: Path) -> None
     stage = adaptor_stage(make_materials(photographs, options, **networks))
     networks["unet"].requires_grad_(True)
     assert stage.draw is not None
-    loss, _ = stage.loss([stage.draw(np.random.default_rng(number)) for number in range(2)], 0.0)
+    loss, _ = stage.loss([stage.draw(np.random.default_rng(number), number) for number in range(2)], 0.0)
     loss.backward()
     reached = [p.grad is not None and bool(p.grad.any()) for n, p in networks["unet"].named_parameters()]
     assert np.mean(reached) > 0.9

@@ -30,6 +30,10 @@ def train(
         list[Path] | None,
         typer.Option(help="Photographs: a data set of `supir data build`, tiles, or plain pictures. May be repeated."),
     ] = None,
+    weight: Annotated[
+        list[float] | None,
+        typer.Option(help="Share of each --data among the samples, in their order. Unset: all pictures alike."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The run's folder; a run that is there is continued.")
     ] = None,
@@ -99,7 +103,15 @@ def train(
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
         from supir.training.runs import Request, open_run
 
-        request = Request(options=options, data=tuple(data), out=out, start=start, negatives=negatives, heldout=heldout)
+        request = Request(
+            options=options,
+            data=tuple(data),
+            weights=tuple(weight) if weight else None,
+            out=out,
+            start=start,
+            negatives=negatives,
+            heldout=heldout,
+        )
         product = usage(open_run, request, metrics=_metrics(), minutes=minutes).train()
         if product is None:
             console.print(f"stopped after {minutes:g} minutes; the same command continues {out}", markup=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -177,10 +177,18 @@ class PhotoStream(IterableDataset[Sample]):
                 raise OptionError(f"{name} of the stream is {value}, of the checkpoint {before}; they must agree")
         self.start_at(int(state["num_samples"]))
 
+    def at(self, position: int) -> Sample:
+        """The sample at a position of the whole stream, whatever this rank's share is.
+
+        Raises:
+            ImageReadError: `MAX_TRIES` broken ones in a row.
+        """
+        worker = get_worker_info()
+        return self._sample(position, 0 if worker is None else worker.id)
+
     def __iter__(self) -> Iterator[Sample]:
         worker = get_worker_info()
         number, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        order = Order(self.photos, **self._order_options)  # type: ignore[arg-type]
         end = None if self._epochs is None else self._epochs * len(self.photos)
         batch = number
         while True:
@@ -188,13 +196,20 @@ class PhotoStream(IterableDataset[Sample]):
                 position = place * self.world + self.rank
                 if end is not None and position >= end:
                     return
-                yield self._sample(order, position, number)
+                yield self._sample(position, number)
             batch += count
 
-    def _sample(self, order: Order, position: int, worker: int) -> Sample:
+    @cached_property
+    def _order(self) -> Order:
+        return Order(self.photos, **self._order_options)  # type: ignore[arg-type]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_order"}  # it is made anew there
+
+    def _sample(self, position: int, worker: int) -> Sample:
         for offset in range(MAX_TRIES):
             try:
-                return self.photos.sample(order.at(position, offset))
+                return self.photos.sample(self._order.at(position, offset))
             except ImageError as error:
                 self._broken[worker % _MAX_WORKERS] += 1
                 logger.warning("left out: %s", error)

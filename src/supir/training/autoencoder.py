@@ -56,9 +56,9 @@ class Draw:
     size: int
     latent_shape: tuple[int, int, int]
 
-    def __call__(self, rng: np.random.Generator) -> tuple[Pixels, npt.NDArray[np.float32]]:
-        """One sample."""
-        crop = self.photographs.draw(rng, self.size)
+    def __call__(self, rng: np.random.Generator, number: int | None = None) -> tuple[Pixels, npt.NDArray[np.float32]]:
+        """Sample ``number`` of a run."""
+        crop = self.photographs.draw(rng, self.size, number)
         return crop.pixels, rng.standard_normal(self.latent_shape, dtype=np.float32)
 
 

@@ -34,7 +34,7 @@ class Tiles:
     def __reduce__(self) -> tuple[type[Tiles], tuple[Path, str]]:
         return Tiles, self._where  # a memory map would be pickled as all its pixels
 
-    def draw(self, rng: np.random.Generator, size: int) -> Crop:
+    def draw(self, rng: np.random.Generator, size: int, number: int | None = None) -> Crop:
         """A crop as ``Photographs`` hands it out."""
         return Crop(*self.crop(rng, size))
 

@@ -48,19 +48,19 @@ class Sample:
 
 @dataclass(frozen=True)
 class Draw:
-    """Draws samples; nothing but the generator decides, and it goes to other processes."""
+    """Draws samples; nothing but generator and number decide, and it goes to other processes."""
 
     photographs: Photographs
     negatives: Photographs | None
     options: StageOptions
     latent_shape: tuple[int, int, int]
 
-    def __call__(self, rng: np.random.Generator) -> Sample:
-        """One sample."""
+    def __call__(self, rng: np.random.Generator, number: int | None = None) -> Sample:
+        """Sample ``number`` of a run."""
         options = self.options
         poor = bool(rng.random() < options.negative_share)
         source = self.negatives if poor and self.negatives is not None else self.photographs
-        crop = source.draw(rng, options.crop)
+        crop = source.draw(rng, options.crop, number)
         degradation = draw_degradation(rng, shares(options.degradation))
         degraded = degraded_by(degradation, crop.pixels)
         prompt = training_prompt(rng, crop.caption, options.caption_dropout)

@@ -102,7 +102,7 @@ class Noise:
     def __len__(self) -> int:
         return 1
 
-    def draw(self, rng: np.random.Generator, size: int) -> Crop:
+    def draw(self, rng: np.random.Generator, size: int, number: int | None = None) -> Crop:
         """A crop of noise."""
         return Crop(rng.integers(0, 256, (size, size, 3), dtype=np.uint8), "a photo")
 

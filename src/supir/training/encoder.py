@@ -37,9 +37,9 @@ class Draw:
     photographs: Photographs
     options: StageOptions
 
-    def __call__(self, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
-        """One sample."""
-        clean = self.photographs.draw(rng, self.options.crop).pixels
+    def __call__(self, rng: np.random.Generator, number: int | None = None) -> tuple[Pixels, Pixels]:
+        """Sample ``number`` of a run."""
+        clean = self.photographs.draw(rng, self.options.crop, number).pixels
         return clean, degrade(rng, clean, shares(self.options.degradation))
 
 

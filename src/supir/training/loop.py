@@ -46,8 +46,9 @@ class Stage:
     """True for parameters, named ``component.parameter``, that do not learn."""
     pace: Mapping[str, float] = field(default_factory=dict)
     """Learning rate over the budget's, by component; 1 where none is named."""
-    draw: Callable[[Generator], Any] | None = None
-    """One sample from its own generator; may run in another process, so it must pickle where there are workers."""
+    draw: Callable[[Generator, int], Any] | None = None
+    """One sample from its own generator and its number in the run; may be called in another process, so it must pickle
+    where there are workers."""
     batch: int = 1
     """Samples of one pass of one process, where there is ``draw``."""
 

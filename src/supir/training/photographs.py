@@ -1,12 +1,13 @@
 """Where training pictures come from: tiles, folders of pictures, shards; one small protocol for all.
 
-A source is asked for one crop by one sample's generator and answers from nothing else, so that sample n of a run is the
-same in any process, worker or continuation.
+A source is asked for one crop by one sample's generator and number and answers from nothing else, so that sample n of a
+run is the same in any process, worker or continuation.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -41,8 +42,15 @@ class Photographs(Protocol):
     def __len__(self) -> int:
         """The number of pictures."""
 
-    def draw(self, rng: np.random.Generator, size: int) -> Crop:
-        """A random crop, the same for the same generator."""
+    def draw(self, rng: np.random.Generator, size: int, number: int | None = None) -> Crop:
+        """A random crop (size, size, 3), the same for the same generator and number.
+
+        Args:
+            rng: the sample's own.
+            size: side in pixels.
+            number: of the sample in its run: a built data set gives its pictures in an order by it, each once a pass.
+                None: any picture.
+        """
 
 
 def random_crop(rng: np.random.Generator, pixels: Pixels, size: int) -> Pixels:
@@ -70,7 +78,7 @@ class PictureFolder:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def draw(self, rng: np.random.Generator, size: int) -> Crop:
+    def draw(self, rng: np.random.Generator, size: int, number: int | None = None) -> Crop:
         """See ``Photographs``."""
         path = self.paths[int(rng.integers(len(self.paths)))]
         label = self.labels.get(path, {})
@@ -86,62 +94,81 @@ def _read_pixels(path: Path) -> Pixels:
 
 
 class Shards:
-    """A data set built by ``supir data build``; a broken picture is passed over."""
+    """Data sets built by ``supir data build``, gone through pass by pass; a broken picture is passed over.
 
-    def __init__(self, folder: Path) -> None:
-        from supir.data.photos import Photos
+    Args:
+        folders: of the data sets.
+        weights: share of each; unset: all pictures alike.
+        seed: of the order.
+    """
 
-        self._photos = Photos(folder)
+    def __init__(self, folders: Sequence[Path], weights: Sequence[float] | None = None, seed: int = 0) -> None:
+        from supir.data.stream import PhotoStream
+
+        self._stream = PhotoStream(folders, weights, seed=seed)
 
     def __len__(self) -> int:
-        return len(self._photos)
+        return len(self._stream.photos)
 
-    def draw(self, rng: np.random.Generator, size: int) -> Crop:
+    def draw(self, rng: np.random.Generator, size: int, number: int | None = None) -> Crop:
         """See ``Photographs``."""
-        found = self._photos.draw(rng)
+        found = self._stream.photos.draw(rng) if number is None else self._stream.at(number)
         return Crop(random_crop(rng, found.pixels, size), found.caption, found.negative)
 
 
 class Mixed:
-    """Several sources, each drawn from in proportion to the number of its pictures."""
+    """Several sources, each drawn from by its weight; unset: in proportion to the number of its pictures."""
 
-    def __init__(self, sources: Sequence[Photographs]) -> None:
+    def __init__(self, sources: Sequence[Photographs], weights: Sequence[float] | None = None) -> None:
         self.sources = list(sources)
-        counts = np.array([len(source) for source in self.sources], float)
+        counts = np.array(weights or [len(source) for source in self.sources], float)
         self._ends = np.cumsum(counts / counts.sum())
 
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources)
 
-    def draw(self, rng: np.random.Generator, size: int) -> Crop:
+    def draw(self, rng: np.random.Generator, size: int, number: int | None = None) -> Crop:
         """See ``Photographs``."""
-        number = int(np.searchsorted(self._ends[:-1], rng.random(), side="right"))
-        return self.sources[number].draw(rng, size)
+        chosen = int(np.searchsorted(self._ends[:-1], rng.random(), side="right"))
+        return self.sources[chosen].draw(rng, size, number)
 
 
-def open_photographs(folders: Sequence[Path], split: str = "train") -> Photographs:
+def open_photographs(
+    folders: Sequence[Path], split: str = "train", *, weights: Sequence[float] | None = None, seed: int = 0
+) -> Photographs:
     """The pictures of folders, each of tiles (``train.npy``), shards (``*.tar``) or plain pictures.
 
     Args:
         folders: at least one.
         split: of tiles: ``train`` or ``heldout``.
+        weights: share of each folder among the samples; unset: all pictures alike.
+        seed: of the order in which data sets are gone through.
 
     Raises:
-        OptionError: a folder is missing.
+        OptionError: a folder is missing, or the weights are not one positive number for each.
         ImageReadError: a folder holds no picture.
     """
-    from supir.training.crops import Tiles
-
-    sources: list[Photographs] = []
+    if not folders:
+        raise OptionError("no folder of pictures was given")
+    if weights and (len(weights) != len(folders) or not all(0 < weight < math.inf for weight in weights)):
+        given = ", ".join(f"{weight:g}" for weight in weights)
+        raise OptionError(f"weights are {given} for {len(folders)} folders; one above 0 for each is needed")
     for folder in folders:
         if not folder.is_dir():
             raise OptionError(f"{folder} is no folder; give one of photographs, tiles or shards")
-        if (folder / f"{split}.npy").exists():
-            sources.append(Tiles(folder, split))
-        elif any(folder.glob("*.tar")):
-            sources.append(Shards(folder))
-        else:
-            sources.append(PictureFolder(folder))
-    if not sources:
-        raise OptionError("no folder of pictures was given")
-    return sources[0] if len(sources) == 1 else Mixed(sources)
+    if all(_is_built(folder, split) for folder in folders):
+        return Shards(folders, weights, seed)
+    sources = [_opened(folder, split, seed) for folder in folders]
+    return sources[0] if len(sources) == 1 else Mixed(sources, weights)
+
+
+def _is_built(folder: Path, split: str) -> bool:
+    return not (folder / f"{split}.npy").exists() and any(folder.glob("*.tar"))
+
+
+def _opened(folder: Path, split: str, seed: int) -> Photographs:
+    from supir.training.crops import Tiles
+
+    if _is_built(folder, split):
+        return Shards([folder], seed=seed)
+    return Tiles(folder, split) if (folder / f"{split}.npy").exists() else PictureFolder(folder)

@@ -67,6 +67,8 @@ class Request:
     """Folder of negative-quality pictures; None makes them by plain degradation."""
     heldout: Path | None = None
     """Folder of held-out pictures; None takes held-out tiles, or else crops of the training pictures."""
+    weights: tuple[float, ...] | None = None
+    """Share of each folder of ``data`` among the samples; None takes all pictures alike."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def open_run(
     if accelerator.is_main_process:
         freeze(request.out, options, where_from(request, accelerator.num_processes))
     accelerator.wait_for_everyone()
-    photographs = open_photographs(request.data)
+    photographs = open_photographs(request.data, weights=request.weights, seed=options.seed)
     heldout = open_photographs([request.heldout]) if request.heldout else _heldout_of(request.data, photographs)
     networks, _ = load_networks(options, request.start)
     if (
@@ -175,6 +177,7 @@ def where_from(request: Request, num_processes: int) -> dict[str, Any]:
     """What decides a run's weights beside its options."""
     return {
         "data": [str(folder) for folder in request.data],
+        "weights": None if request.weights is None else list(request.weights),
         "from": str(request.start) if request.start else None,
         "negatives": str(request.negatives) if request.negatives else None,
         "processes": num_processes,

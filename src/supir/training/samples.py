@@ -14,9 +14,9 @@ Generator = np.random.Generator
 
 
 def sample_batches(
-    draw: Callable[[Generator], Any], seed: int, first: int, batch: int, rank: int, world: int, workers: int = 0
+    draw: Callable[[Generator, int], Any], seed: int, first: int, batch: int, rank: int, world: int, workers: int = 0
 ) -> Iterator[list[Any]]:
-    """Lists of samples of one process, from pass ``first`` on, without end: sample n is drawn from ``(seed, n)``.
+    """Lists of samples of one process, from pass ``first`` on, without end: sample n is drawn from ``(seed, n)`` and n.
 
     Pass p of process r holds the samples (p * world + r) * batch to that plus batch - 1.
     """
@@ -34,11 +34,11 @@ def sample_batches(
 
 @dataclass(frozen=True)
 class _Samples:
-    draw: Callable[[Generator], Any]
+    draw: Callable[[Generator, int], Any]
     seed: int
 
     def __getitem__(self, number: int) -> Any:
-        return self.draw(np.random.default_rng((self.seed, number)))
+        return self.draw(np.random.default_rng((self.seed, number)), number)
 
 
 @dataclass(frozen=True)
