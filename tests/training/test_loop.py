@@ -168,25 +168,6 @@ def test_a_stage_that_draws_batches_is_seeded_by_its_step(tmp_path: Path) -> Non
     assert run((6,), tmp_path / "whole") == run((2, 4), tmp_path / "parts")
 
 
-def test_a_state_of_the_former_kind_is_continued(tmp_path: Path) -> None:
-    model = begun()
-    trainer = Trainer(linear_stage(model, []), tmp_path, Budget(steps=9))
-    trainer._one_step(trainer.batches())
-    former = {
-        "modules": {"line": {name: tensor + 1 for name, tensor in model.state_dict().items()}},
-        "ema": trainer.ema,
-        "optimiser": trainer.optimiser.state_dict(),
-        "step": 5,
-        "seconds": 2.0,
-    }
-    torch.save(former, tmp_path / "state.pt")
-    again = begun()
-    trainer = Trainer(linear_stage(again, []), tmp_path, Budget(steps=9))
-    assert trainer.resume()
-    assert trainer.step == 5
-    assert torch.equal(again.weight, former["modules"]["line"]["weight"])
-
-
 def test_curves_and_sheets_reach_tensorboard(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -73,7 +73,7 @@ def load_latest(run: Path) -> State | None:
             return _read(folder, whole=True)
         except DamagedStateError as error:
             warnings.warn(f"{folder} is damaged ({error}); the state before it is taken", stacklevel=2)
-    return _read_former(run / "state.pt")
+    return None
 
 
 def load_averages(run: Path, *, best: bool = False) -> State | None:
@@ -128,16 +128,6 @@ def _read(folder: Path, *, whole: bool) -> State:
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise DamagedStateError(str(error)) from error
-
-
-def _read_former(path: Path) -> State | None:
-    """A state as runs stored it before states were folders."""
-    if not path.exists():
-        return None
-    state = torch.load(path, weights_only=True)
-    weights = {f"{c}.{name}": value for c, values in state["modules"].items() for name, value in values.items()}
-    numbers = {"step": state["step"], "seconds": state["seconds"]}
-    return State(weights=weights, ema=state["ema"], optimiser=state["optimiser"], numbers=numbers)
 
 
 def checksum(path: Path) -> str:
