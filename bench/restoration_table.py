@@ -18,7 +18,6 @@ import argparse
 import contextlib
 import json
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,8 @@ import torch
 from torch import Tensor
 
 from supir import Picture, SupirPipeline, find_pictures, read, write
-from supir.degradation.process import Degradation
-from supir.degradation.recipes import BENCHMARKS, RECIPES, apply, draw
+from supir.degradation.pairs import cut, degraded, drawn_for
+from supir.degradation.recipes import BENCHMARKS, RECIPES
 from supir.errors import OptionError
 from supir.evaluation.distance import EfficientNetLite0Distance
 from supir.evaluation.metrics import haar_psi, psnr, psnr_y, ssim
@@ -44,22 +43,6 @@ SHEET_PICTURES = 8
 BASELINE_SIDE = 288
 """Nine blocks of NIQE."""
 Measure = Callable[[Tensor, Tensor], float]
-
-
-def degradation(name: str, picture: str) -> Degradation:
-    """A recipe's degradation for a picture: the same for a name whenever and in whatever order it is asked."""
-    seed = zlib.crc32(f"{name} {picture}".encode())
-    return draw(np.random.default_rng(seed), name)
-
-
-def original(path: Path, side: int | None) -> Tensor:
-    """(3, H, W) in [-1, 1]: the middle, at most ``side`` pixels high and wide, cut to multiples of 8."""
-    pixels = read(path).rgb
-    for axis in (1, 2):
-        length = pixels.shape[axis]
-        kept = min(length, side or length) // 8 * 8
-        pixels = pixels.narrow(axis, (length - kept) // 2, kept)
-    return pixels.contiguous()
 
 
 def rounded(pixels: Tensor) -> Tensor:
@@ -159,10 +142,8 @@ def run(table: Table, options: argparse.Namespace) -> None:
     for recipe in options.recipes:
         rows = []
         for index, path in enumerate(paths):
-            truth = original(path, options.side)
-            unit = (truth.permute(1, 2, 0) / 2 + 0.5).numpy()
-            low = apply(degradation(recipe, path.stem), unit, restore_size=False)
-            small = torch.from_numpy(low).permute(2, 0, 1).mul(2).sub(1).clamp(-1, 1).contiguous()
+            truth = cut(read(path).rgb, options.side)
+            small = degraded(truth, drawn_for(recipe, path.stem))
             scale = truth.shape[1] / small.shape[1]
             capped = esrgan if index < options.esrgan_pictures else None
             rows.append(table.restore(recipe, path.stem, small, truth, scale, capped))

@@ -6,7 +6,6 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -81,24 +80,6 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> object:
     import restoration_table
 
     return restoration_table
-
-
-def test_a_degradation_depends_on_names_alone(bench: object) -> None:
-    for recipe in bench.RECIPES_SHOWN:  # type: ignore[attr-defined]
-        first, again, other = (bench.degradation(recipe, name).to_json() for name in ("a", "a", "b"))  # type: ignore[attr-defined]
-        assert first == again
-        assert (first != other) == ("noise" in recipe or recipe == "default")
-
-
-def test_originals_are_cut_around_the_middle(bench: object, tmp_path: Path) -> None:
-    pixels = np.zeros((21, 35, 3), np.uint8)
-    pixels[10, 17] = 255
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    whole = bench.original(tmp_path / "a.png", None)  # type: ignore[attr-defined]
-    middle = bench.original(tmp_path / "a.png", 8)  # type: ignore[attr-defined]
-    assert whole.shape == (3, 16, 32)
-    assert middle.shape == (3, 8, 8)
-    assert whole[0, 8, 16] == middle[0, 4, 4] == 1
 
 
 def test_the_script_at_tiny_size(

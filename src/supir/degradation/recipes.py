@@ -18,7 +18,7 @@ from supir.degradation.real import Damages
 from supir.degradation.second_order import RECIPES as SECOND_ORDER
 from supir.errors import OptionError
 
-__all__ = ["BENCHMARKS", "RECIPES", "Benchmark", "Drawable", "apply", "draw"]
+__all__ = ["ABOUT", "BENCHMARKS", "RECIPES", "Benchmark", "Drawable", "apply", "draw"]
 
 
 class Drawable(Protocol):
@@ -71,6 +71,22 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
 RECIPES: Mapping[str, Drawable] = MappingProxyType({**SECOND_ORDER, "real": Damages(), **BENCHMARKS})
 """``default`` is the process of the paper's Q model, ``light`` that of F; ``everyday`` is one slight reduction;
 ``real`` is what photographs suffer beyond it; the others are fixed."""
+
+
+ABOUT: Mapping[str, str] = MappingProxyType(
+    {
+        "default": "second-order process of blur, resizing, noise and JPEG, as for the paper's Q model; drawn anew",
+        "light": "the same but slight, as for its F model; drawn anew",
+        "everyday": "one slight reduction, blur, noise and JPEG; drawn anew",
+        "real": "what photographs suffer beyond these: lens, sensor, print, video, messengers; drawn anew",
+        "sr4": "a fourth of the size",
+        "sr8": "an eighth of the size",
+        "blur2_sr4": "Gaussian blur of 2 pixels, a fourth of the size",
+        "sr4_noise40": "a fourth of the size, Gaussian noise of 40 grey levels",
+        "blur2_sr4_noise20_jpeg50": "blur of 2 pixels, a fourth of the size, noise of 20, JPEG of quality 50",
+    }
+)
+"""Every recipe in a few words."""
 
 
 def draw(rng: np.random.Generator, name: str) -> Degradation:
