@@ -65,7 +65,7 @@ def hinge(scores: list[Tensor], real: bool) -> Tensor:
 
 def opposed(
     made: Tensor, wanted: Tensor, progress: float, distance: FeatureDistance, discriminator: Discriminator,
-    *, num_exempt: int = 0,
+    *, share: float = ADVERSARIAL_SHARE, num_exempt: int = 0,
 ) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
     """The loss of network and discriminator together, and values to log.
 
@@ -75,6 +75,7 @@ def opposed(
         progress: of the run, 0 to 1; the discriminator's share grows over the first twentieth.
         distance: in features, whose levels the discriminator sees too.
         discriminator: the opponent.
+        share: of the discriminator, as ``ADVERSARIAL_SHARE``.
         num_exempt: so many of the first pictures are held against ``wanted`` by their pixels alone.
     """
     # Each loss is led back to the pixels only; what they ask for there goes through the network once.
@@ -88,7 +89,7 @@ def opposed(
     fooled = -torch.stack([score.mean() for score in discriminator(good, seen)]).mean()
     [asked] = torch.autograd.grad(pixel + FEATURE_WEIGHT * apart, pixels, retain_graph=True)
     [lured] = torch.autograd.grad(fooled, pixels)
-    strength = ADVERSARIAL_SHARE * min(1.0, progress / 0.05) * asked.norm() / (lured.norm() + 1e-12)
+    strength = share * min(1.0, progress / 0.05) * asked.norm() / (lured.norm() + 1e-12)
     generator = (made * (asked + strength * lured)).sum()
     judged = discriminator(good.detach(), [level.detach() for level in seen])
     opponent = 0.5 * (hinge(discriminator(truth, known), True) + hinge(judged, False))
