@@ -36,13 +36,15 @@ from supir.evaluation.niqe import niqe
 from supir.evaluation.summary import Score, markdown_table, verdict
 from supir.image import resize
 
+Measure = Callable[[Tensor, Tensor], float]
 RECIPES_SHOWN = (*BENCHMARKS, "default")
 """The fixed degradations, and the second-order one drawn for each picture."""
+MEASURES: dict[str, Measure] = {"psnr": psnr, "psnr_y": psnr_y, "ssim": ssim, "haar_psi": haar_psi}
+"""Against the original, beside the learned distance; NIQE needs none."""
 REAL = "photographs"
 SHEET_PICTURES = 8
 BASELINE_SIDE = 288
 """Nine blocks of NIQE."""
-Measure = Callable[[Tensor, Tensor], float]
 
 
 def rounded(pixels: Tensor) -> Tensor:
@@ -182,10 +184,10 @@ def main(arguments: list[str] | None = None) -> None:
     pipeline = SupirPipeline.from_pretrained(options.model)
     pipeline.set_progress_bar_config(disable=True)
     settings = {name: json.loads(value) for name, value in (item.split("=", 1) for item in options.set)}
-    distance = EfficientNetLite0Distance(options.weights)
     measures: dict[str, Measure] = {
-        "psnr": psnr, "psnr_y": psnr_y, "ssim": ssim, "haar_psi": haar_psi, "efficientnet_lite0_distance": distance,
-    }  # fmt: skip
+        **MEASURES,
+        "efficientnet_lite0_distance": EfficientNetLite0Distance(options.weights),
+    }
     table = Table(pipeline, {"preset": options.preset, **settings}, measures)
     options.out.mkdir(parents=True, exist_ok=True)
     run(table, options)

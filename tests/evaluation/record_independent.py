@@ -1,11 +1,12 @@
-"""Record what independent implementations of NIQE and HaarPSI give, for tests/evaluation/independent.json.
+"""Record what independent implementations of NIQE, HaarPSI, MS-SSIM and VIF give, for ``independent.json``.
 
     pip download --no-deps --no-binary :all: basicsr-fixed==1.4.2 -d SCRATCH   # Apache-2.0; unpack it
     pip download --no-deps piq==0.8.0 -d SCRATCH                               # Apache-2.0; unpack it
+    pip download --no-deps sewar==0.4.10 -d SCRATCH                            # MIT; unpack it
     cd tests/evaluation
-    python record_independent.py SCRATCH/basicsr-fixed-1.4.2 SCRATCH/piq > independent.json
+    python record_independent.py SCRATCH/basicsr-fixed-1.4.2 SCRATCH/piq SCRATCH/sewar > independent.json
 
-Both packages want torchvision when imported as a whole, so their modules are loaded one by one.
+The first two want torchvision when imported as a whole, so their modules are loaded one by one.
 """
 
 from __future__ import annotations
@@ -44,7 +45,12 @@ def _package(name: str, folder: Path | None) -> types.ModuleType:
     return module
 
 
-def main(basicsr: Path, piq: Path) -> None:
+def luma(pixels: np.ndarray) -> np.ndarray:
+    """(H, W) float64 of uint8 RGB: BT.601 in its studio range, not rounded."""
+    return pixels.astype(float) @ np.array([65.481, 128.553, 24.966]) / 255 + 16
+
+
+def main(basicsr: Path, piq: Path, sewar: Path) -> None:
     for name in ("basicsr", "basicsr.utils", "basicsr.metrics"):
         _package(name, basicsr.joinpath(*name.split(".")))
     sys.modules["basicsr.utils"].bgr2ycbcr = importlib.import_module("basicsr.utils.color_util").bgr2ycbcr  # type: ignore[attr-defined]
@@ -52,7 +58,10 @@ def main(basicsr: Path, piq: Path) -> None:
     _package("torchvision", None)
     _package("piq", piq / "piq")
     haar_psi = importlib.import_module("piq.haarpsi").haarpsi
-    found: dict[str, dict[str, float]] = {"niqe": {}, "haar_psi": {}}
+    sys.path.insert(0, str(sewar))
+    from sewar.full_ref import msssim, vifp
+
+    found: dict[str, dict[str, float]] = {"niqe": {}, "haar_psi": {}, "ms_ssim": {}, "vif": {}}
     for name, picture in PICTURES.items():
         for kind in ("clean", "blur", "noise", "jpeg"):
             bad = damaged(picture(), kind)
@@ -60,8 +69,11 @@ def main(basicsr: Path, piq: Path) -> None:
             found["niqe"][f"{name} {kind}"] = round(float(value), 5)
             pair = (torch.from_numpy(p.copy()).permute(2, 0, 1)[None].float() / 255 for p in (bad, picture()))
             found["haar_psi"][f"{name} {kind}"] = round(float(haar_psi(*pair)), 6)
+            planes = luma(picture()), luma(bad)
+            found["ms_ssim"][f"{name} {kind}"] = round(float(msssim(*planes, MAX=255).real), 6)
+            found["vif"][f"{name} {kind}"] = round(float(vifp(*planes)), 6)
     print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*map(Path, sys.argv[1:]))

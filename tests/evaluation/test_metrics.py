@@ -20,11 +20,11 @@ from evaluation.record_independent import PICTURES, damaged
 from supir.errors import OptionError, WeightsError
 from supir.evaluation import distance as distance_module
 from supir.evaluation.distance import EfficientNetLite0Distance, find_efficientnet_lite0
-from supir.evaluation.metrics import METRICS, haar_psi, luma, psnr, psnr_y, ssim
+from supir.evaluation.metrics import METRICS, haar_psi, luma, psnr, psnr_y, ssim, ssim_rgb
 from supir.evaluation.niqe import niqe
 
 RECORDED = json.loads((Path(__file__).parent / "independent.json").read_text())
-FULL_REFERENCE = (psnr, psnr_y, ssim, haar_psi)
+FULL_REFERENCE = (psnr, psnr_y, ssim, ssim_rgb, haar_psi)
 
 
 def tensor(pixels: np.ndarray) -> Tensor:
@@ -94,6 +94,10 @@ def test_psnr_and_ssim_are_those_of_other_libraries(photo: np.ndarray, kind: str
         *planes, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
     assert ssim(first, second) == pytest.approx(theirs, abs=1e-6)
+    theirs = structural_similarity(
+        photo, bad, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    assert ssim_rgb(first, second) == pytest.approx(theirs, abs=1e-5)
     batch = [torch.from_numpy(plane)[None, None] for plane in planes]
     _, window_means = structural_similarity_index_measure(*batch, data_range=255.0, return_full_image=True)
     inside = window_means[..., 5:-5, 5:-5]  # torchmetrics counts windows beyond the border too, over mirrored pixels
@@ -153,8 +157,9 @@ def test_niqe_says_what_it_needs() -> None:
 
 
 def test_the_table_of_measures() -> None:
-    assert list(METRICS) == ["psnr", "psnr_y", "ssim", "haar_psi", "efficientnet_lite0_distance", "niqe"]
-    assert [name for name, metric in METRICS.items() if not metric.needs_reference] == ["niqe"]
+    alone = {name for name, metric in METRICS.items() if not metric.needs_reference}
+    assert alone == {f"{name}{end}" for name in ("niqe", "clip_iqa", "maniqa", "musiq") for end in ("", "_512")}
+    assert {name for name, metric in METRICS.items() if metric.side} == {name for name in alone if "_512" in name}
     assert METRICS["psnr"].better(2, 1)
     assert METRICS["niqe"].better(1, 2)
     assert not METRICS["niqe"].better(1, 1)

@@ -20,6 +20,7 @@ from supir.apps.arguments import flag, with_restore_options
 from supir.apps.data_commands import data_app
 from supir.apps.degrade_commands import degrade
 from supir.apps.ending import FAILED, quiet_libraries, sentences, usage
+from supir.apps.evaluate_commands import evaluate
 from supir.apps.jobs import Interruption, Outcome, find_sources, plan_jobs, run_jobs
 from supir.apps.progress import Display, clock, show_failure
 from supir.apps.train_commands import train
@@ -135,6 +136,7 @@ def restore(
 
 app.command()(train)
 app.command()(degrade)
+app.command()(evaluate)
 
 
 @app.command()

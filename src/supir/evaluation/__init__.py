@@ -1,7 +1,9 @@
 """How good a restored picture is: measures with and without an original, and the table that sums them up.
 
-metrics    psnr, psnr_y, ssim, haar_psi; METRICS tells of each measure what it needs and which way is better
+metrics    psnr, ssim, haar_psi and kin; METRICS tells of every measure what it needs and which way is better
 distance   a learned perceptual distance on EfficientNet-lite0
 niqe       natural image quality, without an original
+measures   every measure ready to be called, or what is missing for it
+scoring    picture files scored one by one
 summary    means over pictures, a markdown table, a verdict
 """

@@ -1,12 +1,12 @@
-"""Measures of a restored picture, and a table of them: which way is better, in what range, from where.
+"""Measures of a restored picture that need nothing but torch, and a table of all: which way is better, from where.
 
 Pictures are (3, H, W) floats in [-1, 1], RGB as sRGB encodes it; every measure gives one Python float.
 
 psnr, psnr_y      fidelity of every pixel; prefers a blurred answer to a wrong one
-ssim              fidelity of local structure
+ssim, ssim_rgb    fidelity of local structure
 haar_psi          fidelity as seen, from wavelets; needs no weights
-efficientnet_lite0_distance   (``supir.evaluation.distance``) fidelity as a classifier sees it; needs weights
-niqe              (``supir.evaluation.niqe``) how much it looks like a photograph at all; needs no original
+
+Elsewhere in this room: a learned distance (``distance``), NIQE (``niqe``), those of other libraries (``measures``).
 
 No number of these should be trusted alone: the first three reward blur, the last rewards invented detail.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from supir.errors import OptionError
 
-__all__ = ["METRICS", "Metric", "haar_psi", "luma", "psnr", "psnr_y", "ssim"]
+__all__ = ["METRICS", "REDUCED", "Metric", "haar_psi", "luma", "psnr", "psnr_y", "ssim", "ssim_rgb"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,38 +31,80 @@ class Metric:
     """What there is to know about a measure."""
 
     name: str
+    title: str
+    """Heading of its column."""
     needs_reference: bool
     higher_is_better: bool
     limits: tuple[float, float]
     """The smallest and the largest value that can come."""
     source: str
+    """From where, and what exactly is computed."""
+    decimals: int = 3
+    """Shown in tables."""
+    side: int | None = None
+    """The picture is first reduced so that its shorter side has so many pixels; None measures it at its own size."""
 
     def better(self, first: float, second: float) -> bool:
         """Whether the first value is strictly better than the second."""
         return first > second if self.higher_is_better else first < second
 
 
-def _metric(name: str, source: str, limits: tuple[float, float], *, higher: bool, reference: bool = True) -> Metric:
-    return Metric(name=name, needs_reference=reference, higher_is_better=higher, limits=limits, source=source)
+def _to_reference(name: str, title: str, source: str, *, higher: bool = True, **about: Any) -> Metric:
+    limits = about.pop("limits", (0.0, 1.0))
+    return Metric(
+        name=name, title=title, source=source, higher_is_better=higher, needs_reference=True, limits=limits, **about
+    )
 
+
+def _alone(name: str, title: str, source: str, *, higher: bool, limits: tuple[float, float]) -> list[Metric]:
+    """A measure without reference in both protocols: at the picture's own size, and reduced."""
+    common: dict[str, Any] = {"higher_is_better": higher, "needs_reference": False, "limits": limits}
+    decimals = 2 if limits[1] > 1 else 3
+    return [
+        Metric(name=name, title=title, source=source, decimals=decimals, **common),
+        Metric(
+            name=f"{name}_{REDUCED}",
+            title=f"{title} at {REDUCED}",
+            source=source,
+            decimals=decimals,
+            side=REDUCED,
+            **common,
+        ),
+    ]
+
+
+REDUCED = 512
+"""Shorter side in the second protocol of measures without reference, as the paper's tables seem to have been made."""
+_POSITIVE = (0.0, math.inf)
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        _metric("psnr", "mean squared error over RGB, peak 255; dB", (0.0, math.inf), higher=True),
-        _metric("psnr_y", "the same over BT.601 luma; dB", (0.0, math.inf), higher=True),
-        _metric("ssim", "Wang et al. 2004, luma, Gaussian window 11 of sigma 1.5", (-1.0, 1.0), higher=True),
-        _metric("haar_psi", "Reisenhofer et al. 2018, C 30, alpha 4.2, with colour", (0.0, 1.0), higher=True),
-        _metric(
+        _to_reference("psnr", "PSNR", "mean squared error over RGB, peak 255; dB", limits=_POSITIVE, decimals=2),
+        _to_reference("psnr_y", "PSNR-Y", "the same over BT.601 luma; dB", limits=_POSITIVE, decimals=2),
+        _to_reference("ssim", "SSIM-Y", "Wang et al. 2004, luma, Gaussian window 11 of sigma 1.5", limits=(-1.0, 1.0)),
+        _to_reference("ssim_rgb", "SSIM", "the same, mean over R, G and B", limits=(-1.0, 1.0)),
+        _to_reference("ms_ssim", "MS-SSIM", "Wang et al. 2003, luma, five scales; torchmetrics"),
+        _to_reference("vif", "VIF", "Sheikh, Bovik 2006 in the pixel domain, luma; torchmetrics", limits=_POSITIVE),
+        _to_reference("haar_psi", "HaarPSI", "Reisenhofer et al. 2018, C 30, alpha 4.2, with colour"),
+        _to_reference(
             "efficientnet_lite0_distance",
+            "distance",
             "as LPIPS (Zhang et al. 2018) without its learned weights, on EfficientNet-lite0",
-            (0.0, 4.0),
             higher=False,
+            limits=(0.0, 4.0),
         ),
-        _metric("niqe", "Mittal et al. 2013, rounded luma", (0.0, math.inf), higher=False, reference=False),
+        _to_reference("lpips", "LPIPS", "Zhang et al. 2018, AlexNet; torchmetrics", higher=False, limits=_POSITIVE),
+        _to_reference("dists", "DISTS", "Ding et al. 2020, VGG-16; torchmetrics", higher=False, limits=_POSITIVE),
+        *_alone("niqe", "NIQE", "Mittal et al. 2013, rounded luma", higher=False, limits=_POSITIVE),
+        *_alone(
+            "clip_iqa", "CLIP-IQA", "Wang et al. 2023, CLIP ViT-B/16; transformers", higher=True, limits=(0.0, 1.0)
+        ),
+        *_alone("maniqa", "ManIQA", "Yang et al. 2022; pyiqa", higher=True, limits=(0.0, 1.0)),
+        *_alone("musiq", "MUSIQ", "Ke et al. 2021, KonIQ; pyiqa", higher=True, limits=(0.0, 100.0)),
     )
 }
-"""Every measure by name."""
+"""Every measure by name; ``supir.evaluation.measures`` opens them."""
 
 
 def check_pair(picture: Tensor, reference: Tensor, smallest: int = 1) -> None:
@@ -137,7 +180,21 @@ def ssim(picture: Tensor, reference: Tensor) -> float:
         OptionError: sizes differ, or a side is below 11 pixels.
     """
     check_pair(picture, reference, smallest=11)
-    x, y = luma(picture), luma(reference)
+    return _ssim(luma(picture), luma(reference))
+
+
+def ssim_rgb(picture: Tensor, reference: Tensor) -> float:
+    """Structural similarity of each of R, G and B as in ``ssim``, their mean.
+
+    Raises:
+        OptionError: sizes differ, or a side is below 11 pixels.
+    """
+    check_pair(picture, reference, smallest=11)
+    return sum(_ssim(x, y) for x, y in zip(in_255(picture), in_255(reference), strict=True)) / 3
+
+
+def _ssim(x: Tensor, y: Tensor) -> float:
+    """Of two planes (H, W) of 0 to 255."""
     maps = torch.stack([x, y, x * x, y * y, x * y])
     mean_x, mean_y, square_x, square_y, product = gaussian_means(maps, 11, 1.5)
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2

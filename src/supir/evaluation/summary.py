@@ -11,15 +11,6 @@ from supir.evaluation.metrics import METRICS
 
 __all__ = ["Score", "markdown_table", "mean_values", "verdict"]
 
-HEADINGS = {
-    "psnr": "PSNR",
-    "psnr_y": "PSNR-Y",
-    "ssim": "SSIM",
-    "haar_psi": "HaarPSI",
-    "efficientnet_lite0_distance": "distance",
-    "niqe": "NIQE",
-}
-_DECIMALS = {"psnr": 2, "psnr_y": 2, "niqe": 2}
 JUDGES = ("efficientnet_lite0_distance", "niqe")
 """The measures that the verdict asks."""
 
@@ -69,10 +60,10 @@ def markdown_table(scores: Sequence[Score]) -> str:
     means = {row: mean_values(scores, *row) for row in _rows(scores)}
     columns = [name for name in METRICS if any(name in found for found in means.values())]
     arrows = {name: "↑" if METRICS[name].higher_is_better else "↓" for name in columns}
-    head = ["recipe", "method", "pictures", *(f"{HEADINGS[name]} {arrows[name]}" for name in columns), "seconds"]
+    head = ["recipe", "method", "pictures", *(f"{METRICS[name].title} {arrows[name]}" for name in columns), "seconds"]
     lines = [head, ["---"] * 2 + ["--:"] * (len(head) - 2)]
     for (recipe, method), found in means.items():
-        cells = [f"{found[name]:.{_DECIMALS.get(name, 3)}f}" if name in found else "–" for name in columns]
+        cells = [f"{found[name]:.{METRICS[name].decimals}f}" if name in found else "–" for name in columns]
         seconds = f"{found['seconds']:.2f}" if "seconds" in found else "–"
         lines.append([recipe, method, f"{found['pictures']:.0f}", *cells, seconds])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -95,7 +86,7 @@ def verdict(scores: Sequence[Score], recipe: str, result: str = "result", previe
                 word = "yes" if METRICS[name].better(ours, theirs) else "NO"
                 wins = sum(METRICS[name].better(*pair) for pair in pairs)
                 change = f"{100 * (ours / theirs - 1):+.1f} %, " if theirs else ""
-                parts.append(f"{HEADINGS[name]} better than {other}: {word} ({change}{wins} of {len(pairs)})")
+                parts.append(f"{METRICS[name].title} better than {other}: {word} ({change}{wins} of {len(pairs)})")
     decibels = [ours - theirs for ours, theirs in _pairs(scores, recipe, "psnr", result, preview)]
     if decibels:
         parts.append(f"PSNR {sum(decibels) / len(decibels):+.2f} dB against {preview}")

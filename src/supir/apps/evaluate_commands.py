@@ -1,0 +1,109 @@
+"""`supir evaluate`: scores of pictures, made here or elsewhere. Nothing heavy is imported before it starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from supir.apps.ending import FAILED, sentences, usage
+from supir.apps.jobs import Interruption, find_sources
+from supir.apps.progress import show_failure
+
+if TYPE_CHECKING:
+    from supir.evaluation.scoring import Scored
+
+
+def evaluate(
+    pictures: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PICTURE...", help="Restored pictures: files, folders, or glob patterns."),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the originals, found by name without suffix. Unset: only what needs none.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    measures: Annotated[
+        str | None,
+        typer.Option(help="Names from --list with commas between. Unset: all that can run.", metavar="NAMES"),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of weights of measures that need some (see --list).", exists=True)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Also write scores.csv and scores.json into this folder.")
+    ] = None,
+    show_list: Annotated[bool, typer.Option("--list", help="List the measures, and what is missing for some.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the means as JSON in place of a table.")] = False,
+) -> None:
+    """Score pictures, each alone and against its original where --reference holds one of its size.
+
+    Nothing is resized without being named so: measures ending in _512 reduce a picture to 512 pixels on its shorter
+    side first, as the paper's tables seem to have been made; the others take it as it is.
+    """
+    console = Console(stderr=True)
+    with sentences(console):
+        from supir.evaluation.measures import open_measures
+        from supir.evaluation.metrics import METRICS
+
+        names = [name.strip() for name in measures.split(",")] if measures else list(METRICS)
+        ready, absent = usage(open_measures, names, weights)
+        if show_list:
+            _show_measures(names, absent)
+            return
+        if not pictures:
+            raise typer.BadParameter("name PICTURE..., or --list")
+        from supir.evaluation.scoring import as_csv, as_markdown, means, score_pictures
+
+        sources, missing = find_sources(pictures)
+        for outcome in missing:
+            show_failure(console, outcome)
+        scored = []
+        with Interruption() as interruption:
+            for found in score_pictures(sources, reference, ready):
+                scored.append(found)
+                _tell(console, found)
+                interruption.check()
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "scores.csv").write_text(as_csv(scored, list(ready)))
+            record = {"measures": list(ready), "absent": absent, "pictures": [found.as_json() for found in scored]}
+            (out / "scores.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        if as_json:
+            typer.echo(json.dumps({"means": means(scored), "pictures": len(scored), "absent": absent}))
+        else:
+            typer.echo(as_markdown(scored, list(ready), absent))
+    if missing or any(found.problems for found in scored):
+        raise typer.Exit(FAILED)
+
+
+def _tell(console: Console, found: Scored) -> None:
+    for problem in found.problems:
+        console.print(f"{found.path}: {problem}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _show_measures(names: list[str], absent: dict[str, str]) -> None:
+    from supir.evaluation.metrics import METRICS
+
+    table = Table("measure", "reference", "better", "range", "size", "from", "here", title="measures")
+    for name in names:
+        metric = METRICS[name]
+        low, high = metric.limits
+        table.add_row(
+            name,
+            "yes" if metric.needs_reference else "no",
+            "higher" if metric.higher_is_better else "lower",
+            f"{low:g} to {high:g}",
+            "its own" if metric.side is None else f"reduced to {metric.side}",
+            metric.source,
+            absent.get(name, "yes"),
+        )
+    Console().print(table)

@@ -1,0 +1,124 @@
+"""Scores of picture files: each alone and against the original of its name; as CSV, JSON and a markdown table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from supir.errors import ImageError, OptionError
+from supir.evaluation.measures import Measure
+from supir.evaluation.metrics import METRICS
+from supir.image import find_pictures, read
+
+__all__ = ["Scored", "as_csv", "as_markdown", "means", "score_pictures"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """One picture."""
+
+    path: Path
+    values: dict[str, float] = field(default_factory=dict)
+    """By measure; one that cannot be had for this picture is left out."""
+    problems: list[str] = field(default_factory=list)
+    """Why some could not."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file; a number that is not finite (the PSNR of equal pictures) becomes None."""
+        values = {name: value if math.isfinite(value) else None for name, value in self.values.items()}
+        return {"picture": self.path.name, "values": values, "problems": self.problems}
+
+
+def score_pictures(paths: Sequence[Path], references: Path | None, measures: Mapping[str, Measure]) -> Iterator[Scored]:
+    """Score picture after picture; one that cannot be read has no values and says why.
+
+    Args:
+        paths: of the pictures.
+        references: folder of the originals, found by name without suffix; None leaves measures against them out.
+        measures: by name, as ``open_measures`` gives them.
+
+    Raises:
+        OptionError: two originals have one name.
+    """
+    originals: dict[str, Path] = {}
+    for path in find_pictures(references) if references is not None else ():
+        if path.stem in originals:
+            raise OptionError(f"{originals[path.stem]} and {path} have one name; keep one of them in the folder")
+        originals[path.stem] = path
+    alone = {name: measure for name, measure in measures.items() if not METRICS[name].needs_reference}
+    for path in paths:
+        try:
+            picture = read(path).rgb
+            problems: list[str] = []
+            values = _measured(picture, None, alone, problems)
+            if references is not None:
+                if path.stem not in originals:
+                    raise ImageError(f"{references} holds no original of this name", path)
+                original = read(originals[path.stem]).rgb
+                if original.shape == picture.shape:
+                    against = {name: measure for name, measure in measures.items() if name not in alone}
+                    values |= _measured(picture, original, against, problems)
+                else:
+                    sizes = (f"{pixels.shape[2]}x{pixels.shape[1]}" for pixels in (picture, original))
+                    problems.append("it has {} pixels and its original {}; make them one size".format(*sizes))
+            yield Scored(path=path, values=values, problems=problems)
+        except ImageError as error:
+            yield Scored(path=path, problems=[str(error)])
+
+
+def _measured(
+    picture: Tensor, original: Tensor | None, measures: Mapping[str, Measure], problems: list[str]
+) -> dict[str, float]:
+    found = {}
+    for name, measure in measures.items():
+        try:
+            found[name] = measure(picture, original)
+        except OptionError as error:
+            problems.append(f"{name}: {error}")
+    return found
+
+
+def means(scored: Sequence[Scored]) -> dict[str, float]:
+    """Of every measure, over the pictures that have a finite value of it."""
+    found = {}
+    for name in METRICS:
+        values = [one.values[name] for one in scored if math.isfinite(one.values.get(name, math.nan))]
+        if values:
+            found[name] = math.fsum(values) / len(values)
+    return found
+
+
+def as_csv(scored: Sequence[Scored], names: Sequence[str]) -> str:
+    """A line a picture, six decimals, empty where there is no value."""
+    stream = io.StringIO()
+    lines = csv.writer(stream, lineterminator="\n")
+    lines.writerow(["picture", *names])
+    for one in scored:
+        lines.writerow([one.path.name, *(f"{one.values[n]:.6f}" if n in one.values else "" for n in names)])
+    return stream.getvalue()
+
+
+def as_markdown(scored: Sequence[Scored], names: Sequence[str], absent: Mapping[str, str]) -> str:
+    """A row a measure: its mean, over how many pictures, and which way is better; then those that could not run."""
+    found = means(scored)
+    lines = ["| measure | mean | pictures |", "|---|--:|--:|"]
+    for name in names:
+        metric = METRICS[name]
+        values = [one.values[name] for one in scored if name in one.values]
+        if values:
+            finite = sum(map(math.isfinite, values))
+            shown = f"{found[name]:.{metric.decimals}f}" if finite else "∞"  # the PSNR of equal pictures
+            lines.append(
+                f"| {metric.title} {'↑' if metric.higher_is_better else '↓'} | {shown} | {finite or len(values)} |"
+            )
+    for reason in dict.fromkeys(absent.values()):
+        titles = ", ".join(METRICS[name].title for name in absent if absent[name] == reason)
+        lines.append(f"| {titles} | not here: {reason} | 0 |")
+    return "\n".join(lines)
