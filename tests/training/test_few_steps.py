@@ -13,7 +13,7 @@ from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.prompts import POSITIVE_PROMPT
 from supir.training import few_steps
 from supir.training.crops import Tiles
-from supir.training.few_steps import LEARNING, Restoring, Samples, judged_stage, taught_stage
+from supir.training.few_steps import FEATURE_WEIGHT, LEARNING, Restoring, Samples, taught_stage
 from supir.training.sizes import build_size
 from supir.training.words import NEGATIVE_PROMPT, Words
 from tiny import tiny_tokenizer
@@ -53,9 +53,13 @@ def test_the_answer_of_the_last_step_is_what_the_sampler_returns(restoring: Rest
     assert not torch.allclose(first, last, atol=1e-3)
 
 
-def test_taught_brings_the_answer_to_the_teachers_latent(restoring: Restoring, tiles: Path) -> None:  # noqa: F811
+def test_the_answer_comes_to_the_teachers_latent_and_the_truths_features(
+    restoring: Restoring,
+    tiles: Path,  # noqa: F811
+    features: Path,  # noqa: F811
+) -> None:
     teacher = ThinAutoencoder.from_config(restoring.autoencoder.config)
-    stage = taught_stage(tiles, restoring, teacher, batch=4, crop=64)
+    stage = taught_stage(tiles, restoring, teacher, features, batch=4, crop=64)
     optimiser = torch.optim.Adam([p for m in stage.modules.values() for p in m.parameters()], lr=1e-3)
     losses = []
     for _ in range(12):
@@ -72,47 +76,29 @@ def test_taught_brings_the_answer_to_the_teachers_latent(restoring: Restoring, t
 def test_under_the_negative_words_the_hint_is_wanted(
     restoring: Restoring,
     tiles: Path,  # noqa: F811
+    features: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(few_steps, "NEGATIVE_SHARE", 1.0)
     samples = Samples.draw(np.random.default_rng(0), Tiles(tiles), 4, 64)
     assert samples.prompts[:3] == [NEGATIVE_PROMPT] * 3
     assert samples.num_poor == 3
-    meaningless = Samples.draw(np.random.default_rng(0), Tiles(tiles), 4, 64, poor=False)
+    meaningless = Samples.draw(np.random.default_rng(0), Tiles(tiles), 4, 64, negatives=False)
     assert meaningless.prompts == samples.prompts
     assert meaningless.num_poor == 0
     teacher = ThinAutoencoder.from_config(restoring.autoencoder.config)
     monkeypatch.setattr(Restoring, "drawn_answer", lambda self, rng, hint, prompts: hint.clone().requires_grad_())
-    loss, values = taught_stage(tiles, restoring, teacher, batch=4, crop=64).loss(np.random.default_rng(0), 0.5)
+    stage = taught_stage(tiles, restoring, teacher, features, batch=4, crop=64)
+    loss, values = stage.loss(np.random.default_rng(0), 0.5)
     # The answer is the hint: three samples want just that, only the fourth is wrong.
-    torch.testing.assert_close(loss.item(), values["before"] / 4)
+    torch.testing.assert_close(loss.item(), values["before"] / 4 + FEATURE_WEIGHT * values["features"])
 
 
-def test_judged_teaches_networks_and_opponent_but_not_what_is_fixed(
-    restoring: Restoring,
-    tiles: Path,  # noqa: F811
-    features: Path,  # noqa: F811
-) -> None:
-    stage = judged_stage(tiles, restoring, features, batch=3, crop=64)
-    gradients = []
-    for progress in (0.0, 0.5):
-        torch.manual_seed(0)
-        for module in stage.modules.values():
-            module.zero_grad()
-        loss, values = stage.loss(np.random.default_rng(3), progress)
-        loss.backward()
-        gradients.append(restoring.models["unet"].conv_out.weight.grad.flatten().clone())
-    assert values["strength"] > 0
-    assert float(torch.cosine_similarity(*gradients, dim=0)) < 0.999
-    assert reached(restoring) == set(LEARNING)
-    assert all(p.grad is not None for p in stage.modules["discriminator"].parameters())
-
-
-def test_the_sheets(restoring: Restoring, tiles: Path, features: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_sheet(restoring: Restoring, tiles: Path, features: Path, tmp_path: Path) -> None:  # noqa: F811
     teacher = ThinAutoencoder.from_config(restoring.autoencoder.config)
-    for stage in (taught_stage(tiles, restoring, teacher, 2, 64), judged_stage(tiles, restoring, features, 2, 64)):
-        assert stage.sheet is not None
-        with torch.no_grad():
-            values = stage.sheet(tmp_path / "sheet.png")
-        assert cv2.imread(str(tmp_path / "sheet.png")).shape == (8 * 192, 6 * 192, 3)
-        assert values["preview"] > 5
+    stage = taught_stage(tiles, restoring, teacher, features, 2, 64)
+    assert stage.sheet is not None
+    with torch.no_grad():
+        values = stage.sheet(tmp_path / "sheet.png")
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (8 * 192, 6 * 192, 3)
+    assert values["preview"] > 5

@@ -64,9 +64,8 @@ def hinge(scores: list[Tensor], real: bool) -> Tensor:
 
 
 def opposed(
-    made: Tensor, wanted: Tensor, progress: float, distance: FeatureDistance, discriminator: Discriminator,
-    *, share: float = ADVERSARIAL_SHARE, num_exempt: int = 0,
-) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
+    made: Tensor, wanted: Tensor, progress: float, distance: FeatureDistance, discriminator: Discriminator
+) -> tuple[Tensor, dict[str, float]]:
     """The loss of network and discriminator together, and values to log.
 
     Args:
@@ -75,24 +74,21 @@ def opposed(
         progress: of the run, 0 to 1; the discriminator's share grows over the first twentieth.
         distance: in features, whose levels the discriminator sees too.
         discriminator: the opponent.
-        share: of the discriminator, as ``ADVERSARIAL_SHARE``.
-        num_exempt: so many of the first pictures are held against ``wanted`` by their pixels alone.
     """
     # Each loss is led back to the pixels only; what they ask for there goes through the network once.
     pixels = made.detach().requires_grad_()
     pixel = (pixels - wanted).abs().mean()
-    good, truth = pixels[num_exempt:], wanted[num_exempt:]
-    seen = distance.features(good)
+    seen = distance.features(pixels)
     with torch.no_grad():
-        known = distance.features(truth)
+        known = distance.features(wanted)
     apart = torch.stack([(a - b).abs().mean() for a, b in zip(seen, known, strict=True)]).mean()
-    fooled = -torch.stack([score.mean() for score in discriminator(good, seen)]).mean()
+    fooled = -torch.stack([score.mean() for score in discriminator(pixels, seen)]).mean()
     [asked] = torch.autograd.grad(pixel + FEATURE_WEIGHT * apart, pixels, retain_graph=True)
     [lured] = torch.autograd.grad(fooled, pixels)
-    strength = share * min(1.0, progress / 0.05) * asked.norm() / (lured.norm() + 1e-12)
+    strength = ADVERSARIAL_SHARE * min(1.0, progress / 0.05) * asked.norm() / (lured.norm() + 1e-12)
     generator = (made * (asked + strength * lured)).sum()
-    judged = discriminator(good.detach(), [level.detach() for level in seen])
-    opponent = 0.5 * (hinge(discriminator(truth, known), True) + hinge(judged, False))
+    judged = discriminator(made.detach(), [level.detach() for level in seen])
+    opponent = 0.5 * (hinge(discriminator(wanted, known), True) + hinge(judged, False))
     values = {"pixel": pixel.item(), "features": apart.item(), "opponent": opponent.item()}
     return generator + 0.1 * opponent, values | {"fooled": fooled.item(), "strength": float(strength)}
 

@@ -1,20 +1,16 @@
-"""The few steps that sampling really takes: first taught in latents, then judged in pixels.
+"""The few steps that sampling really takes, learned from a restoring network and from the truth.
 
-    python -m supir.training.few_steps --tiles TILES --model MODEL --autoencoder PLAIN --teacher CRISP --out RUN
-    python -m supir.training.few_steps --tiles TILES --model MODEL --autoencoder PLAIN --features WEIGHTS \
-        --warm-start RUN --out RUN2
+    python -m supir.training.few_steps --tiles TILES --model MODEL --autoencoder PLAIN --teacher CRISP \
+        --features WEIGHTS --out RUN
 
 Not in the paper, whose prior has learned from so many pictures that fifty steps of it paint. A small prior trained on
 the noise alone predicts the mean, which is smooth. So UNet and adaptor learn on from there as a generator: beginning
 with the latent of a plain E_dr noised to ``START_SIGMA`` they take one, two or four steps as the sampler does, and the
-answer of a step drawn by chance is held against what is wanted.
+answer of a step drawn by chance is held against what is wanted: the latent which a restoring network gives that has
+learned against a discriminator (see ``adversarial``), a fixed answer, and the truth in features of its picture.
 
-Taught, that is the latent which a restoring network gives that has learned against a discriminator (see
-``adversarial``): a fixed answer, learned in a tenth of the steps. Judged, it is decoded and held against the truth in
-pixels and features, and before a discriminator (arXiv 2311.17042 for diffusion, 2507.20590 for restoration).
-
-Under the negative words they learn to leave a picture as poor as it is, so that guidance away from them sharpens (paper
-section 3.2).
+Under the negative words they learn to leave a picture as smooth as the preview is, so that guidance away from them
+sharpens (paper section 3.2).
 """
 
 from __future__ import annotations
@@ -30,9 +26,9 @@ from transformers import CLIPTokenizer
 
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.sampling.sigmas import full_range_sigmas, initial_latent
-from supir.training.adversarial import DISCRIMINATOR_PACE, Discriminator, compared, opposed
+from supir.training.adversarial import compared
 from supir.training.by_hand import arguments, prepare, run
-from supir.training.crops import Tiles, halved, psnr, to_tensor, write_sheet
+from supir.training.crops import Tiles, to_tensor
 from supir.training.degraded_encoder import heldout_pairs
 from supir.training.diffusion import denoiser, sample
 from supir.training.features import FeatureDistance
@@ -45,12 +41,11 @@ START_SIGMA = 1.0
 """Noise that the preview's latent begins with: a quarter of the latents' own deviation."""
 NUM_STEPS = (1, 2, 4)
 """Steps a batch may take."""
-ADVERSARIAL_SHARE = 1.4
-"""Of the discriminator when judged. E_dr has taken noise and texture alike out of the hint; with half of this share the
-result was a little smoother still."""
+FEATURE_WEIGHT = 1.5
+"""Of the distance in features beside the teacher's latents: their gradients are then about equally long."""
 LEARNING = ("unet", "adaptor")
 NEGATIVE_SHARE = 0.15
-"""Of samples under the negative words, whose target is the preview or the degraded picture itself."""
+"""Of samples under the negative words, whose target is the preview."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +58,17 @@ class Samples:
     num_poor: int
 
     @staticmethod
-    def draw(rng: np.random.Generator, train: Tiles, batch: int, crop: int, poor: bool = True) -> Samples:
+    def draw(rng: np.random.Generator, train: Tiles, batch: int, crop: int, negatives: bool = True) -> Samples:
         """Crops, degraded, under their prompts; at least one is not negative.
 
-        Without ``poor`` ones the negative words say nothing: as often as before, they stand under good pictures.
+        Without ``negatives`` the negative words say nothing: as often as before, they stand under good pictures.
         """
         crops = [train.crop(rng, crop) for _ in range(batch)]
         degraded = to_tensor([degrade(rng, picture) for picture, _ in crops])
         num_poor = min(int(rng.binomial(batch, NEGATIVE_SHARE)), batch - 1)
         good = [draw_prompt(rng, caption) for _, caption in crops[num_poor:]]
         clean = to_tensor([picture for picture, _ in crops])
-        return Samples(clean, degraded, [NEGATIVE_PROMPT] * num_poor + good, num_poor if poor else 0)
+        return Samples(clean, degraded, [NEGATIVE_PROMPT] * num_poor + good, num_poor if negatives else 0)
 
 
 class Restoring:
@@ -119,65 +114,47 @@ class Restoring:
         return sample(self.models, self.words, hint, num_steps, START_SIGMA)
 
 
-def taught_stage(tiles: Path, restoring: Restoring, teacher: ThinAutoencoder, batch: int, crop: int) -> Stage:
-    """UNet and adaptor learn the latents that the teacher's E_dr gives; under the negative words, the hint."""
+def taught_stage(
+    tiles: Path, restoring: Restoring, teacher: ThinAutoencoder, features: Path, batch: int, crop: int,
+    *, negatives: bool = True,
+) -> Stage:  # fmt: skip
+    """UNet and adaptor learn the latents that the teacher's E_dr gives, and the truth's features.
+
+    Args:
+        tiles: of the training pictures.
+        restoring: the networks; those in ``LEARNING`` learn.
+        teacher: whose E_dr is crisp.
+        features: weights of the network whose features are compared.
+        batch: samples of a step.
+        crop: side of a sample in pixels.
+        negatives: as in ``Samples.draw``.
+    """
     train, (clean, degraded) = Tiles(tiles), heldout_pairs(tiles, 192)
+    distance = FeatureDistance(features)
 
     def taught(lq: Tensor) -> Tensor:
         latent: Tensor = teacher.encode_degraded(lq).latent_dist.mode() * restoring.scaling
         return latent
 
     def loss(rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
-        samples = Samples.draw(rng, train, batch, crop)
+        samples = Samples.draw(rng, train, batch, crop, negatives)
         hint = restoring.hint(samples.degraded)
         with torch.no_grad():
             wanted = taught(samples.degraded)
             wanted[: samples.num_poor] = hint[: samples.num_poor]
         found = restoring.drawn_answer(rng, hint, samples.prompts)
-        left = (found - wanted).square().mean((1, 2, 3))[samples.num_poor :].mean().item()
-        before = (hint - wanted).square().mean((1, 2, 3))[samples.num_poor :].mean().item()
-        return (found - wanted).square().mean(), {"left": left, "before": before}
+        good = slice(samples.num_poor, None)
+        left, before = ((x - wanted)[good].square().mean().item() for x in (found.detach(), hint))
+        apart = distance(restoring.picture(found[good]).clamp(-1, 1), samples.clean[good])
+        values = {"left": left, "before": before, "features": apart.item()}
+        return (found - wanted).square().mean() + FEATURE_WEIGHT * apart, values
 
     def sheet(path: Path) -> dict[str, float]:
         hint = restoring.hint(degraded)
         shown = {"preview": hint, "result": restoring.sample(hint, max(NUM_STEPS)), "teacher": taught(degraded)}
-        pictures = {name: restoring.picture(latent) for name, latent in shown.items()}
-        write_sheet(path, halved([*pictures.values(), clean]))
-        return {name: psnr(p, clean) for name, p in pictures.items()}
+        return compared(path, {name: restoring.picture(latent) for name, latent in shown.items()}, clean, distance)
 
     return Stage("taught", {name: restoring.models[name] for name in LEARNING}, loss, sheet)
-
-
-def judged_stage(tiles: Path, restoring: Restoring, features: Path, batch: int, crop: int, poor: bool = True) -> Stage:
-    """UNet, adaptor and their opponent learn; words and autoencoder are fixed. ``poor`` as in ``Samples.draw``."""
-    train, (clean, degraded) = Tiles(tiles), heldout_pairs(tiles, 192)
-    distance, discriminator = FeatureDistance(features), Discriminator()
-
-    def loss(rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
-        samples = Samples.draw(rng, train, batch, crop, poor)
-        hint = restoring.hint(samples.degraded)
-        wanted = _or_poor(samples, restoring.picture(hint[: samples.num_poor]))
-        made = restoring.picture(restoring.drawn_answer(rng, hint, samples.prompts))
-        # Rounded to bfloat16 a made picture could be told by its rounding.
-        with torch.autocast(made.device.type, enabled=False):
-            exempt = samples.num_poor
-            return opposed(made, wanted, progress, distance, discriminator, share=ADVERSARIAL_SHARE, num_exempt=exempt)
-
-    def sheet(path: Path) -> dict[str, float]:
-        hint = restoring.hint(degraded)
-        shown = {"degraded": degraded, "preview": restoring.picture(hint)}
-        shown["result"] = restoring.picture(restoring.sample(hint, max(NUM_STEPS)))
-        return compared(path, shown, clean, distance)
-
-    learning = {name: restoring.models[name] for name in LEARNING} | {"discriminator": discriminator}
-    return Stage("judged", learning, loss, sheet, pace={"discriminator": DISCRIMINATOR_PACE})
-
-
-def _or_poor(samples: Samples, smooth: Tensor) -> Tensor:
-    """The clean pictures, but of negative samples the over-smooth preview or, a quarter of them, the damage itself."""
-    number = samples.num_poor
-    poor = torch.where(torch.rand(number, 1, 1, 1) < 0.75, smooth.detach(), samples.degraded[:number])
-    return torch.cat([poor, samples.clean[number:]])
 
 
 def main() -> None:
@@ -186,13 +163,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="model folder whose UNet, adaptor and text begin")
     parser.add_argument("--warm-start", type=Path, help="folder of a run whose UNet and adaptor begin instead")
     parser.add_argument("--autoencoder", type=Path, required=True, help="with the E_dr that makes the hint")
-    way = parser.add_mutually_exclusive_group(required=True)
-    way.add_argument("--teacher", type=Path, help="autoencoder whose crisp E_dr is to be learned")
-    way.add_argument("--features", type=Path, help="EfficientNet-lite0 weights: learn from the truth and an opponent")
-    parser.add_argument("--no-negatives", action="store_true", help="to compare: judged without negative samples")
-    parser.add_argument("--batch", type=int, default=6)
+    parser.add_argument("--teacher", type=Path, required=True, help="autoencoder whose crisp E_dr is to be learned")
+    parser.add_argument("--features", type=Path, required=True, help="EfficientNet-lite0 weights")
+    parser.add_argument("--no-negatives", action="store_true", help="to compare: without negative samples")
+    parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--crop", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--learning-rate", type=float, default=6e-4)
     options = parser.parse_args()
     prepare(options.threads)
     torch.manual_seed(0)
@@ -202,12 +178,11 @@ def main() -> None:
     models = {n: type(m).from_pretrained(begin[n] / n, dtype=torch.float32) for n, m in kinds.items()}
     tokenizers = [CLIPTokenizer.from_pretrained(options.model / name) for name in ("tokenizer", "tokenizer_2")]
     restoring = Restoring(models, autoencoder, Words(tokenizers, [models["text_encoder"], models["text_encoder_2"]]))
-    if options.teacher:
-        teacher = ThinAutoencoder.from_pretrained(options.teacher).requires_grad_(False)
-        stage = taught_stage(options.tiles, restoring, teacher, options.batch, options.crop)
-    else:
-        poor = not options.no_negatives
-        stage = judged_stage(options.tiles, restoring, options.features, options.batch, options.crop, poor)
+    teacher = ThinAutoencoder.from_pretrained(options.teacher).requires_grad_(False)
+    stage = taught_stage(
+        options.tiles, restoring, teacher, options.features, options.batch, options.crop,
+        negatives=not options.no_negatives,
+    )  # fmt: skip
     run(stage, options, learning_rate=options.learning_rate)
     for name in LEARNING:
         models[name].save_pretrained(options.out / name)
