@@ -70,7 +70,7 @@ degradation-bench: setup ## degraded samples a second on one core, for every rec
 	@OMP_NUM_THREADS=1 $(BIN)/python bench/degradation_speed.py
 
 restoration-table: setup ## how good the bundled model is, by recipe and measure: DATA=folder of good pictures
-	@$(BIN)/python bench/restoration_table.py $(or $(DATA),$(error DATA is not set: make restoration-table DATA=folder)) --out $(OUT)/restoration-table
+	@$(BIN)/supir benchmark table1 --data $(or $(DATA),$(error DATA is not set: make restoration-table DATA=folder)) --out $(OUT)/restoration-table
 
 data-bench: setup ## pictures a second of each step of `supir data build`, over workers, and 20 million on paper (some minutes)
 	@$(BIN)/python bench/data_build.py $(DATA)

@@ -182,6 +182,21 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         )
 
     @torch.no_grad()
+    def preview(self, picture: PictureLike, options: RestoreOptions | None = None, **overrides: Any) -> Picture:
+        """The clean preview alone, at the size that the result would have: no sampling, so within seconds.
+
+        Args:
+            picture: a file path, a PIL image, or a ``Picture``.
+            options: as for restoring; of these the sizes and tiles matter.
+            overrides: fields of ``RestoreOptions`` and ``preset``.
+        """
+        options = self.options(**overrides) if options is None else options.replace(**overrides)
+        pixels, finish = image.fitted(image.as_picture(picture), options, size_multiple(self.autoencoder))
+        preview = self.preview_pixels(pixels[None], options)[0]
+        self.maybe_free_model_hooks()
+        return finish(preview)
+
+    @torch.no_grad()
     def restore_pixels(
         self,
         pixels: Tensor,
@@ -252,13 +267,13 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         """What was done, for the metadata of the result: enough to do it again."""
         return {
             "software": f"supir {__version__}",
-            **self._identity,
+            **self.identity,
             "seed": str(options.seed),
             "options": json.dumps(asdict(options), sort_keys=True),
         }
 
     @cached_property
-    def _identity(self) -> dict[str, str]:
+    def identity(self) -> dict[str, str]:
         """Name and hash of the weights; a model that was built in memory has no hash."""
         if self.source is None:
             return {"model": "unnamed"}

@@ -1,4 +1,4 @@
-"""The table: means, verdict, and the whole script at tiny size."""
+"""The table: means, verdict, times."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ import math
 from pathlib import Path
 
 import pytest
-import torch
-from PIL import Image
-from skimage.data import astronaut, coffee
 
 from evaluation.test_metrics import tiny_weights  # noqa: F401  (a fixture)
-from supir.evaluation.summary import Score, markdown_table, mean_values, verdict
-from tiny import save_tiny_model
+from supir.evaluation.summary import Score, csv_table, markdown_table, mean_values, times_table, verdict
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,10 +43,14 @@ def test_means() -> None:
 
 def test_table() -> None:
     lines = markdown_table(SCORES).splitlines()
-    assert lines[0] == "| recipe | method | pictures | PSNR ↑ | distance ↓ | NIQE ↓ | seconds |"
-    assert lines[4] == "| sr4 | result | 2 | 27.25 | 0.425 | 4.50 | 3.00 |"
-    assert lines[5] == "| sr4 | truth | 1 | – | – | 3.00 | – |"
-    assert len({line.count("|") for line in lines}) == 1
+    assert lines[:2] == [
+        "| recipe | method | pictures | PSNR ↑ | distance ↓ | NIQE ↓ |",
+        "| --- | --- | --: | --: | --: | --: |",
+    ]
+    assert lines[4] == "| sr4 | result | 2 | 27.25 | 0.425 | 4.50 |"
+    assert lines[5] == "| sr4 | truth | 1 | – | – | 3.00 |"
+    assert csv_table(SCORES).splitlines()[3] == "sr4,result,2,27.25,0.425,4.50"
+    assert times_table(SCORES).splitlines()[2:] == ["| result | 2 | 3.00 |"]
 
 
 def test_verdict_says_no_where_it_is_no() -> None:
@@ -71,50 +71,3 @@ def test_verdict_compares_the_pictures_that_both_methods_have() -> None:
 
 def test_numbers_that_are_not_finite_stay_out_of_the_file() -> None:
     assert json.loads(json.dumps(SCORES[-1].as_json(), allow_nan=False))["values"] == {"psnr": None, "niqe": 3}
-
-
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.syspath_prepend(str(ROOT / "bench"))
-    import restoration_table
-
-    return restoration_table
-
-
-def test_the_script_at_tiny_size(
-    bench: object,
-    tmp_path: Path,
-    tiny_weights: Path,  # noqa: F811
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    (tmp_path / "good").mkdir()
-    Image.fromarray(astronaut()[:100, :203]).save(tmp_path / "good" / "a.png")
-    Image.fromarray(coffee()[:64, :64]).save(tmp_path / "good" / "b.png")  # too small for NIQE
-    model = save_tiny_model(tmp_path / "model")
-    arguments = f"{tmp_path}/good --model {model} --weights {tiny_weights} --out {tmp_path}/out --real {tmp_path}/good"
-    recipes = ["sr4", "default"]
-    more = ["--recipes", *recipes, "--scale", "1", "--set", "num_steps=1", "min_size=16"]
-    bench.main([*arguments.split(), *more])  # type: ignore[attr-defined]
-
-    printed = capsys.readouterr().out
-    assert [line.split(":")[0] for line in printed.splitlines()[:3]] == [
-        f"verdict {recipe}" for recipe in (*recipes, "photographs")
-    ]
-    assert (tmp_path / "out" / "table.md").read_text().startswith("| recipe | method |")
-    record = json.loads((tmp_path / "out" / "scores.json").read_text())
-    assert record["settings"] == {"preset": "quality", "num_steps": 1, "min_size": 16}
-    found = record["scores"]
-    by_key = {(one["recipe"], one["method"], one["picture"]): one for one in found}
-    assert len(by_key) == len(found) == 2 * 4 * 2 + 3 * 2
-    assert set(by_key["sr4", "result", "a"]["values"]) == {*bench.MEASURES, "efficientnet_lite0_distance", "niqe"}  # type: ignore[attr-defined]
-    assert "niqe" not in by_key["sr4", "result", "b"]["values"]
-    assert set(by_key["photographs", "result", "a"]["values"]) == {"niqe"}
-    assert by_key["default", "result", "a"]["seconds"] > 0
-    for name in (*recipes, "photographs"):
-        columns = 3 if name == "photographs" else 4
-        assert Image.open(tmp_path / "out" / f"{name}.png").size == (320 * columns, 320 * 2)
-
-
-def test_a_picture_is_measured_as_the_file_would_be(bench: object) -> None:
-    values = bench.rounded(torch.tensor([-1.2, -0.9999, 0.5, 1.0]))  # type: ignore[attr-defined]
-    assert values.tolist() == pytest.approx([-1, -1, 191 / 127.5 - 1, 1])

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from supir import __version__
 from supir.apps.arguments import flag, with_restore_options
+from supir.apps.benchmark_commands import benchmark_app
 from supir.apps.data_commands import data_app
 from supir.apps.degrade_commands import degrade
 from supir.apps.ending import FAILED, quiet_libraries, sentences, usage
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
+app.add_typer(benchmark_app, name="benchmark")
 
 
 def main() -> None:

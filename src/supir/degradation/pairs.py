@@ -210,7 +210,7 @@ def _known(out: Path, recipe: str, seed: int, side: int | None) -> dict[str, Pai
 def _is_whole(out: Path, pair: Pair) -> bool:
     hq, lq = (out / kind / f"{pair.name}.png" for kind in ("hq", "lq"))
     try:
-        return hq.exists() and _sha256(_bytes(read(lq).rgb)) == pair.lq_sha256
+        return hq.exists() and pixels_sha256(read(lq).rgb) == pair.lq_sha256
     except ImageError:
         return False
 
@@ -231,13 +231,15 @@ def _make(path: Path, out: Path, degradation: Degradation, recipe: str, seed: in
         seed=seed,
         side=side,
         size=(original.shape[1], original.shape[2]),
-        lq_sha256=_sha256(_bytes(low)),
+        lq_sha256=pixels_sha256(low),
         degradation=degradation,
     )
 
 
-def _bytes(pixels: Tensor) -> bytes:
-    return pixels.clamp(-1, 1).add(1).mul(127.5).round().byte().permute(1, 2, 0).contiguous().numpy().tobytes()
+def pixels_sha256(pixels: Tensor) -> str:
+    """Of (3, H, W) in [-1, 1] as 8-bit RGB, row by row, whatever file held it."""
+    rounded = pixels.clamp(-1, 1).add(1).mul(127.5).round().byte()
+    return _sha256(rounded.permute(1, 2, 0).contiguous().numpy().tobytes())
 
 
 def _sha256(data: bytes) -> str:

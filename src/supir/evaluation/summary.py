@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +11,7 @@ from typing import Any
 
 from supir.evaluation.metrics import METRICS
 
-__all__ = ["Score", "markdown_table", "mean_values", "verdict"]
+__all__ = ["Score", "csv_table", "markdown", "markdown_table", "mean_values", "table_rows", "times_table", "verdict"]
 
 JUDGES = ("efficientnet_lite0_distance", "niqe")
 """The measures that the verdict asks."""
@@ -55,18 +57,51 @@ def _rows(scores: Sequence[Score]) -> list[tuple[str, str]]:
     return list(dict.fromkeys((score.recipe, score.method) for score in scores))
 
 
-def markdown_table(scores: Sequence[Score]) -> str:
-    """Rows recipe x method in the order they came, columns the measures that occur; an arrow shows what is better."""
+def table_rows(scores: Sequence[Score]) -> list[list[str]]:
+    """A table as cells, its heading first: recipe x method in the order they came, the measures that occur.
+
+    An arrow shows which way is better. Times are not in it, as they differ from run to run (see ``times_table``).
+    """
     means = {row: mean_values(scores, *row) for row in _rows(scores)}
     columns = [name for name in METRICS if any(name in found for found in means.values())]
     arrows = {name: "↑" if METRICS[name].higher_is_better else "↓" for name in columns}
-    head = ["recipe", "method", "pictures", *(f"{METRICS[name].title} {arrows[name]}" for name in columns), "seconds"]
-    lines = [head, ["---"] * 2 + ["--:"] * (len(head) - 2)]
+    rows = [["recipe", "method", "pictures", *(f"{METRICS[name].title} {arrows[name]}" for name in columns)]]
     for (recipe, method), found in means.items():
         cells = [f"{found[name]:.{METRICS[name].decimals}f}" if name in found else "–" for name in columns]
-        seconds = f"{found['seconds']:.2f}" if "seconds" in found else "–"
-        lines.append([recipe, method, f"{found['pictures']:.0f}", *cells, seconds])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        rows.append([recipe, method, f"{found['pictures']:.0f}", *cells])
+    return rows
+
+
+def markdown_table(scores: Sequence[Score]) -> str:
+    """``table_rows`` as markdown."""
+    return markdown(table_rows(scores))
+
+
+def csv_table(scores: Sequence[Score]) -> str:
+    """``table_rows`` as CSV."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(table_rows(scores))
+    return stream.getvalue()
+
+
+def times_table(scores: Sequence[Score]) -> str:
+    """Mean seconds a picture of every method that was timed, over all recipes, as markdown."""
+    rows = [["method", "pictures", "seconds"]]
+    for method in dict.fromkeys(score.method for score in scores):
+        seconds = [score.seconds for score in scores if score.method == method and score.seconds is not None]
+        if seconds:
+            rows.append([method, str(len(seconds)), f"{sum(seconds) / len(seconds):.2f}"])
+    return markdown(rows)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table of cells, its heading first; columns of numbers stand to the right."""
+    ruler = ["--:" if all(_is_number(row[k]) for row in rows[1:]) else "---" for k in range(len(rows[0]))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [rows[0], ruler, *rows[1:]])
+
+
+def _is_number(cell: str) -> bool:
+    return cell == "–" or cell.replace(".", "", 1).lstrip("-").isdigit()
 
 
 def verdict(scores: Sequence[Score], recipe: str, result: str = "result", preview: str = "preview") -> str:

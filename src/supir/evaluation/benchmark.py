@@ -1,0 +1,215 @@
+"""A benchmark on disk: degraded, restored by every method, scored; gone on with after an interruption.
+
+    OUT/sr4/hq lq degradations.jsonl      the pairs (see ``supir.degradation.pairs``); of real pictures lq alone
+    OUT/sr4/quality/NAME.png              what a method made of them
+    OUT/sr4/quality/scores.jsonl          one line a picture: what made it, from what, and its measures
+
+A result is taken for what it is called only while its line says so: the same degraded picture, the same identity of the
+method (weights, options), the same pixels. Anything else is made again. Scores are those of the 8-bit file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from supir.degradation.pairs import make_pairs, pixels_sha256
+from supir.errors import ImageError, OptionError
+from supir.evaluation.measures import Measure
+from supir.evaluation.methods import Method
+from supir.evaluation.metrics import METRICS
+from supir.evaluation.summary import Score
+from supir.image import Picture, read, write
+
+__all__ = ["PHOTOGRAPHS", "SCORES", "TRUTH", "Case", "run_benchmark"]
+
+SCORES = "scores.jsonl"
+TRUTH = "truth"
+"""The method that is none: the original, scored by what needs no reference."""
+PHOTOGRAPHS = "photographs"
+"""In place of a recipe: real pictures, which have no original."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A degraded picture and, where there is one, its original."""
+
+    recipe: str
+    name: str
+    low: Path
+    original: Path | None
+    size: tuple[int, int]
+    """Height and width of the results."""
+
+
+def run_benchmark(
+    pictures: Sequence[Path],
+    out: Path,
+    methods: Sequence[Method],
+    measures: Mapping[str, Measure],
+    *,
+    recipes: Sequence[str],
+    seed: int = 0,
+    side: int | None = None,
+    scale: float = 2.0,
+) -> Iterator[Score | str]:
+    """Make and score what is missing, recipe by recipe; yields every score, known or new, and what went wrong.
+
+    Args:
+        pictures: good ones; for ``PHOTOGRAPHS`` real ones, as they are.
+        out: the folder.
+        methods: what is compared.
+        measures: by name.
+        recipes: of the degradations, or ``PHOTOGRAPHS``.
+        seed: of the degradations.
+        side: longest side kept of a good picture.
+        scale: of the results of real pictures.
+    """
+    for recipe in recipes:
+        folder = out / recipe
+        cases = _real_cases(pictures, scale) if recipe == PHOTOGRAPHS else _cases(pictures, folder, recipe, seed, side)
+        whole = []
+        for case in cases:
+            if isinstance(case, str):
+                yield case
+                continue
+            whole.append(case)
+        if recipe != PHOTOGRAPHS:
+            yield from _scored(whole, folder / TRUTH, None, measures)
+        for method in methods:
+            yield from _scored(whole, folder / method.name, method, measures)
+
+
+def _cases(pictures: Sequence[Path], folder: Path, recipe: str, seed: int, side: int | None) -> Iterator[Case | str]:
+    for made in make_pairs(pictures, folder, recipe, seed=seed, side=side):
+        if made.pair is None:
+            yield str(made.error)
+            continue
+        low, original = (folder / kind / f"{made.pair.name}.png" for kind in ("lq", "hq"))
+        yield Case(recipe=recipe, name=made.pair.name, low=low, original=original, size=made.pair.size)
+
+
+def _real_cases(pictures: Sequence[Path], scale: float) -> Iterator[Case | str]:
+    for path in pictures:
+        try:
+            found = read(path)
+        except ImageError as error:
+            yield str(error)
+            continue
+        size = round(found.height * scale), round(found.width * scale)
+        yield Case(recipe=PHOTOGRAPHS, name=path.stem, low=path, original=None, size=size)
+
+
+def _scored(
+    cases: Sequence[Case], folder: Path, method: Method | None, measures: Mapping[str, Measure]
+) -> Iterator[Score]:
+    """The scores of one method over the cases of one recipe."""
+    identity = _hash(dict(method.identity) if method else {"method": TRUTH})
+    known = _known(folder / SCORES)
+    _rewrite(folder / SCORES, known)
+    fresh: dict[str, dict[str, Any]] = {}
+    for case in cases:
+        line = known.get(case.name)
+        if line is None or not _holds(line, case, folder, identity, measures):
+            line = _made(case, folder, method, identity, measures)
+            _append(folder / SCORES, line)
+        fresh[case.name] = line
+        values = {name: math.inf if value is None else value for name, value in line["values"].items()}
+        wanted = {name: values[name] for name in measures if name in values}
+        yield Score(recipe=case.recipe, picture=case.name, method=folder.name, values=wanted, seconds=line["seconds"])
+    _rewrite(folder / SCORES, {**known, **fresh})
+
+
+def _made(
+    case: Case, folder: Path, method: Method | None, identity: str, measures: Mapping[str, Measure]
+) -> dict[str, Any]:
+    """Restore and measure a picture; a line of ``SCORES``."""
+    low = read(case.low).rgb.contiguous()
+    original = None if case.original is None else read(case.original).rgb
+    seconds = None
+    path = folder / f"{case.name}.png"
+    if method is None:
+        assert original is not None
+        result = original
+    else:
+        begun = time.perf_counter()
+        found = method(low, *case.size)
+        seconds = round(time.perf_counter() - begun, 3)
+        write(Picture(pixels=found), path)
+        result = read(path).rgb  # as stored: what is scored is what is shown
+    return {
+        "name": case.name,
+        "identity": identity,
+        "low_sha256": pixels_sha256(low),
+        "sha256": pixels_sha256(result),
+        "seconds": seconds,
+        "measures": list(measures),
+        "values": _values(result, original if method else None, measures),
+    }
+
+
+def _values(result: Tensor, original: Tensor | None, measures: Mapping[str, Measure]) -> dict[str, float | None]:
+    """By measure, None for infinity; one that does not apply, or refuses the size, is left out."""
+    found: dict[str, float | None] = {}
+    for name, measure in measures.items():
+        if METRICS[name].needs_reference and original is None:
+            continue
+        try:
+            value = measure(result, original)
+        except OptionError:
+            continue
+        found[name] = round(value, 6) if math.isfinite(value) else None
+    return found
+
+
+def _holds(line: Mapping[str, Any], case: Case, folder: Path, identity: str, measures: Mapping[str, Measure]) -> bool:
+    """Whether a stored line still is about this picture, this method, and the file beside it."""
+    if line["identity"] != identity or not set(measures) <= set(line["measures"]):
+        return False
+    path = case.original if folder.name == TRUTH else folder / f"{case.name}.png"
+    try:
+        return (
+            path is not None
+            and path.exists()
+            and line["low_sha256"] == pixels_sha256(read(case.low).rgb)
+            and line["sha256"] == pixels_sha256(read(path).rgb)
+        )
+    except ImageError:
+        return False
+
+
+def _known(path: Path) -> dict[str, dict[str, Any]]:
+    """The lines of a file by name, the last of each; one that was cut off while it was written is left out."""
+    found: dict[str, dict[str, Any]] = {}
+    for text in path.read_text().splitlines() if path.exists() else ():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        found[line["name"]] = line
+    return found
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _rewrite(path: Path, lines: Mapping[str, Mapping[str, Any]]) -> None:
+    new = path.with_suffix(".new")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new.write_text("".join(json.dumps(line) + "\n" for line in lines.values()))
+    new.replace(path)
+
+
+def _hash(identity: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,117 @@
+"""A benchmark as one self-contained HTML page: the table, and pictures to flick between the methods."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from supir.evaluation.benchmark import PHOTOGRAPHS, TRUTH
+from supir.evaluation.summary import Score, table_rows
+from supir.image import read, to_pil
+from supir.image.picture import Picture
+
+__all__ = ["write_page"]
+
+SIDE = 384
+"""Longest side in pixels of the part that is shown, from the middle."""
+INPUT = "input"
+"""The degraded picture, enlarged without smoothing."""
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1200px; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; font-size: 13px } td, th { padding: .15rem .7rem; text-align: right }
+td:nth-child(-n+2), th:nth-child(-n+2) { text-align: left } tr:nth-child(even) { background: #f4f4f4 }
+.pictures { display: flex; flex-wrap: wrap; gap: 1.2rem } figure { margin: 0 } figure img { display: none }
+figure img.shown { display: block; cursor: pointer } figcaption { font-size: 12px; max-width: 384px }
+button { font: inherit; font-size: 12px } button.chosen { background: #2a7f62; color: white }
+.bar { position: sticky; top: 0; background: white; padding: .4rem 0 }
+"""
+_SCRIPT = """
+const methods = [...new Set([...document.querySelectorAll('figure img')].map(i => i.dataset.method))];
+let chosen = methods[0];
+function choose(name) {
+  chosen = name;
+  document.querySelectorAll('figure').forEach(f => f.querySelectorAll('img').forEach(
+    i => i.classList.toggle('shown', i.dataset.method === name)));
+  document.querySelectorAll('button').forEach(b => b.classList.toggle('chosen', b.textContent.endsWith(name)));
+}
+methods.forEach((name, k) => {
+  const button = document.createElement('button');
+  button.textContent = (k + 1) + ' ' + name;
+  button.onclick = () => choose(name);
+  document.querySelector('.bar').append(button, ' ');
+});
+const step = by => choose(methods[(methods.indexOf(chosen) + by + methods.length) % methods.length]);
+document.addEventListener('keydown', e => {
+  if (e.key >= '1' && e.key <= String(methods.length)) choose(methods[e.key - 1]);
+  if (e.key === 'ArrowRight') step(1);
+  if (e.key === 'ArrowLeft') step(-1);
+});
+document.querySelectorAll('figure').forEach(f => f.onclick = () => step(1));
+choose(chosen);
+"""
+
+
+def write_page(folder: Path, scores: Sequence[Score], verdicts: Sequence[str], *, pictures: int = 6) -> Path:
+    """Write ``report.html`` into a benchmark's folder; returns it.
+
+    Args:
+        folder: of the benchmark.
+        scores: all of it.
+        verdicts: sentences under the table.
+        pictures: shown of each recipe, the first ones.
+    """
+    parts = [f"<h1>{html.escape(folder.resolve().name)}</h1>", _table(scores)]
+    parts += [f"<p>{html.escape(sentence)}</p>" for sentence in verdicts]
+    parts.append("<div class='bar'>keys 1 2 3 ... or arrows, or a click on a picture: </div>")
+    for recipe in dict.fromkeys(score.recipe for score in scores):
+        chosen = [score for score in scores if score.recipe == recipe]
+        names = list(dict.fromkeys(score.picture for score in chosen))[:pictures]
+        methods = list(dict.fromkeys(score.method for score in chosen))
+        figures = "".join(_figure(folder, recipe, name, methods) for name in names)
+        parts.append(f"<h2>{html.escape(recipe)}</h2><div class='pictures'>{figures}</div>")
+    head = f"<meta charset='utf-8'><title>supir benchmark</title><style>{_STYLE}</style>"
+    body = f"{''.join(parts)}<script>{_SCRIPT}</script>"
+    path = folder / "report.html"
+    new = path.with_suffix(".new")
+    new.write_text(f"<!doctype html><html lang='en'><head>{head}</head><body>{body}</body></html>\n")
+    new.replace(path)
+    return path
+
+
+def _table(scores: Sequence[Score]) -> str:
+    head, *rows = table_rows(scores)
+    lines = ["".join(f"<th>{html.escape(cell)}</th>" for cell in head)]
+    lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def _figure(folder: Path, recipe: str, name: str, methods: Sequence[str]) -> str:
+    files = {method: folder / recipe / method / f"{name}.png" for method in methods if method != TRUTH}
+    if recipe != PHOTOGRAPHS:
+        files = {INPUT: folder / recipe / "lq" / f"{name}.png", **files, TRUTH: folder / recipe / "hq" / f"{name}.png"}
+    shown = {method: read(path) for method, path in files.items() if path.is_file()}
+    width, height = max((picture.width, picture.height) for picture in shown.values())
+    images = [
+        f"<img data-method='{html.escape(method)}' alt='{html.escape(method)}' src='{_uri(picture, width, height)}'>"
+        for method, picture in shown.items()
+    ]
+    return f"<figure>{''.join(images)}<figcaption>{html.escape(name)}</figcaption></figure>"
+
+
+def _uri(picture: Picture, width: int, height: int) -> str:
+    """The middle of a picture, brought to the size of the others, as a data URI."""
+    found = to_pil(picture)
+    if found.size != (width, height):
+        found = found.resize((width, height), Image.Resampling.NEAREST)
+    left, top = max(0, (width - SIDE) // 2), max(0, (height - SIDE) // 2)
+    stream = io.BytesIO()
+    found.convert("RGB").crop((left, top, min(width, left + SIDE), min(height, top + SIDE))).save(
+        stream, "JPEG", quality=88
+    )
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
