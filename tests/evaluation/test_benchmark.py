@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from evaluation.test_metrics import tensor
 from supir.apps.cli import app
-from supir.errors import WeightsError
+from supir.errors import OptionError, WeightsError
 from supir.evaluation import methods as methods_module
 from supir.evaluation.benchmark import PHOTOGRAPHS, SCORES, run_benchmark
 from supir.evaluation.measures import open_measures
@@ -133,6 +133,8 @@ def test_real_pictures_and_broken_ones(pictures: list[Path], tmp_path: Path) -> 
     assert isinstance(found[0], str)
     assert "bad.png" in found[0]
     assert [s.values.keys() for s in found if isinstance(s, Score)] == [{"niqe"}] * 2
+    with pytest.raises(OptionError, match="have one name"):
+        run([*pictures, tmp_path / "a.jpg"], tmp_path / "real", Bicubic(), recipes=[PHOTOGRAPHS])
     assert read(tmp_path / "real" / PHOTOGRAPHS / "bicubic" / "a.png").rgb.shape == (3, 288, 384)
 
 

@@ -72,6 +72,9 @@ def run_benchmark(
         seed: of the degradations.
         side: longest side kept of a good picture.
         scale: of the results of real pictures.
+
+    Raises:
+        OptionError: two pictures of one name, or a folder of pairs made otherwise.
     """
     for recipe in recipes:
         folder = out / recipe
@@ -98,7 +101,11 @@ def _cases(pictures: Sequence[Path], folder: Path, recipe: str, seed: int, side:
 
 
 def _real_cases(pictures: Sequence[Path], scale: float) -> Iterator[Case | str]:
+    names: dict[str, Path] = {}
     for path in pictures:
+        if path.stem in names:
+            raise OptionError(f"{names[path.stem]} and {path} have one name; benchmark them in different folders")
+        names[path.stem] = path
         try:
             found = read(path)
         except ImageError as error:
