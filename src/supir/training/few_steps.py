@@ -41,7 +41,7 @@ START_SIGMA = 1.0
 """Noise that the preview's latent begins with: a quarter of the latents' own deviation."""
 NUM_STEPS = (1, 2, 4)
 """Steps a batch may take."""
-FEATURE_WEIGHT = 1.5
+FEATURE_WEIGHT = 4.0
 """Of the distance in features beside the teacher's latents: their gradients are then about equally long."""
 LEARNING = ("unet", "adaptor")
 NEGATIVE_SHARE = 0.15
