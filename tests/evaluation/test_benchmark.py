@@ -138,6 +138,12 @@ def test_real_pictures_and_broken_ones(pictures: list[Path], tmp_path: Path) -> 
     assert read(tmp_path / "real" / PHOTOGRAPHS / "bicubic" / "a.png").rgb.shape == (3, 288, 384)
 
 
+def test_another_scale_is_another_result(pictures: list[Path], tmp_path: Path) -> None:
+    for scale, side in ((3.0, 288), (2.0, 192)):
+        run(pictures[:1], tmp_path / "real", Bicubic(), recipes=[PHOTOGRAPHS], scale=scale)
+        assert read(tmp_path / "real" / PHOTOGRAPHS / "bicubic" / "a.png").rgb.shape[1] == side
+
+
 def test_methods_of_a_model(model: Path, pictures: list[Path]) -> None:
     pipeline = SupirPipeline.from_pretrained(model)
     pipeline.set_progress_bar_config(disable=True)

@@ -5,7 +5,7 @@
     OUT/sr4/quality/scores.jsonl          one line a picture: what made it, from what, and its measures
 
 A result is taken for what it is called only while its line says so: the same degraded picture, the same identity of the
-method (weights, options), the same pixels. Anything else is made again. Scores are those of the 8-bit file.
+method (weights, options), the same size and pixels. Anything else is made again. Scores are those of the 8-bit file.
 """
 
 from __future__ import annotations
@@ -182,12 +182,14 @@ def _holds(line: Mapping[str, Any], case: Case, folder: Path, identity: str, mea
     if line["identity"] != identity or not set(measures) <= set(line["measures"]):
         return False
     path = case.original if folder.name == TRUTH else folder / f"{case.name}.png"
+    if path is None or not path.exists():
+        return False
     try:
+        low, result = read(case.low).rgb, read(path).rgb
         return (
-            path is not None
-            and path.exists()
-            and line["low_sha256"] == pixels_sha256(read(case.low).rgb)
-            and line["sha256"] == pixels_sha256(read(path).rgb)
+            result.shape[1:] == case.size
+            and line["low_sha256"] == pixels_sha256(low)
+            and line["sha256"] == pixels_sha256(result)
         )
     except ImageError:
         return False
