@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
 from skimage.data import astronaut, chelsea, coffee
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
@@ -19,6 +20,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from evaluation.record_independent import PICTURES, damaged
 from supir.errors import OptionError, WeightsError
 from supir.evaluation import distance as distance_module
+from supir.evaluation.detail import detail_balance
 from supir.evaluation.distance import EfficientNetLite0Distance, find_efficientnet_lite0
 from supir.evaluation.metrics import METRICS, haar_psi, luma, psnr, psnr_y, ssim, ssim_rgb
 from supir.evaluation.niqe import niqe
@@ -213,3 +215,46 @@ def test_the_network_knows_what_it_sees(pixels: np.ndarray, classes: set[int]) -
     features = F.relu6(network._convolved([*network.blocks(small)][-1], "_conv_head", "_bn1")).mean((2, 3))
     scores = torch.softmax(features @ weights["_fc.weight"].T + weights["_fc.bias"], 1)[0]
     assert int(scores.argmax()) in classes
+
+
+def detail_by_scipy(picture: np.ndarray, reference: np.ndarray) -> float:
+    """The formula of detail balance once more, on scipy's Gaussians."""
+
+    def soft(plane: np.ndarray, sigma: float) -> np.ndarray:
+        return gaussian_filter(plane, sigma, truncate=3.0, mode="mirror")
+
+    x, y = (np.array([65.481, 128.553, 24.966]) @ p.reshape(-1, 3).T / 255 + 16 for p in (picture, reference))
+    x, y = x.reshape(picture.shape[:2]), y.reshape(picture.shape[:2])
+    product = 1.0
+    for sigma in (1, 2, 4, 8):
+        band_x, band_y = x - soft(x, sigma), y - soft(y, sigma)
+        s, t = np.sqrt(soft(band_x**2, 2 * sigma)), np.sqrt(soft(band_y**2, 2 * sigma))
+        e = (2 * s * t + 4) / (s**2 + t**2 + 4)
+        r = (soft(band_x * band_y, 2 * sigma) + 4) / (s * t + 4)
+        product *= np.average(e * (1 + r) / 2, weights=s + t + 1e-6)
+        x, y = soft(x, sigma), soft(y, sigma)
+    return float(product**0.25)
+
+
+def test_detail_balance_is_its_formula(photo: np.ndarray) -> None:
+    other = cv2.GaussianBlur(photo, (0, 0), 1.3)
+    other[::7] = 255 - other[::7]
+    assert detail_balance(tensor(other), tensor(photo)) == pytest.approx(detail_by_scipy(other, photo), abs=1e-5)
+
+
+def test_detail_balance_rewards_right_detail_then_plausible_then_none(photo: np.ndarray) -> None:
+    truth = tensor(photo)
+    rng = np.random.default_rng(0)
+    fine = photo.astype(np.float64) - cv2.GaussianBlur(photo, (0, 0), 2.0)
+    soft = photo - fine
+    elsewhere = np.roll(fine, (5, 9), axis=(0, 1))  # as strong, unrelated to the original
+
+    def score(pixels: np.ndarray) -> float:
+        return detail_balance(tensor(np.clip(pixels, 0, 255)).float(), truth)
+
+    none, invented, half = score(soft), score(soft + elsewhere), score(soft + 0.5 * fine)
+    reversed_, noise = score(soft - fine), score(photo + 60 * rng.standard_normal(photo.shape))
+    assert detail_balance(truth, truth) == pytest.approx(1)
+    assert 1 > half > invented > none
+    assert reversed_ < none
+    assert noise < half

@@ -54,7 +54,7 @@ def test_table() -> None:
 
 
 def test_verdict_says_no_where_it_is_no() -> None:
-    assert verdict(SCORES, "sr4") == (
+    assert verdict(SCORES, "sr4", "result") == (
         "verdict sr4: distance better than bicubic: yes (-29.2 %, 2 of 2); "
         "distance better than preview: NO (+6.2 %, 1 of 2); "
         "NIQE better than bicubic: yes (-55.0 %, 2 of 2); "
@@ -63,10 +63,15 @@ def test_verdict_says_no_where_it_is_no() -> None:
 
 
 def test_verdict_compares_the_pictures_that_both_methods_have() -> None:
-    capped = [*SCORES, score("Real-ESRGAN", "b", efficientnet_lite0_distance=0.44, niqe=6)]
-    assert "distance better than Real-ESRGAN: NO (+2.3 %, 0 of 1)" in verdict(capped, "sr4")
-    assert "NIQE better than Real-ESRGAN: yes (-16.7 %, 1 of 1)" in verdict(capped, "sr4")
-    assert verdict(SCORES[:2], "sr4") == "verdict sr4: "
+    capped = [*SCORES, score("real-esrgan", "b", efficientnet_lite0_distance=0.44, niqe=6)]
+    assert "distance better than real-esrgan: NO (+2.3 %, 0 of 1)" in verdict(capped, "sr4", "result")
+    assert "NIQE better than real-esrgan: yes (-16.7 %, 1 of 1)" in verdict(capped, "sr4", "result")
+    assert verdict(SCORES[:2], "sr4", "result") == "verdict sr4: "
+
+
+def test_a_result_is_held_against_its_rivals_alone() -> None:
+    others = [*SCORES, score("fast", "a", efficientnet_lite0_distance=0.1, niqe=1)]
+    assert verdict(others, "sr4", "result") == verdict(SCORES, "sr4", "result")
 
 
 def test_numbers_that_are_not_finite_stay_out_of_the_file() -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from supir.errors import OptionError
 from supir.models.adaptor import SupirAdaptor
-from supir.models.connectors import ZeroCrossAttention, ZeroSFT
+from supir.models.connectors import ZeroConv, ZeroCrossAttention, ZeroSFT
 from supir.models.unet import SupirUNet, encoder_channels
 from tiny import TRUNK, randomised
 
@@ -129,3 +130,35 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
         gradients.append([p.grad for p in [*unet.parameters(), *adaptor.parameters()]])
     assert all(gradient is not None for gradient in gradients[0])
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
+
+
+@torch.no_grad()
+def test_zero_conv_adds_control_to_the_skip() -> None:
+    connector = randomised(ZeroConv(16, 32), 5)
+    control, skip, decoder = torch.randn(2, 16, 4, 4), torch.randn(2, 32, 4, 4), torch.randn(2, 64, 4, 4)
+    added = torch.einsum("oc,bchw->bohw", connector.zero_conv.weight[:, :, 0, 0], control)
+    added += connector.zero_conv.bias[:, None, None]
+    assert torch.allclose(connector(control, skip, None, 1.0), skip + added, atol=1e-5)
+    half = connector(control, skip, decoder, torch.tensor([0.0, 0.5]))
+    assert torch.equal(half[:, :64], decoder)
+    assert torch.equal(half[0, 64:], skip[0])
+    assert torch.allclose(half[1, 64:], skip[1] + 0.5 * added[1], atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_unet_of_zero_convs(adaptor: SupirAdaptor, tmp_path: Path) -> None:
+    unet = randomised(SupirUNet(**TRUNK, connector_kind="zero_conv"), 2)
+    given = inputs()
+    control = adaptor(**given, hint=given["sample"])
+    unet.save_pretrained(tmp_path)
+    again = SupirUNet.from_pretrained(tmp_path)
+    assert {type(c) for c in again.connectors} == {ZeroConv, ZeroCrossAttention}
+    expected = unet(**given, control=control).sample
+    assert torch.equal(again(**given, control=control).sample, expected)
+    assert torch.equal(unet(**given, control=control, control_scale=0.0).sample, plain_copy(unet)(**given).sample)
+    assert not torch.allclose(expected, unet(**given).sample, atol=1e-2)
+
+
+def test_an_unknown_connector_is_refused() -> None:
+    with pytest.raises(OptionError, match="connector_kind is 'sft'; it must be one of zero_sft, zero_conv"):
+        SupirUNet(**TRUNK, connector_kind="sft")

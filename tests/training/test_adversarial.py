@@ -95,6 +95,14 @@ def test_at_its_start_only_pixels_and_features_teach(stage: Stage, tiles: Path, 
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-7)
 
 
+def test_the_distance_is_in_full_precision_whatever_comes(features: Path) -> None:
+    distance = FeatureDistance(features)
+    first, second = torch.rand(2, 1, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = distance(first.bfloat16(), second)
+    torch.testing.assert_close(found, distance(first.bfloat16().float(), second))
+
+
 def test_later_the_discriminator_teaches_too(stage: Stage) -> None:
     gradients = []
     for progress in (0.0, 0.5):

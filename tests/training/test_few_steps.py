@@ -14,7 +14,7 @@ from supir.prompts import POSITIVE_PROMPT
 from supir.training import few_steps
 from supir.training.crops import Tiles
 from supir.training.few_steps import FEATURE_WEIGHT, LEARNING, Restoring, Samples, taught_stage
-from supir.training.sizes import build_size
+from supir.training.sizes import build, build_size, with_fresh_connectors
 from supir.training.words import NEGATIVE_PROMPT, Words
 from tiny import tiny_tokenizer
 from training.test_adversarial import features, tiles  # noqa: F401  (fixtures)
@@ -102,3 +102,16 @@ def test_the_sheet(restoring: Restoring, tiles: Path, features: Path, tmp_path: 
         values = stage.sheet(tmp_path / "sheet.png")
     assert cv2.imread(str(tmp_path / "sheet.png")).shape == (8 * 192, 6 * 192, 3)
     assert values["preview"] > 5
+
+
+def test_fresh_connectors_leave_the_rest_of_the_unet() -> None:
+    unet = build(8)["unet"]
+    fresh = with_fresh_connectors(unet, "zero_conv")
+    known = unet.state_dict()
+    for name, weight in fresh.state_dict().items():
+        if not name.startswith("connectors."):
+            assert torch.equal(weight, known[name]), name
+    assert [type(c).__name__ for c in fresh.connectors].count("ZeroConv") == 10
+    again = with_fresh_connectors(unet, "zero_sft").state_dict()
+    assert again.keys() == known.keys()
+    assert not torch.equal(again["connectors.0.zero_conv.weight"], known["connectors.0.zero_conv.weight"])

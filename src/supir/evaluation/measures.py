@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from supir.errors import OptionError, WeightsError
+from supir.evaluation.detail import detail_balance
 from supir.evaluation.distance import EfficientNetLite0Distance
 from supir.evaluation.metrics import METRICS, check_pair, check_picture, haar_psi, luma, psnr, psnr_y, ssim, ssim_rgb
 from supir.evaluation.niqe import niqe
@@ -197,6 +198,7 @@ _OPENERS: Mapping[str, Callable[[Path | None], Measure]] = {
     "ms_ssim": _ms_ssim,
     "vif": _vif,
     "haar_psi": _against(haar_psi),
+    "detail_balance": _against(detail_balance),
     "efficientnet_lite0_distance": lambda weights: _against(EfficientNetLite0Distance())(weights),
     "lpips": _lpips,
     "dists": _dists,

@@ -6,7 +6,8 @@ psnr, psnr_y      fidelity of every pixel; prefers a blurred answer to a wrong o
 ssim, ssim_rgb    fidelity of local structure
 haar_psi          fidelity as seen, from wavelets; needs no weights
 
-Elsewhere in this room: a learned distance (``distance``), NIQE (``niqe``), those of other libraries (``measures``).
+Elsewhere in this room: detail balance (``detail``), a learned distance (``distance``), NIQE (``niqe``), those of other
+libraries (``measures``).
 
 No number of these should be trusted alone: the first three reward blur, the last rewards invented detail.
 """
@@ -87,6 +88,7 @@ METRICS: dict[str, Metric] = {
         _to_reference("ms_ssim", "MS-SSIM", "Wang et al. 2003, luma, five scales; torchmetrics"),
         _to_reference("vif", "VIF", "Sheikh, Bovik 2006 in the pixel domain, luma; torchmetrics", limits=_POSITIVE),
         _to_reference("haar_psi", "HaarPSI", "Reisenhofer et al. 2018, C 30, alpha 4.2, with colour"),
+        _to_reference("detail_balance", "detail", "ours: strength and truth of detail, by octave"),
         _to_reference(
             "efficientnet_lite0_distance",
             "distance",

@@ -11,7 +11,17 @@ from typing import Any
 
 from supir.evaluation.metrics import METRICS
 
-__all__ = ["Score", "csv_table", "markdown", "markdown_table", "mean_values", "table_rows", "times_table", "verdict"]
+__all__ = [
+    "Score",
+    "csv_table",
+    "markdown",
+    "markdown_table",
+    "mean_values",
+    "paired",
+    "table_rows",
+    "times_table",
+    "verdict",
+]
 
 JUDGES = ("efficientnet_lite0_distance", "niqe")
 """The measures that the verdict asks."""
@@ -104,31 +114,35 @@ def _is_number(cell: str) -> bool:
     return cell == "–" or cell.replace(".", "", 1).lstrip("-").isdigit()
 
 
-def verdict(scores: Sequence[Score], recipe: str, result: str = "result", preview: str = "preview") -> str:
-    """One line: is the result better than every other method by each judge, and what does it cost in PSNR.
+RIVALS = ("bicubic", "preview", "real-esrgan")
+"""The methods that a result is held against."""
+
+
+def verdict(scores: Sequence[Score], recipe: str, result: str, preview: str = "preview") -> str:
+    """One line: is the result better than its rivals by each judge, and what does it cost in PSNR.
 
     Each comparison is over the pictures that both methods have. In brackets how much the mean changes, and on how
     many pictures the result is better: a hair's breadth, or a mean moved by one picture, shows.
     """
     methods = dict.fromkeys(score.method for score in scores if score.recipe == recipe)
-    others = [method for method in methods if method not in (result, "truth")]
+    others = [method for method in methods if method in RIVALS]
     parts = []
     for name in JUDGES:
         for other in others:
-            pairs = _pairs(scores, recipe, name, result, other)
+            pairs = paired(scores, recipe, name, result, other)
             if pairs:
                 ours, theirs = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
                 word = "yes" if METRICS[name].better(ours, theirs) else "NO"
                 wins = sum(METRICS[name].better(*pair) for pair in pairs)
                 change = f"{100 * (ours / theirs - 1):+.1f} %, " if theirs else ""
                 parts.append(f"{METRICS[name].title} better than {other}: {word} ({change}{wins} of {len(pairs)})")
-    decibels = [ours - theirs for ours, theirs in _pairs(scores, recipe, "psnr", result, preview)]
+    decibels = [ours - theirs for ours, theirs in paired(scores, recipe, "psnr", result, preview)]
     if decibels:
         parts.append(f"PSNR {sum(decibels) / len(decibels):+.2f} dB against {preview}")
     return f"verdict {recipe}: " + "; ".join(parts)
 
 
-def _pairs(scores: Sequence[Score], recipe: str, name: str, first: str, second: str) -> list[tuple[float, float]]:
+def paired(scores: Sequence[Score], recipe: str, name: str, first: str, second: str) -> list[tuple[float, float]]:
     """A measure's values by two methods, for every picture that has both and finite ones."""
     found: dict[str, dict[str, float]] = {first: {}, second: {}}
     for score in scores:

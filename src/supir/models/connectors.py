@@ -1,6 +1,7 @@
 """The connectors from adaptor to UNet: ZeroSFT and zero cross attention (paper section 3.1, reference 2.4).
 
-Both start as near-identities in training: the convolutions named ``zero_*`` are zero-initialised.
+ZeroConv stands in for ZeroSFT where the two are compared. All start as near-identities in training: the convolutions
+named ``zero_*`` are zero-initialised.
 """
 
 from __future__ import annotations
@@ -63,6 +64,22 @@ class ZeroSFT(nn.Module):
         if isinstance(scale, float) and scale == 1.0:
             return adapted
         return adapted * scale + plain * (1 - scale)
+
+
+class ZeroConv(nn.Module):
+    """ControlNet's connector: the skip plus a zero convolution of the control feature, nothing normalised.
+
+    Not in SUPIR; its paper compares it with ZeroSFT (section 4.4, Table 2c). Arguments and forward are ``ZeroSFT``'s.
+    """
+
+    def __init__(self, control_channels: int, skip_channels: int) -> None:
+        super().__init__()
+        self.zero_conv = zeroed(nn.Conv2d(control_channels, skip_channels, 1))
+
+    def forward(self, control: Tensor, skip: Tensor, decoder: Tensor | None, control_scale: float | Tensor) -> Tensor:
+        """The concatenation ``[decoder, skip]`` with control added to the skip."""
+        adapted = skip + self.zero_conv(control) * per_sample(control_scale, skip)
+        return adapted if decoder is None else torch.cat([decoder, adapted], dim=1)
 
 
 class ZeroCrossAttention(nn.Module):

@@ -16,7 +16,8 @@ from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
-from supir.models.connectors import ZeroCrossAttention, ZeroSFT
+from supir.errors import OptionError
+from supir.models.connectors import ZeroConv, ZeroCrossAttention, ZeroSFT
 
 SDXL_UNET: dict[str, Any] = {
     "sample_size": 128,
@@ -47,11 +48,16 @@ def condition_vector(conditions: dict[str, Tensor], size_embed_dim: int) -> Tens
     return torch.cat([pooled, embedded.reshape(len(pooled), -1).to(pooled)], dim=1)
 
 
+CONNECTOR_KINDS = ("zero_sft", "zero_conv")
+"""What may join adaptor and decoder: the paper's connector, and the one that it is compared with (Table 2c)."""
+
+
 # ModelMixin is named again because diffusers, loading a model folder, looks for it in the component's own module.
 class SupirUNet(UNet2DConditionModel, ModelMixin):
     """``UNet2DConditionModel`` that owns the connectors; SDXL-base when made without arguments.
 
     Args:
+        connector_kind: ``zero_sft``, or ``zero_conv`` to compare with; a key of ``CONNECTOR_KINDS``.
         connector_hidden_channels: width of each ZeroSFT's shared convolution.
         connector_head_dim: channels of one head of the cross attentions.
         control_channels: channels of the adaptor's levels; None where they equal ``block_out_channels``.
@@ -62,14 +68,18 @@ class SupirUNet(UNet2DConditionModel, ModelMixin):
     def __init__(
         self,
         *,
+        connector_kind: str = "zero_sft",
         connector_hidden_channels: int = 128,
         connector_head_dim: int = 64,
         control_channels: Sequence[int] | None = None,
         prediction_type: str = "epsilon",
         **unet: Any,
     ) -> None:
+        if connector_kind not in CONNECTOR_KINDS:
+            raise OptionError(f"connector_kind is {connector_kind!r}; it must be one of {', '.join(CONNECTOR_KINDS)}")
         super().__init__(**(SDXL_UNET | unet))
         self.register_to_config(
+            connector_kind=connector_kind,
             connector_hidden_channels=connector_hidden_channels,
             connector_head_dim=connector_head_dim,
             control_channels=control_channels,
@@ -90,12 +100,18 @@ class SupirUNet(UNet2DConditionModel, ModelMixin):
             self.config.control_channels or self.config.block_out_channels, self.config.layers_per_block
         )
         hidden, groups = self.config.connector_hidden_channels, self.config.norm_num_groups
+
+        def joining(feature: int, skip: int, decoder: int) -> nn.Module:
+            if self.config.connector_kind == "zero_conv":
+                return ZeroConv(feature, skip)
+            return ZeroSFT(feature, skip, decoder, hidden, groups)
+
         decoder = own[-1]
-        connectors: list[nn.Module] = [ZeroSFT(control.pop(), own.pop(), 0, hidden, groups)]
+        connectors = [joining(control.pop(), own.pop(), 0)]
         for block in self.up_blocks:
             for resnet in block.resnets:
                 feature = control.pop()
-                connectors.append(ZeroSFT(feature, own.pop(), decoder, hidden, groups))
+                connectors.append(joining(feature, own.pop(), decoder))
                 decoder = resnet.out_channels
             if block.upsamplers is not None:
                 connectors.append(ZeroCrossAttention(decoder, feature, self.config.connector_head_dim, groups))

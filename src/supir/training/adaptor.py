@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supir.models.connectors import ZeroCrossAttention, ZeroSFT, zeroed
+from supir.models.connectors import ZeroConv, ZeroCrossAttention, ZeroSFT, zeroed
 from supir.prompts import POSITIVE_PROMPT, join_prompt
 from supir.training.denoising import Denoising, make_draw
 from supir.training.loop import Stage
@@ -85,6 +85,8 @@ def start_from_prior(unet: Any, adaptor: Any) -> None:
         if isinstance(connector, ZeroSFT):
             for part in (connector.zero_mul, connector.zero_add, connector.zero_conv):
                 zeroed(part)
+        elif isinstance(connector, ZeroConv):
+            zeroed(connector.zero_conv)
         elif isinstance(connector, ZeroCrossAttention):
             zeroed(connector.to_out)
 

@@ -184,7 +184,8 @@ def kept_for_backward(networks: Networks) -> Iterator[list[int]]:
 
 
 def _on_meta(options: StageOptions, num_pictures: int | None) -> Outlook:
-    networks = {name: part for name, part in build_size(options.size, meta=True).items() if name in USES[options.stage]}
+    built = build_size(options.size, meta=True, connectors=options.connectors)
+    networks = {name: part for name, part in built.items() if name in USES[options.stage]}
     frozen: Any = is_prior
     learning = {"unet", "adaptor"}
     if options.stage == "encoder":

@@ -23,6 +23,7 @@ from transformers import CLIPTokenizer
 
 from supir.errors import OptionError
 from supir.models.thin_autoencoder import ThinAutoencoder
+from supir.models.unet import CONNECTOR_KINDS
 from supir.pipeline import SupirPipeline
 from supir.training.checkpoint import load_averages
 from supir.training.sizes import build
@@ -45,13 +46,18 @@ def weights(folder: Path, components: Iterable[str]) -> dict[str, Tensor]:
     return found
 
 
-def assembled(folders: Sequence[Path], latent_channels: int) -> dict[str, Any]:
+def assembled(folders: Sequence[Path], latent_channels: int, connectors: str = "zero_sft") -> dict[str, Any]:
     """UNet, adaptor and text towers, each from the last folder that holds it.
+
+    Args:
+        folders: model folders and runs.
+        latent_channels: of the autoencoder that they go with.
+        connectors: kind of the UNet's.
 
     Raises:
         OptionError: a folder holds nothing, or some weight is in none.
     """
-    models = build(latent_channels)
+    models = build(latent_channels, connectors)
     known: dict[str, Tensor] = {}
     for folder in folders:
         known |= weights(folder, models)
@@ -72,12 +78,14 @@ def blended(autoencoder: Path, other: Path, share: float) -> ThinAutoencoder:
     return mine
 
 
-def export(coder: ThinAutoencoder, diffusion: Sequence[Path], tokenizers: Path, out: Path) -> int:
+def export(
+    coder: ThinAutoencoder, diffusion: Sequence[Path], tokenizers: Path, out: Path, connectors: str = "zero_sft"
+) -> int:
     """Write the model folder; returns its size in bytes."""
     names = ("tokenizer", "tokenizer_2")
     pipeline = SupirPipeline(
         autoencoder=coder,
-        **assembled(diffusion, coder.config.latent_channels),
+        **assembled(diffusion, coder.config.latent_channels, connectors),
         **{name: CLIPTokenizer.from_pretrained(tokenizers / name) for name in names},
         presets=PRESETS,
     )
@@ -99,11 +107,12 @@ def main() -> None:
     for name in ("autoencoder", "tokenizers", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--diffusion", type=Path, nargs="+", required=True, help="model folders, runs")
+    parser.add_argument("--connectors", default="zero_sft", choices=CONNECTOR_KINDS, help="kind of the UNet's")
     parser.add_argument("--blend", nargs=2, metavar=("FOLDER", "SHARE"), help="another autoencoder and its share")
     options = parser.parse_args()
     other, share = options.blend or (options.autoencoder, 0.0)
     coder = blended(options.autoencoder, Path(other), float(share))
-    size = export(coder, options.diffusion, options.tokenizers, options.out)
+    size = export(coder, options.diffusion, options.tokenizers, options.out, options.connectors)
     print(f"{options.out}: {size / 1e6:.1f} MB")  # noqa: T201
 
 

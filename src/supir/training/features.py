@@ -33,6 +33,6 @@ class FeatureDistance(nn.Module):
         """The distance, a scalar, in full precision; the second picture is a target without gradient."""
         with torch.autocast(first.device.type, enabled=False):
             with torch.no_grad():
-                target = self.features(second)
-            pairs = zip(self.features(first), target, strict=True)
+                target = self.features(second.float())
+            pairs = zip(self.features(first.float()), target, strict=True)
             return torch.stack([(found - wanted).abs().mean() for found, wanted in pairs]).mean()

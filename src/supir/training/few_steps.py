@@ -25,6 +25,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from supir.models.thin_autoencoder import ThinAutoencoder
+from supir.models.unet import CONNECTOR_KINDS
 from supir.sampling.sigmas import full_range_sigmas, initial_latent
 from supir.training.adversarial import compared
 from supir.training.by_hand import arguments, prepare, run
@@ -34,7 +35,7 @@ from supir.training.diffusion import denoiser, sample
 from supir.training.features import FeatureDistance
 from supir.training.loop import Stage
 from supir.training.pairs import degrade
-from supir.training.sizes import build
+from supir.training.sizes import build, with_fresh_connectors
 from supir.training.words import NEGATIVE_PROMPT, Words, draw_prompt
 
 START_SIGMA = 1.0
@@ -166,6 +167,7 @@ def main() -> None:
     parser.add_argument("--autoencoder", type=Path, required=True, help="with the E_dr that makes the hint")
     parser.add_argument("--teacher", type=Path, required=True, help="autoencoder whose crisp E_dr is to be learned")
     parser.add_argument("--features", type=Path, required=True, help="EfficientNet-lite0 weights")
+    parser.add_argument("--connectors", choices=CONNECTOR_KINDS, help="to compare: begin with fresh ones of a kind")
     parser.add_argument("--no-negatives", action="store_true", help="to compare: without negative samples")
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--crop", type=int, default=128)
@@ -177,6 +179,8 @@ def main() -> None:
     kinds = build(autoencoder.config.latent_channels)
     begin = {n: (options.warm_start if n in LEARNING else None) or options.model for n in kinds}
     models = {n: type(m).from_pretrained(begin[n] / n, dtype=torch.float32) for n, m in kinds.items()}
+    if options.connectors:
+        models["unet"] = with_fresh_connectors(models["unet"], options.connectors)
     tokenizers = [CLIPTokenizer.from_pretrained(options.model / name) for name in ("tokenizer", "tokenizer_2")]
     restoring = Restoring(models, autoencoder, Words(tokenizers, [models["text_encoder"], models["text_encoder_2"]]))
     teacher = ThinAutoencoder.from_pretrained(options.teacher).requires_grad_(False)

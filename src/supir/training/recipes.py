@@ -42,6 +42,7 @@ class StageOptions:
 
     stage: str = choice("adaptor", STAGES, "what learns")
     size: str = choice("small", SIZES, "of the model that is made where no model is given to start from")
+    connectors: str = choice("zero_sft", ("zero_sft", "zero_conv"), "of such a model; zero_conv is to compare with")
     steps: int = number(20_000, 1, 10**8, "optimiser steps in all; the schedule is a function of the step")
     batch: int = number(8, 1, 4096, "samples a process takes in one pass")
     accumulation: int = number(1, 1, 4096, "passes added up for one step")

@@ -197,7 +197,9 @@ def load_networks(options: StageOptions, start: Path | None) -> tuple[Networks, 
     if options.size == "paper":
         raise OptionError("size is 'paper': give a converted SDXL model to start from, as `supir convert` makes it")
     tokenizers = {name: CLIPTokenizer.from_pretrained(BUNDLED_MODEL / name) for name in _TOKENIZERS}
-    return {**build_size(options.size, seed=options.seed), **tokenizers}, SIZES[options.size].presets
+    return {**build_size(options.size, seed=options.seed, connectors=options.connectors), **tokenizers}, SIZES[
+        options.size
+    ].presets
 
 
 def taking_part(networks: Networks, options: StageOptions, device: torch.device) -> Networks:

@@ -12,7 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
-from supir.models.connectors import ZeroSFT
+from supir.models.connectors import ZeroConv, ZeroSFT
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.models.unet import SupirUNet
 
@@ -123,43 +123,53 @@ SIZES: dict[str, Size] = {
 }
 
 
-def build(latent_channels: int) -> Networks:
+def build(latent_channels: int, connectors: str = "zero_sft") -> Networks:
     """The networks of the bundled model with random weights, by component name, all learning together."""
-    networks = _diffusion_networks(SIZES["small"], latent_channels)
+    networks = _diffusion_networks(SIZES["small"], latent_channels, connectors)
     # Zeros protect a trained prior from an untrained adaptor; here there is none, and zeros only delay the gradient.
     networks["adaptor"].hint_conv.reset_parameters()
     for connector in networks["unet"].connectors:
-        if isinstance(connector, ZeroSFT):
+        if isinstance(connector, (ZeroSFT, ZeroConv)):
             nn.init.normal_(connector.zero_conv.weight, std=0.5 / connector.zero_conv.in_channels**0.5)
     return networks
 
 
-def build_size(name: str, *, seed: int = 0, meta: bool = False) -> Networks:
+def with_fresh_connectors(unet: SupirUNet, kind: str) -> SupirUNet:
+    """The same UNet with connectors of a kind that know nothing yet; as ``build`` begins them."""
+    fresh: SupirUNet = build(unet.config.in_channels, kind)["unet"]
+    known = {name: weight for name, weight in unet.state_dict().items() if not name.startswith("connectors.")}
+    fresh.load_state_dict(fresh.state_dict() | known)
+    return fresh
+
+
+def build_size(name: str, *, seed: int = 0, meta: bool = False, connectors: str = "zero_sft") -> Networks:
     """All networks of a size: autoencoder, unet, adaptor, text_encoder, text_encoder_2.
 
     Args:
         name: a key of ``SIZES``.
         seed: of the random weights; torch's own generator is left as it was.
         meta: parameters without memory, to count them.
+        connectors: of ``supir.models.unet.CONNECTOR_KINDS``.
     """
     size = SIZES[name]
     if meta:
         with init_empty_weights(include_buffers=False):
-            return _all_networks(size)
+            return _all_networks(size, connectors)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _all_networks(size)
+        return _all_networks(size, connectors)
 
 
-def _all_networks(size: Size) -> Networks:
+def _all_networks(size: Size, connectors: str) -> Networks:
     coder: Any = ThinAutoencoder(**size.autoencoder) if size.thin else SupirAutoencoder(**size.autoencoder)
-    return {"autoencoder": coder, **_diffusion_networks(size, coder.config.latent_channels)}
+    return {"autoencoder": coder, **_diffusion_networks(size, coder.config.latent_channels, connectors)}
 
 
-def _diffusion_networks(size: Size, latent_channels: int) -> Networks:
+def _diffusion_networks(size: Size, latent_channels: int, connectors: str) -> Networks:
     channels: dict[str, Any] = {"in_channels": latent_channels}
     adaptor = SupirAdaptor(hint_channels=latent_channels, **channels, **(size.trunk | size.adaptor))
-    unet = SupirUNet(out_channels=latent_channels, **channels, **size.connectors, **size.trunk)
+    joined = {"connector_kind": connectors, **size.connectors}
+    unet = SupirUNet(out_channels=latent_channels, **channels, **joined, **size.trunk)
     return {
         "unet": unet,
         "adaptor": adaptor,

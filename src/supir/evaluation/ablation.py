@@ -1,0 +1,180 @@
+"""What each part of the method does: one preset with one thing changed at a time, beside what the paper found.
+
+words        negative and positive quality words, with and without negative-quality samples (Table 2b)
+connectors   ZeroSFT and ZeroConv (Table 2c)
+guidance     restoration guidance tau_r (Figure 8)
+encoder      the degradation-robust encoder and the plain one (Figure 14)
+steps        solvers, and how many steps they take
+control      strength of the connectors
+text         strength of text guidance
+
+Where a part has to be trained otherwise, both sides are models trained for the same number of steps from the same
+weights (``TRAINED``). A claim of the paper is that a measure becomes better or worse; whether it does here is said by
+the means, and by how many pictures go along.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from supir.evaluation.methods import Preset
+from supir.evaluation.metrics import METRICS
+from supir.evaluation.summary import Score, markdown, paired
+from supir.pipeline import SupirPipeline
+
+__all__ = ["GIVEN", "STUDIES", "SWEEPS", "TRAINED", "Claim", "Variant", "claims", "claims_table", "variants"]
+
+GIVEN = "given"
+"""The model that is asked about."""
+TRAINED: Mapping[str, str] = {
+    "taught": "few_steps for N steps",
+    "untaught": "few_steps --no-negatives for as many",
+    "zero-sft": "few_steps --connectors zero_sft for N steps",
+    "zero-conv": "few_steps --connectors zero_conv for as many",
+}
+"""Models that a study needs beside, and how one is made for the bundled model, with ``supir.training.few_steps``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One row: a preset of a model with some options changed."""
+
+    study: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    model: str = GIVEN
+    """``GIVEN`` or a key of ``TRAINED``."""
+    robust: bool = True
+    """Whether the LQ latent is the degradation-robust encoder's."""
+
+    @property
+    def title(self) -> str:
+        """Its name in tables and folders."""
+        return f"{self.study} {self.name}"
+
+    def method(self, pipeline: SupirPipeline, preset: str, **common: Any) -> Preset:
+        """The variant as a benchmark takes it; ``common`` are options of every variant."""
+        chosen = pipeline if self.robust else with_plain_encoder(pipeline)
+        found = Preset(chosen, preset, self.title, **{**common, **self.options})
+        found.identity = {**found.identity, "robust encoder": self.robust}
+        return found
+
+
+def _sweep(study: str, option: str, values: Sequence[Any], **also: Any) -> list[Variant]:
+    return [Variant(study=study, name=f"{value}", options={option: value, **also}) for value in values]
+
+
+_GUIDED = {"text_guidance": 2.0, "text_guidance_start": "off"}
+"""Without guidance the negative words are not read at all."""
+
+
+def _words(positive: bool, negative: bool) -> dict[str, Any]:
+    off = {"positive_prompt": positive, "negative_prompt": negative}
+    return {**_GUIDED, **{name: "" for name, on in off.items() if not on}}
+
+
+STUDIES: Mapping[str, Sequence[Variant]] = {
+    "words": [
+        Variant(study="words", name="none", options=_words(False, False), model="taught"),
+        Variant(study="words", name="positive", options=_words(True, False), model="taught"),
+        Variant(study="words", name="negative", options=_words(False, True), model="taught"),
+        Variant(study="words", name="both", options=_words(True, True), model="taught"),
+        Variant(study="words", name="untaught+both", options=_words(True, True), model="untaught"),
+    ],
+    "connectors": [Variant(study="connectors", name=name, model=name) for name in ("zero-conv", "zero-sft")],
+    "guidance": _sweep("guidance", "restoration_guidance", ["off", 6, 4, 2, 1, 0.5, 0.25, 0.1]),
+    "encoder": [Variant(study="encoder", name=name, robust=name == "robust") for name in ("plain", "robust")],
+    "steps": [
+        Variant(study="steps", name=f"{solver} {number}", options={"solver": solver, "num_steps": number})
+        for solver in ("edm_euler", "dpmpp_2m")
+        for number in (1, 2, 4, 8, 16)
+    ],
+    "control": _sweep("control", "control_scale", [0, 0.25, 0.5, 0.75, 1]),
+    "text": _sweep("text", "text_guidance", [0, 0.5, 1, 1.5, 2, 3, 4], text_guidance_start="off"),
+}
+SWEEPS = ("guidance", "control", "text", "steps")
+"""Studies that are curves in the plane of perception and distortion."""
+
+
+def variants(studies: Sequence[str], models: Mapping[str, Any]) -> tuple[list[Variant], list[str]]:
+    """The variants that can run with these models, and for each that cannot a sentence."""
+    ready, left_out = [], []
+    for variant in (each for study in studies for each in STUDIES[study]):
+        if variant.model in models or variant.model == GIVEN:
+            ready.append(variant)
+        else:
+            made = TRAINED[variant.model]
+            left_out.append(f"{variant.title}: needs --trained {variant.model}=FOLDER, a model made by {made}")
+    return ready, left_out
+
+
+def with_plain_encoder(pipeline: SupirPipeline) -> SupirPipeline:
+    """The same networks, whose LQ latent comes from the encoder that never saw a degraded picture."""
+    autoencoder = copy.copy(pipeline.autoencoder)
+    autoencoder.encode_degraded = autoencoder.encode
+    found = SupirPipeline(**{**pipeline.components, "autoencoder": autoencoder}, presets=pipeline.config.presets)
+    found.set_progress_bar_config(disable=True)
+    found.source = pipeline.source
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A finding of the paper: from ``before`` to ``after`` of a study, a measure becomes better or worse."""
+
+    study: str
+    before: str
+    after: str
+    what: str
+    measure: str
+    paper: str
+    """The paper's measure and its two values, or that it shows pictures only."""
+    better: bool
+
+
+def claims() -> list[Claim]:
+    """Those of ``paper_ablations.csv``, in its order."""
+    with Path(__file__).with_name("paper_ablations.csv").open(newline="") as file:
+        return [_claim(row) for row in csv.DictReader(file)]
+
+
+def _claim(row: Mapping[str, str]) -> Claim:
+    """From a line of the file; the paper's measures are better when higher, but for LPIPS."""
+    before, after = row["paper before"], row["paper after"]
+    risen = bool(before) and float(after) > float(before)
+    better = risen != (row["paper measure"] == "LPIPS") if before else row["expected"] == "better"
+    values = f" {before} → {after}" if before else ""
+    names = {name: row[name] for name in ("study", "before", "after", "what", "measure")}
+    return Claim(**names, paper=row["paper measure"] + values, better=better)
+
+
+def claims_table(scores: Sequence[Score], recipes: Sequence[str]) -> str:
+    """Each claim beside what came here, recipe by recipe, as markdown; those that were not run are left out."""
+    head = ["what", "paper", "better there", "recipe", "here", "better here", "pictures", "agrees"]
+    rows = [row for claim in claims() for recipe in recipes if (row := _compared(claim, scores, recipe))]
+    return markdown([head, *rows]) if rows else ""
+
+
+def _compared(claim: Claim, scores: Sequence[Score], recipe: str) -> list[str]:
+    titles = (f"{claim.study} {name}" for name in (claim.before, claim.after))
+    pairs = paired(scores, recipe, claim.measure, *titles)
+    if not pairs:
+        return []
+    metric = METRICS[claim.measure]
+    before, after = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+    better = metric.better(after, before)
+    along = sum(metric.better(second, first) for first, second in pairs)
+    shown = f"{metric.title} {before:.{metric.decimals}f} → {after:.{metric.decimals}f}"
+    same = f"{before:.{metric.decimals}f}" == f"{after:.{metric.decimals}f}"
+    agrees = "no change" if same else _word(better == claim.better)
+    here = [recipe, shown, _word(better), f"{along} of {len(pairs)}", agrees]
+    return [claim.what, claim.paper, _word(claim.better), *here]
+
+
+def _word(yes: bool) -> str:
+    return "yes" if yes else "no"
