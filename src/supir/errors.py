@@ -9,6 +9,7 @@
     ├── WeightsError                                something is wrong with a weights file or model folder
     │   ├── KeyMismatchError                        missing, unexpected or mis-shaped keys
     │   └── UnsafeCheckpointError                   a checkpoint that would run code when read
+    ├── StudyError                              a study whose pictures, database or votes do not belong together
     └── MissingExtraError       (also ImportError)  an optional package is not installed
 
 `except SupirError` catches all of them. A message says what came, what is allowed and what to do. Errors about a
@@ -27,6 +28,7 @@ __all__ = [
     "KeyMismatchError",
     "MissingExtraError",
     "OptionError",
+    "StudyError",
     "SupirError",
     "UnsafeCheckpointError",
     "WeightsError",
@@ -76,6 +78,10 @@ class KeyMismatchError(WeightsError):
 
 class UnsafeCheckpointError(WeightsError):
     """A checkpoint that would execute code when read; it was not read."""
+
+
+class StudyError(SupirError):
+    """The pictures, the database or a vote of a study do not belong together, or the database cannot be used."""
 
 
 class MissingExtraError(SupirError, ImportError):

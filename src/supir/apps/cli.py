@@ -24,6 +24,7 @@ from supir.apps.ending import FAILED, quiet_libraries, sentences, usage
 from supir.apps.evaluate_commands import evaluate
 from supir.apps.jobs import Interruption, Outcome, find_sources, plan_jobs, run_jobs
 from supir.apps.progress import Display, clock, show_failure
+from supir.apps.study_commands import study_app
 from supir.apps.train_commands import train
 from supir.options import DEFAULT_PRESET, PRESETS, restore_options
 
@@ -36,6 +37,7 @@ app = typer.Typer(
 
 app.add_typer(data_app, name="data")
 app.add_typer(benchmark_app, name="benchmark")
+app.add_typer(study_app, name="study")
 
 
 def main() -> None:

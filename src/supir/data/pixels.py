@@ -22,7 +22,7 @@ from supir.errors import ImageError, ImageReadError, ImageTooLargeError
 from supir.image import Picture, read, to_pil
 from supir.image.reading import quiet_libvips
 
-__all__ = ["Loaded", "Pixels", "decode", "encode", "load", "reduced"]
+__all__ = ["Loaded", "Pixels", "decode", "encode", "load", "reduced", "srgb"]
 
 Pixels = npt.NDArray[np.uint8]
 """(H, W, 3) RGB."""
@@ -65,7 +65,7 @@ def load(path: str, data: bytes, max_pixels: int) -> Loaded:
         picture = read(path, max_pixels=max_pixels)
         kind, plain, table, profile = _header(data)
     return Loaded(
-        pixels=_srgb(picture),
+        pixels=srgb(picture),
         kind=kind,
         plain=plain
         and picture.bits == 8
@@ -133,7 +133,8 @@ def _header(data: bytes) -> tuple[str, bool, tuple[int, ...] | None, bytes | Non
         return {b"\xff\xd8": "JPEG", b"\x89P": "PNG", b"RI": "WebP"}.get(data[:2], "TIFF"), False, None, None
 
 
-def _srgb(picture: Picture) -> Pixels:
+def srgb(picture: Picture) -> Pixels:
+    """A picture as sRGB, transparency laid on white."""
     if picture.alpha is not None:
         image = to_pil(picture)
         white = Image.new("RGBA", image.size, "white")

@@ -1,0 +1,182 @@
+"""What the votes say: for every two methods how often each was preferred, and how sure that is.
+
+The votes of one participant, or about one picture, are alike, so that they tell less than as many independent ones.
+Three intervals of the same preference stand side by side: as if all votes were independent (Wilson), over other
+participants, and over other pictures (both by a cluster bootstrap).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from supir.evaluation.study.store import Vote
+from supir.evaluation.summary import markdown
+
+__all__ = ["ALL", "Preference", "as_csv", "as_markdown", "cluster_interval", "preferences", "sign_test", "wilson"]
+
+ALL = "all"
+"""In place of a recipe: the votes of all."""
+RESAMPLES = 4000
+"""Of the bootstrap."""
+_Z = 1.959963984540054
+"""The normal distribution has 95 % within so many deviations."""
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preference:
+    """Two methods, compared by the votes over one recipe or all."""
+
+    recipe: str
+    first: str
+    second: str
+    first_votes: int
+    second_votes: int
+    ties: int
+    participants: int
+    pictures: int
+    preference: float | None
+    """For the first, of the votes that are no ties, 0 to 1; None without such."""
+    wilson: Interval | None
+    """95 %, were all votes independent."""
+    by_participants: Interval | None
+    """95 %, by a bootstrap over participants; None with fewer than two."""
+    by_pictures: Interval | None
+    """95 %, by a bootstrap over pictures; None with fewer than two."""
+    p_value: float
+    """Of an exact two-sided sign test, were all votes independent."""
+    left: float | None
+    """The share of the left side, of the votes that are no ties: far from 0.5, somebody did not look."""
+
+
+def preferences(votes: Sequence[Vote]) -> list[Preference]:
+    """Every pair of methods over all votes, then by recipe where there are any; in the order they were first seen."""
+    found = []
+    recipes = sorted({vote.recipe for vote in votes} - {""})
+    for recipe in [ALL, *recipes]:
+        chosen = [vote for vote in votes if recipe in (ALL, vote.recipe)]
+        for pair in sorted({(vote.first, vote.second) for vote in chosen}):
+            found.append(_preference(recipe, [vote for vote in chosen if (vote.first, vote.second) == pair]))
+    return found
+
+
+def _preference(recipe: str, votes: Sequence[Vote]) -> Preference:
+    """Of votes about one pair of methods."""
+    first, second, ties = (sum(vote.choice == choice for vote in votes) for choice in ("first", "second", "tie"))
+    decided = [vote for vote in votes if vote.choice != "tie"]
+    left = sum((vote.choice == "first") == vote.first_is_left for vote in decided)
+    return Preference(
+        recipe=recipe,
+        first=votes[0].first,
+        second=votes[0].second,
+        first_votes=first,
+        second_votes=second,
+        ties=ties,
+        participants=len({vote.participant for vote in votes}),
+        pictures=len({vote.picture for vote in votes}),
+        preference=first / len(decided) if decided else None,
+        wilson=wilson(first, len(decided)) if decided else None,
+        by_participants=_clustered(decided, lambda vote: vote.participant),
+        by_pictures=_clustered(decided, lambda vote: vote.picture),
+        p_value=sign_test(first, second),
+        left=left / len(decided) if decided else None,
+    )
+
+
+def wilson(successes: int, trials: int) -> Interval:
+    """The 95 % score interval of a proportion (Wilson 1927), each trial independent; ``trials`` is above 0."""
+    share, spread = successes / trials, _Z**2 / trials
+    middle = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def sign_test(first: int, second: int) -> float:
+    """How likely votes at least as uneven are when both are as good; exact, two-sided."""
+    votes, fewer = first + second, min(first, second)
+    return min(1.0, 2 * sum(math.comb(votes, k) for k in range(fewer + 1)) / 2**votes)
+
+
+def cluster_interval(counts: npt.NDArray[np.int64]) -> Interval:
+    """The 95 % percentile interval of a share when whole clusters are drawn anew; the same for the same counts.
+
+    Args:
+        counts: (clusters, 2), votes for the first and the second in each; each cluster has some.
+    """
+    clusters = len(counts)
+    times = np.random.default_rng(0).multinomial(clusters, np.full(clusters, 1 / clusters), size=RESAMPLES)
+    first, second = (times @ counts).T
+    low, high = np.quantile(first / (first + second), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _clustered(votes: Sequence[Vote], cluster: Callable[[Vote], object]) -> Interval | None:
+    counts: dict[object, list[int]] = {}
+    for vote in votes:
+        counts.setdefault(cluster(vote), [0, 0])[vote.choice == "second"] += 1
+    # sorted, so that the order in which the votes came does not change what is drawn
+    return cluster_interval(np.array(sorted(counts.values()))) if len(counts) > 1 else None
+
+
+def as_markdown(found: Sequence[Preference]) -> str:
+    """A row a pair, in percent, and under it what its columns are."""
+    head = (
+        "recipe,question,votes,ties,preferred,95 % Wilson,95 % participants,95 % pictures,p,participants,pictures,left"
+    )
+    rows = [head.split(",")]
+    for one in found:
+        intervals = (one.wilson, one.by_participants, one.by_pictures)
+        rows.append(
+            [
+                one.recipe,
+                f"{one.first} over {one.second}",
+                f"{one.first_votes} : {one.second_votes}",
+                str(one.ties),
+                _percent(one.preference),
+                *("–" if ends is None else f"{_percent(ends[0])} to {_percent(ends[1])}" for ends in intervals),
+                f"{one.p_value:.4f}",
+                str(one.participants),
+                str(one.pictures),
+                _percent(one.left),
+            ]
+        )
+    return f"{markdown(rows)}\n\n{_LEGEND}"
+
+
+_LEGEND = f"""\
+- preferred: the share of the first among the votes that are no ties, in percent
+- 95 % Wilson: the interval of that share, were all votes independent; p: exact two-sided sign test, likewise
+- 95 % participants, 95 % pictures: when whole participants, or whole pictures, are drawn anew ({RESAMPLES} bootstrap
+  samples, seed 0, percentiles); too narrow where there are few of them
+- left: the share of the left picture among the votes that are no ties, about 50 when people look"""
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def as_csv(found: Sequence[Preference]) -> str:
+    """A line a pair; shares from 0 to 1 with six decimals, intervals in two columns, empty where there is none."""
+    stream = io.StringIO()
+    lines = csv.writer(stream, lineterminator="\n")
+    intervals = ("wilson", "by_participants", "by_pictures")
+    for number, one in enumerate(found):
+        cells: dict[str, object] = {}
+        for name, value in asdict(one).items():
+            if name in intervals:
+                low, high = value or ("", "")
+                cells |= {f"{name}_low": low, f"{name}_high": high}
+            else:
+                cells[name] = "" if value is None else value
+        if number == 0:
+            lines.writerow(cells)
+        lines.writerow(f"{value:.6f}" if isinstance(value, float) else value for value in cells.values())
+    return stream.getvalue()
