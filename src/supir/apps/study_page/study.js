@@ -4,11 +4,13 @@ import {View} from './view.js';
 
 const SETTLE = 350;   // milliseconds for which a new question takes no answer: a double click is one answer
 const STEP = 60;      // CSS pixels by which a key moves the pictures
+const NAMES = {input: 'Input', original: 'Original'};
 const HOLDS = {i: 'input', o: 'original'};
 
 const element = id => document.getElementById(id);
 const stage = element('stage'), help = element('help'), message = element('message');
 const choices = [...document.querySelectorAll('[data-choice]')];
+const captions = document.querySelectorAll('figcaption');
 const view = new View(stage, () => element('zoom').setAttribute('aria-pressed', view.isActual));
 const loaded = new Map();   // by question: a promise of its pictures
 
@@ -46,11 +48,11 @@ async function arrive(found) {
   element('bar').value = answered;
   element('count').textContent = joined && current ? `${answered + 1} of ${total}` : '';
   element('undo').disabled = !state.last;
-  for (const kind of Object.values(HOLDS)) element(kind).hidden = !state.beside?.[current]?.includes(kind);
+  for (const kind of Object.keys(NAMES)) element(kind).hidden = !state.beside?.[current]?.includes(kind);
+  stage.classList.toggle('empty', !current);
   if (!joined) return help.showModal();
   if (!current) {
-    stage.classList.add('waiting');
-    return say(`Thank you! All ${total} questions are answered.`);
+    return say(`Thank you! All ${total} questions are answered. You can close this page.`);
   }
   for (const known of loaded.keys()) if (![current, state.following].includes(known)) loaded.delete(known);
   await present(current);
@@ -71,7 +73,7 @@ async function present(question) {
   }
   say('');
   view.show(layers);
-  view.refresh();
+  release();
   stage.classList.remove('waiting');
   stage.focus({preventScroll: true});
   answerId = [...crypto.getRandomValues(new Uint8Array(16))].map(byte => byte.toString(16).padStart(2, '0')).join('');
@@ -96,7 +98,7 @@ async function load(question) {
   };
   const pane = async (side, name) => {
     const layers = {result: await one(side, `Picture ${name}`)};
-    for (const kind of state.beside[question]) layers[kind] = await one(kind, `The ${kind}`);
+    for (const kind of state.beside[question]) layers[kind] = await one(kind, NAMES[kind]);
     return layers;
   };
   return Promise.all([pane('left', 'A'), pane('right', 'B')]);
@@ -119,7 +121,10 @@ function hold(kind, on) {
   if (on && element(kind).hidden) return;
   view.reveal(on ? kind : 'result');
   element(kind).setAttribute('aria-pressed', on);
+  captions.forEach((caption, k) => { caption.textContent = on ? NAMES[kind] : 'AB'[k]; });
 }
+
+const release = () => Object.keys(NAMES).forEach(kind => hold(kind, false));
 
 choices.forEach(button => button.addEventListener('click', event => {
   if (event.detail < 2) choose(button.dataset.choice);   // not the second half of a double click
@@ -132,7 +137,7 @@ help.addEventListener('close', () => {
   if (!state.joined) act('join', {});
 });
 
-for (const kind of Object.values(HOLDS)) {
+for (const kind of Object.keys(NAMES)) {
   const button = element(kind);
   button.addEventListener('pointerdown', event => { button.setPointerCapture(event.pointerId); hold(kind, true); });
   for (const end of ['pointerup', 'pointercancel', 'blur']) button.addEventListener(end, () => hold(kind, false));
@@ -174,6 +179,6 @@ document.addEventListener('keyup', event => {
   const kind = HOLDS[event.key.toLowerCase()];
   if (kind) hold(kind, false);
 });
-window.addEventListener('blur', () => Object.values(HOLDS).forEach(kind => hold(kind, false)));
+window.addEventListener('blur', release);
 
 arrive(await (await ask('state')).json());

@@ -26,8 +26,8 @@ export class View {
       for (const [kind, image] of Object.entries(layers[k])) image.dataset.kind = kind;
       sheet.replaceChildren(...Object.values(layers[k]));
     });
-    this.reveal('result');
-    this.fit();
+    this.fitted = true;
+    this.refresh();
   }
 
   // Which of the layers is seen; the result where there is no such layer.
