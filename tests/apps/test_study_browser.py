@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apps.study_process import FIRST, NUM_QUESTIONS, PICTURES, SECOND, StudyServer
 from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
 
+from apps.study_process import FIRST, NUM_QUESTIONS, PICTURES, SECOND, StudyServer
 from supir.evaluation.study.store import Store
 
 PHONE: dict[str, Any] = {
@@ -213,7 +213,7 @@ def test_on_a_phone(visit: Visit, tmp_path: Path) -> None:
     assert one is not None
     assert other is not None
     assert other["y"] > one["y"]  # wide pictures stand one over the other, and larger so
-    for name in ("A", "No preference", "B", "Input", "Help", "Actual pixels"):
+    for name in ("A is better", "No preference", "B is better", "Input", "Help", "Actual pixels"):
         box = page.get_by_role("button", name=name, exact=True).bounding_box()
         assert box is not None
         assert min(box["width"], box["height"]) >= 40
@@ -229,7 +229,7 @@ def test_on_a_phone(visit: Visit, tmp_path: Path) -> None:
     touch("touchEnd")
     page.wait_for_timeout(100)
     assert scale(page) == pytest.approx(2 * fitted, rel=0.02)
-    page.get_by_role("button", name="B", exact=True).tap()
+    page.get_by_role("button", name="B is better", exact=True).tap()
     arrived(page, 2)
     page.set_viewport_size({"width": 844, "height": 390})
     one, other = (page.locator(".pane").nth(k).bounding_box() for k in (0, 1))

@@ -11,15 +11,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from http.cookiejar import CookieJar
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from apps.study_process import FIRST, NUM_QUESTIONS, PICTURES, SECOND, StudyServer
 from PIL import Image
 from typer.testing import CliRunner
 
+from apps.study_process import FIRST, NUM_QUESTIONS, PICTURES, SECOND, StudyServer
 from supir.apps.cli import app
 from supir.evaluation.study.store import Store, Vote
 

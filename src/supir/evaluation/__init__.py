@@ -6,4 +6,5 @@ niqe       natural image quality, without an original
 measures   every measure ready to be called, or what is missing for it
 scoring    picture files scored one by one
 summary    means over pictures, a markdown table, a verdict
+study      which of two results people prefer
 """
