@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 from apps.study_process import FIRST, NUM_QUESTIONS, PICTURES, SECOND, StudyServer
 from supir.apps.cli import app
+from supir.apps.study_commands import _listen
+from supir.errors import StudyError
 from supir.evaluation.study.store import Store, Vote
 
 
@@ -161,7 +164,7 @@ def test_a_changed_picture_is_not_shown_and_names_nothing(server: StudyServer, p
             path.write_bytes(damaged)
             status, text = person.ask(f"picture/{state['current']}/left")
             assert status == 500
-            assert b"cannot be shown" in text
+            assert b"cannot be answered" in text
             assert method.encode() not in person.heard
     finally:
         path.write_bytes(kept)
@@ -172,6 +175,17 @@ def _last_participant(server: StudyServer) -> int:
     with sqlite3.connect(server.database) as database:
         [[last]] = database.execute("SELECT MAX(id) FROM participant")
     return int(last)
+
+
+@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("::1", False), ("0.0.0.0", True)])
+def test_others_who_can_reach_it_are_warned_of(host: str, warned: bool) -> None:
+    said = io.StringIO()
+    try:
+        _listen(Console(file=said), host, 0).close()
+    except StudyError:
+        assert ":" in host, "only IPv6 may be missing"
+        return
+    assert ("everyone who reaches it sees the pictures" in said.getvalue()) == warned
 
 
 def test_without_the_extra_it_says_what_to_install(server: StudyServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,8 @@ def serve(
         listening = _listen(console, host, port)
         shown_host = f"[{host}]" if ":" in host else host
         count = store.num_questions()
-        console.print(f"{count} questions about {len(cases)} pictures; votes go to {database}", highlight=False)
+        text = f"{count} questions about {len(cases)} pictures; votes go to {database}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
         typer.echo(f"http://{shown_host}:{listening.getsockname()[1]}/  (Ctrl-C stops)")
         run(web_app(store, cases, hashes, questions), listening)
         console.print(f"stopped; see: supir study report {database}", markup=False, highlight=False, soft_wrap=True)
@@ -114,7 +115,7 @@ def _cases(
     if (benchmark is None) == (not folders) or (benchmark is None) != (methods is None):
         raise typer.BadParameter("name --benchmark and --methods, or --method NAME=FOLDER two or more times")
     if benchmark is not None and methods is not None:
-        names = methods.split(",")
+        names = list(dict.fromkeys(methods.split(",")))
         wanted = recipes.split(",") if recipes else None
         cases, left_out = usage(benchmark_cases, benchmark, names, wanted, inputs)
     else:

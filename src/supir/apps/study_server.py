@@ -112,12 +112,8 @@ class _Study:
         key = self._store.shown(self._member(request), question, place)
         if key not in self._paths:
             raise NotAsked(f"there is no picture {place!r}")
-        try:
-            with self._reading:
-                data = served(self._paths[key], self._identities[key])
-        except SupirError as error:  # it may name the file, and so the method: that is for the terminal
-            _log.error("%s: %s", self._paths[key], error)
-            raise HTTPException(500, "this picture cannot be shown; tell the person who runs the study") from error
+        with self._reading:
+            data = served(self._paths[key], self._identities[key])
         return Response(data, media_type="image/png")
 
     def _who(self, request: Request) -> int | None:
@@ -177,8 +173,13 @@ def _guard(app: FastAPI) -> None:
     def refuse(status: int) -> Callable[[Request, Exception], JSONResponse]:
         return lambda request, error: JSONResponse({"detail": str(error)}, status)
 
-    for kind, status in ((NotAsked, 404), (AlreadyAnswered, 409), (SupirError, 500)):
-        app.add_exception_handler(kind, refuse(status))
+    def broken(request: Request, error: Exception) -> JSONResponse:
+        _log.error("%s", error)  # it may name a file, and so a method: that is for the terminal
+        return JSONResponse({"detail": "this cannot be answered; tell the person who runs the study"}, 500)
+
+    app.add_exception_handler(NotAsked, refuse(404))
+    app.add_exception_handler(AlreadyAnswered, refuse(409))
+    app.add_exception_handler(SupirError, broken)
 
     @app.middleware("http")
     async def check(request: Request, follow: Callable[[Request], Awaitable[Response]]) -> Response:

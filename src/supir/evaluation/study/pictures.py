@@ -138,7 +138,7 @@ def served(path: Path, sha256: str) -> bytes:
     """
     pixels = srgb(read(path))
     if _sha256(pixels) != sha256:
-        raise StudyError("a picture was changed while the study ran; restore it, or begin another study")
+        raise StudyError(f"{path}: was changed while the study ran; bring the old one back, or begin another study")
     return encode(pixels)
 
 

@@ -1,4 +1,4 @@
-"""A study in one SQLite file: its questions, who was asked what in which order, and the votes. Nothing else is kept.
+"""A study: its questions, who was asked what in which order, and the votes. Nothing else is kept.
 
 All that chance decides (which questions, their order, the sides) is drawn when a participant joins, and stored: a
 server can die at any moment, several can share the file. A vote taken back stays in the file, marked as such, so that
@@ -8,17 +8,16 @@ a request that was late or is repeated does not bring it back.
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 from supir.errors import OptionError, StudyError
+from supir.evaluation.study.database import begin, study_name, transaction
 from supir.evaluation.study.pictures import INPUT, ORIGINAL
 
 __all__ = ["CHOICES", "SIDES", "AlreadyAnswered", "NotAsked", "Progress", "Store", "Vote"]
@@ -26,30 +25,6 @@ __all__ = ["CHOICES", "SIDES", "AlreadyAnswered", "NotAsked", "Progress", "Store
 SIDES = ("left", "right")
 CHOICES = (*SIDES, "tie")
 """What a participant can say."""
-
-_APPLICATION, _VERSION = 0x73757072, 1
-"""Marks the file as ours ("supr"), and says how its tables are laid out."""
-_SCHEMA = """
-CREATE TABLE study (name TEXT NOT NULL, pictures TEXT NOT NULL, begun TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT;
-CREATE TABLE question (
-    id INTEGER PRIMARY KEY, recipe TEXT NOT NULL, picture TEXT NOT NULL, first TEXT NOT NULL, second TEXT NOT NULL,
-    CHECK (first <> second), UNIQUE (recipe, picture, first, second)) STRICT;
-CREATE TABLE participant (
-    id INTEGER PRIMARY KEY, token_sha256 TEXT NOT NULL UNIQUE,
-    joined TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT;
-CREATE TABLE asked (
-    token TEXT PRIMARY KEY, participant INTEGER NOT NULL REFERENCES participant, position INTEGER NOT NULL,
-    question INTEGER NOT NULL REFERENCES question, first_is_left INTEGER NOT NULL CHECK (first_is_left IN (0, 1)),
-    UNIQUE (participant, position), UNIQUE (participant, question)) STRICT;
-CREATE TABLE vote (
-    id INTEGER PRIMARY KEY, asked TEXT NOT NULL REFERENCES asked, client_id TEXT NOT NULL,
-    choice TEXT NOT NULL CHECK (choice IN ('first', 'second', 'tie')),
-    undone INTEGER NOT NULL DEFAULT 0 CHECK (undone IN (0, 1)),
-    voted TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, UNIQUE (asked, client_id)) STRICT;
-CREATE UNIQUE INDEX one_vote ON vote (asked) WHERE undone = 0;
-"""
-_SECONDS = 30.0
-"""For which a writer waits until the others have written."""
 
 
 class NotAsked(StudyError):
@@ -100,16 +75,8 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.is_file():
-            raise StudyError(f"{path}: there is no such file; `supir study serve` begins one")
-        with self._transaction() as database:
-            [[application]] = database.execute("PRAGMA application_id")
-            [[version]] = database.execute("PRAGMA user_version")
-            if application != _APPLICATION:
-                raise StudyError(f"{path}: not the database of a study")
-            if version != _VERSION:
-                raise StudyError(f"{path}: of version {version}; this supir reads and writes {_VERSION}")
-            [[self.name]] = database.execute("SELECT name FROM study")
+        self.name = study_name(path)
+        """A random word that tells studies apart."""
 
     @staticmethod
     def begin(path: Path, methods: Sequence[str], identities: Mapping[tuple[str, str, str], str]) -> Store:
@@ -123,44 +90,14 @@ class Store:
         Raises:
             StudyError: as the class, or it was begun with other pictures.
         """
-        told = {"/".join(filter(None, key)): sha256 for key, sha256 in identities.items()}
-        new = Store.__new__(Store)
-        new.path = path
-        with new._transaction("IMMEDIATE") as database:
-            if not database.execute("SELECT 1 FROM sqlite_master").fetchall():
-                _lay_out(database)
-                named = secrets.token_hex(6), json.dumps(told)
-                database.execute("INSERT INTO study (name, pictures) VALUES (?, ?)", named)
-                pictures = dict.fromkeys((recipe, name) for recipe, name, _ in identities)
-                database.executemany(
-                    "INSERT INTO question (recipe, picture, first, second) VALUES (?, ?, ?, ?)",
-                    [(*picture, *pair) for picture in pictures for pair in combinations(methods, 2)],
-                )
-        store = Store(path)
-        with store._transaction() as database:
-            [[known]] = database.execute("SELECT pictures FROM study")
-        _check_same(path, json.loads(known), told)
-        _write_ahead(path)
-        return store
-
-    @contextmanager
-    def _transaction(self, kind: str = "DEFERRED") -> Iterator[sqlite3.Connection]:
-        """A connection of its own, so that any thread may ask; all or nothing is written, and only by ``IMMEDIATE``."""
-        try:
-            database = sqlite3.connect(self.path, timeout=_SECONDS, isolation_level=None)
-            try:
-                database.execute("PRAGMA foreign_keys = ON")
-                database.execute(f"BEGIN {kind}")
-                yield database
-                database.execute("COMMIT")
-            finally:
-                database.close()  # what was not committed is gone
-        except sqlite3.Error as error:
-            raise StudyError(f"{self.path}: the database cannot be used: {error}") from error
+        pictures = dict.fromkeys((recipe, name) for recipe, name, _ in identities)
+        questions = [(*picture, *pair) for picture in pictures for pair in combinations(methods, 2)]
+        begin(path, {"/".join(filter(None, key)): sha256 for key, sha256 in identities.items()}, questions)
+        return Store(path)
 
     def num_questions(self) -> int:
         """All that there are; a participant may be asked fewer."""
-        with self._transaction() as database:
+        with transaction(self.path) as database:
             [[count]] = database.execute("SELECT COUNT(*) FROM question")
         return int(count)
 
@@ -174,7 +111,7 @@ class Store:
             The secret by which the participant is known; the file keeps its hash alone.
         """
         token, chance = secrets.token_urlsafe(24), random.SystemRandom()
-        with self._transaction("IMMEDIATE") as database:
+        with transaction(self.path, "IMMEDIATE") as database:
             counts = database.execute(
                 "SELECT question.id, COUNT(vote.id) FROM question LEFT JOIN asked ON asked.question = question.id"
                 " LEFT JOIN vote ON vote.asked = asked.token AND NOT vote.undone GROUP BY question.id"
@@ -196,13 +133,13 @@ class Store:
 
     def participant(self, token: str) -> int | None:
         """Who knows this secret; None for nobody."""
-        with self._transaction() as database:
+        with transaction(self.path) as database:
             found = database.execute("SELECT id FROM participant WHERE token_sha256 = ?", (_hash(token),)).fetchone()
         return None if found is None else int(found[0])
 
     def progress(self, participant: int) -> Progress:
         """Where a participant is."""
-        with self._transaction() as database:
+        with transaction(self.path) as database:
             return _progress(database, participant)
 
     def vote(self, participant: int, question: str, choice: str, client_id: str) -> None:
@@ -221,7 +158,7 @@ class Store:
         """
         if choice not in CHOICES:
             raise OptionError(f"choice is {choice!r}; allowed are {', '.join(CHOICES)}")
-        with self._transaction("IMMEDIATE") as database:
+        with transaction(self.path, "IMMEDIATE") as database:
             first_is_left = _asked(database, participant, question)[1]
             votes = database.execute("SELECT client_id, undone FROM vote WHERE asked = ?", (question,)).fetchall()
             if client_id in [known for known, _ in votes]:
@@ -243,7 +180,7 @@ class Store:
             NotAsked: the question is not this participant's.
             AlreadyAnswered: later questions are answered too.
         """
-        with self._transaction("IMMEDIATE") as database:
+        with transaction(self.path, "IMMEDIATE") as database:
             _asked(database, participant, question)
             last = _progress(database, participant).last
             taken_back = "UPDATE vote SET undone = 1 WHERE asked = ? AND NOT undone"
@@ -261,7 +198,7 @@ class Store:
         Raises:
             NotAsked: the question is not this participant's, or there is no such place.
         """
-        with self._transaction() as database:
+        with transaction(self.path) as database:
             number, first_is_left = _asked(database, participant, question)
             [[recipe, picture, *pair]] = database.execute(
                 "SELECT recipe, picture, first, second FROM question WHERE id = ?", (number,)
@@ -274,7 +211,7 @@ class Store:
 
     def votes(self) -> list[Vote]:
         """All that count, in the order they came."""
-        with self._transaction() as database:
+        with transaction(self.path) as database:
             rows = database.execute(
                 "SELECT participant, recipe, picture, first, second, choice, first_is_left FROM vote"
                 " JOIN asked ON asked.token = vote.asked JOIN question ON question.id = asked.question"
@@ -282,30 +219,6 @@ class Store:
             ).fetchall()
         names = list(Vote.__dataclass_fields__)
         return [Vote(**{**dict(zip(names, row, strict=True)), "first_is_left": bool(row[-1])}) for row in rows]
-
-
-def _lay_out(database: sqlite3.Connection) -> None:
-    for statement in _SCHEMA.split(";\n"):
-        database.execute(statement)
-    database.execute(f"PRAGMA application_id = {_APPLICATION}")
-    database.execute(f"PRAGMA user_version = {_VERSION}")
-
-
-def _write_ahead(path: Path) -> None:
-    """So that nobody who reads, as a report does, waits for those who vote. The file remembers it."""
-    database = sqlite3.connect(path, timeout=_SECONDS)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.close()
-
-
-def _check_same(path: Path, known: Mapping[str, str], told: Mapping[str, str]) -> None:
-    differing = sorted(key for key in known.keys() | told.keys() if known.get(key) != told.get(key))
-    if differing:
-        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise StudyError(
-            f"{path}: begun with other pictures ({', '.join(differing[:3])}{more} differ); bring those back, or name"
-            " another --database"
-        )
 
 
 def _progress(database: sqlite3.Connection, participant: int) -> Progress:
