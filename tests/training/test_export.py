@@ -31,7 +31,7 @@ class Part(nn.Linear):
 
 @pytest.fixture
 def empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "build", lambda channels: {"unet": Part(0), "adaptor": Part(0)})
+    monkeypatch.setattr(export, "build", lambda channels, connectors: {"unet": Part(0), "adaptor": Part(0)})
 
 
 @pytest.mark.usefixtures("empty")
