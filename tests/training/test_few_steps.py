@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.prompts import POSITIVE_PROMPT
 from supir.training import few_steps
-from supir.training.crops import Tiles
+from supir.training.answers import Answers
 from supir.training.few_steps import FEATURE_WEIGHT, LEARNING, Restoring, Samples, taught_stage
 from supir.training.sizes import build, build_size, with_fresh_connectors
 from supir.training.words import NEGATIVE_PROMPT, Words
 from tiny import tiny_tokenizer
 from training.test_adversarial import features, tiles  # noqa: F401  (fixtures)
+from training.test_answers import answers  # noqa: F401  (a fixture)
 
 
 @pytest.fixture
@@ -53,13 +53,13 @@ def test_the_answer_of_the_last_step_is_what_the_sampler_returns(restoring: Rest
     assert not torch.allclose(first, last, atol=1e-3)
 
 
-def test_the_answer_comes_to_the_teachers_latent_and_the_truths_features(
+def test_the_answer_comes_to_the_answers_latent_and_the_truths_features(
     restoring: Restoring,
     tiles: Path,  # noqa: F811
+    answers: Path,  # noqa: F811
     features: Path,  # noqa: F811
 ) -> None:
-    teacher = ThinAutoencoder.from_config(restoring.autoencoder.config)
-    stage = taught_stage(tiles, restoring, teacher, features, batch=4, crop=64)
+    stage = taught_stage(tiles, answers, restoring, features, batch=4, crop=64)
     optimiser = torch.optim.Adam([p for m in stage.modules.values() for p in m.parameters()], lr=1e-3)
     losses = []
     for _ in range(12):
@@ -76,27 +76,32 @@ def test_the_answer_comes_to_the_teachers_latent_and_the_truths_features(
 def test_under_the_negative_words_the_hint_is_wanted(
     restoring: Restoring,
     tiles: Path,  # noqa: F811
+    answers: Path,  # noqa: F811
     features: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(few_steps, "NEGATIVE_SHARE", 1.0)
-    samples = Samples.draw(np.random.default_rng(0), Tiles(tiles), 4, 64)
+    samples = Samples.draw(np.random.default_rng(0), Answers(answers), 4, 64)
     assert samples.prompts[:3] == [NEGATIVE_PROMPT] * 3
     assert samples.num_poor == 3
-    meaningless = Samples.draw(np.random.default_rng(0), Tiles(tiles), 4, 64, negatives=False)
+    meaningless = Samples.draw(np.random.default_rng(0), Answers(answers), 4, 64, negatives=False)
     assert meaningless.prompts == samples.prompts
     assert meaningless.num_poor == 0
-    teacher = ThinAutoencoder.from_config(restoring.autoencoder.config)
     monkeypatch.setattr(Restoring, "drawn_answer", lambda self, rng, hint, prompts: hint.clone().requires_grad_())
-    stage = taught_stage(tiles, restoring, teacher, features, batch=4, crop=64)
+    stage = taught_stage(tiles, answers, restoring, features, batch=4, crop=64)
     loss, values = stage.loss(np.random.default_rng(0), 0.5)
     # The answer is the hint: three samples want just that, only the fourth is wrong.
     torch.testing.assert_close(loss.item(), values["before"] / 4 + FEATURE_WEIGHT * values["features"])
 
 
-def test_the_sheet(restoring: Restoring, tiles: Path, features: Path, tmp_path: Path) -> None:  # noqa: F811
-    teacher = ThinAutoencoder.from_config(restoring.autoencoder.config)
-    stage = taught_stage(tiles, restoring, teacher, features, 2, 64)
+def test_the_sheet(
+    restoring: Restoring,
+    tiles: Path,  # noqa: F811
+    answers: Path,  # noqa: F811
+    features: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    stage = taught_stage(tiles, answers, restoring, features, 2, 64)
     assert stage.sheet is not None
     with torch.no_grad():
         values = stage.sheet(tmp_path / "sheet.png")

@@ -1,13 +1,13 @@
-"""The few steps that sampling really takes, learned from a restoring network and from the truth.
+"""The few steps that sampling really takes, learned from answers of restoring networks and from the truth.
 
-    python -m supir.training.few_steps --tiles TILES --model MODEL --autoencoder PLAIN --teacher CRISP \
+    python -m supir.training.few_steps --tiles TILES --answers ANSWERS --model MODEL --autoencoder PLAIN \
         --features WEIGHTS --out RUN
 
 Not in the paper, whose prior has learned from so many pictures that fifty steps of it paint. A small prior trained on
 the noise alone predicts the mean, which is smooth. So UNet and adaptor learn on from there as a generator: beginning
 with the latent of a plain E_dr noised to ``START_SIGMA`` they take one, two or four steps as the sampler does, and the
-answer of a step drawn by chance is held against what is wanted: the latent which a restoring network gives that has
-learned against a discriminator (see ``adversarial``), a fixed answer, and the truth in features of its picture.
+answer of a step drawn by chance is held against what is wanted: the latent of the best answer that larger or crisper
+networks know (see ``answers``), and the truth in features of its picture.
 
 Under the negative words they learn to leave a picture as smooth as the preview is, so that guidance away from them
 sharpens (paper section 3.2).
@@ -28,13 +28,13 @@ from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.models.unet import CONNECTOR_KINDS
 from supir.sampling.sigmas import full_range_sigmas, initial_latent
 from supir.training.adversarial import compared
+from supir.training.answers import Answers
 from supir.training.by_hand import arguments, prepare, run
-from supir.training.crops import Tiles, to_tensor
+from supir.training.crops import to_tensor
 from supir.training.degraded_encoder import heldout_pairs
 from supir.training.diffusion import denoiser, sample
 from supir.training.features import FeatureDistance
 from supir.training.loop import Stage
-from supir.training.pairs import degrade
 from supir.training.sizes import build, with_fresh_connectors
 from supir.training.words import NEGATIVE_PROMPT, Words, draw_prompt
 
@@ -43,7 +43,7 @@ START_SIGMA = 1.0
 NUM_STEPS = (1, 2, 4)
 """Steps a batch may take."""
 FEATURE_WEIGHT = 4.0
-"""Of the distance in features beside the teacher's latents. With 2 their gradients are about equally long, and nearly
+"""Of the distance in features beside the answers' latents. With 2 their gradients are about equally long, and nearly
 at right angles."""
 LEARNING = ("unet", "adaptor")
 NEGATIVE_SHARE = 0.15
@@ -52,25 +52,26 @@ NEGATIVE_SHARE = 0.15
 
 @dataclass(frozen=True)
 class Samples:
-    """Of one step: ``clean`` and ``degraded`` pictures (B, 3, S, S) in [-1, 1]; the first ``num_poor`` are negative."""
+    """Of one step: pictures (B, 3, S, S) in [-1, 1] and their prompts; the first ``num_poor`` are negative."""
 
     clean: Tensor
     degraded: Tensor
+    answers: Tensor
     prompts: list[str]
     num_poor: int
 
     @staticmethod
-    def draw(rng: np.random.Generator, train: Tiles, batch: int, crop: int, negatives: bool = True) -> Samples:
-        """Crops, degraded, under their prompts; at least one is not negative.
+    def draw(rng: np.random.Generator, train: Answers, batch: int, crop: int, negatives: bool = True) -> Samples:
+        """Crops under their prompts; at least one is not negative.
 
         Without ``negatives`` the negative words say nothing: as often as before, they stand under good pictures.
         """
         crops = [train.crop(rng, crop) for _ in range(batch)]
-        degraded = to_tensor([degrade(rng, picture) for picture, _ in crops])
+        clean, degraded, answers = (to_tensor([three[k] for three, _ in crops]) for k in range(3))
         num_poor = min(int(rng.binomial(batch, NEGATIVE_SHARE)), batch - 1)
         good = [draw_prompt(rng, caption) for _, caption in crops[num_poor:]]
-        clean = to_tensor([picture for picture, _ in crops])
-        return Samples(clean, degraded, [NEGATIVE_PROMPT] * num_poor + good, num_poor if negatives else 0)
+        prompts = [NEGATIVE_PROMPT] * num_poor + good
+        return Samples(clean, degraded, answers, prompts, num_poor if negatives else 0)
 
 
 class Restoring:
@@ -86,6 +87,11 @@ class Restoring:
     def hint(self, lq: Tensor) -> Tensor:
         """Scaled latents (B, C, h, w) that E_dr makes of degraded pictures (B, 3, 8h, 8w) in [-1, 1]."""
         return self.autoencoder.encode_degraded(lq).latent_dist.mode() * self.scaling
+
+    @torch.no_grad()
+    def latent(self, picture: Tensor) -> Tensor:
+        """Scaled latents of good pictures."""
+        return self.autoencoder.encode(picture).latent_dist.mode() * self.scaling
 
     def picture(self, latent: Tensor) -> Tensor:
         """Pictures (B, 3, 8h, 8w) of scaled latents, in full precision whatever made these."""
@@ -117,33 +123,27 @@ class Restoring:
 
 
 def taught_stage(
-    tiles: Path, restoring: Restoring, teacher: ThinAutoencoder, features: Path, batch: int, crop: int,
+    tiles: Path, answers: Path, restoring: Restoring, features: Path, batch: int, crop: int,
     *, negatives: bool = True,
 ) -> Stage:  # fmt: skip
-    """UNet and adaptor learn the latents that the teacher's E_dr gives, and the truth's features.
+    """UNet and adaptor learn the latents of the answers, and the truth's features.
 
     Args:
-        tiles: of the training pictures.
+        tiles: whose held-out split is looked at.
+        answers: what is learned.
         restoring: the networks; those in ``LEARNING`` learn.
-        teacher: whose E_dr is crisp.
         features: weights of the network whose features are compared.
         batch: samples of a step.
         crop: side of a sample in pixels.
         negatives: as in ``Samples.draw``.
     """
-    train, (clean, degraded) = Tiles(tiles), heldout_pairs(tiles, 192)
+    train, (clean, degraded) = Answers(answers), heldout_pairs(tiles, 192)
     distance = FeatureDistance(features)
-
-    def taught(lq: Tensor) -> Tensor:
-        latent: Tensor = teacher.encode_degraded(lq).latent_dist.mode() * restoring.scaling
-        return latent
 
     def loss(rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
         samples = Samples.draw(rng, train, batch, crop, negatives)
-        hint = restoring.hint(samples.degraded)
-        with torch.no_grad():
-            wanted = taught(samples.degraded)
-            wanted[: samples.num_poor] = hint[: samples.num_poor]
+        hint, wanted = restoring.hint(samples.degraded), restoring.latent(samples.answers)
+        wanted[: samples.num_poor] = hint[: samples.num_poor]
         found = restoring.drawn_answer(rng, hint, samples.prompts)
         good = slice(samples.num_poor, None)
         left, before = ((x - wanted)[good].square().mean().item() for x in (found.detach(), hint))
@@ -153,8 +153,9 @@ def taught_stage(
 
     def sheet(path: Path) -> dict[str, float]:
         hint = restoring.hint(degraded)
-        shown = {"preview": hint, "result": restoring.sample(hint, max(NUM_STEPS)), "teacher": taught(degraded)}
-        return compared(path, {name: restoring.picture(latent) for name, latent in shown.items()}, clean, distance)
+        latents = {"preview": hint, "result": restoring.sample(hint, max(NUM_STEPS))}
+        shown = {name: restoring.picture(latent) for name, latent in latents.items()}
+        return compared(path, {"degraded": degraded, **shown}, clean, distance)
 
     return Stage("taught", {name: restoring.models[name] for name in LEARNING}, loss, sheet)
 
@@ -165,7 +166,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="model folder whose UNet, adaptor and text begin")
     parser.add_argument("--warm-start", type=Path, help="folder of a run whose UNet and adaptor begin instead")
     parser.add_argument("--autoencoder", type=Path, required=True, help="with the E_dr that makes the hint")
-    parser.add_argument("--teacher", type=Path, required=True, help="autoencoder whose crisp E_dr is to be learned")
+    parser.add_argument("--answers", type=Path, required=True, help="folder made by supir.training.answers")
     parser.add_argument("--features", type=Path, required=True, help="EfficientNet-lite0 weights")
     parser.add_argument("--connectors", choices=CONNECTOR_KINDS, help="to compare: begin with fresh ones of a kind")
     parser.add_argument("--no-negatives", action="store_true", help="to compare: without negative samples")
@@ -183,9 +184,8 @@ def main() -> None:
         models["unet"] = with_fresh_connectors(models["unet"], options.connectors)
     tokenizers = [CLIPTokenizer.from_pretrained(options.model / name) for name in ("tokenizer", "tokenizer_2")]
     restoring = Restoring(models, autoencoder, Words(tokenizers, [models["text_encoder"], models["text_encoder_2"]]))
-    teacher = ThinAutoencoder.from_pretrained(options.teacher).requires_grad_(False)
     stage = taught_stage(
-        options.tiles, restoring, teacher, options.features, options.batch, options.crop,
+        options.tiles, options.answers, restoring, options.features, options.batch, options.crop,
         negatives=not options.no_negatives,
     )  # fmt: skip
     run(stage, options, learning_rate=options.learning_rate)
