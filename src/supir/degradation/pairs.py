@@ -26,7 +26,7 @@ from torch import Tensor
 from supir.degradation.process import Degradation, apply
 from supir.degradation.recipes import RECIPES, draw
 from supir.errors import ImageError, OptionError
-from supir.image import Picture, read, write
+from supir.image import Picture, by_name, read, write
 
 LOG = "degradations.jsonl"
 MULTIPLE = 8
@@ -151,11 +151,7 @@ def make_pairs(
     """
     if recipe not in RECIPES and replay is None:
         raise OptionError(f"unknown degradation recipe {recipe!r}; there are {', '.join(RECIPES)}")
-    names: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in names:
-            raise OptionError(f"{names[path.stem]} and {path} have one name; degrade them into different folders")
-        names[path.stem] = path
+    by_name(paths)
     known = _known(out, recipe, seed, side)
     for path in paths:
         try:

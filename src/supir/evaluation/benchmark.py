@@ -27,7 +27,7 @@ from supir.evaluation.measures import Measure
 from supir.evaluation.methods import Method
 from supir.evaluation.metrics import METRICS
 from supir.evaluation.summary import Score
-from supir.image import Picture, read, write
+from supir.image import Picture, by_name, read, write
 
 __all__ = ["PHOTOGRAPHS", "SCORES", "TRUTH", "Case", "run_benchmark"]
 
@@ -101,18 +101,14 @@ def _cases(pictures: Sequence[Path], folder: Path, recipe: str, seed: int, side:
 
 
 def _real_cases(pictures: Sequence[Path], scale: float) -> Iterator[Case | str]:
-    names: dict[str, Path] = {}
-    for path in pictures:
-        if path.stem in names:
-            raise OptionError(f"{names[path.stem]} and {path} have one name; benchmark them in different folders")
-        names[path.stem] = path
+    for name, path in by_name(pictures).items():
         try:
             found = read(path)
         except ImageError as error:
             yield str(error)
             continue
         size = round(found.height * scale), round(found.width * scale)
-        yield Case(recipe=PHOTOGRAPHS, name=path.stem, low=path, original=None, size=size)
+        yield Case(recipe=PHOTOGRAPHS, name=name, low=path, original=None, size=size)
 
 
 def _scored(

@@ -15,7 +15,7 @@ from torch import Tensor
 from supir.errors import ImageError, OptionError
 from supir.evaluation.measures import Measure
 from supir.evaluation.metrics import METRICS
-from supir.image import find_pictures, read
+from supir.image import by_name, find_pictures, read
 
 __all__ = ["Scored", "as_csv", "as_markdown", "means", "score_pictures"]
 
@@ -47,11 +47,7 @@ def score_pictures(paths: Sequence[Path], references: Path | None, measures: Map
     Raises:
         OptionError: two originals have one name.
     """
-    originals: dict[str, Path] = {}
-    for path in find_pictures(references) if references is not None else ():
-        if path.stem in originals:
-            raise OptionError(f"{originals[path.stem]} and {path} have one name; keep one of them in the folder")
-        originals[path.stem] = path
+    originals = by_name(find_pictures(references) if references is not None else ())
     alone = {name: measure for name, measure in measures.items() if not METRICS[name].needs_reference}
     for path in paths:
         try:

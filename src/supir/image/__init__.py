@@ -3,14 +3,14 @@
 read, write                  files in and out (libvips)
 read_record, read_size       what a file's header says
 from_pil, to_pil             PIL in and out
-find_pictures                files, folders, globs
+find_pictures, by_name       files, folders, globs; the same by their names
 as_picture, fitted           whatever a user hands over; its pixels at working size
 working_size, resize, pad_to_multiple, side_by_side
 reference_*, interactive_*   the public code's pre- and postprocessing, for parity
 """
 
 from supir.image.comparing import side_by_side
-from supir.image.finding import find_pictures
+from supir.image.finding import by_name, find_pictures
 from supir.image.fitting import PictureLike, as_picture, fitted
 from supir.image.picture import Picture, from_pil, to_pil
 from supir.image.reading import MAX_PIXELS, read, read_record, read_size
@@ -33,6 +33,7 @@ __all__ = [
     "ReferenceSize",
     "WorkingSize",
     "as_picture",
+    "by_name",
     "find_pictures",
     "fitted",
     "from_pil",

@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from supir.errors import ImageError, ImageReadError
+from supir.errors import ImageError, ImageReadError, OptionError
 from supir.image.writing import SUFFIXES
 
-__all__ = ["find_pictures"]
+__all__ = ["by_name", "find_pictures"]
 
 
 def find_pictures(
@@ -40,6 +40,22 @@ def find_pictures(
                 raise
             on_error(error)
     return list(found.values())
+
+
+def by_name(paths: Iterable[Path]) -> dict[str, Path]:
+    """Paths by their name without suffix, in their order.
+
+    Raises:
+        OptionError: two have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in found:
+            raise OptionError(
+                f"{found[path.stem]} and {path} have one name, by which results are called; rename one of them"
+            )
+        found[path.stem] = path
+    return found
 
 
 def _pictures_of(name: Path | str) -> list[Path]:

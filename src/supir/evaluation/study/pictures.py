@@ -9,7 +9,7 @@ from pathlib import Path
 
 from supir.data.pixels import Pixels, encode, srgb
 from supir.errors import OptionError, StudyError
-from supir.image import find_pictures, read
+from supir.image import by_name, find_pictures, read
 
 __all__ = ["INPUT", "ORIGINAL", "Compared", "benchmark_cases", "folder_cases", "identities", "served"]
 
@@ -49,9 +49,9 @@ def folder_cases(
             raise OptionError(f"a method cannot be called {name!r}; choose another name")
     if len(methods) < 2:
         raise OptionError(f"one method or none ({', '.join(methods)}); a comparison needs two at least")
-    found = {method: _by_stem(folder) for method, folder in methods.items()}
+    found = {method: by_name(find_pictures(folder)) for method, folder in methods.items()}
     beside = {INPUT: inputs, ORIGINAL: originals}
-    others = {kind: _by_stem(folder) for kind, folder in beside.items() if folder is not None}
+    others = {kind: by_name(find_pictures(folder)) for kind, folder in beside.items() if folder is not None}
     common = set.intersection(*(set(paths) for paths in found.values()))
     cases = [
         Compared(
@@ -97,15 +97,6 @@ def benchmark_cases(
         cases += found
         left_out += missing
     return cases, left_out
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in find_pictures(folder):
-        if path.stem in found:
-            raise OptionError(f"{found[path.stem]} and {path} have one name; keep one of them in the folder")
-        found[path.stem] = path
-    return found
 
 
 def identities(cases: Iterable[Compared], methods: Sequence[str]) -> dict[tuple[str, str, str], str]:
