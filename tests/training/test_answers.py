@@ -14,8 +14,9 @@ from torch import Tensor
 from supir.errors import OptionError, WeightsError
 from supir.training import answers as answers_module
 from supir.training import real_esrgan
+from supir.training.adversarial import adversarial_stage
 from supir.training.answers import CHUNK, Answers, Teachers, write_chunk
-from supir.training.crops import Tiles
+from supir.training.crops import Tiles, to_tensor
 from supir.training.features import FeatureDistance
 from supir.training.real_esrgan import RealEsrganX4
 from training.test_adversarial import features, small_model, tiles  # noqa: F401  (fixtures)
@@ -169,3 +170,32 @@ def test_real_esrgan_is_its_formula() -> None:
     torch.testing.assert_close(model(x), expected)
     assert expected.shape == (1, 3, 32, 32)
     assert answers_module.SHARES.keys() == {"everyday", "light", "default"}
+
+
+def test_the_adversarial_stage_may_learn_answers_in_place_of_the_truth(
+    tmp_path: Path,
+    tiles: Path,  # noqa: F811
+    features: Path,  # noqa: F811
+) -> None:
+    folder = tmp_path / "answers"
+    folder.mkdir()
+    three = np.random.default_rng(0).integers(0, 256, (CHUNK, 3, 64, 64, 3), dtype=np.uint8)
+    np.save(folder / "00000.npy", three)
+    (folder / "00000.json").write_text(json.dumps({"captions": [""] * CHUNK}))
+    model = small_model()
+    stage = adversarial_stage(tiles, model, features, batch=4, crop=64, answers=folder)
+    _, values = stage.loss(np.random.default_rng(7), 0.5)
+    reader, rng = Answers(folder), np.random.default_rng(7)
+    crops = [reader.crop(rng, 64)[0] for _ in range(4)]
+    degraded, wanted = (to_tensor([crop[k] for crop in crops]) for k in (1, 2))
+    with torch.no_grad():
+        expected = (model.restorer(degraded) - wanted).abs().mean()
+    assert values["pixel"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_one_teacher_answers_alone(features: Path) -> None:  # noqa: F811
+    alone = Teachers(small_model(), None, FeatureDistance(features))
+    lq = torch.rand(2, 3, 64, 64) * 2 - 1
+    found, names = alone.best(lq, -lq)
+    assert names == ["crisp", "crisp"]
+    assert torch.allclose(found, alone.crisp.restorer(lq).clamp(-1, 1))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from supir.models.thin_autoencoder import ThinAutoencoder
+from supir.training.answers import Answers
 from supir.training.by_hand import arguments, prepare, run
 from supir.training.crops import Tiles, halved, psnr, to_tensor, write_sheet
 from supir.training.degraded_encoder import heldout_pairs
@@ -100,14 +101,32 @@ def compared(path: Path, shown: dict[str, Tensor], clean: Tensor, distance: Feat
     return {name: psnr(p, clean) for name, p in shown.items()} | far
 
 
-def adversarial_stage(tiles: Path, model: ThinAutoencoder, features: Path, batch: int, crop: int) -> Stage:
-    """The stage; only the restoring network and its opponent learn."""
+def adversarial_stage(
+    tiles: Path, model: ThinAutoencoder, features: Path, batch: int, crop: int, answers: Path | None = None
+) -> Stage:
+    """The stage; only the restoring network and its opponent learn.
+
+    Args:
+        tiles: of the training pictures; with ``answers`` only the held-out ones are used.
+        model: with the network.
+        features: weights of the network whose features are compared.
+        batch: samples of a step.
+        crop: side of a sample in pixels.
+        answers: folder of ``Answers``, which then are wanted in place of the truth.
+    """
     train, (clean, degraded) = Tiles(tiles), heldout_pairs(tiles, 192)
+    known = None if answers is None else Answers(answers)
     distance, discriminator = FeatureDistance(features), Discriminator()
 
-    def loss(rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
+    def drawn(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        if known is not None:
+            crops = [known.crop(rng, crop)[0] for _ in range(batch)]
+            return to_tensor([three[2] for three in crops]), to_tensor([three[1] for three in crops])
         pictures = [train.crop(rng, crop)[0] for _ in range(batch)]
-        x, lq = to_tensor(pictures), to_tensor([degrade(rng, picture) for picture in pictures])
+        return to_tensor(pictures), to_tensor([degrade(rng, picture) for picture in pictures])
+
+    def loss(rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
+        x, lq = drawn(rng)
         return opposed(model.restorer(lq), x, progress, distance, discriminator)
 
     def sheet(path: Path) -> dict[str, float]:
@@ -132,6 +151,7 @@ def main() -> None:
     parser = arguments(main.__doc__, minutes=60)
     parser.add_argument("--autoencoder", type=Path, required=True)
     parser.add_argument("--features", type=Path, required=True, help="EfficientNet-lite0 weights")
+    parser.add_argument("--answers", type=Path, help="folder of supir.training.answers, learned in place of the truth")
     parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
@@ -139,7 +159,7 @@ def main() -> None:
     prepare(options.threads)
     torch.manual_seed(0)
     model = ThinAutoencoder.from_pretrained(options.autoencoder)
-    stage = adversarial_stage(options.tiles, model, options.features, options.batch, options.crop)
+    stage = adversarial_stage(options.tiles, model, options.features, options.batch, options.crop, options.answers)
     run(stage, options, learning_rate=options.learning_rate)
     model.save_pretrained(options.out / "autoencoder")
 

