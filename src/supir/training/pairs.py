@@ -12,10 +12,9 @@ from supir.degradation.process import Degradation
 from supir.degradation.recipes import apply, draw
 from supir.training.crops import to_tensor
 from supir.training.photographs import Photographs, Pixels
+from supir.training.recipes import SMALL_MIXTURE, shares
 
-SHARES = {"everyday": 0.65, "light": 0.1, "default": 0.25}
-"""Of the recipes, for the bundled model. Much of the default one would drown the rest: it leaves next to nothing that a
-small network can restore."""
+SHARES = shares(SMALL_MIXTURE)
 HELDOUT_SEED = 7919
 """Of the held-out crops: no sample of a run has it, as those are numbered from 0 after the run's own seed."""
 
