@@ -1,0 +1,19 @@
+"""One voice, ours, while a model is loaded and used."""
+
+from __future__ import annotations
+
+import logging
+
+
+def quiet_libraries() -> None:
+    """No bars, notices or complaints of the libraries we stand on."""
+    # torchao, where it is installed, complains of GPUs that are not there.
+    for name in ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("pyvips").setLevel(logging.WARNING)
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for library in (diffusers_logging, transformers_logging):
+        library.disable_progress_bar()  # a command has one bar, over everything
+        library.set_verbosity_error()
