@@ -112,15 +112,21 @@ def _csv_lines(path: Path) -> Iterator[_Line]:
     with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin UTF-8 with a mark
         reader = csv.DictReader(file, restkey=_REST, strict=True)
         try:
-            header = list(reader.fieldnames or ())
-            twice = {name for name in header if header.count(name) > 1}
-            if twice:
-                raise OptionError(f"{', '.join(sorted(twice))} stands there twice")
-            _check_names(header)
+            _check_header(path, list(reader.fieldnames or ()))
             for row in reader:
                 yield reader.line_num, functools.partial(_from_cells, row)
-        except (csv.Error, OptionError) as error:
-            raise OptionError(f"{path}: line {reader.line_num}: {error}") from error
+        except csv.Error as error:
+            raise OptionError(f"{path}: line {reader.line_num + 1}: {error}") from error  # of the last whole line
+
+
+def _check_header(path: Path, names: list[str]) -> None:
+    twice = {name for name in names if names.count(name) > 1}
+    try:
+        if twice:
+            raise OptionError(f"{', '.join(sorted(twice))} stands there twice")
+        _check_names(names)
+    except OptionError as error:
+        raise OptionError(f"{path}: line 1: {error}") from error
 
 
 def _from_cells(row: Mapping[str, Any]) -> dict[str, Any]:

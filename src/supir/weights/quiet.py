@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 
 def quiet_libraries() -> None:
@@ -14,6 +15,8 @@ def quiet_libraries() -> None:
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
+    # The lock that tqdm makes itself is a semaphore of the system, which a worker that is killed leaves behind.
+    diffusers_logging.tqdm.set_lock(threading.RLock())
     for library in (diffusers_logging, transformers_logging):
         library.disable_progress_bar()  # a command has one bar, over everything
         library.set_verbosity_error()
