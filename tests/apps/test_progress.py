@@ -73,6 +73,24 @@ def test_a_large_picture_counts_for_more(tmp_path: Path) -> None:
         assert task.finished
 
 
+def test_several_pictures_at_once_and_those_that_are_done_already(tmp_path: Path) -> None:
+    jobs = []
+    for number, side in enumerate((100, 1000, 1000, 300)):
+        Image.new("L", (side, side)).save(tmp_path / f"{number}.png")
+        jobs.append(job(tmp_path / f"{number}.png", tmp_path / f"out-{number}.png"))
+    with Display(Console(file=io.StringIO(), force_terminal=True), jobs) as display:
+        [task] = display._bar.tasks
+        display.fraction(jobs[1], 0.25)
+        display.fraction(jobs[2], 0.75)
+        display.outcome(Outcome(source=jobs[3].source, target=jobs[3].target, skipped=True))
+        efforts = [effort(each) for each in jobs]
+        assert task.total == sum(efforts[:3])  # what was done already takes no time, and tells nothing of the pace
+        assert task.completed == 1.1e6
+        display.outcome(done(jobs[2], 1.0))
+        assert task.completed == pytest.approx(1.25 * 1.1e6)
+        assert task.fields["number"] == 3
+
+
 def test_a_picture_that_will_be_refused_counts_for_next_to_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,8 @@ def test_an_input_that_stands_for_nothing_does_not_hide_the_others() -> None:
     wanted, failures = find_wanted(["nowhere", "empty", "no*.png", "photos/1.png"], Path("out"), options())
     assert [picture.place for picture in wanted] == [PurePath("1.png")]
     assert [str(outcome.source) for outcome in failures] == ["nowhere", "empty", "no*.png"]
+    _, [outcome] = find_wanted(["photos"], Path("photos"), options())
+    assert "no picture but results" in str(outcome.error)
     assert all(outcome.error and outcome.target is None for outcome in failures)
 
 

@@ -116,7 +116,7 @@ def test_a_torn_line_and_what_a_killed_run_leaves(model: Model, tmp_path: Path) 
     before = results(out)
     log = out / "batch.jsonl"
     lines = [line for line in log.read_bytes().splitlines(keepends=True) if b"error" not in line]
-    log.write_bytes(b"\xff\n[]\n" + lines[0] + lines[1][:70])
+    log.write_bytes(b"\xff\n" + lines[0] + lines[1][:70])
     (out / ".2.png.0123456789ab.tmp").write_bytes(b"half")
     (out / ".mine.tmp").write_bytes(b"of somebody else")
     outcomes = run(jobs_of(source, out), out, model)

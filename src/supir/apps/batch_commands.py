@@ -31,7 +31,7 @@ def batch(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[INPUT]...", help="Files, folders with all inside them, or glob patterns.", show_default=False
+            metavar="INPUT...", help="Files, folders with all inside them, or glob patterns.", show_default=False
         ),
     ] = None,
     manifest: Annotated[

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from supir.batch.jobs import Job, Outcome
-from supir.errors import ImageError, OptionError
+from supir.errors import ImageError, ImageReadError, OptionError
 from supir.options import RestoreOptions
 
 __all__ = ["COMPARE_MARK", "MARK", "RESULT_ENDINGS", "Wanted", "check_targets", "find_wanted", "plan_batch", "writable"]
@@ -67,9 +67,14 @@ def _found(name: str, out: Path) -> Iterator[tuple[Path, PurePath]]:
         plain = next((index for index, part in enumerate(whole) if glob.has_magic(part)), len(whole))
         base = Path(*whole[:plain])
     inside = os.path.join(os.path.realpath(out), "")  # noqa: PTH118 (ends in a separator)
-    for path in paths:
-        if not path.stem.endswith(RESULT_ENDINGS) and not os.path.realpath(path).startswith(inside):
-            yield path, path.relative_to(base)
+    kept = [
+        path
+        for path in paths
+        if not path.stem.endswith(RESULT_ENDINGS) and not os.path.realpath(path).startswith(inside)
+    ]
+    if not kept:
+        raise ImageReadError(f"{name}: no picture but results; name those that are to be restored again", name)
+    yield from ((path, path.relative_to(base)) for path in kept)
 
 
 def plan_batch(wanted: Sequence[Wanted], out: Path, *, variants: int = 1) -> list[Job]:
