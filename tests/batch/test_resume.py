@@ -168,10 +168,15 @@ def test_the_folder_of_somebody_else_and_of_another_batch(model: Model, tmp_path
             run(jobs_of(tmp_path / "in", out), out, model)
 
 
-def test_a_model_that_cannot_be_opened_ends_the_run(folder: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_opened_ends_the_run(tmp_path: Path) -> None:
     save(tmp_path / "in" / "1.png")
     with pytest.raises(WeightsError, match="is not a model folder"):
         run(jobs_of(tmp_path / "in", tmp_path / "out"), tmp_path / "out", Model(folder=tmp_path, devices=("cpu",)))
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_be_opened_in_a_process_ends_the_run(folder: Path, tmp_path: Path) -> None:
+    save(tmp_path / "in" / "1.png")
     nowhere = Model(folder=folder, devices=("nowhere",))
     with pytest.raises(WeightsError, match="nowhere"):
         run(jobs_of(tmp_path / "in", tmp_path / "out"), tmp_path / "out", nowhere, Processes(1))
