@@ -33,7 +33,7 @@ from supir.data.judging import Measured, judge, measure
 from supir.data.photos import Photos
 from supir.data.pixels import encode, load, reduced
 from supir.data.rules import BuildOptions, QualityRules
-from supir.data.runners import Processes, Runner, Serial, one_thread
+from supir.data.runners import Processes, Runner, Serial, limit_threads
 from supir.data.shards import ShardJob, write_shard
 from supir.data.sources import Source, find_photographs
 
@@ -221,7 +221,7 @@ def main() -> None:
     parser.add_argument("--gpu-price", type=float, default=2.0, help="dollars a GPU hour, assumed")
     parser.add_argument("--caption-seconds", type=float, default=0.0, help="GPU seconds a caption; 0: captions exist")
     arguments = parser.parse_args()
-    one_thread()
+    limit_threads()
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.photographs or Path(scratch) / "photographs"
         if arguments.photographs is None:

@@ -7,7 +7,6 @@ it is. Front ends make their help from the same.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +51,28 @@ def known(kind: type, values: Mapping[str, Any], what: str) -> dict[str, Any]:
     return dict(values)
 
 
+def from_text(spec: dataclasses.Field[Any], text: str) -> Any:
+    """What a person typed for a field, as a value of its type; its range is not checked here.
+
+    Raises:
+        OptionError: a number, or true or false, is asked for, and this is none.
+    """
+    if spec.type == "bool":
+        if text.lower() not in ("true", "false"):
+            raise OptionError(f"{text!r} is not true or false")
+        return text.lower() == "true"
+    if "low" not in spec.metadata:
+        return text
+    optional, whole = "None" in str(spec.type), "int" in str(spec.type)
+    if optional and text == "off":
+        return text
+    try:
+        return int(text) if whole else float(text)
+    except ValueError:
+        kind = f"a {'whole ' * whole}number{' or off' * optional}"
+        raise OptionError(f"{text!r} is not {kind}") from None
+
+
 def _check(spec: dataclasses.Field[Any], value: Any) -> None:
     allowed = spec.metadata
     if "choices" in allowed:
@@ -61,7 +82,8 @@ def _check(spec: dataclasses.Field[Any], value: Any) -> None:
         if value is None and "None" in str(spec.type):
             return
         whole = "int" in str(spec.type)
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not math.isfinite(value):
+        is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        if not is_number or value != value:  # that last one is NaN
             raise OptionError(f"{spec.name} is {value!r}; it must be a {'whole ' if whole else ''}number")
         if not allowed["low"] <= value <= allowed["high"]:
             raise OptionError(f"{spec.name} is {value}; it must be from {allowed['low']:g} to {allowed['high']:g}")

@@ -9,11 +9,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from supir.options import OPTIONAL_NUMBERS, RestoreOptions
+from supir import fields
+from supir.errors import OptionError
+from supir.options import DEFAULT_PRESET, OPTIONAL_NUMBERS, PRESETS, RestoreOptions
 
 FLAGS = {"num_steps": "--steps"}
 """Field -> flag, where it is not simply the field's name with hyphens."""
@@ -23,6 +26,21 @@ COMMON = ("scale", "prompt", "negative_prompt", "seed", "num_steps", "tile")
 
 COMMON_PANEL = "Restoration (unset: the preset's value)"
 MORE_PANEL = "More of the restoration (unset: the preset's value)"
+
+Preset = Annotated[
+    str | None,
+    typer.Option(help=f"One of {', '.join(PRESETS)} (see `supir presets`). Unset: {DEFAULT_PRESET}.", metavar="NAME"),
+]
+ModelFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="A model folder, as `supir convert` makes it. Unset: the bundled small model.",
+        exists=True,
+        file_okay=False,
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")]
 
 
 def flag(name: str) -> str:
@@ -34,8 +52,8 @@ def with_restore_options(command: Callable[..., None]) -> Callable[..., None]:
     """Decorate a command that ends in ``**overrides``: each field of `RestoreOptions` becomes an option of it."""
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    fields = sorted(dataclasses.fields(RestoreOptions), key=lambda spec: _rank(spec.name))
-    command.__signature__ = signature.replace(parameters=own + [_parameter(spec) for spec in fields])  # type: ignore[attr-defined]
+    specs = sorted(dataclasses.fields(RestoreOptions), key=lambda spec: _rank(spec.name))
+    command.__signature__ = signature.replace(parameters=own + [_parameter(spec) for spec in specs])  # type: ignore[attr-defined]
     return command
 
 
@@ -62,8 +80,7 @@ def _annotation(spec: dataclasses.Field[Any]) -> Any:
         optional = spec.name in OPTIONAL_NUMBERS
         unit = f" {allowed['unit']}" if allowed["unit"] else ""
         doc += f" ({_shown(allowed['low'])} to {_shown(allowed['high'])}{unit}{', or off' * optional})"
-        number: type = int if "int" in str(spec.type) else float
-        return Annotated[Any, typer.Option(name, help=doc, parser=_number(number, optional), metavar="N", **shared)]
+        return Annotated[Any, typer.Option(name, help=doc, parser=_parser(spec), metavar="N", **shared)]
     metavar = "NAME" if "choices" in allowed else "TEXT"
     return Annotated[str | None, typer.Option(name, help=doc, metavar=metavar, **shared)]
 
@@ -72,14 +89,11 @@ def _shown(bound: float) -> str:
     return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
-def _number(number: type, optional: bool) -> Callable[[str], Any]:
+def _parser(spec: dataclasses.Field[Any]) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
-        if optional and text == "off":
-            return text
         try:
-            return number(text)
-        except ValueError:
-            kind = f"a {'whole ' * (number is int)}number{' or off' * optional}"
-            raise typer.BadParameter(f"{text!r} is not {kind}") from None
+            return fields.from_text(spec, text)
+        except OptionError as error:
+            raise typer.BadParameter(str(error)) from None
 
     return parse

@@ -17,8 +17,9 @@ from supir.apps.benchmarking import (
     parsed_settings,
     run_and_write,
 )
-from supir.apps.ending import quiet_libraries, sentences, usage
+from supir.apps.ending import sentences, usage
 from supir.options import DEFAULT_PRESET, PRESETS
+from supir.weights.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from supir.evaluation.ablation import Variant

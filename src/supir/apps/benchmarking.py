@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
-from supir.apps.ending import FAILED, quiet_libraries, usage
+from supir.apps.ending import FAILED, usage
 from supir.apps.jobs import Interruption, find_sources
 from supir.apps.progress import show_failure
 from supir.options import PRESETS
+from supir.weights.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from supir.evaluation.methods import Method

@@ -16,16 +16,18 @@ from rich.console import Console
 from rich.table import Table
 
 from supir import __version__
-from supir.apps.arguments import flag, with_restore_options
+from supir.apps.arguments import AsJson, ModelFolder, Preset, Quiet, flag, with_restore_options
+from supir.apps.batch_commands import batch
 from supir.apps.benchmark_commands import benchmark_app
 from supir.apps.data_commands import data_app
 from supir.apps.degrade_commands import degrade
-from supir.apps.ending import FAILED, quiet_libraries, sentences, usage
+from supir.apps.ending import FAILED, sentences, usage
 from supir.apps.evaluate_commands import evaluate
-from supir.apps.jobs import Interruption, Outcome, find_sources, plan_jobs, run_jobs
+from supir.apps.jobs import Interruption, find_sources, plan_jobs, run_jobs
 from supir.apps.progress import Display, clock, show_failure
 from supir.apps.study_commands import study_app
 from supir.apps.train_commands import train
+from supir.batch import Job, Model, Outcome
 from supir.options import DEFAULT_PRESET, PRESETS, restore_options
 
 app = typer.Typer(
@@ -72,20 +74,8 @@ def restore(
             "--output", "-o", help="A file, for one photo, or a folder. Unset: NAME.restored beside the photo."
         ),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help=f"One of {', '.join(PRESETS)} (see `supir presets`). Unset: {DEFAULT_PRESET}.", metavar="NAME"
-        ),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            help="A model folder, as `supir convert` makes it. Unset: the bundled small model.",
-            exists=True,
-            file_okay=False,
-        ),
-    ] = None,
+    preset: Preset = None,
+    model: ModelFolder = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps ... Unset: a GPU if torch sees one.", show_default=False)
     ] = None,
@@ -93,8 +83,8 @@ def restore(
         bool, typer.Option("--compare", help="Also write NAME.compare: before and after, side by side.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist; never an input.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
     **overrides: Any,
 ) -> None:
     """Restore photos.
@@ -107,25 +97,23 @@ def restore(
     start = time.perf_counter()
     interrupted = False
     with sentences(console):
-        usage(restore_options, **chosen)  # before the model is loaded: a wrong value is said at once
+        weights = Model(folder=model, devices=(device,) if device else ())
+        options = usage(weights.options, **chosen)
         sources, outcomes = find_sources(photos)
-        from supir.image import SUFFIXES
-
-        jobs = usage(plan_jobs, sources, output, suffixes=tuple(SUFFIXES), compare=compare)
+        jobs = usage(plan_jobs, sources, output, options, compare=compare)
         for outcome in outcomes:
             show_failure(console, outcome)
         if jobs:
             with console.status("loading the model"):
-                pipeline = _load_pipeline(model, device)
-            options = usage(pipeline.options, **chosen)
+                pipeline = weights.open()
             try:
                 with Interruption() as interruption, Display(console, jobs, quiet=quiet) as display:
 
-                    def on_fraction(index: int, fraction: float) -> None:
+                    def on_fraction(job: Job, fraction: float) -> None:
                         interruption.check()
-                        display.fraction(index, fraction)
+                        display.fraction(job, fraction)
 
-                    for outcome in run_jobs(pipeline, jobs, options, overwrite=overwrite, on_fraction=on_fraction):
+                    for outcome in run_jobs(pipeline, jobs, overwrite=overwrite, on_fraction=on_fraction):
                         outcomes.append(outcome)
                         display.outcome(outcome)
                         interruption.check()
@@ -138,6 +126,7 @@ def restore(
         raise typer.Exit(FAILED)
 
 
+app.command()(batch)
 app.command()(train)
 app.command()(degrade)
 app.command()(evaluate)
@@ -209,23 +198,6 @@ def version() -> None:
 
 def _shown(value: Any) -> str:
     return "unset" if value is None else '""' if value == "" else str(value)
-
-
-def _load_pipeline(model: Path | None, device: str | None) -> Any:
-    quiet_libraries()
-    from supir.pipeline import SupirPipeline
-
-    pipeline = SupirPipeline.from_pretrained(model)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device or _best_device())
-
-
-def _best_device() -> str:
-    import torch
-
-    if torch.cuda.is_available():  # ROCm builds answer here too
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _summarise(console: Console, outcomes: list[Outcome], seconds: float, *, quiet: bool, as_json: bool) -> None:

@@ -1,8 +1,7 @@
-"""How every command ends early: a sentence and an exit code; and one voice, ours, while it runs."""
+"""How every command ends early: a sentence and an exit code."""
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,31 +24,19 @@ def usage(function: Any, *arguments: Any, **named: Any) -> Any:
         raise typer.BadParameter(str(error)) from error
 
 
-def quiet_libraries() -> None:
-    """No bars, notices or complaints of the libraries we stand on."""
-    # torchao, where it is installed, complains of GPUs that are not there.
-    for name in ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    logging.getLogger("pyvips").setLevel(logging.WARNING)
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for library in (diffusers_logging, transformers_logging):
-        library.disable_progress_bar()  # a command has one bar, over everything
-        library.set_verbosity_error()
+def show_warning(console: Console, message: Warning | str) -> None:
+    """One line for a warning."""
+    console.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def sentences(console: Console) -> Iterator[None]:
     """Turn what ends a command early into a sentence and an exit code, and warnings into sentences."""
 
-    def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-        console.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-
     with warnings.catch_warnings():
         for notice_to_developers in (DeprecationWarning, FutureWarning):
             warnings.simplefilter("ignore", notice_to_developers)
-        warnings.showwarning = show_warning
+        warnings.showwarning = lambda message, *_, **__: show_warning(console, message)
         try:
             yield
         except KeyboardInterrupt:

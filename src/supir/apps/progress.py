@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from supir.apps.jobs import Job, Outcome, effort
+from supir.apps.ending import show_warning
+from supir.apps.jobs import effort
+from supir.batch.jobs import Job, Outcome
 
 
 class RemainingTime(ProgressColumn):
@@ -40,11 +42,13 @@ class Display:
 
     def __init__(self, console: Console, jobs: list[Job], *, quiet: bool = False) -> None:
         self._console = console
-        self._jobs = jobs
         hidden = quiet or not console.is_terminal
         # The bar and the remaining time count effort: a large picture takes longer than a small one. Where no bar is
         # shown, no file is opened for it.
-        self._begins = [0.0, *accumulate(1.0 if hidden else effort(job) for job in jobs)]
+        self._efforts = {job.target: 1.0 if hidden else effort(job) for job in jobs}
+        self._at_work: dict[Path, float] = {}  # the effort spent so far on pictures that are not finished
+        self._spent = 0.0  # on those that are
+        self._total = sum(self._efforts.values())
         self._quiet = quiet
         self._num_done = 0
         self._bar = Progress(
@@ -57,7 +61,7 @@ class Display:
             disable=hidden,
             transient=True,
         )
-        self._task = self._bar.add_task("", total=self._begins[-1], number=1, pictures=len(jobs))
+        self._task = self._bar.add_task("", total=self._total, number=1, pictures=len(jobs))
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -68,22 +72,35 @@ class Display:
     ) -> None:
         self._bar.stop()
 
-    def fraction(self, index: int, fraction: float) -> None:
-        """Picture `index` is done to this fraction."""
-        begin, end = self._begins[index : index + 2]
-        name, done = self._jobs[index].source.name, begin + fraction * (end - begin)
-        self._bar.update(self._task, description=name, completed=done, number=index + 1)
+    def fraction(self, job: Job, fraction: float) -> None:
+        """A picture is done to this fraction."""
+        self._at_work[job.target] = fraction * self._efforts[job.target]
+        self._update(job.source.name)
 
     def outcome(self, outcome: Outcome) -> None:
         """Say in a line what became of a picture; failures are said even when quiet."""
         self._num_done += 1
-        self._bar.update(self._task, completed=self._begins[self._num_done])
-        count = f"[{self._num_done}/{len(self._jobs)}] "
+        target = outcome.target or Path()
+        effort = self._efforts.get(target, 0.0)
+        self._at_work.pop(target, None)
+        if outcome.skipped:
+            self._total -= effort  # no time was spent, and the time that remains is told by that
+        else:
+            self._spent += effort
+        self._update()
+        for text in outcome.warnings:
+            show_warning(self._console, text)
         if outcome.error is not None:
             show_failure(self._console, outcome)
-        elif not self._quiet:
+        elif not self._quiet and not outcome.skipped:
+            count = f"[{self._num_done}/{len(self._efforts)}] "
             text = f"{count}{outcome.source} -> {outcome.target} ({outcome.seconds:.1f} s)"
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _update(self, name: str | None = None) -> None:
+        completed = self._spent + sum(self._at_work.values())
+        number = min(self._num_done + 1, len(self._efforts))
+        self._bar.update(self._task, completed=completed, total=self._total, description=name, number=number)
 
 
 def show_failure(console: Console, outcome: Outcome) -> None:

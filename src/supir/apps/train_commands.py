@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from supir.apps.ending import quiet_libraries, sentences, usage
+from supir.apps.ending import sentences, usage
+from supir.weights.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from supir.training.dry_run import Outlook

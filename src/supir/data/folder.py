@@ -9,13 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from supir.data.shards import INDEX, write_whole
+from supir.data.files import lock, write_whole
+from supir.data.shards import INDEX
 from supir.errors import OptionError, SupirError
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing keeps two builds apart there
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["WORK", "claimed"]
 
@@ -43,22 +39,14 @@ def claimed(out: Path, settings: dict[str, Any], *, overwrite: bool) -> Iterator
         if out.is_dir() and any(out.iterdir()) and not work.is_dir():
             raise OptionError(f"{out}: holds something that no build made; name a new or an empty folder")
         work.mkdir(parents=True, exist_ok=True)
-        with (work / "lock").open("wb") as lock:
-            _lock(lock, out)
+        with (work / "lock").open("wb") as stream:
+            lock(stream, out, "build")
             _settle(out, work / _SETTINGS, settings, overwrite)
             for left in [*out.glob(".*.tmp"), *work.glob(".*.tmp")]:
                 left.unlink(missing_ok=True)
             yield
     except OSError as error:
         raise SupirError(f"{error.filename or out}: {error.strerror or error}") from error
-
-
-def _lock(stream: Any, out: Path) -> None:
-    if fcntl is not None:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SupirError(f"{out}: another build is at work here; wait for it or end it") from error
 
 
 def _settle(out: Path, path: Path, settings: dict[str, Any], overwrite: bool) -> None:

@@ -1,4 +1,4 @@
-"""Building on a Ray cluster: the one file that imports ray.
+"""Work on a Ray cluster: the one file that imports ray.
 
 All machines must see the photographs and the output folder under the same paths (a shared file system).
 """
@@ -11,21 +11,37 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
-from supir.data.runners import AHEAD, one_thread
+from supir.data.runners import AHEAD, limit_threads
 from supir.errors import MissingExtraError, SupirError
 
 try:
     import ray
 except ImportError as error:
-    raise MissingExtraError("ray", "ray", "building a data set on many machines") from error
+    raise MissingExtraError("ray", "ray", "work on many machines") from error
 
-__all__ = ["LOCAL", "OnRay"]
+__all__ = ["LOCAL", "OnRay", "connect", "ray"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 LOCAL = "local"
 """Address that starts Ray on this machine, for this run alone."""
+
+
+def connect(address: str, num_cpus: int | None = None) -> None:
+    """Joins a running cluster, or starts Ray on this machine with ``num_cpus`` cores (None: all).
+
+    Raises:
+        SupirError: the cluster cannot be reached.
+    """
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == LOCAL:
+        options |= {"num_cpus": num_cpus, "include_dashboard": False}
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise SupirError(f"{address}: no Ray cluster there: {error}") from error
 
 
 class OnRay:
@@ -40,14 +56,7 @@ class OnRay:
     """
 
     def __init__(self, address: str = LOCAL, num_workers: int | None = None) -> None:
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        if address == LOCAL:
-            options |= {"num_cpus": num_workers, "include_dashboard": False}
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-        try:
-            ray.init(address=address, **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise SupirError(f"--ray {address}: no Ray cluster there: {error}") from error
+        connect(address, num_workers)
         self._ahead = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -81,6 +90,6 @@ class OnRay:
 
 
 def _on_a_worker(function: Callable[[Item], Result], item: Item, folder: str) -> Result:
-    one_thread()
+    limit_threads()
     os.chdir(folder)  # so that relative paths mean there what they mean here
     return function(item)

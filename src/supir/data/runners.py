@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 
 from supir.errors import OptionError, SupirError
 
-__all__ = ["Processes", "Runner", "Serial"]
+__all__ = ["Processes", "Runner", "Serial", "begin_worker", "limit_threads"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -56,7 +56,7 @@ class Processes:
             raise OptionError(f"num_workers is {num_workers}; at least 1 is needed")
         self._ahead = AHEAD * num_workers
         # Spawned, not forked: this process may have threads, and a forked copy of a held lock is held for ever.
-        self._pool = ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"), initializer=_begin_worker)
+        self._pool = ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"), initializer=begin_worker)
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """As `Runner.map`.
@@ -88,16 +88,17 @@ class Processes:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin_worker() -> None:
+def begin_worker(num_threads: int = 1) -> None:
+    """In a new process: this many threads, deaf to Ctrl-C, and ended when the process that began it has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal: the first one decides
-    one_thread()
+    limit_threads(num_threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def one_thread() -> None:
-    """One thread for each library, in a worker: the workers share the cores already. Before those are imported."""
+def limit_threads(num_threads: int = 1) -> None:
+    """So many threads for each library, in a worker: the workers share the cores. Before those are imported."""
     for name in ("VIPS_CONCURRENCY", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = "1"
+        os.environ[name] = str(num_threads)
 
 
 def _end_with_parent() -> None:

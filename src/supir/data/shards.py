@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import os
-import secrets
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy.typing as npt
 
 from supir.data import quality
 from supir.data.captions import Captioner
+from supir.data.files import temporary_name
 from supir.data.judging import Measured, stored_size
 from supir.data.pixels import encode, load, reduced
 from supir.data.rules import BuildOptions
@@ -30,7 +30,7 @@ from supir.errors import SupirError
 if TYPE_CHECKING:
     from supir.data.pixels import Pixels
 
-__all__ = ["INDEX", "INDEX_TYPE", "ShardJob", "WrittenShard", "shard_name", "write_shard", "write_whole"]
+__all__ = ["INDEX", "INDEX_TYPE", "ShardJob", "WrittenShard", "shard_name", "write_shard"]
 
 INDEX = "index.npy"
 INDEX_TYPE = np.dtype(
@@ -81,7 +81,7 @@ def write_shard(job: ShardJob) -> WrittenShard:
         SupirError: a photograph has changed since it was measured, or cannot be read any more.
     """
     path = Path(job.folder) / shard_name(job.number)
-    temporary = _temporary(path)
+    temporary = temporary_name(path)
     entries: list[tuple[Any, ...]] = []
     left_out = 0
     try:
@@ -107,19 +107,6 @@ def write_shard(job: ShardJob) -> WrittenShard:
     return WrittenShard(number=job.number, entries=tuple(entries), num_tiles_left_out=left_out, size=size)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """A small file, whole or not at all."""
-    temporary = _temporary(path)
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def index_bytes(shards: list[WrittenShard]) -> bytes:
     """The index of all samples, as an .npy file."""
     rows = [(str(key).encode(), *rest) for shard in shards for key, *rest in shard.entries]
@@ -127,10 +114,6 @@ def index_bytes(shards: list[WrittenShard]) -> bytes:
     stream = io.BytesIO()
     np.save(stream, table, allow_pickle=False)
     return stream.getvalue()
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> int:

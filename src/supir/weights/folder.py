@@ -13,6 +13,7 @@ import torch
 from supir.errors import KeyMismatchError, WeightsError
 
 BUNDLED_MODEL = Path(__file__).parents[1] / "assets" / "model"
+INDEX = "model_index.json"
 TRUSTED_LIBRARIES = frozenset(
     (
         "diffusers",
@@ -25,7 +26,24 @@ TRUSTED_LIBRARIES = frozenset(
 
 def check_model_index(folder: Path, pipeline: str) -> None:
     """Refuse a folder that is none of ours, or whose index names other libraries; import those it needs."""
-    index = folder / "model_index.json"
+    for name, entry in read_model_index(folder, pipeline).items():
+        library = entry[0] if isinstance(entry, list) and entry else None
+        if isinstance(library, str) and library not in TRUSTED_LIBRARIES:
+            raise WeightsError(
+                f"{folder / INDEX} wants {name} from {library!r}, which is not one of"
+                f" {', '.join(sorted(TRUSTED_LIBRARIES))}"
+            )
+        if isinstance(library, str):
+            import_module(library)  # diffusers loads from modules of its own and from those that are imported already
+
+
+def read_model_index(folder: Path, pipeline: str) -> dict[str, Any]:
+    """What a model folder says of itself: its components, and its presets; no weights are read.
+
+    Raises:
+        WeightsError: it is no folder of that pipeline.
+    """
+    index = folder / INDEX
     if not index.is_file():
         raise WeightsError(
             f"{folder} is not a model folder: it has no model_index.json. Make one with 'supir convert'."
@@ -36,14 +54,7 @@ def check_model_index(folder: Path, pipeline: str) -> None:
         raise WeightsError(f"{index} is not valid JSON: {error}") from error
     if not isinstance(entries, dict) or entries.get("_class_name") != pipeline:
         raise WeightsError(f"{index} does not describe a {pipeline}. Make a model folder with 'supir convert'.")
-    for name, entry in entries.items():
-        library = entry[0] if isinstance(entry, list) and entry else None
-        if isinstance(library, str) and library not in TRUSTED_LIBRARIES:
-            raise WeightsError(
-                f"{index} wants {name} from {library!r}, which is not one of {', '.join(sorted(TRUSTED_LIBRARIES))}"
-            )
-        if isinstance(library, str):
-            import_module(library)  # diffusers loads from modules of its own and from those that are imported already
+    return entries
 
 
 def check_complete(folder: Path, components: Mapping[str, Any]) -> None:

@@ -1,0 +1,113 @@
+"""What a batch has done, in its output folder: one line of JSON a finished or failed result, and who may write there.
+
+A result is done only while its line says so: made from the bytes that its source holds now, with the options and
+weights asked for now, and its file holds the bytes that were written. Anything else is made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from supir.batch.jobs import Job, Outcome
+from supir.data.files import lock
+from supir.errors import OptionError, SupirError
+
+__all__ = ["LOG", "Log", "opened"]
+
+LOG = "batch.jsonl"
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")  # the hidden names under which results are written
+
+
+class Log:
+    """The lines of a batch's output folder; only the process that opened it writes them."""
+
+    def __init__(self, out: Path, stream: BinaryIO) -> None:
+        self._out = out
+        self._stream = stream
+        self._done: dict[str, dict[str, Any]] = {}
+        whole = 0
+        for text in stream:
+            if not text.endswith(b"\n"):
+                break  # cut off by a kill: it says nothing, and is taken away
+            whole += len(text)
+            self._remember(text)
+        stream.truncate(whole)
+        stream.seek(whole)
+
+    def holds(self, job: Job, settings: str) -> bool:
+        """Whether the job's result is there, as its line says, with these settings (`settings_sha256`)."""
+        from supir.weights.catalog import file_hash
+
+        line = self._done.get(self._name(job.target))
+        if line is None or line.get("settings_sha256") != settings:
+            return False
+        try:
+            return file_hash(job.target) == line["sha256"] and file_hash(job.source) == line["source_sha256"]
+        except OSError:
+            return False
+
+    def add(self, outcome: Outcome) -> None:
+        """Write down what became of a job; from here on killing this process loses none of it."""
+        assert outcome.target is not None
+        line: dict[str, Any] = {"target": self._name(outcome.target), "source": str(outcome.source)}
+        if outcome.error is None:
+            line |= {name: getattr(outcome, name) for name in ("source_sha256", "settings_sha256", "sha256")}
+        else:
+            line["error"] = outcome.error
+        text = json.dumps({**line, "seconds": round(outcome.seconds, 3)}).encode() + b"\n"
+        self._stream.write(text)
+        self._stream.flush()
+        self._remember(text)
+
+    def _remember(self, text: bytes) -> None:
+        try:
+            line = json.loads(text)
+            target = str(line["target"])
+        except (ValueError, KeyError, TypeError):
+            return
+        if "sha256" in line:
+            self._done[target] = line
+        else:
+            self._done.pop(target, None)
+
+    def _name(self, target: Path) -> str:
+        return target.relative_to(self._out).as_posix()
+
+
+@contextmanager
+def opened(out: Path) -> Iterator[Log]:
+    """The log of an output folder, which is made; before and after, half-written files are taken away.
+
+    Raises:
+        OptionError: the folder holds something that no batch made.
+        SupirError: it cannot be made or written, or another batch is at work in it.
+    """
+    try:
+        if out.exists() and not out.is_dir():
+            raise OptionError(f"{out}: is a file; name a folder")
+        out.mkdir(parents=True, exist_ok=True)
+        if not (out / LOG).exists() and any(not path.name.startswith(".") for path in out.iterdir()):
+            raise OptionError(f"{out}: holds something that no batch made; name a new or an empty folder")
+        os.close(os.open(out / LOG, os.O_CREAT | os.O_WRONLY, 0o666))
+        with (out / LOG).open("r+b") as stream:
+            lock(stream, out, "batch")
+            _sweep(out)
+            try:
+                yield Log(out, stream)
+            finally:
+                _sweep(out)
+    except OSError as error:
+        raise SupirError(f"{error.filename or out}: {error.strerror or error}") from error
+
+
+def _sweep(out: Path) -> None:
+    for path in out.rglob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,107 @@
+"""A batch on a Ray cluster. All machines must see pictures, weights and output folder under the same paths.
+
+ray itself is imported in `supir.data.on_ray` alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from supir.batch.jobs import Job, Outcome
+from supir.batch.model import Model
+from supir.batch.runners import Answer, Event, OnFraction, all_threads
+from supir.data.on_ray import LOCAL, connect, ray
+from supir.data.runners import limit_threads
+from supir.errors import OptionError, SupirError, WeightsError
+
+if TYPE_CHECKING:
+    from supir.batch.restoring import Restoring
+
+__all__ = ["OnRay"]
+
+_WAIT = 1.0  # seconds after which a wait looks up, so that Ctrl-C is heard
+
+
+class OnRay:
+    """Actors, each with its own copy of the weights; see `supir.batch.runners.Runner`.
+
+    The cores of the cluster are divided among them, at most those of its smallest machine to each; where the model is
+    told to run on CUDA, each asks for a GPU of its own.
+
+    Args:
+        num_workers: how many actors; at least 1.
+        address: of a running cluster (``auto``, ``HOST:6379``, ``ray://HOST:10001``), or `LOCAL`, which starts Ray on
+            this machine for this run alone.
+
+    Raises:
+        SupirError: the cluster cannot be reached.
+    """
+
+    def __init__(self, num_workers: int, address: str = LOCAL) -> None:
+        if num_workers < 1:
+            raise OptionError(f"num_workers is {num_workers}; at least 1 is needed")
+        connect(address, max(num_workers, all_threads()))
+        self.num_workers = num_workers
+        cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        self._num_threads = max(1, min(sum(cores) // num_workers, *(count for count in cores if count)))
+
+    def start(self, model: Model, place: int) -> _Actor:
+        """As `Runner.start`."""
+        return _Actor(model, place, self._num_threads)
+
+    def wait(self, workers: Sequence[_Actor], on_fraction: OnFraction[_Actor]) -> list[tuple[_Actor, Answer]]:
+        """As `Runner.wait`; how much of a picture is done is not told."""
+        by_reference = {worker.reference: worker for worker in workers}
+        finished, _ = ray.wait(list(by_reference), timeout=_WAIT)
+        return [(by_reference[reference], _answer(reference)) for reference in finished]
+
+    def close(self) -> None:
+        """Leaves the cluster; ends a local Ray."""
+        ray.shutdown()
+
+
+class _Actor:
+    def __init__(self, model: Model, place: int, num_threads: int) -> None:
+        on_cuda = any(device.startswith("cuda") for device in model.devices)
+        kind = ray.remote(num_cpus=num_threads, num_gpus=int(on_cuda), max_restarts=0)(_Restorer)
+        self._handle = kind.remote(model, 0 if on_cuda else place, num_threads, os.getcwd())  # noqa: PTH109
+        self.reference: Any = self._handle.open.remote()
+
+    def give(self, job: Job) -> None:
+        self.reference = self._handle.restore.remote(job)
+
+    def end(self) -> None:
+        ray.kill(self._handle)
+
+
+class _Restorer:
+    """What runs on the cluster."""
+
+    def __init__(self, model: Model, place: int, num_threads: int, folder: str) -> None:
+        self._opening = model, place, num_threads
+        os.chdir(folder)  # so that relative paths mean there what they mean here
+        self._restoring: Restoring | None = None
+
+    def open(self) -> Event:
+        limit_threads(self._opening[2])
+        from supir.batch.restoring import Restoring
+
+        self._restoring = Restoring(*self._opening)
+        return Event.READY
+
+    def restore(self, job: Job) -> Outcome:
+        assert self._restoring is not None
+        return self._restoring(job)
+
+
+def _answer(reference: Any) -> Answer:
+    try:
+        answer: Answer = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        cause = getattr(error, "cause", None)
+        raise cause if isinstance(cause, SupirError) else WeightsError(f"Ray: {cause or error!r}") from error
+    except ray.exceptions.RayError:  # the actor, or its machine, is gone
+        return Event.DIED
+    return answer

@@ -1,0 +1,135 @@
+"""Which results a batch makes: where each picture is found, and where each result goes."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from supir.batch.jobs import Job, Outcome
+from supir.errors import ImageError, ImageReadError, OptionError
+from supir.options import RestoreOptions
+
+__all__ = ["COMPARE_MARK", "MARK", "RESULT_ENDINGS", "Wanted", "check_targets", "find_wanted", "plan_batch", "writable"]
+
+MARK = ".restored"
+"""Added to the name of a result that lies beside its input."""
+
+COMPARE_MARK = ".compare"
+"""Added to the name of a result for its before-and-after sheet."""
+
+RESULT_ENDINGS = (MARK, MARK + COMPARE_MARK)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A picture of a batch."""
+
+    source: Path
+    place: PurePath
+    """Of its result, in the output folder; the suffix need not be one that can be written."""
+    options: RestoreOptions
+
+
+def find_wanted(inputs: Sequence[str], out: Path, options: RestoreOptions) -> tuple[list[Wanted], list[Outcome]]:
+    """The pictures that files, folders (gone through to the bottom) and globs stand for, and the inputs without any.
+
+    A result's place is its source's path below the folder that was named, or below the part of a glob that is no
+    pattern; a file's is its name. Nothing in ``out`` is taken. Results that lie beside their inputs are taken only when
+    named.
+    """
+    wanted: dict[str, Wanted] = {}
+    failures: list[Outcome] = []
+    for name in inputs:
+        try:
+            for source, place in _found(name, out):
+                wanted.setdefault(os.path.realpath(source), Wanted(source=source, place=place, options=options))
+        except ImageError as error:
+            failures.append(Outcome(source=error.path or Path(name), error=str(error)))
+    return list(wanted.values()), failures
+
+
+def _found(name: str, out: Path) -> Iterator[tuple[Path, PurePath]]:
+    """(path, path below what was named) of the pictures of one input."""
+    from supir.data.sources import find_photographs
+    from supir.image import find_pictures
+
+    if os.path.isdir(name):  # noqa: PTH112 (a name may hold a null character: answered with False)
+        base, paths = Path(name), [Path(found.path) for found in find_photographs([name], skip=out)]
+    else:
+        paths = find_pictures([name])
+        if [str(path) for path in paths] == [str(Path(name))]:
+            yield paths[0], PurePath(paths[0].name)
+            return
+        whole = Path(name).parts[:-1]
+        plain = next((index for index, part in enumerate(whole) if glob.has_magic(part)), len(whole))
+        base = Path(*whole[:plain])
+    inside = os.path.join(os.path.realpath(out), "")  # noqa: PTH118 (ends in a separator)
+    kept = [
+        path
+        for path in paths
+        if not path.stem.endswith(RESULT_ENDINGS) and not os.path.realpath(path).startswith(inside)
+    ]
+    if not kept:
+        raise ImageReadError(f"{name}: no picture but results; name those that are to be restored again", name)
+    yield from ((path, path.relative_to(base)) for path in kept)
+
+
+def plan_batch(wanted: Sequence[Wanted], out: Path, *, variants: int = 1) -> list[Job]:
+    """Say where each result goes, in ``out``.
+
+    A suffix that can be written is kept, any other becomes .png. Of several variants, each with the next seed, the
+    names say the seed: NAME.s7.png, NAME.s8.png.
+
+    Args:
+        wanted: the pictures.
+        out: the output folder.
+        variants: results a picture, at least 1.
+
+    Raises:
+        OptionError: a result would overwrite an input, two would have one name, or one would lie outside ``out``.
+    """
+    jobs = []
+    for picture in wanted:
+        target = out / picture.place.with_suffix(writable(picture.place))
+        if variants == 1:
+            jobs.append(Job(source=picture.source, target=target, options=picture.options))
+            continue
+        for seed in range(picture.options.seed, picture.options.seed + variants):
+            name = target.with_name(f"{target.stem}.s{seed}{target.suffix}")
+            jobs.append(Job(source=picture.source, target=name, options=picture.options.replace(seed=seed)))
+    check_targets(jobs, out)
+    return jobs
+
+
+def writable(path: PurePath) -> str:
+    """The suffix of the result of a picture: its own where that format can be written, else .png."""
+    from supir.image import SUFFIXES
+
+    return path.suffix if path.suffix.lower() in SUFFIXES else ".png"
+
+
+def check_targets(jobs: Sequence[Job], out: Path | None = None) -> None:
+    """Refuse results that would overwrite an input or one another, or lie outside ``out``.
+
+    Raises:
+        OptionError: one would; it names the files.
+    """
+    inputs = {os.path.realpath(job.source) for job in jobs}
+    inside = None if out is None else os.path.join(os.path.realpath(out), "")  # noqa: PTH118 (ends in a separator)
+    taken: dict[str, Path] = {}
+    for job in jobs:
+        for target in filter(None, (job.target, job.compare)):
+            place = os.path.realpath(target)
+            if inside is not None and not place.startswith(inside):
+                raise OptionError(f"{target} leads out of {out} by a link; name another --output")
+            if place in inputs:
+                raise OptionError(f"{target} is an input and is never overwritten; choose another --output")
+            if place in taken:
+                raise OptionError(
+                    f"{taken[place]} and {job.source} would both be written to {target}; restore them one by one"
+                    " or into different folders"
+                )
+            taken[place] = job.source

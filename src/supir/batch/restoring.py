@@ -1,0 +1,119 @@
+"""One picture, restored by a loaded pipeline: whatever is wrong with it, the answer is an `Outcome`."""
+
+from __future__ import annotations
+
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from supir.batch.jobs import Job, Outcome, settings_sha256
+from supir.batch.model import Model
+from supir.errors import ImageError, ImageReadError, ImageWriteError, SupirError, WeightsError
+
+if TYPE_CHECKING:
+    from supir.pipeline import SupirPipeline
+    from supir.sampling.solvers import Step
+
+__all__ = ["Restoring", "restore_job"]
+
+
+def restore_job(
+    pipeline: SupirPipeline,
+    job: Job,
+    *,
+    overwrite: bool = False,
+    on_fraction: Callable[[float], None] = lambda fraction: None,
+) -> Outcome:
+    """Restore one picture; the result is written whole or not at all.
+
+    Args:
+        pipeline: restores it.
+        job: from where, how, to where.
+        overwrite: replace a result that exists; without it such a picture is an error.
+        on_fraction: called with how much of the sampling is done, from 0 to 1.
+    """
+    start = time.perf_counter()
+    error, unexpected = None, ""
+    try:
+        _restore(pipeline, job, overwrite, on_fraction)
+    except (SupirError, OSError, MemoryError) as caught:
+        error = str(caught) or type(caught).__name__
+    except Exception as caught:  # a mistake of ours in one picture must not cost the user the other pictures
+        error, unexpected = f"{type(caught).__name__}: {caught}", traceback.format_exc()
+    seconds = time.perf_counter() - start
+    return Outcome(
+        source=job.source, target=job.target, compare=job.compare, seconds=seconds, error=error, unexpected=unexpected
+    )
+
+
+def _restore(pipeline: SupirPipeline, job: Job, overwrite: bool, on_fraction: Callable[[float], None]) -> None:
+    from supir import image
+
+    for target in filter(None, (job.target, job.compare)):
+        if target.exists() and not overwrite:
+            raise ImageWriteError(f"{target} exists; pass --overwrite to replace it", target)
+
+    def on_step(step: Step) -> None:
+        on_fraction((step.index + 1) / step.num_steps)
+
+    picture = image.read(job.source)
+    [restored] = pipeline([picture], job.options, on_step=on_step)
+    image.write(restored.picture, job.target, record=restored.record)
+    if job.compare is not None:
+        image.write(image.side_by_side(picture, restored.picture), job.compare)
+
+
+class Restoring:
+    """What a worker of a batch does, with the weights it has opened; the same on every runner.
+
+    Args:
+        model: what is opened.
+        place: the worker's number, from 0.
+        num_threads: of torch; None leaves it as it is.
+
+    Raises:
+        WeightsError: the weights cannot be opened here, or are not those that the batch was planned with.
+    """
+
+    def __init__(self, model: Model, place: int = 0, num_threads: int | None = None) -> None:
+        if num_threads is not None:
+            import torch
+
+            torch.set_num_threads(num_threads)
+        self._pipeline = model.open(place)
+        if self._pipeline.identity != model.identity:
+            raise WeightsError(f"{model.folder}: holds other weights here than where the batch was started")
+
+    def __call__(self, job: Job, on_fraction: Callable[[float], None] = lambda fraction: None) -> Outcome:
+        """Make the result, replacing what is there, and say from which bytes it was made and what it is."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("always", category=UserWarning, module=r"supir\b")
+            try:
+                before = _file_hash(job.source)
+                outcome = restore_job(self._pipeline, job, overwrite=True, on_fraction=on_fraction)
+                if outcome.error is None and _file_hash(job.source) != before:
+                    raise ImageReadError(f"{job.source}: changed while it was restored; run again", job.source)
+                if outcome.error is None:
+                    settings = settings_sha256(job.options, self._pipeline.identity)
+                    made = _file_hash(job.target)
+                    outcome = replace(outcome, source_sha256=before, settings_sha256=settings, sha256=made)
+            except ImageError as error:
+                outcome = Outcome(source=job.source, target=job.target, error=str(error))
+        return replace(outcome, warnings=tuple(str(each.message) for each in caught))
+
+
+def _file_hash(path: Path) -> str:
+    from supir.weights.catalog import file_hash
+
+    try:
+        if path.exists() and not path.is_file():  # a named pipe would wait for ever
+            raise ImageReadError(f"{path}: not a regular file; a picture file is needed", path)
+        return file_hash(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageReadError(f"{path}: cannot be read: {reason}", path) from error

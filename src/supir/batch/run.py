@@ -1,0 +1,102 @@
+"""`run_batch`: every job done once, however often it is interrupted.
+
+OUT/a/b.png       results, under the names that were planned
+OUT/batch.jsonl   a line for each that is finished or failed (`supir.batch.log`); this process alone writes it
+OUT/report.json   what the last run came to
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from supir import __version__
+from supir.batch.crew import work
+from supir.batch.jobs import Job, Outcome, settings_sha256
+from supir.batch.log import LOG, Log, opened
+from supir.batch.model import Model
+from supir.batch.runners import Runner, Serial
+from supir.data.files import write_whole
+
+__all__ = ["REPORT", "run_batch"]
+
+REPORT = "report.json"
+
+
+def run_batch(
+    jobs: Sequence[Job],
+    out: Path | str,
+    *,
+    model: Model | None = None,
+    runner: Runner[Any] | None = None,
+    known: Iterable[Outcome] = (),
+    on_fraction: Callable[[Job, float], None] = lambda job, fraction: None,
+) -> Generator[Outcome, None, None]:
+    """Make every result that is not there yet; an outcome follows each job, in the order in which they are finished.
+
+    What failed in an earlier run is tried again. Close the iterator to end early: workers end at once, and nothing
+    half-written is left.
+
+    Args:
+        jobs: what to make, every target inside ``out`` and no two alike (`supir.batch.planning`).
+        out: the batch's folder; made if it is not there.
+        model: the weights; unset: the bundled small model.
+        runner: who works; unset: this process. It is not closed here.
+        known: failures found while the jobs were planned, for the report alone.
+        on_fraction: told how much of a job's sampling is done, from 0 to 1, where the runner tells.
+
+    Raises:
+        OptionError: ``out`` holds something that no batch made.
+        WeightsError: the weights cannot be opened.
+        SupirError: another batch is at work in ``out``, or the folder cannot be written.
+    """
+    out, model, runner = Path(out), model or Model(), runner or Serial()
+    start = time.perf_counter()
+    with opened(out) as log:
+        outcomes = list(known)
+        try:
+            for outcome in work(_tasks(jobs, log, model), model, runner, on_fraction):
+                if not outcome.skipped:
+                    log.add(outcome)
+                outcomes.append(outcome)
+                yield outcome
+        finally:
+            seconds = time.perf_counter() - start
+            report = _report(outcomes, len(jobs), model, runner, seconds)
+            write_whole(out / REPORT, (json.dumps(report, indent=1) + "\n").encode())
+
+
+def _tasks(jobs: Iterable[Job], log: Log, model: Model) -> Iterator[Job | Outcome]:
+    """The jobs, and in place of each that is done the outcome that says so."""
+    for job in jobs:
+        if log.holds(job, settings_sha256(job.options, model.identity)):
+            yield Outcome(source=job.source, target=job.target, skipped=True)
+        else:
+            yield job
+
+
+def _report(
+    outcomes: list[Outcome], num_jobs: int, model: Model, runner: Runner[Any], seconds: float
+) -> dict[str, Any]:
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    num_skipped = sum(outcome.skipped for outcome in outcomes)
+    num_planned = sum(outcome.target is not None for outcome in outcomes)
+    return {
+        "software": f"supir {__version__}",
+        **model.identity,
+        "runner": type(runner).__name__,
+        "workers": runner.num_workers,
+        "seconds": round(seconds, 3),
+        "done": len(outcomes) - num_skipped - len(failed),
+        "skipped": num_skipped,
+        "failed": len(failed),
+        "not_reached": num_jobs - num_planned,
+        "failures": [
+            {"input": str(bad.source), "output": str(bad.target) if bad.target else None, "error": bad.error}
+            for bad in failed
+        ],
+        "log": LOG,
+    }

@@ -1,0 +1,190 @@
+"""Who does the work: this process, processes of this machine, or actors on Ray (`supir.batch.on_ray`).
+
+A runner starts workers, hands a job to one that is free, and tells what became of it, the worker's death included; what
+follows from that is decided in `supir.batch.crew`, for all runners alike.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from enum import Enum
+from multiprocessing import connection, get_context
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from supir.batch.jobs import Job, Outcome
+from supir.batch.model import Model
+from supir.data.runners import begin_worker
+from supir.errors import OptionError, SupirError, WeightsError
+
+if TYPE_CHECKING:
+    from supir.batch.restoring import Restoring
+
+__all__ = ["Answer", "Event", "Processes", "Runner", "Serial", "Worker", "all_threads"]
+
+
+class Event(Enum):
+    """What a worker may answer beside an outcome."""
+
+    READY = "it has opened the weights"
+    DIED = "it has ended, with or without a job"
+
+
+Answer = Outcome | Event
+
+
+class Worker(Protocol):
+    """Opens the weights when it is started, then does one job at a time."""
+
+    def give(self, job: Job) -> None:
+        """Hand over a job; the worker is ready and has none."""
+
+    def end(self) -> None:
+        """End it at once, whatever it does."""
+
+
+AnyWorker = TypeVar("AnyWorker", bound=Worker)
+OnFraction = Callable[[AnyWorker, float], None]
+"""Told how much of the sampling of a worker's picture is done, from 0 to 1."""
+
+
+class Runner(Protocol[AnyWorker]):
+    """Workers of one kind."""
+
+    num_workers: int
+
+    def start(self, model: Model, place: int) -> AnyWorker:
+        """Start a worker; ``place`` is a number below `num_workers` that no other worker has now."""
+
+    def wait(self, workers: Sequence[AnyWorker], on_fraction: OnFraction[AnyWorker]) -> list[tuple[AnyWorker, Answer]]:
+        """Wait until some of these workers, which all are opening the weights or at work, have answered.
+
+        Raises:
+            WeightsError: the weights cannot be opened.
+        """
+
+    def close(self) -> None:
+        """End what the runner itself began."""
+
+
+class Serial:
+    """One picture after the other, in this process: no second copy of anything, and no protection from a crash."""
+
+    num_workers = 1
+
+    def start(self, model: Model, place: int) -> _Here:
+        """As `Runner.start`."""
+        return _Here(model)
+
+    def wait(self, workers: Sequence[_Here], on_fraction: OnFraction[_Here]) -> list[tuple[_Here, Answer]]:
+        """As `Runner.wait`."""
+        [worker] = workers
+        return [(worker, worker.work(on_fraction))]
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class _Here:
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._restoring: Restoring | None = None
+        self._job: Job | None = None
+
+    def give(self, job: Job) -> None:
+        self._job = job
+
+    def work(self, on_fraction: OnFraction[_Here]) -> Answer:
+        if self._restoring is None or self._job is None:
+            from supir.batch.restoring import Restoring
+
+            self._restoring = Restoring(self._model)
+            return Event.READY
+        return self._restoring(self._job, lambda fraction: on_fraction(self, fraction))
+
+    def end(self) -> None:
+        self._restoring = None
+
+
+class Processes:
+    """Processes of this machine, each with its own copy of the weights and its share of the threads.
+
+    They end when this process ends, however it ends.
+
+    Args:
+        num_workers: how many; at least 1.
+    """
+
+    def __init__(self, num_workers: int) -> None:
+        if num_workers < 1:
+            raise OptionError(f"num_workers is {num_workers}; at least 1 is needed")
+        self.num_workers = num_workers
+
+    def start(self, model: Model, place: int) -> _Process:
+        """As `Runner.start`."""
+        return _Process(model, place, max(1, all_threads() // self.num_workers))
+
+    def wait(self, workers: Sequence[_Process], on_fraction: OnFraction[_Process]) -> list[tuple[_Process, Answer]]:
+        """As `Runner.wait`."""
+        by_pipe = {worker.pipe: worker for worker in workers}
+        answers: list[tuple[_Process, Answer]] = []
+        for pipe in connection.wait(list(by_pipe)):
+            worker = by_pipe[pipe]  # type: ignore[index]  # a list of pipes comes back as it went in
+            try:
+                said = worker.pipe.recv()
+            except (EOFError, OSError):  # it is gone, perhaps in the middle of a word
+                answers.append((worker, Event.DIED))
+                continue
+            if isinstance(said, WeightsError):
+                raise said
+            if isinstance(said, float):
+                on_fraction(worker, said)
+            else:
+                answers.append((worker, said))
+        return answers
+
+    def close(self) -> None:
+        """Nothing to end: the workers are ended one by one."""
+
+
+class _Process:
+    def __init__(self, model: Model, place: int, num_threads: int) -> None:
+        # Spawned, not forked: this process may have threads, and a forked copy of a held lock is held for ever.
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, model, place, num_threads), daemon=True)
+        self._process.start()
+        theirs.close()  # so that the pipe ends with the worker
+
+    def give(self, job: Job) -> None:
+        with suppress(OSError):  # if it died while it had nothing to do, the end of the pipe tells
+            self.pipe.send(job)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+
+
+def _serve(pipe: connection.Connection, model: Model, place: int, num_threads: int) -> None:
+    """The life of a worker process."""
+    begin_worker(num_threads)
+    from supir.batch.restoring import Restoring
+
+    try:
+        restoring = Restoring(model, place, num_threads)
+    except Exception as error:
+        pipe.send(WeightsError(str(error) if isinstance(error, SupirError) else f"{type(error).__name__}: {error}"))
+        return
+    pipe.send(Event.READY)
+    while True:
+        pipe.send(restoring(pipe.recv(), pipe.send))
+
+
+def all_threads() -> int:
+    """The threads that a run may use in all: what OMP_NUM_THREADS says, or the cores that this process may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

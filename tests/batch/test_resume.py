@@ -1,0 +1,207 @@
+"""Killed at any moment and run again: each result once, nothing else changed, the same bytes."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch.pictures import (
+    BAD,
+    NAMES,
+    Finished,
+    album,
+    command,
+    failures,
+    jobs_of,
+    log_lines,
+    options,
+    results,
+    run,
+    save,
+    times_done,
+)
+from supir.batch import Job, Model, Processes
+from supir.data.files import lock
+from supir.errors import OptionError, SupirError, WeightsError
+
+
+@pytest.fixture
+def model(folder: Path) -> Model:
+    return Model(folder=folder, devices=("cpu",))
+
+
+def kill_when(out: Path, num_lines: int, delay: float, *arguments: object) -> None:
+    """Start the command, and kill it some time after it has written so many lines."""
+    process = command(*arguments)
+    while process.poll() is None and len(log_lines(out)) < num_lines:
+        time.sleep(0.005)
+    time.sleep(delay)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it was done before it could be killed"
+
+
+def test_killed_again_and_again(finished: Finished, folder: Path, tmp_path: Path, model: Model) -> None:
+    out, chance = tmp_path / "out", random.Random(1)
+    for num_lines in (1, 3):
+        kill_when(out, num_lines, chance.random() / 20, finished.folder, "-o", out, "--model", folder)
+        whole = {name: data for name, data in results(out).items() if not name.endswith(".tmp")}
+        assert whole.items() <= finished.results.items(), "a file is whole or not there"
+    before = times_done(out)
+    assert before
+    outcomes = run(jobs_of(finished.folder, out), out, model)
+    assert results(out) == finished.results
+    assert times_done(out) == dict.fromkeys(NAMES, 1)
+    assert sum(outcome.skipped for outcome in outcomes) == len(before)
+    assert set(failures(out)) == {Path(name).name for name in BAD}
+
+
+def test_what_is_done_is_left_alone_and_what_failed_is_tried_again(
+    finished: Finished, model: Model, tmp_path: Path
+) -> None:
+    source, out = album(tmp_path / "in", ["1.png", "a/2.png"]), tmp_path / "out"
+    run(jobs_of(source, out), out, model)
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    assert failures(out).keys() == {Path(name).name for name in BAD}
+    save(source / "empty.png")
+    outcomes = {outcome.source.name: outcome for outcome in run(jobs_of(source, out), out, model)}
+    assert outcomes["1.png"].skipped
+    assert outcomes["2.png"].skipped
+    assert outcomes["empty.png"].error is None
+    assert times.items() <= {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}.items()
+    assert times_done(out) == dict.fromkeys(("1.png", "a/2.png", "empty.png"), 1)
+
+
+def test_what_changed_alone_is_made_again(model: Model, tmp_path: Path) -> None:
+    for seed, name in enumerate(("1.png", "2.png", "3.png", "4.png")):
+        save(tmp_path / "in" / name, seed)
+    out = tmp_path / "out"
+
+    def remade(**overrides: object) -> set[str]:
+        jobs = jobs_of(tmp_path / "in", out)
+        jobs[3] = Job(source=jobs[3].source, target=jobs[3].target, options=options(**overrides))
+        return {outcome.source.name for outcome in run(jobs, out, model) if not outcome.skipped}
+
+    assert remade() == {"1.png", "2.png", "3.png", "4.png"}
+    assert remade() == set()
+    first = results(out)
+    save(tmp_path / "in" / "1.png", 50)  # another input
+    (out / "2.png").write_bytes(first["2.png"][:-1])  # a damaged result
+    (out / "3.png").unlink()
+    assert remade(seed=5) == {"1.png", "2.png", "3.png", "4.png"}
+    now = results(out)
+    assert {name for name in now if now[name] != first[name]} == {"1.png", "4.png"}
+    assert remade(seed=5) == set()
+
+
+def test_other_weights_make_everything_again(model: Model, folder: Path, tmp_path: Path) -> None:
+    save(tmp_path / "in" / "1.png")
+    run(jobs_of(tmp_path / "in", tmp_path / "out"), tmp_path / "out", model)
+    other = shutil.copytree(folder, tmp_path / folder.name)
+    index = other / "model_index.json"
+    index.write_text(index.read_text() + "\n")
+    [outcome] = run(jobs_of(tmp_path / "in", tmp_path / "out"), tmp_path / "out", Model(folder=other, devices=("cpu",)))
+    assert not outcome.skipped
+
+
+def test_a_torn_line_and_what_a_killed_run_leaves(model: Model, tmp_path: Path) -> None:
+    source, out = album(tmp_path / "in", ["1.png", "2.png"]), tmp_path / "out"
+    run(jobs_of(source, out), out, model)
+    before = results(out)
+    log = out / "batch.jsonl"
+    lines = [line for line in log.read_bytes().splitlines(keepends=True) if b"error" not in line]
+    log.write_bytes(b"\xff\n" + lines[0] + lines[1][:70])
+    (out / ".2.png.0123456789ab.tmp").write_bytes(b"half")
+    (out / ".mine.tmp").write_bytes(b"of somebody else")
+    outcomes = run(jobs_of(source, out), out, model)
+    assert {outcome.source.name for outcome in outcomes if outcome.skipped} == {"1.png"}
+    assert times_done(out) == {"1.png": 1, "2.png": 1}
+    assert results(out) == before | {".mine.tmp": b"of somebody else"}
+
+
+class Meddling(Model):
+    """While a picture is restored, its file is written anew."""
+
+    def open(self, place: int = 0) -> Any:
+        return _MeddlingPipeline(super().open(place))
+
+
+class _MeddlingPipeline:
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline, self.identity = pipeline, pipeline.identity
+
+    def __call__(self, pictures: list[Any], *arguments: Any, **named: Any) -> Any:
+        save(pictures[0].path, 9)
+        return self._pipeline(pictures, *arguments, **named)
+
+
+def test_a_source_that_changes_meanwhile_is_not_done(model: Model, tmp_path: Path) -> None:
+    save(tmp_path / "in" / "1.png")
+    out = tmp_path / "out"
+    [outcome] = run(jobs_of(tmp_path / "in", out), out, Meddling(folder=model.folder, devices=("cpu",)))
+    assert "changed while it was restored" in str(outcome.error)
+    assert times_done(out) == {}
+    [outcome] = run(jobs_of(tmp_path / "in", out), out, model)
+    assert (outcome.error, outcome.skipped) == (None, False)
+
+
+def test_the_folder_of_somebody_else_and_of_another_batch(model: Model, tmp_path: Path) -> None:
+    save(tmp_path / "in" / "1.png")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "1.png").write_text("precious")
+    with pytest.raises(OptionError, match="holds something that no batch made"):
+        run(jobs_of(tmp_path / "in", out), out, model)
+    assert (out / "1.png").read_text() == "precious"
+    (out / "1.png").unlink()
+    (out / ".directory").touch()
+    assert run(jobs_of(tmp_path / "in", out), out, model)[0].error is None
+    with (out / "batch.jsonl").open("rb") as stream:
+        lock(stream, out, "batch")
+        with pytest.raises(SupirError, match="another batch is at work"):
+            run(jobs_of(tmp_path / "in", out), out, model)
+
+
+def test_a_model_that_cannot_be_opened_ends_the_run(tmp_path: Path) -> None:
+    save(tmp_path / "in" / "1.png")
+    with pytest.raises(WeightsError, match="is not a model folder"):
+        run(jobs_of(tmp_path / "in", tmp_path / "out"), tmp_path / "out", Model(folder=tmp_path, devices=("cpu",)))
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_be_opened_in_a_process_ends_the_run(folder: Path, tmp_path: Path) -> None:
+    save(tmp_path / "in" / "1.png")
+    nowhere = Model(folder=folder, devices=("nowhere",))
+    with pytest.raises(WeightsError, match="nowhere"):
+        run(jobs_of(tmp_path / "in", tmp_path / "out"), tmp_path / "out", nowhere, Processes(1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_two_hundred_pictures_and_five_kills(folder: Path, model: Model, tmp_path: Path, workers: int) -> None:
+    names = [f"{'abcd'[number % 4]}/{number:03}.png" for number in range(200)]
+    source, whole, out = album(tmp_path / "in", names), tmp_path / "whole", tmp_path / "out"
+    start = time.perf_counter()
+    run(jobs_of(source, whole), whole, model)
+    uninterrupted = time.perf_counter() - start
+    chance, reached = random.Random(workers), []
+    for number in range(5):
+        at = 30 * number + chance.randrange(1, 25)
+        kill_when(out, at, chance.random() / 2, source, "-o", out, "--model", folder, "--workers", workers)
+        reached.append(len(times_done(out)))
+    start = time.perf_counter()
+    process = command(source, "-o", out, "--model", folder, "--workers", workers)
+    _, said = process.communicate()
+    assert process.returncode == 1, said
+    assert f"{200 - reached[-1]} restored, {reached[-1]} skipped, 4 failed" in said
+    assert results(out) == results(whole)
+    assert times_done(out) == dict.fromkeys(names, 1)
+    assert set(failures(out)) == {Path(name).name for name in BAD}
+    print(f"workers {workers}: uninterrupted {uninterrupted:.1f} s, done at the kills {reached}, last run"
+          f" {time.perf_counter() - start:.1f} s")  # fmt: skip
