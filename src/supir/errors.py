@@ -89,7 +89,7 @@ class CaptionError(SupirError):
 
 
 class CaptionerError(CaptionError):
-    """No picture will get a caption: a model that cannot be loaded, an endpoint that is not there or refuses the key."""
+    """No picture will get a caption: the model cannot be loaded, the endpoint is not there or refuses the key."""
 
 
 class StudyError(SupirError):

@@ -78,8 +78,8 @@ class CaptionOptions:
 
     captioner: str = plain(
         "none",
-        "who describes photos without a prompt: the folder of a model, the URL of an endpoint, beside (text files beside"
-        " the photos), a .txt file for all, or none",
+        "who describes photos without a prompt: the folder of a model, the URL of an endpoint, beside (text files"
+        " beside the photos), a .txt file for all, or none",
     )
     caption_model: str = plain("", "the model's name at the endpoint")
     caption_bits: str = choice("off", ("off", "8", "4"), "bits a weight of a model folder, on CUDA")

@@ -12,7 +12,7 @@ import json
 import os
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from supir.caption.picture import MAX_SIDE, reduced_to
 from supir.caption.retrying import Busy, Retrying
 from supir.caption.words import QUESTION, clean_caption
-from supir.errors import CaptionError, CaptionerError, MissingExtraError, OptionError
+from supir.errors import CaptionerError, CaptionError, MissingExtraError, OptionError
 
 try:
     import httpx2
@@ -66,7 +66,7 @@ class EndpointCaptioner:
     """Pixels of the longer side of the picture that is sent."""
     timeout: float = 120.0
     """Seconds for one answer, from the request to its last byte; ten of them for the connection."""
-    retrying: Retrying = Retrying()
+    retrying: Retrying = field(default_factory=Retrying)
 
     def __post_init__(self) -> None:
         try:
@@ -76,8 +76,8 @@ class EndpointCaptioner:
             parts, host = urlsplit(""), None
         if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
             raise OptionError(
-                "captioner: the URL holds a user, a password or a query, which would be recorded; give the address alone,"
-                f" and the key in the environment variable {KEY_VARIABLE}"
+                "captioner: the URL holds a user, a password or a query, which could be recorded; give the address"
+                f" alone, and the key in the environment variable {KEY_VARIABLE}"
             )
         if parts.scheme not in ("http", "https") or not host:
             raise OptionError(f"captioner {self.url!r}: is no URL, as in http://localhost:11434/v1")
@@ -107,7 +107,7 @@ class EndpointCaptioner:
         key = os.environ.get(KEY_VARIABLE, "").strip()
         request = json.dumps(self._request(image)).encode()
         answer = self.retrying(lambda: self._ask(request, key))
-        return clean_caption(_without(_words_of(answer, self._address), key))
+        return _without(clean_caption(_without(_words_of(answer, self._address), key)), key)
 
     def close(self) -> None:
         """Nothing is held between two requests."""

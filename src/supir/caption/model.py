@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from supir.caption.words import QUESTION
-from supir.errors import CaptionError, CaptionerError, MissingExtraError, OptionError
+from supir.errors import CaptionerError, CaptionError, MissingExtraError, OptionError
 
 if TYPE_CHECKING:
     from PIL import Image

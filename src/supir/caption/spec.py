@@ -42,9 +42,7 @@ class PictureCaptioner(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
 
-def captioner_of(
-    options: CaptionOptions, *, device: str | None = None
-) -> PictureCaptioner | TextFileCaptioner | None:
+def captioner_of(options: CaptionOptions, *, device: str | None = None) -> PictureCaptioner | TextFileCaptioner | None:
     """The captioner that the options name, not loaded yet; None for ``none``.
 
     Args:

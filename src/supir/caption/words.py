@@ -5,13 +5,16 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 
-__all__ = ["MAX_LENGTH", "QUESTION", "Caption", "clean_caption", "record_of_words"]
+__all__ = ["MAX_LENGTH", "QUESTION", "WORDS", "Caption", "clean_caption", "record_of_words"]
 
 QUESTION = "Describe this photograph in one or two sentences: the subject, the materials and textures, and the setting."
 """What a chat model is asked. Another question means other captions: it is part of a captioner's name."""
 
 MAX_LENGTH = 1000
 """Characters of a caption; what is longer is cut after a word."""
+
+WORDS = ("prompt", "words_from", "caption", "captioner")
+"""What the record of a result says of its words; the caption is there where one was made."""
 
 _MAX_READ = 10_000  # characters that are looked at, whatever came
 
