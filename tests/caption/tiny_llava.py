@@ -1,4 +1,4 @@
-"""A LLaVA of the real classes with tiny random weights, its tokenizer and its processor, in a folder as users have it."""
+"""A LLaVA of the real classes with tiny random weights, tokenizer and processor, in a folder as users have it."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def caption(
     console = Console(stderr=True)
     overrides, of_captions = split_captions(overrides)
     failed = 0
-    found: list[tuple[Path, Caption]] = []
+    found: list[tuple[Path, Caption | None]] = []
     with sentences(console):
         captioning = captioning_of(of_captions, device)
         if captioning is None:
@@ -124,12 +124,11 @@ def caption(
             asked = [_Photo(source=source, options=options) for source in sources]
             for photo, answer in captioning.captions(asked, weights):
                 interruption.check()
-                if isinstance(answer, Caption):
-                    found.append((photo.source, answer))
-                else:
+                found.append((photo.source, answer if isinstance(answer, Caption) else None))
+                if not isinstance(answer, Caption):
                     show_failure(console, Outcome(source=photo.source, error=str(answer)))
                 _tell(photo.source, answer, quiet=quiet, as_json=as_json)
-        failed = len(missing) + len(sources) - len(found)
+        failed = len(missing) + sum(said is None for _, said in found)
         if manifest is not None:
             _write_manifest(manifest, found)
             if not quiet:
@@ -161,14 +160,14 @@ def _check_manifest(manifest: Path, sources: Sequence[Path], *, overwrite: bool)
             raise typer.BadParameter(f"{source} does not lie below the folder of --manifest {manifest}; put it there")
 
 
-def _write_manifest(manifest: Path, found: Iterable[tuple[Path, Caption]]) -> None:
+def _write_manifest(manifest: Path, found: Iterable[tuple[Path, Caption | None]]) -> None:
     """The captions as prompts to be edited, and once more as they were made: a record can tell the two apart."""
     from supir.data.files import write_whole
 
-    rows = [
-        {"path": _below(source, manifest), "prompt": said.text, "caption": said.text, "captioner": said.captioner}
-        for source, said in found
-    ]
+    rows = []
+    for source, said in found:
+        text, captioner = (said.text, said.captioner) if said and said.text else ("", "")
+        rows.append({"path": _below(source, manifest), "prompt": text, "caption": text, "captioner": captioner})
     if manifest.suffix.lower() == ".csv":
         stream = io.StringIO()
         writer = csv.DictWriter(stream, ("path", "prompt", "caption", "captioner"))

@@ -76,6 +76,8 @@ def run_batch(
         finally:
             seconds = time.perf_counter() - start
             report = _report(outcomes, num_jobs, model, runner, seconds)
+            if captioning is not None:
+                report["captioner"] = captioning.captioner.name
             write_whole(out / REPORT, (json.dumps(report, indent=1) + "\n").encode())
 
 

@@ -30,7 +30,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["KEY_VARIABLE", "EndpointCaptioner"]
+__all__ = ["KEY_VARIABLE", "EndpointCaptioner", "checked_key"]
 
 KEY_VARIABLE = "SUPIR_CAPTION_KEY"
 """The environment variable that holds the endpoint's key, where it wants one."""
@@ -135,7 +135,7 @@ class EndpointCaptioner:
         """The bytes of one answer. Redirections are not followed: they would take the picture and the key elsewhere."""
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if key:
-            headers["Authorization"] = f"Bearer {_checked(key, self.url)}"
+            headers["Authorization"] = f"Bearer {checked_key(key, self.url)}"
         limits = httpx2.Timeout(self.timeout, connect=min(10.0, self.timeout))
         deadline = time.monotonic() + self.timeout
         try:
@@ -199,7 +199,12 @@ def _words_of(answer: bytes, address: str) -> str:
     return content
 
 
-def _checked(key: str, url: str) -> str:
+def checked_key(key: str, url: str) -> str:
+    """The key, when it can be one; sending it where others can read it along is said aloud.
+
+    Raises:
+        CaptionerError: it holds characters that no header holds.
+    """
     if not key.isascii() or not key.isprintable():
         raise CaptionerError(f"{KEY_VARIABLE} holds characters that no key has; nothing was sent")
     parts = urlsplit(url)
