@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from caption.chat_server import ChatServer
-from caption.tiny_llava import save_tiny_llava
+from caption.tiny_captioners import save_tiny_llava
 from supir.caption.endpoint import KEY_VARIABLE
 from tiny import save_tiny_model
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoProcessor, BlipForConditionalGeneration
 
-from caption.tiny_llava import WORDS, save_tiny_llava
+from caption.tiny_captioners import WORDS, save_tiny_blip, save_tiny_llava
 from supir.caption.model import ModelCaptioner
 from supir.caption.words import QUESTION
 from supir.data.build import build
@@ -65,6 +66,17 @@ def test_without_a_chat_template_nothing_is_asked(llava: Path, tmp_path: Path) -
     assert ModelCaptioner(other).name == "plain, 77 tokens, prompt None", "data sets built before are known by it"
     with ModelCaptioner(other, max_tokens=4, prompt="<image>\nWhat is it?") as captioner:
         assert len(captioner(noise(0)).split()) == 4
+
+
+def test_a_model_that_is_asked_nothing(tmp_path: Path) -> None:
+    folder = save_tiny_blip(tmp_path / "blip")
+    with ModelCaptioner(folder, max_tokens=6) as captioner:
+        assert captioner.name == "blip, 6 tokens, prompt None", "data sets built before are known by it"
+        said = captioner(noise(0))
+    processor = AutoProcessor.from_pretrained(folder)
+    model = BlipForConditionalGeneration.from_pretrained(folder).eval()
+    tokens = model.generate(**processor(images=noise(0), return_tensors="pt"), max_new_tokens=6)
+    assert said == " ".join(processor.batch_decode(tokens, skip_special_tokens=True)[0].split()) != ""
 
 
 def test_its_identity_follows_its_files(llava: Path, tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ class ModelCaptioner:
         """
         processor, model = self._open()
         try:
-            inputs = self._inputs(processor, image).to(model.device, model.dtype)
+            found = self._inputs(processor, image)
+            inputs = {name: _moved(values, model) for name, values in found.items()}
             tokens = model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False)
             if self._question is not None and "input_ids" in inputs and not model.config.is_encoder_decoder:
                 tokens = tokens[:, inputs["input_ids"].shape[1] :]  # the question is repeated before the answer
@@ -158,6 +159,13 @@ class ModelCaptioner:
             message = f"captions {self.folder}: cannot be loaded as an image-to-text model: {error}"
             raise CaptionerError(message) from error
         return processor, model.eval()
+
+
+def _moved(values: Any, model: Any) -> Any:
+    """Where the model is, and numbers in its precision; not all processors answer with something that can do it."""
+    if not hasattr(values, "is_floating_point"):
+        return values
+    return values.to(model.device, model.dtype if values.is_floating_point() else None)
 
 
 def _check_bits(bits: int, device: str | None) -> None:

@@ -1,4 +1,4 @@
-"""A LLaVA of the real classes with tiny random weights, tokenizer and processor, in a folder as users have it."""
+"""A LLaVA, and a BLIP, of the real classes with tiny random weights, in folders as users have them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    BertTokenizer,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipImageProcessor,
+    BlipProcessor,
+    BlipTextConfig,
+    BlipVisionConfig,
     CLIPImageProcessor,
     CLIPVisionConfig,
     LlamaConfig,
@@ -60,6 +67,25 @@ def save_tiny_llava(folder: Path, seed: int = 0) -> Path:
     with torch.no_grad():
         model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_blip(folder: Path) -> Path:
+    """A model that captions without being asked."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "a", "photo", "of", *map(str.strip, WORDS)]
+    tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(words)})
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    special = {"bos_token_id": 5, "pad_token_id": 0, "eos_token_id": 3, "sep_token_id": 3}
+    text = BlipTextConfig(vocab_size=len(words), encoder_hidden_size=32, **sizes, **special)
+    config = BlipConfig(
+        text_config=text.to_dict(),
+        vision_config=BlipVisionConfig(image_size=32, patch_size=8, **sizes).to_dict(),
+        projection_dim=32,
+    )
+    model = randomised(BlipForConditionalGeneration(config), 0)
+    model.generation_config.suppress_tokens = list(range(6))
+    model.save_pretrained(folder)
+    BlipProcessor(BlipImageProcessor(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
     return folder
 
 
