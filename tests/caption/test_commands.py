@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import typer
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from batch.pictures import FLAGS, command, log_lines, results, save, times_done
@@ -155,9 +157,10 @@ def test_captions_are_printed_edited_and_given_back(folder: Path, server: ChatSe
 
 
 def test_what_lies_beside_means_what_it_means_in_a_data_set(folder: Path, tmp_path: Path) -> None:
-    for name in ("plain", "both", "record", "listed", "none"):
+    for name in ("plain", "both", "record", "listed", "none", "odd [1]"):
         save(tmp_path / "in" / f"{name}.png")
-    for name, text in (("plain.txt", "a\nplain one"), ("both.txt", "x"), ("both.png.txt", "the whole name"),
+    for name, text in (("odd [1].txt", "no pattern"),
+                       ("plain.txt", "a\nplain one"), ("both.txt", "x"), ("both.png.txt", "the whole name"),
                        ("record.json", '{"description": "in a record"}'),
                        ("licences.csv", "file,licence,caption\nlisted.png,CC0,in the list\n")):  # fmt: skip
         (tmp_path / "in" / name).write_text(text)
@@ -165,7 +168,7 @@ def test_what_lies_beside_means_what_it_means_in_a_data_set(folder: Path, tmp_pa
     assert result.exit_code == 0, result.output
     said = {Path(line.split(": ")[0]).stem: line.split(": ", 1)[1] for line in result.stdout.splitlines()}
     assert said == {"plain": "a plain one", "both": "the whole name", "record": "in a record", "listed": "in the list",
-                    "none": ""}  # fmt: skip
+                    "none": "", "odd [1]": "no pattern"}  # fmt: skip
     out = tmp_path / "out"
     assert run("batch", tmp_path / "in", "-o", out, "--model", folder, *FLAGS, "--captioner", "beside").exit_code == 0
     assert image.read_record(out / "both.png")["captioner"] == "beside"
@@ -219,6 +222,21 @@ def test_a_picture_without_a_caption_costs_itself_alone(folder: Path, server: Ch
     assert ended.exit_code == 1
     assert "3 pictures in a row" in ended.stderr
     assert len(server.asked) == 7
+
+
+def test_weights_that_cannot_be_opened_end_the_run(folder: Path, server: ChatServer, tmp_path: Path) -> None:
+    for number in range(2):
+        save(tmp_path / "in" / f"{number}.png", number)
+    other = shutil.copytree(folder, tmp_path / "tiny")
+    for weights in (other / "autoencoder").glob("*.safetensors"):
+        tensors = load_file(weights)
+        save_file(dict(list(tensors.items())[1:]), weights)
+    result = run("restore", tmp_path / "in", "--model", other, *FLAGS, *endpoint(server))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert "lacks 1 weights" in result.stderr
+    assert result.stderr.count("error: ") == 1, "said once, not for each picture"
+    assert server.asked == []
 
 
 def test_variants_share_a_caption_and_other_words_are_other_results(

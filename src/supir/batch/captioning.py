@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from supir.batch.jobs import Job, Outcome, file_sha256
 from supir.batch.model import Model
 from supir.caption import Caption, clean_caption
-from supir.errors import CaptionerError, CaptionError, SupirError
+from supir.errors import CaptionerError, CaptionError, ImageError, SupirError
 
 if TYPE_CHECKING:
     from supir.caption.cache import CaptionCache
@@ -108,7 +108,7 @@ class _Asking:
         self._num_failures = 0
 
     def answer(self, asked: Asked) -> Caption | SupirError:
-        """A caption, or what stands against it."""
+        """A caption, or what stands against it in this picture; what stands against all is raised."""
         from supir.caption.text_files import TextFileCaptioner
 
         try:
@@ -117,10 +117,10 @@ class _Asking:
             return self._from_picture(asked, self._captioner)
         except CaptionerError:
             raise
-        except SupirError as error:
+        except (ImageError, CaptionError) as error:
             return error
-        except (OSError, MemoryError) as error:
-            return CaptionError(f"{asked.source}: {error or type(error).__name__}")
+        except MemoryError as error:
+            return CaptionError(f"{asked.source}: no caption: {str(error) or 'out of memory'}")
 
     def _from_picture(self, asked: Asked, captioner: PictureCaptioner) -> Caption | SupirError:
         key = self._key(asked, captioner)

@@ -148,7 +148,8 @@ class ModelCaptioner:
         safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         extra: dict[str, Any] = {}
         if self.bits is not None:
-            extra["quantization_config"] = BitsAndBytesConfig(**{f"load_in_{self.bits}bit": True})
+            kind = {"bnb_4bit_compute_dtype": "float16"} if self.bits == 4 else {}
+            extra["quantization_config"] = BitsAndBytesConfig(**{f"load_in_{self.bits}bit": True}, **kind)
             extra["device_map"] = {"": self.device or "cuda"}
         try:
             processor = AutoProcessor.from_pretrained(str(self.folder), **safe)

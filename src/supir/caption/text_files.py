@@ -9,7 +9,7 @@ from typing import Any, Self
 from supir.caption.words import clean_caption
 from supir.data.provenance import provenance_of
 from supir.data.sources import find_photographs
-from supir.errors import OptionError
+from supir.errors import CaptionerError, OptionError
 
 __all__ = ["TextFileCaptioner"]
 
@@ -49,10 +49,13 @@ class TextFileCaptioner:
 
         Raises:
             ImageReadError: a file beside the picture cannot be understood, or the picture is not there.
-            OSError: the text file cannot be read.
+            CaptionerError: the text file cannot be read.
         """
         if self.file is not None:
-            return clean_caption(self.file.read_bytes()[:_MAX_BYTES].decode("utf-8-sig", errors="replace"))
+            try:
+                return clean_caption(self.file.read_bytes()[:_MAX_BYTES].decode("utf-8-sig", errors="replace"))
+            except OSError as error:
+                raise CaptionerError(f"captioner {self.file}: cannot be read: {error.strerror or error}") from error
         [*found] = find_photographs([picture])
         return clean_caption(provenance_of(found[0], None, None, None).caption) if found else ""
 
