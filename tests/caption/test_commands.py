@@ -299,6 +299,8 @@ def test_killed_while_captions_are_made_and_while_restoring(
         (("--captioner", "beside", "--caption-bits", "8"), "for a model folder"),
         (("--caption-bits", "5"), "off, 8, 4"),
         (("--captioner", "http://a:secret@b/v1", "--caption-model", "x"), "environment variable"),
+        (("--captioner", "http://a:secret@b/v1", "--caption-bits", "8"), "for a model folder"),
+        (("--captioner", "HTTP://a:secret@b/v1"), "captioner is a URL"),
     ],
 )
 def test_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str) -> None:

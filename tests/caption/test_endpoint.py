@@ -186,8 +186,9 @@ def test_a_key_in_the_clear_is_said_aloud() -> None:
     [
         ("http://me:secret@127.0.0.1/v1", "environment variable"),
         ("https://example.com/v1?api-key=secret", "environment variable"),
-        ("http://", "is no URL"),
-        ("http://127.0.0.1:99999/v1", "is no URL"),
+        ("http://", "no URL"),
+        ("http://me:secret@127.0.0.1:99999/v1", "no URL"),
+        ("http://127.0.0.1:99999/v1", "no URL"),
     ],
 )
 def test_addresses_that_are_refused(url: str, said: str) -> None:

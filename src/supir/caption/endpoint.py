@@ -80,7 +80,7 @@ class EndpointCaptioner:
                 f" alone, and the key in the environment variable {KEY_VARIABLE}"
             )
         if parts.scheme not in ("http", "https") or not host:
-            raise OptionError(f"captioner {self.url!r}: is no URL, as in http://localhost:11434/v1")
+            raise OptionError("captioner: this is no URL, as in http://localhost:11434/v1")
         if not self.model:
             raise OptionError(f"captioner {self.url}: which model is to be asked? Name it with --caption-model")
 

@@ -54,12 +54,13 @@ def captioner_of(options: CaptionOptions, *, device: str | None = None) -> Pictu
         MissingExtraError: it needs a package that is not installed.
     """
     spec = options.captioner
+    shown = "a URL" if "://" in spec else repr(spec)  # it may hold a password
     is_url = spec.startswith(("http://", "https://"))
     is_text = spec.lower().endswith(".txt") and not Path(spec).is_dir()
     if options.caption_model and not is_url:
-        raise OptionError(f"caption_model is for an endpoint, and captioner is {spec!r}")
+        raise OptionError(f"caption_model is for an endpoint, and captioner is {shown}")
     if options.caption_bits != "off" and (is_url or is_text or spec in ("none", "beside")):
-        raise OptionError(f"caption_bits is for a model folder, and captioner is {spec!r}")
+        raise OptionError(f"caption_bits is for a model folder, and captioner is {shown}")
     if spec == "none":
         return None
     if is_url:
@@ -72,7 +73,7 @@ def captioner_of(options: CaptionOptions, *, device: str | None = None) -> Pictu
         return TextFileCaptioner(Path(spec) if is_text else None)
     if not Path(spec).is_dir():
         raise OptionError(
-            f"captioner is {spec!r}; it must be the folder of a model, a URL, beside, a .txt file, or none"
+            f"captioner is {shown}; it must be the folder of a model, a URL, beside, a .txt file, or none"
         )
     from supir.caption.model import ModelCaptioner
 
