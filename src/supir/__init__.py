@@ -18,6 +18,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from supir.errors import (
+        CaptionerError,
+        CaptionError,
         ImageError,
         ImageReadError,
         ImageTooLargeError,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PRESETS",
+    "CaptionError",
+    "CaptionerError",
     "ImageError",
     "ImageReadError",
     "ImageTooLargeError",

@@ -9,6 +9,8 @@
     ├── WeightsError                                something is wrong with a weights file or model folder
     │   ├── KeyMismatchError                        missing, unexpected or mis-shaped keys
     │   └── UnsafeCheckpointError                   a checkpoint that would run code when read
+    ├── CaptionError                                a picture got no caption
+    │   └── CaptionerError                          nor will any other: who should describe them cannot be asked
     ├── StudyError                              a study whose pictures, database or votes do not belong together
     └── MissingExtraError       (also ImportError)  an optional package is not installed
 
@@ -21,6 +23,8 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
+    "CaptionError",
+    "CaptionerError",
     "ImageError",
     "ImageReadError",
     "ImageTooLargeError",
@@ -78,6 +82,14 @@ class KeyMismatchError(WeightsError):
 
 class UnsafeCheckpointError(WeightsError):
     """A checkpoint that would execute code when read; it was not read."""
+
+
+class CaptionError(SupirError):
+    """A picture got no caption; others may."""
+
+
+class CaptionerError(CaptionError):
+    """No picture will get a caption: the model cannot be loaded, the endpoint is not there or refuses the key."""
 
 
 class StudyError(SupirError):

@@ -72,6 +72,23 @@ class RestoreOptions:
         return dataclasses.replace(self, **known(changes))
 
 
+@dataclass(frozen=True, kw_only=True)
+class CaptionOptions:
+    """Who describes the pictures that have no prompt. What cannot be used together is found by ``supir.caption``."""
+
+    captioner: str = plain(
+        "none",
+        "who describes photos without a prompt: the folder of a model, the URL of an endpoint, beside (text files"
+        " beside the photos), a .txt file for all, or none",
+    )
+    caption_model: str = plain("", "the model's name at the endpoint")
+    caption_bits: str = choice("off", ("off", "8", "4"), "bits a weight of a model folder, on CUDA")
+    caption_cache: bool = plain(True, "keep captions in the user's cache folder, and take them from there")
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     "reference": {
         "num_steps": 50,

@@ -241,10 +241,7 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
 
     def embed_words(self, options: RestoreOptions, batch: int) -> Conditions:
         """Embed the prompt with its quality words and the negative prompt, once for the whole batch."""
-        positive_words = POSITIVE_PROMPT if options.positive_prompt is None else options.positive_prompt
-        negative = NEGATIVE_PROMPT if options.negative_prompt is None else options.negative_prompt
-        separator = "" if options.reference_quirks else " "
-        positive = join_prompt(options.prompt, positive_words, separator=separator)
+        positive, negative = whole_prompts(options)
         towers = TextTowers(
             tokenizer=self.tokenizer,
             tokenizer_2=self.tokenizer_2,
@@ -265,10 +262,13 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
 
     def _record(self, options: RestoreOptions) -> dict[str, str]:
         """What was done, for the metadata of the result: enough to do it again."""
+        positive, negative = whole_prompts(options)
         return {
             "software": f"supir {__version__}",
             **self.identity,
             "seed": str(options.seed),
+            "prompt": positive,
+            "negative_prompt": negative,
             "options": json.dumps(asdict(options), sort_keys=True),
         }
 
@@ -278,6 +278,14 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         if self.source is None:
             return {"model": "unnamed"}
         return {"model": self.source.name, "model_sha256": folder_hash(self.source)}
+
+
+def whole_prompts(options: RestoreOptions) -> tuple[str, str]:
+    """What the text towers read: the prompt with its quality words, and the negative prompt."""
+    positive_words = POSITIVE_PROMPT if options.positive_prompt is None else options.positive_prompt
+    negative = NEGATIVE_PROMPT if options.negative_prompt is None else options.negative_prompt
+    separator = "" if options.reference_quirks else " "
+    return join_prompt(options.prompt, positive_words, separator=separator), negative
 
 
 def default_dtype() -> torch.dtype:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from batch.pictures import BAD, FLAGS, NAMES, Finished, album, command, failures, results, save, times_done
 from supir import image
 from supir.apps.cli import app
-from supir.options import RestoreOptions
+from supir.options import CaptionOptions, RestoreOptions
 
 
 def invoke(*arguments: object) -> Result:
@@ -141,5 +141,6 @@ def test_every_field_of_the_options_is_an_option_without_a_default_of_its_own() 
     parameters = {parameter.name: parameter for parameter in found.params}
     own = {"inputs", "output", "manifest", "variants", "runner", "workers", "ray_address", "preset", "model", "device",
            "quiet", "as_json", "help"}  # fmt: skip
-    assert set(parameters) - own == set(RestoreOptions.__dataclass_fields__)
+    captions = set(CaptionOptions.__dataclass_fields__)
+    assert set(parameters) - own == set(RestoreOptions.__dataclass_fields__) | captions
     assert all(parameters[name].default is None for name in RestoreOptions.__dataclass_fields__)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from supir import fields
+from supir.batch.captioning import OF_THE_PREVIEW
 from supir.errors import OptionError
-from supir.options import DEFAULT_PRESET, OPTIONAL_NUMBERS, PRESETS, RestoreOptions
+from supir.options import DEFAULT_PRESET, OPTIONAL_NUMBERS, PRESETS, CaptionOptions, RestoreOptions
 
 FLAGS = {"num_steps": "--steps"}
 """Field -> flag, where it is not simply the field's name with hyphens."""
@@ -26,6 +27,7 @@ COMMON = ("scale", "prompt", "negative_prompt", "seed", "num_steps", "tile")
 
 COMMON_PANEL = "Restoration (unset: the preset's value)"
 MORE_PANEL = "More of the restoration (unset: the preset's value)"
+CAPTION_PANEL = "Captions (see docs/captions.md)"
 
 Preset = Annotated[
     str | None,
@@ -39,6 +41,9 @@ ModelFolder = Annotated[
         file_okay=False,
     ),
 ]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, mps ... Unset: a GPU if torch sees one.", show_default=False)
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")]
 
@@ -50,10 +55,31 @@ def flag(name: str) -> str:
 
 def with_restore_options(command: Callable[..., None]) -> Callable[..., None]:
     """Decorate a command that ends in ``**overrides``: each field of `RestoreOptions` becomes an option of it."""
+    return _with(command, dataclasses.fields(RestoreOptions))
+
+
+def with_caption_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for `CaptionOptions`; ``**overrides`` then holds both, which `split_captions` parts."""
+    return _with(command, dataclasses.fields(CaptionOptions))
+
+
+def with_preview_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for those fields of `RestoreOptions` that a clean preview depends on."""
+    return _with(command, [spec for spec in dataclasses.fields(RestoreOptions) if spec.name in OF_THE_PREVIEW])
+
+
+def split_captions(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What was given for `RestoreOptions`, unset ones included, and what was set of `CaptionOptions`."""
+    names = {spec.name for spec in dataclasses.fields(CaptionOptions)}
+    rest = {name: value for name, value in overrides.items() if name not in names}
+    return rest, {name: value for name, value in overrides.items() if name in names and value is not None}
+
+
+def _with(command: Callable[..., None], specs: Sequence[dataclasses.Field[Any]]) -> Callable[..., None]:
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    specs = sorted(dataclasses.fields(RestoreOptions), key=lambda spec: _rank(spec.name))
-    command.__signature__ = signature.replace(parameters=own + [_parameter(spec) for spec in specs])  # type: ignore[attr-defined]
+    found = [_parameter(spec) for spec in sorted(specs, key=lambda spec: _rank(spec.name))]
+    command.__signature__ = signature.replace(parameters=[*own, *found])  # type: ignore[attr-defined]
     return command
 
 
@@ -66,12 +92,9 @@ def _parameter(spec: dataclasses.Field[Any]) -> inspect.Parameter:
 
 
 def _annotation(spec: dataclasses.Field[Any]) -> Any:
-    """The typer option of one field. Ranges and choices are shown here and checked by `RestoreOptions` itself."""
+    """The typer option of one field. Ranges and choices are shown here and checked by the dataclass itself."""
     allowed, name, doc = spec.metadata, flag(spec.name), spec.metadata["doc"]
-    shared: dict[str, Any] = {
-        "show_default": False,
-        "rich_help_panel": COMMON_PANEL if spec.name in COMMON else MORE_PANEL,
-    }
+    shared: dict[str, Any] = {"show_default": False, "rich_help_panel": _panel(spec.name)}
     if spec.type == "bool":
         return Annotated[bool | None, typer.Option(f"{name}/--no-{name[2:]}", help=doc, metavar=" ", **shared)]
     if "choices" in allowed:
@@ -83,6 +106,12 @@ def _annotation(spec: dataclasses.Field[Any]) -> Any:
         return Annotated[Any, typer.Option(name, help=doc, parser=_parser(spec), metavar="N", **shared)]
     metavar = "NAME" if "choices" in allowed else "TEXT"
     return Annotated[str | None, typer.Option(name, help=doc, metavar=metavar, **shared)]
+
+
+def _panel(name: str) -> str:
+    if name in (spec.name for spec in dataclasses.fields(CaptionOptions)):
+        return CAPTION_PANEL
+    return COMMON_PANEL if name in COMMON else MORE_PANEL
 
 
 def _shown(bound: float) -> str:

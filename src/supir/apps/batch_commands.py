@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from supir.apps.arguments import AsJson, ModelFolder, Preset, Quiet, with_restore_options
+from supir.apps.arguments import (
+    AsJson,
+    ModelFolder,
+    Preset,
+    Quiet,
+    split_captions,
+    with_caption_options,
+    with_restore_options,
+)
+from supir.apps.caption_commands import captioning_of
 from supir.apps.ending import FAILED, sentences, usage
 from supir.apps.jobs import Interruption
 from supir.apps.progress import Display, clock, show_failure
@@ -25,6 +35,7 @@ from supir.options import DEFAULT_PRESET
 RUNNERS = ("serial", "processes", "ray")
 
 
+@with_caption_options
 @with_restore_options
 def batch(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write or go on with.")],
@@ -88,6 +99,8 @@ def batch(
     interrupted = False
     with sentences(console):
         weights = Model(folder=model, devices=tuple(device.split(",")) if device else ())
+        overrides, of_captions = split_captions(overrides)
+        captioning = captioning_of(of_captions, weights.devices[0] if weights.devices else None)
         chosen = {"preset": preset or DEFAULT_PRESET, **overrides}
         wanted, outcomes = _wanted(inputs or [], manifest, output, weights, chosen)
         jobs = usage(plan_batch, wanted, output, variants=variants)
@@ -101,8 +114,18 @@ def batch(
                     interruption.check()
                     display.fraction(job, fraction)
 
+                def on_caption(done: int, total: int) -> None:
+                    interruption.check()
+                    display.captions(done, total)
+
                 run = run_batch(
-                    jobs, output, model=weights, runner=crew, known=tuple(outcomes), on_fraction=on_fraction
+                    jobs,
+                    output,
+                    model=weights,
+                    runner=crew,
+                    captioning=captioning and replace(captioning, on_progress=on_caption),
+                    known=tuple(outcomes),
+                    on_fraction=on_fraction,
                 )
                 with closing(run):
                     while (outcome := usage(next, run, None)) is not None:

@@ -16,9 +16,20 @@ from rich.console import Console
 from rich.table import Table
 
 from supir import __version__
-from supir.apps.arguments import AsJson, ModelFolder, Preset, Quiet, flag, with_restore_options
+from supir.apps.arguments import (
+    AsJson,
+    Device,
+    ModelFolder,
+    Preset,
+    Quiet,
+    flag,
+    split_captions,
+    with_caption_options,
+    with_restore_options,
+)
 from supir.apps.batch_commands import batch
 from supir.apps.benchmark_commands import benchmark_app
+from supir.apps.caption_commands import caption, captioning_of, words_of
 from supir.apps.data_commands import data_app
 from supir.apps.degrade_commands import degrade
 from supir.apps.ending import FAILED, sentences, usage
@@ -63,6 +74,7 @@ def door(
 
 
 @app.command()
+@with_caption_options
 @with_restore_options
 def restore(
     photos: Annotated[
@@ -76,9 +88,7 @@ def restore(
     ] = None,
     preset: Preset = None,
     model: ModelFolder = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps ... Unset: a GPU if torch sees one.", show_default=False)
-    ] = None,
+    device: Device = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write NAME.compare: before and after, side by side.")
     ] = False,
@@ -93,20 +103,28 @@ def restore(
     is recorded in the metadata of each result.
     """
     console = Console(stderr=True)
+    overrides, of_captions = split_captions(overrides)
     chosen = {"preset": preset or DEFAULT_PRESET, **overrides}
     start = time.perf_counter()
     interrupted = False
     with sentences(console):
         weights = Model(folder=model, devices=(device,) if device else ())
         options = usage(weights.options, **chosen)
+        captioning = captioning_of(of_captions, device)
         sources, outcomes = find_sources(photos)
         jobs = usage(plan_jobs, sources, output, options, compare=compare)
         for outcome in outcomes:
             show_failure(console, outcome)
         if jobs:
-            with console.status("loading the model"):
-                pipeline = weights.open()
             try:
+                if captioning is not None:
+                    # Those that are there already are refused below: nobody need be asked about them.
+                    jobs, wordless = words_of(
+                        console, jobs, captioning, weights, lambda job: overwrite or not job.taken
+                    )
+                    outcomes += wordless
+                with console.status("loading the model"):
+                    pipeline = weights.open()
                 with Interruption() as interruption, Display(console, jobs, quiet=quiet) as display:
 
                     def on_fraction(job: Job, fraction: float) -> None:
@@ -127,6 +145,7 @@ def restore(
 
 
 app.command()(batch)
+app.command()(caption)
 app.command()(train)
 app.command()(degrade)
 app.command()(evaluate)
@@ -207,6 +226,7 @@ def _summarise(console: Console, outcomes: list[Outcome], seconds: float, *, qui
         summary = {
             "restored": [
                 {"input": str(done.source), "output": str(done.target), "seconds": round(done.seconds, 3)}
+                | dict(done.words)
                 | ({"compare": str(done.compare)} if done.compare else {})
                 for done in restored
             ],

@@ -151,7 +151,7 @@ def _limits(given: dict[str, str | None]) -> dict[str, float | None]:
 
 
 def _captioner(captions: str) -> Captioner | None:
-    from supir.data.captions import ModelCaptioner
+    from supir.caption.model import ModelCaptioner
 
     return None if captions == "beside" else ModelCaptioner(Path(captions))
 

@@ -77,6 +77,10 @@ class Display:
         self._at_work[job.target] = fraction * self._efforts[job.target]
         self._update(job.source.name)
 
+    def captions(self, done: int, total: int) -> None:
+        """So many pictures have their words; nothing is restored before all have."""
+        self._bar.update(self._task, description=f"captions {done}/{total}" if done < total else "")
+
     def outcome(self, outcome: Outcome) -> None:
         """Say in a line what became of a picture; failures are said even when quiet."""
         self._num_done += 1

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from supir.caption import Caption
+from supir.errors import ImageReadError
 from supir.options import RestoreOptions
 
 
@@ -20,6 +22,13 @@ class Job:
     options: RestoreOptions
     compare: Path | None = None
     """Where to write before and after, side by side; None writes no such sheet."""
+    caption: Caption | None = None
+    """What a captioner said of the picture, where one did; the words that are used are those of ``options``."""
+
+    @property
+    def taken(self) -> bool:
+        """Whether something lies where the result would."""
+        return any(path.exists() for path in (self.target, self.compare) if path is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +53,28 @@ class Outcome:
     """See `settings_sha256`."""
     sha256: str = ""
     """Of the result."""
+    words: Mapping[str, str] = field(default_factory=dict)
+    """What the record of the result says of its words: the whole prompt, the caption, and whose they are."""
 
 
 def settings_sha256(options: RestoreOptions, identity: Mapping[str, str]) -> str:
     """What decides a result beside its source: the options and the identity of the weights, as one hash."""
     decisive = {"options": asdict(options), "weights": dict(identity)}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a picture's file.
+
+    Raises:
+        ImageReadError: it cannot be read.
+    """
+    from supir.weights.catalog import file_hash
+
+    try:
+        if path.exists() and not path.is_file():  # a named pipe would wait for ever
+            raise ImageReadError(f"{path}: not a regular file; a picture file is needed", path)
+        return file_hash(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageReadError(f"{path}: cannot be read: {reason}", path) from error

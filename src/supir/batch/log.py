@@ -59,6 +59,7 @@ class Log:
         line: dict[str, Any] = {"target": self._name(outcome.target), "source": str(outcome.source)}
         if outcome.error is None:
             line |= {name: getattr(outcome, name) for name in ("source_sha256", "settings_sha256", "sha256")}
+            line |= {"words": dict(outcome.words)} if outcome.words else {}
         else:
             line["error"] = outcome.error
         text = json.dumps({**line, "seconds": round(outcome.seconds, 3)}).encode() + b"\n"

@@ -21,13 +21,15 @@ from typing import Any
 
 from supir import fields
 from supir.batch.planning import Wanted
+from supir.caption import Caption, clean_caption
 from supir.errors import OptionError
 from supir.options import RestoreOptions
 
 __all__ = ["read_manifest"]
 
 _SPECS = {spec.name: spec for spec in dataclasses.fields(RestoreOptions)}
-_OWN = ("path", "output", "preset")
+_OWN = ("path", "output", "preset", "caption", "captioner")
+"""The last two say what was made by whom before somebody edited the prompt; they are for the record alone."""
 _MAX_SHOWN = 20
 _REST = "more cells than the header has"
 
@@ -79,12 +81,21 @@ def _wanted(
     output = _inside("output", given.pop("output", str(place)))
     if not isinstance(given.get("preset", ""), str):
         raise OptionError(f"preset is {given['preset']!r}; it must be text")
+    caption = _caption(given.pop("caption", ""), given.pop("captioner", ""))
     if values.get("output") is not None:
         from supir.image import SUFFIXES
 
         if output.suffix.lower() not in SUFFIXES:
             raise OptionError(f"output {str(output)!r}: cannot be written; use one of {' '.join(SUFFIXES)}")
-    return Wanted(source=folder / place, place=output, options=options(**{**defaults, **given}))
+    own = caption if given.get("prompt") else None  # without a prompt in its line there is nothing that it was made for
+    return Wanted(source=folder / place, place=output, options=options(**{**defaults, **given}), caption=own)
+
+
+def _caption(text: Any, captioner: Any) -> Caption | None:
+    for name, value in (("caption", text), ("captioner", captioner)):
+        if not isinstance(value, str):
+            raise OptionError(f"{name} is {value!r}; it must be text")
+    return Caption(text=clean_caption(text), captioner=clean_caption(captioner)) if text else None
 
 
 def _check_names(names: Collection[str]) -> None:

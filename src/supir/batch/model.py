@@ -55,12 +55,24 @@ class Model:
         Raises:
             WeightsError: the folder cannot be used.
         """
+        return self._open(place)
+
+    def open_previewer(self) -> SupirPipeline:
+        """Load the autoencoder alone: a pipeline for ``preview`` and nothing else.
+
+        Raises:
+            WeightsError: the folder cannot be used.
+        """
+        others = ("unet", "adaptor", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+        return self._open(0, **dict.fromkeys(others))
+
+    def _open(self, place: int, **components: None) -> SupirPipeline:
         from supir.weights.quiet import quiet_libraries
 
         quiet_libraries()  # first: they complain while they are imported
         from supir.pipeline import SupirPipeline
 
-        pipeline = SupirPipeline.from_pretrained(self.folder)
+        pipeline = SupirPipeline.from_pretrained(self.folder, **components)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline.to(self.devices[place % len(self.devices)] if self.devices else _best_device())
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from supir.batch.jobs import Job, Outcome
+from supir.caption import Caption
 from supir.errors import ImageError, ImageReadError, OptionError
 from supir.options import RestoreOptions
 
@@ -31,6 +32,8 @@ class Wanted:
     place: PurePath
     """Of its result, in the output folder; the suffix need not be one that can be written."""
     options: RestoreOptions
+    caption: Caption | None = None
+    """What a captioner once said of it; the prompt that is used stands in ``options``."""
 
 
 def find_wanted(inputs: Sequence[str], out: Path, options: RestoreOptions) -> tuple[list[Wanted], list[Outcome]]:
@@ -95,11 +98,12 @@ def plan_batch(wanted: Sequence[Wanted], out: Path, *, variants: int = 1) -> lis
     for picture in wanted:
         target = out / picture.place.with_suffix(writable(picture.place))
         if variants == 1:
-            jobs.append(Job(source=picture.source, target=target, options=picture.options))
+            jobs.append(Job(source=picture.source, target=target, options=picture.options, caption=picture.caption))
             continue
         for seed in range(picture.options.seed, picture.options.seed + variants):
             name = target.with_name(f"{target.stem}.s{seed}{target.suffix}")
-            jobs.append(Job(source=picture.source, target=name, options=picture.options.replace(seed=seed)))
+            options = picture.options.replace(seed=seed)
+            jobs.append(Job(source=picture.source, target=name, options=options, caption=picture.caption))
     check_targets(jobs, out)
     return jobs
 

@@ -7,11 +7,11 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supir.batch.jobs import Job, Outcome, settings_sha256
+from supir.batch.jobs import Job, Outcome, file_sha256, settings_sha256
 from supir.batch.model import Model
+from supir.caption.words import WORDS, record_of_words
 from supir.errors import ImageError, ImageReadError, ImageWriteError, SupirError, WeightsError
 
 if TYPE_CHECKING:
@@ -38,19 +38,29 @@ def restore_job(
     """
     start = time.perf_counter()
     error, unexpected = None, ""
+    words: dict[str, str] = {}
     try:
-        _restore(pipeline, job, overwrite, on_fraction)
+        words = _restore(pipeline, job, overwrite, on_fraction)
     except (SupirError, OSError, MemoryError) as caught:
         error = str(caught) or type(caught).__name__
     except Exception as caught:  # a mistake of ours in one picture must not cost the user the other pictures
         error, unexpected = f"{type(caught).__name__}: {caught}", traceback.format_exc()
     seconds = time.perf_counter() - start
     return Outcome(
-        source=job.source, target=job.target, compare=job.compare, seconds=seconds, error=error, unexpected=unexpected
+        source=job.source,
+        target=job.target,
+        compare=job.compare,
+        seconds=seconds,
+        error=error,
+        unexpected=unexpected,
+        words=words,
     )
 
 
-def _restore(pipeline: SupirPipeline, job: Job, overwrite: bool, on_fraction: Callable[[float], None]) -> None:
+def _restore(
+    pipeline: SupirPipeline, job: Job, overwrite: bool, on_fraction: Callable[[float], None]
+) -> dict[str, str]:
+    """Restore and write; what the record says of the words."""
     from supir import image
 
     for target in filter(None, (job.target, job.compare)):
@@ -62,9 +72,11 @@ def _restore(pipeline: SupirPipeline, job: Job, overwrite: bool, on_fraction: Ca
 
     picture = image.read(job.source)
     [restored] = pipeline([picture], job.options, on_step=on_step)
-    image.write(restored.picture, job.target, record=restored.record)
+    record = restored.record | record_of_words(job.options.prompt, job.caption)
+    image.write(restored.picture, job.target, record=record)
     if job.compare is not None:
         image.write(image.side_by_side(picture, restored.picture), job.compare)
+    return {name: record[name] for name in WORDS if name in record}
 
 
 class Restoring:
@@ -94,26 +106,14 @@ class Restoring:
             warnings.simplefilter("ignore")
             warnings.filterwarnings("always", category=UserWarning, module=r"supir\b")
             try:
-                before = _file_hash(job.source)
+                before = file_sha256(job.source)
                 outcome = restore_job(self._pipeline, job, overwrite=True, on_fraction=on_fraction)
-                if outcome.error is None and _file_hash(job.source) != before:
+                if outcome.error is None and file_sha256(job.source) != before:
                     raise ImageReadError(f"{job.source}: changed while it was restored; run again", job.source)
                 if outcome.error is None:
                     settings = settings_sha256(job.options, self._pipeline.identity)
-                    made = _file_hash(job.target)
+                    made = file_sha256(job.target)
                     outcome = replace(outcome, source_sha256=before, settings_sha256=settings, sha256=made)
             except ImageError as error:
                 outcome = Outcome(source=job.source, target=job.target, error=str(error))
         return replace(outcome, warnings=tuple(str(each.message) for each in caught))
-
-
-def _file_hash(path: Path) -> str:
-    from supir.weights.catalog import file_hash
-
-    try:
-        if path.exists() and not path.is_file():  # a named pipe would wait for ever
-            raise ImageReadError(f"{path}: not a regular file; a picture file is needed", path)
-        return file_hash(path)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ImageReadError(f"{path}: cannot be read: {reason}", path) from error

@@ -7,6 +7,7 @@ OUT/report.json   what the last run came to
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from supir import __version__
+from supir.batch.captioning import Captioning, with_words
 from supir.batch.crew import work
 from supir.batch.jobs import Job, Outcome, settings_sha256
 from supir.batch.log import LOG, Log, opened
@@ -32,6 +34,7 @@ def run_batch(
     *,
     model: Model | None = None,
     runner: Runner[Any] | None = None,
+    captioning: Captioning | None = None,
     known: Iterable[Outcome] = (),
     on_fraction: Callable[[Job, float], None] = lambda job, fraction: None,
 ) -> Generator[Outcome, None, None]:
@@ -45,27 +48,36 @@ def run_batch(
         out: the batch's folder; made if it is not there.
         model: the weights; unset: the bundled small model.
         runner: who works; unset: this process. It is not closed here.
+        captioning: who is asked for words, before any worker starts, where a job has no prompt.
         known: failures found while the jobs were planned, for the report alone.
         on_fraction: told how much of a job's sampling is done, from 0 to 1, where the runner tells.
 
     Raises:
         OptionError: ``out`` holds something that no batch made.
         WeightsError: the weights cannot be opened.
+        CaptionerError: the captioner cannot be used; nothing was restored.
         SupirError: another batch is at work in ``out``, or the folder cannot be written.
     """
     out, model, runner = Path(out), model or Model(), runner or Serial()
     start = time.perf_counter()
     with opened(out) as log:
         outcomes = list(known)
+        num_jobs = len(jobs)
+        wordless: list[Outcome] = []
         try:
-            for outcome in work(_tasks(jobs, log, model), model, runner, on_fraction):
+            if captioning is not None:
+                jobs, wordless = with_words(jobs, captioning, model)
+            tasks = itertools.chain(wordless, _tasks(jobs, log, model))
+            for outcome in work(tasks, model, runner, on_fraction):
                 if not outcome.skipped:
                     log.add(outcome)
                 outcomes.append(outcome)
                 yield outcome
         finally:
             seconds = time.perf_counter() - start
-            report = _report(outcomes, len(jobs), model, runner, seconds)
+            report = _report(outcomes, num_jobs, model, runner, seconds)
+            if captioning is not None:
+                report["captioner"] = captioning.captioner.name
             write_whole(out / REPORT, (json.dumps(report, indent=1) + "\n").encode())
 
 

@@ -1,0 +1,224 @@
+"""A captioner behind an OpenAI-compatible chat-completions endpoint: vLLM, Ollama, llama.cpp's server, OpenAI.
+
+The one file that imports httpx2. The key is read from the environment when a request is made and is held nowhere; what
+a server sends back is cleaned of it, since some servers repeat it in their errors.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import time
+import warnings
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+from supir.caption.picture import MAX_SIDE, reduced_to
+from supir.caption.retrying import Busy, Retrying
+from supir.caption.words import QUESTION, clean_caption
+from supir.errors import CaptionerError, CaptionError, MissingExtraError, OptionError
+
+try:
+    import httpx2
+except ImportError as error:
+    raise MissingExtraError("httpx2", "caption", "a captioner behind a URL") from error
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["KEY_VARIABLE", "EndpointCaptioner", "checked_key"]
+
+KEY_VARIABLE = "SUPIR_CAPTION_KEY"
+"""The environment variable that holds the endpoint's key, where it wants one."""
+
+MAX_ANSWER = 1_000_000
+"""Bytes of an answer that are read at most; a caption takes some thousand."""
+
+_REFUSED = {
+    401: f"does not accept the key; set {KEY_VARIABLE} to one that it knows",
+    403: f"does not allow this to the key in {KEY_VARIABLE}",
+    404: "knows no such address or model; the URL ends most often in /v1, and the model is given by --caption-model",
+}
+_BUSY = (408, 429, 500, 502, 503, 504)
+_JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointCaptioner:
+    """Sends the picture as a JPEG and takes the answer's words.
+
+    Raises:
+        OptionError: the URL is none, or holds a user, a password or a query; or no model is named.
+    """
+
+    url: str
+    """Of the API, as in ``http://localhost:11434/v1``."""
+    model: str
+    """Its name there."""
+    question: str = QUESTION
+    max_tokens: int = 77
+    """Tokens of a caption at most."""
+    max_side: int = MAX_SIDE
+    """Pixels of the longer side of the picture that is sent."""
+    timeout: float = 120.0
+    """Seconds for one answer, from the request to its last byte; ten of them for the connection."""
+    retrying: Retrying = field(default_factory=Retrying)
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.url)
+            host, _ = parts.hostname, parts.port
+        except ValueError:
+            parts, host = urlsplit(""), None
+        if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+            raise OptionError(
+                "captioner: the URL holds a user, a password or a query, which could be recorded; give the address"
+                f" alone, and the key in the environment variable {KEY_VARIABLE}"
+            )
+        if parts.scheme not in ("http", "https") or not host:
+            raise OptionError("captioner: this is no URL, as in http://localhost:11434/v1")
+        if not self.model:
+            raise OptionError(f"captioner {self.url}: which model is to be asked? Name it with --caption-model")
+
+    @property
+    def name(self) -> str:
+        """The model's name with what is asked of it; not the address, which may be nobody else's business."""
+        return f"{self.model}, {self.max_tokens} tokens, prompt {self.question!r}"
+
+    @property
+    def identity(self) -> str:
+        """What decides its words."""
+        return json.dumps([self.name, self._address, self.max_side, _JPEG_QUALITY])
+
+    def __call__(self, image: Image.Image) -> str:
+        """A caption in one line.
+
+        Args:
+            image: RGB, upright, sRGB, of any size.
+
+        Raises:
+            CaptionError: the endpoint has failed at this picture, after all tries; or its answer is none.
+            CaptionerError: it is not there, refuses the key, or has no such model.
+        """
+        key = os.environ.get(KEY_VARIABLE, "").strip()
+        request = json.dumps(self._request(image)).encode()
+        answer = self.retrying(lambda: self._ask(request, key))
+        return _without(clean_caption(_without(_words_of(answer, self._address), key)), key)
+
+    def close(self) -> None:
+        """Nothing is held between two requests."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    @property
+    def _address(self) -> str:
+        base = self.url.rstrip("/")
+        return base if base.endswith("/chat/completions") else f"{base}/chat/completions"
+
+    def _request(self, image: Image.Image) -> dict[str, Any]:
+        stream = io.BytesIO()
+        reduced_to(image, self.max_side).convert("RGB").save(stream, "JPEG", quality=_JPEG_QUALITY)
+        url = f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+        content = [{"type": "text", "text": self.question}, {"type": "image_url", "image_url": {"url": url}}]
+        messages = [{"role": "user", "content": content}]
+        return {"model": self.model, "messages": messages, "max_tokens": self.max_tokens, "temperature": 0}
+
+    def _ask(self, request: bytes, key: str) -> bytes:
+        """The bytes of one answer. Redirections are not followed: they would take the picture and the key elsewhere."""
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if key:
+            headers["Authorization"] = f"Bearer {checked_key(key, self.url)}"
+        limits = httpx2.Timeout(self.timeout, connect=min(10.0, self.timeout))
+        deadline = time.monotonic() + self.timeout
+        try:
+            with (
+                httpx2.Client(timeout=limits, follow_redirects=False) as client,
+                client.stream("POST", self._address, content=request, headers=headers) as response,
+            ):
+                body = _body(response, deadline)
+        except httpx2.TimeoutException:
+            raise Busy(CaptionError(f"{self._address}: no answer within {self.timeout:g} s")) from None
+        except httpx2.ConnectError as error:
+            message = f"{self._address}: cannot be reached: {_without(str(error), key)}"
+            raise Busy(CaptionerError(message)) from None
+        except httpx2.TransportError as error:
+            message = f"{self._address}: the connection broke: {_without(str(error), key) or type(error).__name__}"
+            raise Busy(CaptionError(message)) from None
+        if response.status_code == 200:
+            if body is None:
+                raise CaptionError(f"{self._address}: an answer of more than {MAX_ANSWER} bytes; it was not read")
+            return body
+        raise self._failure(response, body or b"", key)
+
+    def _failure(self, response: Any, body: bytes, key: str) -> Exception:
+        """What to raise for an answer that is not 200; the server's own words are cut short and cleaned."""
+        status = response.status_code
+        words = _without(clean_caption(_without(body.decode("utf-8", errors="replace"), key)), key)[:300]
+        said = f" It says: {words}" if words else ""
+        if status in _REFUSED:
+            return CaptionerError(f"{self._address}: answers {status}: {_REFUSED[status]}.{said}")
+        if 300 <= status < 400:
+            return CaptionerError(f"{self._address}: answers {status}, a redirection, which is not followed")
+        error = CaptionError(f"{self._address}: answers {status}.{said}")
+        return Busy(error, response.headers.get("Retry-After")) if status in _BUSY else error
+
+
+def _body(response: Any, deadline: float) -> bytes | None:
+    """The bytes as they came, uncompressed was asked for; None when there are more than `MAX_ANSWER`."""
+    body = bytearray()
+    for chunk in response.iter_raw():
+        body += chunk
+        if len(body) > MAX_ANSWER:
+            return None
+        if time.monotonic() > deadline:  # a server that sends a byte now and then never times out by itself
+            raise httpx2.ReadTimeout("too slow")
+    return bytes(body)
+
+
+def _words_of(answer: bytes, address: str) -> str:
+    """The words of a chat completion, whose content is a text or a list of parts."""
+    try:
+        content = json.loads(answer)["choices"][0]["message"]["content"]
+        if isinstance(content, list):
+            content = " ".join(part["text"] for part in content if part.get("type") == "text")
+        if not isinstance(content, str) or not content.strip():
+            raise ValueError("no words")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise CaptionError(
+            f"{address}: the answer holds no caption (choices[0].message.content of a chat completion is needed); is it"
+            " an OpenAI-compatible endpoint, and does the model read pictures?"
+        ) from None
+    return content
+
+
+def checked_key(key: str, url: str) -> str:
+    """The key, when it can be one; sending it where others can read it along is said aloud.
+
+    Raises:
+        CaptionerError: it holds characters that no header holds.
+    """
+    if not key.isascii() or not key.isprintable():
+        raise CaptionerError(f"{KEY_VARIABLE} holds characters that no key has; nothing was sent")
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not _is_near(parts.hostname or ""):
+        warnings.warn(f"{KEY_VARIABLE} is sent over http, where others can read it; use https", stacklevel=2)
+    return key
+
+
+def _is_near(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _without(text: str, key: str) -> str:
+    return text.replace(key, "[key]") if key else text

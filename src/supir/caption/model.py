@@ -1,0 +1,188 @@
+"""A captioner that is a model in a folder: LLaVA, or any image-to-text model of transformers."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from supir.caption.words import QUESTION
+from supir.errors import CaptionerError, CaptionError, MissingExtraError, OptionError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["ModelCaptioner"]
+
+_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+_LOADED: dict[tuple[str, int | None, str | None], tuple[Any, Any]] = {}
+"""The one model that this process holds; not in the captioner, which is sent to workers."""
+
+
+@dataclass(frozen=True)
+class ModelCaptioner:
+    """An image-to-text model of transformers (LLaVA, Qwen-VL, BLIP, GIT ...) in a local folder; nothing is downloaded.
+
+    Weights are safetensors alone, and no code in the folder is run. The model is loaded when the first caption is asked
+    for, once a process, decodes greedily, so that the same picture gets the same words, and is given back by `close` or
+    at the end of a ``with``.
+
+    Raises:
+        OptionError: the folder is not there or is not a model folder; ``bits`` without CUDA, or neither 8 nor 4.
+        MissingExtraError: ``bits`` without bitsandbytes.
+    """
+
+    folder: Path
+    max_tokens: int = 77
+    """Tokens of a caption at most."""
+    prompt: str | None = None
+    """What is asked. None: models with a chat template are asked `QUESTION`, others are asked nothing."""
+    bits: int | None = None
+    """8 or 4 bits a weight, through bitsandbytes, on CUDA; None: as they are stored."""
+    device: str | None = None
+    """Where it runs, as in ``cuda:1``; None is the CPU."""
+
+    def __post_init__(self) -> None:
+        if not (Path(self.folder) / "config.json").is_file():
+            raise OptionError(
+                f"captions {self.folder}: no model folder (config.json is missing); give 'beside' for the caption"
+                " files beside the pictures, or the folder of an image-to-text model of transformers"
+            )
+        if self.bits is not None:
+            _check_bits(self.bits, self.device)
+
+    @property
+    def name(self) -> str:
+        """The folder's name with what is asked of it."""
+        bits = f", {self.bits} bits" if self.bits else ""
+        return f"{Path(self.folder).resolve().name}, {self.max_tokens} tokens, prompt {self._question!r}{bits}"
+
+    @property
+    def identity(self) -> str:
+        """What decides its words: its name and its files, large ones by size and time of change, others by content."""
+        digest = hashlib.sha256(self.name.encode())
+        for path in sorted(Path(self.folder).iterdir()):
+            if path.is_file():
+                stat = path.stat()
+                large = path.suffix == ".safetensors" or stat.st_size > 10_000_000
+                content = str(stat.st_mtime_ns) if large else hashlib.sha256(path.read_bytes()).hexdigest()
+                digest.update(json.dumps([path.name, stat.st_size, content]).encode())
+        return digest.hexdigest()
+
+    def __call__(self, image: Image.Image) -> str:
+        """A caption in one line.
+
+        Args:
+            image: RGB, upright, sRGB, of any size: the model's processor brings it to its own.
+
+        Raises:
+            CaptionerError: the model cannot be loaded.
+            CaptionError: it cannot make a caption of this picture, most often for lack of memory.
+        """
+        processor, model = self._open()
+        try:
+            found = self._inputs(processor, image)
+            inputs = {name: _moved(values, model) for name, values in found.items()}
+            tokens = model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False)
+            if self._question is not None and "input_ids" in inputs and not model.config.is_encoder_decoder:
+                tokens = tokens[:, inputs["input_ids"].shape[1] :]  # the question is repeated before the answer
+            return " ".join(processor.batch_decode(tokens, skip_special_tokens=True)[0].split())
+        except (RuntimeError, ValueError, TypeError, KeyError, IndexError) as error:
+            raise CaptionError(f"captions {self.folder}: no caption could be made: {error}") from error
+
+    def close(self) -> None:
+        """Give the memory of the model back; another call loads it again."""
+        if _LOADED.pop(self._key, None) is not None:
+            _collect()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    @property
+    def _question(self) -> str | None:
+        return QUESTION if self.prompt is None and self._chats else self.prompt
+
+    @property
+    def _chats(self) -> bool:
+        """Whether questions are put in the model's own form; said by the files, so that it is known before loading."""
+        folder = Path(self.folder)
+        if any((folder / name).is_file() for name in _TEMPLATES):
+            return True
+        configs = (folder / "processor_config.json", folder / "tokenizer_config.json")
+        return any(path.is_file() and '"chat_template"' in path.read_text(errors="replace") for path in configs)
+
+    def _inputs(self, processor: Any, image: Image.Image) -> Any:
+        if not self._chats:
+            asked = {} if self.prompt is None else {"text": self.prompt}
+            return processor(images=image, return_tensors="pt", **asked)
+        content = [{"type": "image", "image": image}, {"type": "text", "text": self._question}]
+        return processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
+
+    @property
+    def _key(self) -> tuple[str, int | None, str | None]:
+        return str(self.folder), self.bits, self.device
+
+    def _open(self) -> tuple[Any, Any]:
+        if self._key not in _LOADED:
+            _LOADED.clear()
+            _collect()
+            _LOADED[self._key] = self._load()
+        return _LOADED[self._key]
+
+    def _load(self) -> tuple[Any, Any]:
+        from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
+
+        safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        extra: dict[str, Any] = {}
+        if self.bits is not None:
+            kind = {"bnb_4bit_compute_dtype": "float16"} if self.bits == 4 else {}
+            extra["quantization_config"] = BitsAndBytesConfig(**{f"load_in_{self.bits}bit": True}, **kind)
+            extra["device_map"] = {"": self.device or "cuda"}
+        try:
+            processor = AutoProcessor.from_pretrained(str(self.folder), **safe)
+            model = AutoModelForImageTextToText.from_pretrained(str(self.folder), use_safetensors=True, **safe, **extra)
+            if self.bits is None and self.device is not None:
+                model = model.to(self.device)
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError, AttributeError) as error:
+            message = f"captions {self.folder}: cannot be loaded as an image-to-text model: {error}"
+            raise CaptionerError(message) from error
+        return processor, model.eval()
+
+
+def _moved(values: Any, model: Any) -> Any:
+    """Where the model is, and numbers in its precision; not all processors answer with something that can do it."""
+    if not hasattr(values, "is_floating_point"):
+        return values
+    return values.to(model.device, model.dtype if values.is_floating_point() else None)
+
+
+def _check_bits(bits: int, device: str | None) -> None:
+    if bits not in (8, 4):
+        raise OptionError(f"caption_bits is {bits}; it must be 8 or 4")
+    import torch
+
+    if not torch.cuda.is_available() or (device or "cuda").split(":")[0] != "cuda":
+        raise OptionError(f"caption_bits is {bits}: needs a CUDA GPU; leave it out, or ask an endpoint")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingExtraError("bitsandbytes", "caption-bits", "a caption model of 8 or 4 bits")
+
+
+def _collect() -> None:
+    gc.collect()  # networks hold one another in circles
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,87 @@
+"""Who is meant by the words of `CaptionOptions`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self
+
+from supir.errors import OptionError
+from supir.options import CaptionOptions
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from supir.caption.text_files import TextFileCaptioner
+
+__all__ = ["PictureCaptioner", "captioner_of"]
+
+
+class PictureCaptioner(Protocol):
+    """Says in words what a picture shows; a context manager, at whose end it gives its memory back."""
+
+    @property
+    def name(self) -> str:
+        """Which captioner it is, for the record of a result."""
+
+    @property
+    def identity(self) -> str:
+        """All that decides its words beside the picture."""
+
+    def __call__(self, image: Image.Image) -> str:
+        """A caption of a picture, RGB, upright, sRGB.
+
+        Raises:
+            CaptionError: this picture gets none.
+        """
+
+    def close(self) -> None:
+        """Give the memory back; it may be asked again all the same."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def captioner_of(options: CaptionOptions, *, device: str | None = None) -> PictureCaptioner | TextFileCaptioner | None:
+    """The captioner that the options name, not loaded yet; None for ``none``.
+
+    Args:
+        options: see there.
+        device: where a model runs; None is a GPU if torch sees one.
+
+    Raises:
+        OptionError: it is not there, or options do not go together.
+        MissingExtraError: it needs a package that is not installed.
+    """
+    spec = options.captioner
+    shown = "a URL" if "://" in spec else repr(spec)  # it may hold a password
+    is_url = spec.startswith(("http://", "https://"))
+    is_text = spec.lower().endswith(".txt") and not Path(spec).is_dir()
+    if options.caption_model and not is_url:
+        raise OptionError(f"caption_model is for an endpoint, and captioner is {shown}")
+    if options.caption_bits != "off" and (is_url or is_text or spec in ("none", "beside")):
+        raise OptionError(f"caption_bits is for a model folder, and captioner is {shown}")
+    if spec == "none":
+        return None
+    if is_url:
+        from supir.caption.endpoint import EndpointCaptioner
+
+        return EndpointCaptioner(url=spec, model=options.caption_model)
+    if is_text or spec == "beside":
+        from supir.caption.text_files import TextFileCaptioner
+
+        return TextFileCaptioner(Path(spec) if is_text else None)
+    if not Path(spec).is_dir():
+        raise OptionError(
+            f"captioner is {shown}; it must be the folder of a model, a URL, beside, a .txt file, or none"
+        )
+    from supir.caption.model import ModelCaptioner
+
+    bits = None if options.caption_bits == "off" else int(options.caption_bits)
+    return ModelCaptioner(Path(spec), bits=bits, device=device or _best_device())
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,0 +1,1 @@
+"""Captioners and what is done with their words."""
