@@ -20,6 +20,8 @@ class Job:
     options: RestoreOptions
     compare: Path | None = None
     """Where to write before and after, side by side; None writes no such sheet."""
+    preview: Path | None = None
+    """Where to write the clean preview, as soon as it is made; None writes none."""
 
 
 @dataclass(frozen=True, kw_only=True)
