@@ -25,6 +25,7 @@ from supir.apps.ending import FAILED, sentences, usage
 from supir.apps.evaluate_commands import evaluate
 from supir.apps.jobs import Interruption, find_sources, plan_jobs, run_jobs
 from supir.apps.progress import Display, clock, show_failure
+from supir.apps.serve_commands import serve
 from supir.apps.study_commands import study_app
 from supir.apps.train_commands import train
 from supir.batch import Job, Model, Outcome
@@ -127,6 +128,7 @@ def restore(
 
 
 app.command()(batch)
+app.command()(serve)
 app.command()(train)
 app.command()(degrade)
 app.command()(evaluate)

@@ -161,6 +161,7 @@ class Process:
         theirs.close()  # so that the pipe ends with the worker
 
     def give(self, job: Job) -> None:
+        """As `Worker.give`."""
         with suppress(OSError):  # if it died while it had nothing to do, the end of the pipe tells
             self.pipe.send(job)
 
@@ -177,6 +178,7 @@ class Process:
         self._process.kill()
 
     def end(self) -> None:
+        """As `Worker.end`."""
         self._process.kill()
         self._process.join()
         self.pipe.close()
