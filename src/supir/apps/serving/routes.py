@@ -33,6 +33,7 @@ __all__ = ["Routes"]
 _CHUNK = 1 << 18
 _IMAGES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".tif": "image/tiff"}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+_BEARER = HTTPBearer(auto_error=False, description="a key that `supir serve --new-key` printed")
 _log = logging.getLogger("supir.service")
 
 JobID = Annotated[str, PathParameter(description="of the job, as its submission answered", max_length=64)]
@@ -71,10 +72,9 @@ class Routes:
 
     def router(self) -> APIRouter:
         """All of them."""
-        bearer = HTTPBearer(auto_error=False, description="a key that `supir serve --new-key` printed")
 
         async def client(
-            request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+            request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
         ) -> Client:
             return self._client(request, given)
 
