@@ -17,6 +17,7 @@ from service.serving import LONG, QUICK, Server, picture, restored
 from supir import image
 from supir.client import Client
 from supir.errors import JobFailedError, JobNotFoundError, JobNotReadyError, OptionError, ServiceError
+from supir.service.receiving import shown_name
 
 
 def test_the_result_is_what_the_library_makes(server: Server, pipeline: Any, tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_names_are_text_alone(server: Server) -> None:
         for name, shown in (
             ("../../../etc/passwd", "passwd.restored.png"),
             ("a\\..\\b\u202egnp.png", "bgnp.restored.png"),
-            ("ö\u0007 x.png", "ö x.restored.png"),
+            ("ö x.png", "ö x.restored.png"),
         ):
             job = client.wait(client.submit(picture(30), name=name, **QUICK))
             told = httpx.get(f"{server.url}/v1/jobs/{job.id}/result").headers["content-disposition"]
@@ -137,6 +138,15 @@ def test_names_are_text_alone(server: Server) -> None:
     assert names <= {"upload", "preview.png", "result.png", "result.jpg"} | {
         "service.lock", "service.sqlite", "service.sqlite-wal", "service.sqlite-shm"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [("a\r\nX: y.png", "aX: y.png"), ("\0", "picture"), ("..", "picture"), (None, "picture"), ("a\ud800b", "ab"),
+     ("/x/", "picture"), ("x" * 999, "x" * 150), ("a/\u202egnp.exe", "gnp.exe")],
+)  # fmt: skip
+def test_what_is_left_of_a_name(given: str | None, shown: str) -> None:
+    assert shown_name(given) == shown
 
 
 def test_health_and_figures(server: Server) -> None:

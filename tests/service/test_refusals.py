@@ -81,8 +81,8 @@ def test_a_few_kilobytes_that_claim_nine_hundred_megapixels(server: Server) -> N
             ImageTooLargeError, match="30000 x 30000 pixels is 900 megapixels; allowed are 1 for this key"
         ):
             client.submit(bomb, name="bomb.png", **QUICK)
-        with pytest.raises(OptionError, match="are worked on at 1074 megapixels; 64 are allowed"):
-            client.submit(picture(0, 1024, 1024), **{**QUICK, "scale": 32})
+        with pytest.raises(OptionError, match="are worked on at 268 megapixels; 64 are allowed"):
+            client.submit(picture(0, 512, 512), **{**QUICK, "scale": 32})
         with pytest.raises(OptionError, match="lower scale or min_size"):
             client.submit(picture(), **{**QUICK, "min_size": 30_000})
 
@@ -136,7 +136,7 @@ FILE = {"file": ("a.png", picture())}
         ({"options": '{"preset": ["fast"]}'}, "preset is ['fast']"),
         ({"options": '{"colour": 1}'}, "'colour' is not an option"),
         ({"colour": "1"}, "'colour' is not a field"),
-        ({"prompt": "x" * 20_000}, "20005 bytes; 16384 are allowed"),
+        ({"prompt": "x" * 20_000}, "bytes; 16384 are allowed"),
         ({"prompt": "x" * 200_000}, "the body is no multipart/form-data that can be read"),
         ({"format": "gif"}, "format is 'gif'; it must be one of jpeg, png, webp, tiff"),
         ({"tile": "64", "tile_overlap": "60"}, "at most half a tile"),
@@ -147,7 +147,7 @@ def test_wrong_options(server: Server, form: dict[str, str], said: str) -> None:
     answer = httpx.post(f"{server.url}/v1/jobs", data=form, files=FILE)
     assert (answer.status_code, kept(server)) == (422, before)
     assert answer.json()["error"] in ("OptionError", "UploadError")
-    assert said in answer.json()["detail"].replace("20027 bytes", "20005 bytes")
+    assert said in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
