@@ -10,9 +10,10 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
@@ -122,8 +123,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Every error becomes a JSON object: the name of its class, and a sentence."""
+def install_error_handlers(app: FastAPI, router: APIRouter) -> None:
+    """Every error becomes a JSON object: the name of its class, and a sentence.
+
+    Args:
+        app: whose errors.
+        router: holds all its routes.
+    """
+    routes = [route for route in router.routes if isinstance(route, APIRoute)]
 
     def known(request: Request, error: Exception) -> JSONResponse:
         kind = next((one for one in type(error).__mro__ if one in STATUS), None)
@@ -145,6 +152,9 @@ def install_error_handlers(app: FastAPI) -> None:
         assert isinstance(error, StarletteHTTPException)
         answer = _error("ServiceError", str(error.detail), error.status_code)
         answer.headers.update(error.headers or {})
+        if error.status_code == 405:  # starlette tells of the first route of this path alone
+            fitting = [route.methods for route in routes if route.path_regex.match(request.url.path)]
+            answer.headers["Allow"] = ", ".join(sorted(set().union(*fitting)))
         return answer
 
     app.add_exception_handler(errors.SupirError, known)

@@ -33,6 +33,7 @@ __all__ = ["Routes"]
 _CHUNK = 1 << 18
 _IMAGES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".tif": "image/tiff"}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+_EVENT = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
 _BEARER = HTTPBearer(auto_error=False, description="a key that `supir serve --new-key` printed")
 _log = logging.getLogger("supir.service")
 
@@ -73,10 +74,15 @@ class Routes:
     def router(self) -> APIRouter:
         """All of them."""
 
-        async def client(
+        async def anybody(request: Request) -> None:
+            self._admit(request, self._everybody)
+
+        async def known(
             request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
-        ) -> Client:
-            return self._client(request, given)
+        ) -> None:
+            if given is None:
+                raise KeyRefusedError("a key is needed here; send yours as: Authorization: Bearer KEY")
+            self._admit(request, who(self._clients or [], given.credentials))
 
         def add(
             path: str, method: str, function: Any, status: int = 200, errors: tuple[int, ...] = (), **more: Any
@@ -85,11 +91,11 @@ class Routes:
             router.add_api_route(path, function, methods=[method], status_code=status, **more)
 
         router = APIRouter()
-        asking: dict[str, Any] = {"dependencies": [Depends(client)]}
+        asking: dict[str, Any] = {"dependencies": [Depends(anybody if self._clients is None else known)]}
         form = {"required": True, "content": {"multipart/form-data": {"schema": form_schema()}}}
         submitted = {200: {"model": JobView, "description": "the job of an earlier request with this Idempotency-Key"}}
         pictures = {200: {"content": dict.fromkeys(_IMAGES.values(), _BINARY), "description": "the picture"}}
-        events = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "the events"}}
+        events = {200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "the events"}}
         job = "/v1/jobs/{job}"
         add("/v1/jobs", "POST", self.submit, 202, (413, 415, 503), response_model=JobView, responses=submitted,
             openapi_extra={"requestBody": form}, **asking)  # fmt: skip
@@ -227,16 +233,9 @@ class Routes:
         """Figures in the text format of Prometheus."""
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
 
-    def _client(self, request: Request, given: HTTPAuthorizationCredentials | None) -> Client:
-        if self._clients is None:
-            client = self._everybody
-        elif given is None:
-            raise KeyRefusedError("a key is needed here; send yours as: Authorization: Bearer KEY")
-        else:
-            client = who(self._clients, given.credentials)
+    def _admit(self, request: Request, client: Client) -> None:
         request.state.client, request.state.told = client, {"client": client.name}
         self._pace.check(client)
-        return client
 
     def _told(self, request: Request, job: str) -> Client:
         request.state.told["job"] = job

@@ -55,8 +55,9 @@ def web_app(
         yield
 
     app = FastAPI(title="supir", description=_ABOUT, version=__version__, docs_url=None, redoc_url=None, lifespan=life)
-    app.include_router(routes.router())
-    install_error_handlers(app)
+    router = routes.router()
+    app.include_router(router)
+    install_error_handlers(app, router)
     app.add_middleware(Guard, only_loopback=clients is None and not insecure, on_request=metrics.request)
     return app
 
