@@ -121,7 +121,8 @@ def test_results_expire(keyed: tuple[Server, str, str]) -> None:
 def test_a_new_key_is_shown_once_and_lets_in(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["serve", "--new-key", "studio"])
     assert done.exit_code == 0
-    key = done.stdout.splitlines()[0].rpartition(" ")[2]
+    key = done.stderr.split()[-1]
+    assert key not in done.stdout
     (tmp_path / "keys.toml").write_text(done.stdout)
     found = read_keys(tmp_path / "keys.toml", Limits(queued=7))
     assert who(found, key).name == "studio"

@@ -54,7 +54,9 @@ def serve(
     new_key_name: Annotated[
         str | None,
         typer.Option(
-            "--new-key", help="Print a new key of this name, and its lines for --keys; then leave.", metavar="NAME"
+            "--new-key",
+            help="Print a new key of this name on standard error, its lines for --keys on standard output; then leave.",
+            metavar="NAME",
         ),
     ] = None,
     queue: Annotated[
@@ -81,7 +83,8 @@ def serve(
     with sentences(Console(stderr=True)):
         if new_key_name is not None:
             key, lines = usage(new_key, new_key_name)
-            typer.echo(f"# the key, shown this once: {key}\n# its lines for the file of --keys:\n{lines}", nl=False)
+            typer.echo(f"the key, shown this once: {key}", err=True)  # apart, so that the file gets the lines alone
+            typer.echo(lines, nl=False)
             return
         limits = usage(
             Limits, queued=queued, requests_a_minute=requests_a_minute, megapixels=megapixels,

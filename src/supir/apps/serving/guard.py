@@ -153,7 +153,7 @@ def install_error_handlers(app: FastAPI, router: APIRouter) -> None:
         answer = _error("ServiceError", str(error.detail), error.status_code)
         answer.headers.update(error.headers or {})
         if error.status_code == 405:  # starlette tells of the first route of this path alone
-            fitting = [route.methods for route in routes if route.path_regex.match(request.url.path)]
+            fitting = [route.methods or set() for route in routes if route.path_regex.match(request.url.path)]
             answer.headers["Allow"] = ", ".join(sorted(set().union(*fitting)))
         return answer
 

@@ -109,7 +109,7 @@ class _Server(uvicorn.Server):
         try:
             self._engine.close(grace)
         finally:
-            hub: Hub = self._web.state.hub
-            if self._loop is not None:
+            hub: Hub | None = getattr(self._web.state, "hub", None)
+            if self._loop is not None and hub is not None:
                 self._loop.call_soon_threadsafe(hub.close)
             self.should_exit = True
