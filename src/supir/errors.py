@@ -12,6 +12,16 @@
     ├── CaptionError                                a picture got no caption
     │   └── CaptionerError                          nor will any other: who should describe them cannot be asked
     ├── StudyError                              a study whose pictures, database or votes do not belong together
+    ├── ServiceError                                the service cannot do, or does not allow, what it was asked for
+    │   ├── UploadError                             the body of a request is not what a submission must be
+    │   ├── UploadTooLargeError                     a file of more bytes than this service takes
+    │   ├── KeyRefusedError                         no key, or one that this service does not know
+    │   ├── JobNotFoundError                        no such job, or not one of this key
+    │   ├── JobNotReadyError                        the job is not in a state in which it has this
+    │   ├── JobExpiredError                         the result was kept as long as results are, and is gone
+    │   ├── JobFailedError                          the job failed or was cancelled: there will be no result
+    │   ├── BusyError                               too many jobs, or requests; come back after ``.retry_after``
+    │   └── ClosingError                            the service is being stopped; come back after ``.retry_after``
     └── MissingExtraError       (also ImportError)  an optional package is not installed
 
 `except SupirError` catches all of them. A message says what came, what is allowed and what to do. Errors about a
@@ -23,18 +33,28 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
+    "BusyError",
     "CaptionError",
     "CaptionerError",
+    "ClosingError",
     "ImageError",
     "ImageReadError",
     "ImageTooLargeError",
     "ImageWriteError",
+    "JobExpiredError",
+    "JobFailedError",
+    "JobNotFoundError",
+    "JobNotReadyError",
     "KeyMismatchError",
+    "KeyRefusedError",
     "MissingExtraError",
     "OptionError",
+    "ServiceError",
     "StudyError",
     "SupirError",
     "UnsafeCheckpointError",
+    "UploadError",
+    "UploadTooLargeError",
     "WeightsError",
 ]
 
@@ -94,6 +114,55 @@ class CaptionerError(CaptionError):
 
 class StudyError(SupirError):
     """The pictures, the database or a vote of a study do not belong together, or the database cannot be used."""
+
+
+class ServiceError(SupirError):
+    """The service cannot do, or does not allow, what it was asked for; or it cannot be reached.
+
+    Args:
+        message: what came, what is allowed, what to do.
+        retry_after: seconds after which the same request may be answered otherwise; None where it will not.
+    """
+
+    def __init__(self, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class UploadError(ServiceError):
+    """The body of a request is not what a submission must be."""
+
+
+class UploadTooLargeError(ServiceError):
+    """A file of more bytes than this service takes; the rest of it was not read."""
+
+
+class KeyRefusedError(ServiceError):
+    """No key came, or one that this service does not know."""
+
+
+class JobNotFoundError(ServiceError):
+    """There is no such job, or it belongs to another key."""
+
+
+class JobNotReadyError(ServiceError):
+    """The job is not in a state in which it has what was asked for."""
+
+
+class JobExpiredError(ServiceError):
+    """The result was kept as long as this service keeps results, and is gone."""
+
+
+class JobFailedError(ServiceError):
+    """The job failed or was cancelled: there will be no result."""
+
+
+class BusyError(ServiceError):
+    """There are too many jobs or requests."""
+
+
+class ClosingError(ServiceError):
+    """The service is being stopped and takes no new jobs."""
 
 
 class MissingExtraError(SupirError, ImportError):

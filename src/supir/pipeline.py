@@ -7,6 +7,7 @@ picture. What happens between pixels and pixels stands in ``supir.restoration``.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -155,6 +156,7 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         options: RestoreOptions | None = None,
         *,
         on_step: StepCallback | None = None,
+        on_preview: Callable[[Picture], None] | None = None,
         **overrides: Any,
     ) -> list[Restored]:
         """Restore one picture or several, one after another, each with the same options.
@@ -163,6 +165,7 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             pictures: file paths, PIL images, or ``Picture``s.
             options: everything there is to set; None takes ``self.options(**overrides)``.
             on_step: called after each sampling step; raise from it to cancel.
+            on_preview: given each picture's clean preview before its sampling begins, at the size of the result.
             overrides: fields of ``RestoreOptions`` and ``preset``.
         """
         if options is None:
@@ -170,12 +173,23 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         elif overrides:
             options = options.replace(**overrides)
         several = pictures if isinstance(pictures, list) else [pictures]
-        return [self._restore(image.as_picture(each), options, on_step) for each in several]
+        return [self._restore(image.as_picture(each), options, on_step, on_preview) for each in several]
 
-    def _restore(self, picture: Picture, options: RestoreOptions, on_step: StepCallback | None) -> Restored:
+    def _restore(
+        self,
+        picture: Picture,
+        options: RestoreOptions,
+        on_step: StepCallback | None,
+        on_preview: Callable[[Picture], None] | None,
+    ) -> Restored:
         """One picture: to working size, through the networks, to the asked size."""
         pixels, finish = image.fitted(picture, options, size_multiple(self.autoencoder))
-        result = self.restore_pixels(pixels[None], options, on_step=on_step)
+
+        def show(preview: Tensor) -> None:
+            if on_preview is not None:
+                on_preview(finish(preview[0].clone()))  # what is finished is used up
+
+        result = self.restore_pixels(pixels[None], options, on_step=on_step, on_preview=show)
         self.maybe_free_model_hooks()
         return Restored(
             picture=finish(result.pixels[0]), preview=finish(result.preview[0]), record=self._record(options)
@@ -205,6 +219,7 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         conditions: Conditions | None = None,
         noise: NoiseSource | None = None,
         on_step: StepCallback | None = None,
+        on_preview: Callable[[Tensor], None] | None = None,
     ) -> RestoredPixels:
         """Restore tensors of working size; ``Restorer.restore`` tells more.
 
@@ -214,6 +229,7 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             conditions: finished text conditioning of the batch; None embeds the words of ``options``.
             noise: None takes ``options.seed`` for every sample, so that each is what it would be alone.
             on_step: called after each sampling step.
+            on_preview: shown the clean preview before the sampling begins; it must leave it as it is.
         """
         restorer = self._restorer(options)
         with self.progress_bar(total=noise_schedule(options).num_steps) as bar:
@@ -228,6 +244,7 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
                 lambda: conditions or self.embed_words(options, len(pixels)),
                 noise or SampleNoise([options.seed] * len(pixels)),
                 report,
+                on_preview,
             )
 
     @torch.no_grad()

@@ -80,14 +80,18 @@ class Restorer:
         conditions: Callable[[], Conditions],
         noise: NoiseSource,
         on_step: StepCallback | None = None,
+        on_preview: Callable[[Tensor], None] | None = None,
     ) -> RestoredPixels:
         """Restore (B, 3, H, W) in [-1, 1], both sides a multiple of ``size_multiple``.
 
-        ``conditions`` is called after the preview is made, when text towers may take the autoencoder's place in memory.
+        ``on_preview`` is shown the clean preview when it is made, and must leave it as it is. ``conditions`` is called
+        after that, when text towers may take the autoencoder's place in memory.
         ``noise`` is drawn for the anchor's posterior (with quirks), for the initial latent, then as the solver asks.
         """
         lq_latent = self.encode_degraded(pixels)
         preview = self.decode(lq_latent)
+        if on_preview is not None:
+            on_preview(preview)
         anchor = self.anchor(preview, noise)
         latent = self.restored_latent(lq_latent, anchor, conditions, noise, on_step)
         restored = color.fix(self.decode(latent), preview, self.options.color_fix, overwrite=True)

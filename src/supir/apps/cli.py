@@ -36,6 +36,7 @@ from supir.apps.ending import FAILED, sentences, usage
 from supir.apps.evaluate_commands import evaluate
 from supir.apps.jobs import Interruption, find_sources, plan_jobs, run_jobs
 from supir.apps.progress import Display, clock, show_failure
+from supir.apps.serve_commands import serve
 from supir.apps.study_commands import study_app
 from supir.apps.train_commands import train
 from supir.batch import Job, Model, Outcome
@@ -146,6 +147,7 @@ def restore(
 
 app.command()(batch)
 app.command()(caption)
+app.command()(serve)
 app.command()(train)
 app.command()(degrade)
 app.command()(evaluate)

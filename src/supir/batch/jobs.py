@@ -24,6 +24,8 @@ class Job:
     """Where to write before and after, side by side; None writes no such sheet."""
     caption: Caption | None = None
     """What a captioner said of the picture, where one did; the words that are used are those of ``options``."""
+    preview: Path | None = None
+    """Where to write the clean preview, as soon as it is made; None writes none."""
 
     @property
     def taken(self) -> bool:

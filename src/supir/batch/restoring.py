@@ -7,7 +7,8 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from supir.batch.jobs import Job, Outcome, file_sha256, settings_sha256
 from supir.batch.model import Model
@@ -15,6 +16,7 @@ from supir.caption.words import WORDS, record_of_words
 from supir.errors import ImageError, ImageReadError, ImageWriteError, SupirError, WeightsError
 
 if TYPE_CHECKING:
+    from supir.image import Picture
     from supir.pipeline import SupirPipeline
     from supir.sampling.solvers import Step
 
@@ -34,7 +36,8 @@ def restore_job(
         pipeline: restores it.
         job: from where, how, to where.
         overwrite: replace a result that exists; without it such a picture is an error.
-        on_fraction: called with how much of the sampling is done, from 0 to 1.
+        on_fraction: called with how much of the sampling is done, from 0 to 1; with 0 when the preview that the job
+            asks for is written. Raise a ``SupirError`` from it to stop.
     """
     start = time.perf_counter()
     error, unexpected = None, ""
@@ -63,15 +66,20 @@ def _restore(
     """Restore and write; what the record says of the words."""
     from supir import image
 
-    for target in filter(None, (job.target, job.compare)):
+    for target in filter(None, (job.target, job.compare, job.preview)):
         if target.exists() and not overwrite:
             raise ImageWriteError(f"{target} exists; pass --overwrite to replace it", target)
 
     def on_step(step: Step) -> None:
         on_fraction((step.index + 1) / step.num_steps)
 
+    def on_preview(preview: Picture) -> None:
+        image.write(preview, cast("Path", job.preview))
+        on_fraction(0.0)
+
     picture = image.read(job.source)
-    [restored] = pipeline([picture], job.options, on_step=on_step)
+    shown = {} if job.preview is None else {"on_preview": on_preview}
+    [restored] = pipeline([picture], job.options, on_step=on_step, **shown)
     record = restored.record | record_of_words(job.options.prompt, job.caption)
     image.write(restored.picture, job.target, record=record)
     if job.compare is not None:

@@ -21,14 +21,15 @@ from supir.errors import OptionError, SupirError, WeightsError
 if TYPE_CHECKING:
     from supir.batch.restoring import Restoring
 
-__all__ = ["Answer", "Event", "Processes", "Runner", "Serial", "Worker", "all_threads"]
+__all__ = ["Answer", "Event", "Process", "Processes", "Runner", "Serial", "Worker", "all_threads"]
 
 
 class Event(Enum):
-    """What a worker may answer beside an outcome."""
+    """What a worker may answer beside an outcome, and the one thing it may be told beside a job."""
 
     READY = "it has opened the weights"
     DIED = "it has ended, with or without a job"
+    STOP = "it shall leave the job that it has"
 
 
 Answer = Outcome | Event
@@ -121,14 +122,14 @@ class Processes:
             raise OptionError(f"num_workers is {num_workers}; at least 1 is needed")
         self.num_workers = num_workers
 
-    def start(self, model: Model, place: int) -> _Process:
+    def start(self, model: Model, place: int) -> Process:
         """As `Runner.start`."""
-        return _Process(model, place, max(1, all_threads() // self.num_workers))
+        return Process(model, place, max(1, all_threads() // self.num_workers))
 
-    def wait(self, workers: Sequence[_Process], on_fraction: OnFraction[_Process]) -> list[tuple[_Process, Answer]]:
+    def wait(self, workers: Sequence[Process], on_fraction: OnFraction[Process]) -> list[tuple[Process, Answer]]:
         """As `Runner.wait`."""
         by_pipe = {worker.pipe: worker for worker in workers}
-        answers: list[tuple[_Process, Answer]] = []
+        answers: list[tuple[Process, Answer]] = []
         for pipe in connection.wait(list(by_pipe)):
             worker = by_pipe[pipe]  # type: ignore[index]  # a list of pipes comes back as it went in
             try:
@@ -148,7 +149,9 @@ class Processes:
         """Nothing to end: the workers are ended one by one."""
 
 
-class _Process:
+class Process:
+    """A worker in a process of its own."""
+
     def __init__(self, model: Model, place: int, num_threads: int) -> None:
         # Spawned, not forked: this process may have threads, and a forked copy of a held lock is held for ever.
         context = get_context("spawn")
@@ -158,13 +161,31 @@ class _Process:
         theirs.close()  # so that the pipe ends with the worker
 
     def give(self, job: Job) -> None:
+        """As `Worker.give`."""
         with suppress(OSError):  # if it died while it had nothing to do, the end of the pipe tells
             self.pipe.send(job)
 
+    def stop(self) -> None:
+        """Ask it to leave the job it has, after the step it is at; it answers with an outcome, and is ready again.
+
+        May be called from another thread than the one that waits, but not while a job is given.
+        """
+        with suppress(OSError):
+            self.pipe.send(Event.STOP)
+
+    def kill(self) -> None:
+        """Let it die at once: whoever waits for it hears of that."""
+        self._process.kill()
+
     def end(self) -> None:
+        """As `Worker.end`."""
         self._process.kill()
         self._process.join()
         self.pipe.close()
+
+
+class _Stopped(SupirError):
+    """Raised in a worker in the middle of a job that it was asked to leave."""
 
 
 def _serve(pipe: connection.Connection, model: Model, place: int, num_threads: int) -> None:
@@ -178,8 +199,17 @@ def _serve(pipe: connection.Connection, model: Model, place: int, num_threads: i
         pipe.send(WeightsError(str(error) if isinstance(error, SupirError) else f"{type(error).__name__}: {error}"))
         return
     pipe.send(Event.READY)
+
+    def tell(fraction: float) -> None:
+        pipe.send(fraction)
+        if pipe.poll():  # nothing but a request to stop comes in the middle of a job
+            pipe.recv()
+            raise _Stopped("stopped on request")
+
     while True:
-        pipe.send(restoring(pipe.recv(), pipe.send))
+        said = pipe.recv()
+        if isinstance(said, Job):  # otherwise a request to stop that came when the job was done
+            pipe.send(restoring(said, tell))
 
 
 def all_threads() -> int:

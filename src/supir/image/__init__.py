@@ -1,7 +1,7 @@
 """Pictures: file <-> `Picture` <-> tensor in [-1, 1]; the only place that knows integers, EXIF, ICC and file formats.
 
 read, write                  files in and out (libvips)
-read_record, read_size       what a file's header says
+read_record, read_size, check_file   what a file's header says
 from_pil, to_pil             PIL in and out
 find_pictures, by_name       files, folders, globs; the same by their names
 as_picture, fitted           whatever a user hands over; its pixels at working size
@@ -13,7 +13,7 @@ from supir.image.comparing import side_by_side
 from supir.image.finding import by_name, find_pictures
 from supir.image.fitting import PictureLike, as_picture, fitted
 from supir.image.picture import Picture, from_pil, to_pil
-from supir.image.reading import MAX_PIXELS, read, read_record, read_size
+from supir.image.reading import MAX_PIXELS, check_file, read, read_record, read_size
 from supir.image.reference import (
     ReferenceSize,
     interactive_preprocess,
@@ -34,6 +34,7 @@ __all__ = [
     "WorkingSize",
     "as_picture",
     "by_name",
+    "check_file",
     "find_pictures",
     "fitted",
     "from_pil",

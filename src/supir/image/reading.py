@@ -24,7 +24,7 @@ from supir.image.exif import clean_exif, exif_of_tiff
 from supir.image.picture import Picture, assemble, from_integers
 from supir.image.xmp import clean_xmp, record_of
 
-__all__ = ["MAX_PIXELS", "read", "read_record", "read_size"]
+__all__ = ["MAX_PIXELS", "check_file", "read", "read_record", "read_size"]
 
 MAX_PIXELS = 256 * 1000 * 1000
 """Default of `read`'s `max_pixels`: as float32 such a picture takes 3 GB."""
@@ -83,6 +83,19 @@ def read_size(path: Path | str) -> tuple[int, int]:
     """
     with _opened(Path(path)) as (_, image, _):
         return int(image.width), int(image.height)
+
+
+def check_file(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> tuple[str, int, int]:
+    """(kind, width, height) of a file whose header says that `read` would take it; nothing is decoded.
+
+    The kind is JPEG, PNG, WebP or TIFF, by content; the size is in pixels, before any EXIF turn.
+
+    Raises:
+        ImageReadError, ImageTooLargeError: as `read`; damage behind the header is not seen.
+    """
+    with _opened(Path(path)) as (kind, image, _):
+        _check_header(Path(path), kind, image, max_pixels)
+        return kind, int(image.width), int(image.height)
 
 
 def read_record(path: Path | str) -> dict[str, str]:

@@ -1,0 +1,131 @@
+"""`supir serve`: the service. Nothing heavy is imported before."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from supir.apps.arguments import ModelFolder
+from supir.apps.ending import sentences, usage
+from supir.batch.model import Model
+from supir.errors import OptionError, ServiceError
+from supir.service.limits import Limits, new_key, read_keys
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DEFAULTS = Limits()
+_SPECS = {spec.name: spec.metadata for spec in dataclasses.fields(Limits)}
+
+
+def _limit(name: str, flag: str) -> Any:
+    allowed = _SPECS[name]
+    unit = f"{allowed['low']:g} to {allowed['high']:g} {allowed['unit']}".strip()
+    return typer.Option(flag, help=f"Limit of a key that sets none: {allowed['doc']} ({unit}).", metavar="N")
+
+
+def serve(
+    data: Annotated[Path, typer.Option(help="The folder of jobs and files, begun or gone on with.")] = Path(
+        "supir-service"
+    ),
+    model: ModelFolder = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu, cuda, mps ...; with commas, worker after worker in turn. Unset: a GPU if torch sees one."
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes; each holds its own copy of the weights.", min=1, max=256, metavar="N")
+    ] = 1,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8189,
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file of the keys that may ask (see docs/service.md).", show_default=False),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let everybody ask who reaches an address that is not this machine's.")
+    ] = False,
+    new_key_name: Annotated[
+        str | None,
+        typer.Option(
+            "--new-key",
+            help="Print a new key of this name on standard error, its lines for --keys on standard output; then leave.",
+            metavar="NAME",
+        ),
+    ] = None,
+    queue: Annotated[
+        int, typer.Option(help="Jobs waiting or at work at a time, of all keys.", min=1, metavar="N")
+    ] = 1000,
+    keep: Annotated[str, typer.Option(help="For how long results are kept: 90s, 30m, 24h, 7d.")] = "24h",
+    grace: Annotated[
+        float, typer.Option(help="Seconds that jobs at work have to end when the service is stopped.", min=0)
+    ] = 30.0,
+    queued: Annotated[int, _limit("queued", "--queued")] = _DEFAULTS.queued,
+    requests_a_minute: Annotated[int | None, _limit("requests_a_minute", "--requests-a-minute")] = None,
+    megapixels: Annotated[float, _limit("megapixels", "--megapixels")] = _DEFAULTS.megapixels,
+    work_megapixels: Annotated[float, _limit("work_megapixels", "--work-megapixels")] = _DEFAULTS.work_megapixels,
+    megabytes: Annotated[float, _limit("megabytes", "--megabytes")] = _DEFAULTS.megabytes,
+    log_details: Annotated[
+        bool, typer.Option("--log-details", help="Write file names and options into the log, prompts among them.")
+    ] = False,
+) -> None:
+    """Serve restorations over HTTP, with a queue that outlives the process.
+
+    The first line on standard output is the address; everything else is on standard error, as JSON lines. The schema is
+    at /openapi.json. SIGTERM and Ctrl-C end it after the jobs at work, or put them back into the queue.
+    """
+    with sentences(Console(stderr=True)):
+        if new_key_name is not None:
+            key, lines = usage(new_key, new_key_name)
+            typer.echo(f"the key, shown this once: {key}", err=True)  # apart, so that the file gets the lines alone
+            typer.echo(lines, nl=False)
+            return
+        limits = usage(
+            Limits, queued=queued, requests_a_minute=requests_a_minute, megapixels=megapixels,
+            work_megapixels=work_megapixels, megabytes=megabytes,
+        )  # fmt: skip
+        clients = None if keys is None else usage(read_keys, keys, limits)
+        seconds = usage(_seconds, keep)
+        from supir.apps.serving.server import serve as serve_until_stopped
+        from supir.apps.serving.server import web_app
+        from supir.service.engine import Engine
+
+        listening = _listen(host, port, open_to_all=clients is not None or insecure)
+        weights = Model(folder=model, devices=tuple(device.split(",")) if device else ())
+        engine = usage(Engine, data, weights, num_workers=workers, max_queued=queue, keep=seconds)
+        app = web_app(engine, clients, limits, insecure=insecure, log_details=log_details)
+        from supir.apps.serving.logs import set_up_logs
+
+        set_up_logs()
+        shown_host = f"[{host}]" if ":" in host else host
+        typer.echo(f"http://{shown_host}:{listening.getsockname()[1]}/")
+        serve_until_stopped(app, engine, listening, grace)
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if found is None or float(found[1]) == 0:
+        raise OptionError(f"--keep is {text!r}; write a number and a unit, as 90s, 30m, 24h or 7d")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _listen(host: str, port: int, *, open_to_all: bool) -> socket.socket:
+    """Bound before anything is said, so that the address is true."""
+    from supir.apps.serving.guard import is_loopback
+
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ServiceError(f"--host {host} --port {port}: cannot listen there: {error.strerror}") from error
+    if not open_to_all and not is_loopback(listening.getsockname()[0]):
+        listening.close()
+        raise typer.BadParameter(
+            f"--host {host}: others reach this address; give --keys FILE, or say --insecure to let everybody ask"
+        )
+    return listening

@@ -1,0 +1,122 @@
+"""A submission's body, read as it comes: counted, refused when too large, written into the service's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from fastapi import Request, UploadFile
+from fastapi.concurrency import run_in_threadpool
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from supir.errors import UploadError, UploadTooLargeError
+from supir.service.receiving import MAX_TEXT
+
+__all__ = ["Form", "read_form", "write_upload"]
+
+_MAX_FIELDS = 64
+_MAX_FIELD = 8 * MAX_TEXT
+"""Bytes of one text: JSON writes a character in up to six."""
+_AROUND = 1_000_000
+"""Bytes of a body beside the picture."""
+_MAX_DROPPED = 64_000_000
+"""Bytes that are read and dropped after a refusal: a client that is still sending would not see the answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """The parts of a submission."""
+
+    file: UploadFile
+    fields: dict[str, str]
+
+
+async def read_form(request: Request, max_bytes: int) -> Form:
+    """Read a multipart body; the caller closes ``file``.
+
+    Args:
+        request: its body is not read yet.
+        max_bytes: of the picture.
+
+    Raises:
+        UploadTooLargeError: there is more; the rest was not kept.
+        UploadError: no multipart body with one part ``file``, or a part is twice there.
+    """
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise UploadError("the body must be multipart/form-data with the picture as its part 'file'")
+    stream = request.stream()
+    try:
+        parser = MultiPartParser(
+            request.headers, _counted(request, stream, max_bytes), max_files=1, max_fields=_MAX_FIELDS,
+            max_part_size=_MAX_FIELD,
+        )  # fmt: skip
+        parts = (await parser.parse()).multi_items()
+    except MultiPartException as error:
+        await drop_rest(stream)
+        raise UploadError(f"the body is no multipart/form-data that can be read: {error.message}") from None
+    except UploadTooLargeError:
+        await drop_rest(stream)
+        raise
+    fields: dict[str, str] = {}
+    file: UploadFile | None = None
+    for name, part in parts:
+        if name in fields or (name == "file" and file is not None):
+            raise UploadError(f"the part {name!r} is there twice")
+        if isinstance(part, str):
+            fields[name] = part
+        elif name == "file":
+            file = part  # type: ignore[assignment]  # starlette's class, of which fastapi's is one
+        else:
+            raise UploadError(f"the part {name!r} is a file; only 'file' may be one")
+    if file is None or "file" in fields:
+        raise UploadError("there is no part 'file' with a file name; it holds the picture")
+    size = file.size or 0
+    if size > max_bytes:
+        raise _too_large(max_bytes)
+    return Form(file=file, fields=fields)
+
+
+async def write_upload(file: UploadFile, path: Path) -> str:
+    """Write a picture into the service's folder; its SHA-256."""
+    return await run_in_threadpool(_copy, file.file, path)
+
+
+async def drop_rest(stream: AsyncGenerator[bytes, None]) -> None:
+    """Read what a client still sends, within bounds, so that it comes to read the answer."""
+    dropped = 0
+    async for chunk in stream:
+        dropped += len(chunk)
+        if dropped > _MAX_DROPPED:
+            return
+
+
+async def _counted(
+    request: Request, stream: AsyncGenerator[bytes, None], max_bytes: int
+) -> AsyncGenerator[bytes, None]:
+    told = request.headers.get("content-length", "")
+    if told.isdecimal() and len(told) < 20 and int(told) > max_bytes + _AROUND:
+        raise _too_large(max_bytes)
+    count = 0
+    async for chunk in stream:
+        count += len(chunk)
+        if count > max_bytes + _AROUND:
+            raise _too_large(max_bytes)
+        yield chunk
+
+
+def _copy(source: BinaryIO, path: Path) -> str:
+    source.seek(0)
+    with path.open("xb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+    with path.open("rb") as stored:
+        return hashlib.file_digest(stored, "sha256").hexdigest()
+
+
+def _too_large(max_bytes: int) -> UploadTooLargeError:
+    return UploadTooLargeError(
+        f"the picture has more than {max_bytes / 1e6:g} megabytes, which is what this key may send"
+    )

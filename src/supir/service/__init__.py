@@ -1,0 +1,12 @@
+"""Restoration as a service, without HTTP: a queue that outlives the process, workers, and what clients may do.
+
+    receiving: upload, options -> Submission -> Store (SQLite) -> Hands (one worker process each) -> Store
+
+`Engine` is the way in; what serves HTTP, or a page, stands on it. Nothing heavy is imported here.
+"""
+
+from supir.service.engine import Engine
+from supir.service.jobs import ACTIVE, STATES, StoredJob, Submission
+from supir.service.limits import LOCAL, Client, Limits
+
+__all__ = ["ACTIVE", "LOCAL", "STATES", "Client", "Engine", "Limits", "StoredJob", "Submission"]

@@ -1,0 +1,317 @@
+"""The service without HTTP: hand in, look, cancel, delete, hear of news; and the workers behind it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from supir.batch.jobs import Outcome
+from supir.batch.model import Model
+from supir.batch.runners import Answer, Processes
+from supir.errors import BusyError, ClosingError, JobExpiredError, JobFailedError, JobNotReadyError, ServiceError
+from supir.service.folder import Folder, safe
+from supir.service.hands import Hand, Running
+from supir.service.jobs import StoredJob, Submission
+from supir.service.limits import Client
+from supir.service.store import Store
+
+__all__ = ["Engine", "Progress"]
+
+REMEMBER = 7 * 24 * 3600.0
+"""Seconds for which the row of a job without files is kept."""
+_LAST_PATIENCE = 5.0
+"""Seconds for a worker to leave its job when the grace is over, before it is killed."""
+_GUESS = 30.0
+"""Seconds a job takes, until one was measured."""
+_MAX_RETRY = 600
+_log = logging.getLogger("supir.service")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where an active job is; for any other all is unset."""
+
+    position: int | None = None
+    """Queued jobs before it."""
+    step: int | None = None
+    """Of ``num_steps``; counted as the options count them."""
+    preview: bool = False
+    """The clean preview is there."""
+
+
+class Engine:
+    """Queue, workers and files. Any thread may call it; `start` first, `close` last.
+
+    Args:
+        data: the folder; made if it is not there.
+        model: what the workers open.
+        num_workers: processes, each with its copy of the weights.
+        max_queued: jobs of all clients that may be queued or running.
+        keep: seconds for which results are kept.
+
+    Raises:
+        WeightsError: the model folder is none.
+        OptionError: the data folder holds something that no service made, or there is no worker.
+        SupirError: the data folder cannot be used, or another service is at work in it.
+    """
+
+    def __init__(
+        self, data: Path, model: Model, *, num_workers: int = 1, max_queued: int = 1000, keep: float = 24 * 3600.0
+    ) -> None:
+        _ = model.presets, model.identity  # says at once what is wrong, and is not read again by every worker
+        runner = Processes(num_workers)
+        self.model, self.num_workers, self.max_queued, self.keep = model, num_workers, max_queued, keep
+        self.folder = Folder(data)
+        self.store = Store(self.folder.database)
+        self.lock = threading.Condition()
+        self.closing = False
+        self.failure: str | None = None
+        """Why no worker can work."""
+        self.on_end: Callable[[str, float], None] = lambda state, seconds: None
+        """Called with the state and the seconds at work of each job that was settled."""
+        self.on_failure: Callable[[], None] = lambda: None
+        self._running: dict[str, Running] = {}
+        self._hands = [Hand(self, self.folder, model, runner, place) for place in range(num_workers)]
+        self._listeners: set[Callable[[str | None], None]] = set()
+        self._seconds = _GUESS
+        self._closed = threading.Event()
+        self._janitor = threading.Thread(target=self._expire, name="janitor", daemon=True)
+
+    def start(self) -> None:
+        """Go on where the last process ended, and let the workers open the weights."""
+        self.folder.sweep(*self.store.recover())
+        for thread in (*self._hands, self._janitor):
+            thread.start()
+
+    def close(self, grace: float) -> None:
+        """Take no more jobs; wait ``grace`` seconds for those at work, put the others back into the queue, end all."""
+        with self.lock:
+            self.closing = True
+            self.lock.notify_all()
+            for hand in self._hands:
+                hand.abandon()
+        self.news(None)
+        end = time.monotonic() + grace
+        for hand in self._hands:
+            hand.join(max(0.0, end - time.monotonic()))
+        with self.lock:
+            for running in self._running.values():
+                self._stop(running, "close", _LAST_PATIENCE)
+        for hand in self._hands:
+            hand.join()
+        self._closed.set()
+        self._janitor.join()
+        self.folder.close()
+        self.news(None)
+
+    @property
+    def num_ready(self) -> int:
+        """Workers that have opened the weights."""
+        return sum(hand.ready for hand in self._hands)
+
+    def check_room(self, client: Client, idempotency_key: str | None) -> None:
+        """Raise what `submit` would raise about room and closing, before an upload is taken for nothing."""
+        if self.closing:
+            raise ClosingError("the service is being stopped and takes no new jobs; come back in a moment", 10)
+        try:
+            self.store.check_room(client, self.max_queued, idempotency_key)
+        except BusyError as error:
+            raise self._busy(error) from None
+
+    def submit(self, new: Submission, client: Client) -> tuple[StoredJob, bool]:
+        """Queue a job whose upload lies in the folder; (the job, whether it is new). Otherwise the upload is removed.
+
+        Raises:
+            BusyError, ClosingError: there is no room.
+            OptionError: the idempotency key came with another request before.
+        """
+        try:
+            safe(self.folder.upload(new.id))
+            self.check_room(client, new.idempotency_key)
+            job, is_new = self.store.add(new, client, self.max_queued)
+        except BaseException as error:
+            self.folder.remove(new.id)
+            raise (self._busy(error) if isinstance(error, BusyError) else error) from None
+        if not is_new:
+            self.folder.remove(new.id)
+            return job, False
+        _log.info("job queued", extra={"job": job.id, "client": job.client})
+        with self.lock:
+            self.lock.notify()
+        return job, True
+
+    def look(self, job: str, client: Client) -> tuple[StoredJob, Progress]:
+        """A job of this client, and where it is.
+
+        Raises:
+            JobNotFoundError: the client has none of this ID.
+        """
+        with self.lock:  # so that the two agree
+            found = self.store.get(job, client.name)
+            return found, self.progress(found)
+
+    def progress(self, job: StoredJob) -> Progress:
+        """Where a job is."""
+        if job.state == "queued":
+            return Progress(position=self.store.position(job))
+        if job.state == "running":
+            running = self._running.get(job.id)
+            if running is not None and running.fraction is not None:
+                return Progress(step=round(running.fraction * job.options.num_steps), preview=True)
+            return Progress(step=0)
+        return Progress(preview=job.state == "done")
+
+    def result(self, job: StoredJob) -> Path:
+        """The file of a job's result; it may be gone before it is opened, if the job expires or is deleted meanwhile.
+
+        Raises:
+            JobNotReadyError, JobFailedError, JobExpiredError: there is none.
+        """
+        if job.state == "done":
+            return self.folder.result(job.id, job.suffix)
+        raise self._no_result(job)
+
+    def preview(self, job: StoredJob) -> Path:
+        """The file of a job's clean preview, likewise."""
+        if self.progress(job).preview:
+            return self.folder.preview(job.id)
+        raise self._no_result(job)
+
+    def cancel(self, job: StoredJob) -> None:
+        """Take a job out of the queue, or ask its worker to leave it; one that has ended stays as it is."""
+        with self.lock:
+            if self.store.cancel_queued(job.id):
+                self.folder.remove(job.id)
+                self._note(job, "cancelled", 0.0)
+            elif job.id in self._running:
+                self._stop(self._running[job.id], "cancel")
+        self.news(None)
+
+    def delete(self, job: StoredJob) -> None:
+        """Forget a job and remove its files; it is stopped if it is at work."""
+        with self.lock:
+            self.store.delete(job.id)
+            if job.id in self._running:
+                self._stop(self._running[job.id], "cancel")
+            else:
+                self.folder.remove(job.id)
+        _log.info("job deleted", extra={"job": job.id, "client": job.client})
+        self.news(None)
+
+    def listen(self, listener: Callable[[str | None], None]) -> None:
+        """Have it called, from any thread, with the ID of a job that there is news of; with None: of any job."""
+        self._listeners.add(listener)
+
+    def news(self, job: str | None) -> None:
+        """Tell the listeners."""
+        for listener in tuple(self._listeners):
+            listener(job)
+
+    # What hands ask: see `supir.service.hands.Desk`.
+
+    def take(self, hand: Hand) -> Running | None:
+        """As `Desk.take`."""
+        with self.lock:
+            while not self.closing:
+                job = self.store.claim()
+                if job is not None:
+                    running = self._running[job.id] = Running(job, hand=hand)
+                    break
+                self.lock.wait()
+            else:
+                return None
+        _log.info("job begun", extra={"job": job.id, "client": job.client, "tries": job.tries})
+        self.news(None)
+        return running
+
+    def told(self, running: Running) -> None:
+        """As `Desk.told`."""
+        self.news(running.job.id)
+
+    def settle(self, running: Running, answer: Answer) -> None:
+        """As `Desk.settle`. The result has its name, and is on the disk, before the job is done."""
+        job, seconds = running.job, time.time() - (running.job.started or time.time())
+        with self.lock:
+            state, error, sha256 = self._verdict(running, answer)
+            if state == "queued":
+                put_back = self.store.put_back(job.id, died=running.stop != "close")
+                state = put_back or "deleted"
+            elif not self.store.finish(job.id, state, error=error, sha256=sha256):
+                state = "deleted"
+            if state == "queued":
+                self.lock.notify()
+            elif state != "done":
+                self.folder.remove(job.id)
+            else:
+                self.folder.upload(job.id).unlink(missing_ok=True)
+            running.hand = None
+            del self._running[job.id]
+        if state == "done":
+            self._seconds = 0.8 * self._seconds + 0.2 * seconds
+        self._note(job, state, seconds)
+        self.news(None)
+
+    def give_up(self, reason: str) -> None:
+        """As `Desk.give_up`."""
+        self.failure = reason
+        _log.error("no worker can work", extra={"error": reason})
+        self.on_failure()
+
+    def _verdict(self, running: Running, answer: Answer) -> tuple[str, str | None, str | None]:
+        """(state, sentence of a failure, SHA-256 of the result)."""
+        job = running.job
+        if isinstance(answer, Outcome) and answer.error is None:
+            try:
+                safe(self.folder.result(job.id, job.suffix))
+            except OSError as error:
+                return "failed", f"{job.name}: the result cannot be stored: {error.strerror}", None
+            return "done", None, answer.sha256
+        if running.stop == "cancel":
+            return "cancelled", None, None
+        if running.stop == "close" or not isinstance(answer, Outcome):
+            return "queued", None, None
+        if answer.unexpected:
+            _log.error("mistake of ours", extra={"job": job.id, "error": answer.unexpected})
+            return "failed", f"{job.name}: cannot be restored, by a mistake of ours; the service's log has more", None
+        text = (answer.error or "").replace(str(self.folder.upload(job.id)), job.name)
+        return "failed", text.replace(str(self.folder.path), "the service's folder"), None
+
+    def _stop(self, running: Running, why: str, patience: float | None = None) -> None:
+        if not running.stop or why == "cancel":
+            running.stop = why
+        if running.hand is not None:
+            running.hand.stop(running, *(() if patience is None else (patience,)))
+
+    def _no_result(self, job: StoredJob) -> JobNotReadyError | JobFailedError | JobExpiredError:
+        if job.state == "failed":
+            return JobFailedError(f"the job failed: {job.error}")
+        if job.state == "cancelled":
+            return JobFailedError("the job was cancelled")
+        if job.state == "expired":
+            return JobExpiredError(f"the result was kept for {self.keep / 3600:g} hours and is gone; submit it again")
+        return JobNotReadyError(f"the job is {job.state}; wait for its events", 1)
+
+    def _busy(self, error: BusyError) -> BusyError:
+        waiting = sum(self.store.counts()[state] for state in ("queued", "running"))
+        seconds = self._seconds * max(1, waiting) / (2 * self.num_workers)
+        return BusyError(str(error), max(1, min(_MAX_RETRY, round(seconds))))
+
+    def _note(self, job: StoredJob, state: str, seconds: float) -> None:
+        self.on_end(state, seconds)
+        told = {"job": job.id, "client": job.client, "state": state, "seconds": round(seconds, 3)}
+        _log.info("job put back" if state == "queued" else "job ended", extra=told)
+
+    def _expire(self) -> None:
+        while not self._closed.wait(min(30.0, self.keep / 4)):
+            try:
+                expired = self.store.expire(self.keep, REMEMBER)
+            except ServiceError as error:
+                _log.error("nothing can expire", extra={"error": str(error)})
+                continue
+            for job in expired:
+                self.folder.remove(job)
+                self.news(job)

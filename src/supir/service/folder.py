@@ -1,0 +1,98 @@
+"""The service's folder: one process at a time works in it, and no file in it has a name that a user chose.
+
+DATA/service.sqlite   the jobs (`supir.service.store`)
+DATA/jobs/ID/         upload, preview.png, result.SUFFIX of one job; the ID is random
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from supir.data.files import lock
+from supir.errors import OptionError, ServiceError
+
+__all__ = ["Folder", "safe"]
+
+_DATABASE = "service.sqlite"
+_LOCK, _JOBS = "service.lock", "jobs"
+
+
+class Folder:
+    """The folder, made if it is not there, and held until `close`.
+
+    Raises:
+        OptionError: it holds something that no service made.
+        SupirError: it cannot be used, or another service is at work in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.database, self._jobs = path, path / _DATABASE, path / _JOBS
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if not (path / _LOCK).exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
+                raise OptionError(f"{path}: holds something that no service made; name a new or an empty folder")
+            self._stream = os.fdopen(os.open(path / _LOCK, os.O_CREAT | os.O_RDWR, 0o600), "r+b")
+            lock(self._stream, path, "service")
+            self._jobs.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ServiceError(f"{path}: cannot be used: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Let others in."""
+        self._stream.close()
+
+    def begin(self) -> str:
+        """A new random ID, with a folder of its own."""
+        job = secrets.token_hex(16)
+        (self._jobs / job).mkdir(mode=0o700)
+        return job
+
+    def upload(self, job: str) -> Path:
+        """Of a job's picture, as it came."""
+        return self._jobs / job / "upload"
+
+    def preview(self, job: str) -> Path:
+        """Of its clean preview."""
+        return self._jobs / job / "preview.png"
+
+    def result(self, job: str, suffix: str) -> Path:
+        """Of its result."""
+        return self._jobs / job / f"result{suffix}"
+
+    def remove(self, job: str) -> None:
+        """Take away every file of a job, half-written ones too."""
+        shutil.rmtree(self._jobs / job, ignore_errors=True)
+
+    def sweep(self, active: Collection[str], done: Collection[str]) -> None:
+        """Take away what an ended process left: half-written files, and those of jobs that do not need them any more.
+
+        Args:
+            active: jobs that keep their uploads alone.
+            done: jobs that keep their previews and results.
+        """
+        for folder in self._jobs.iterdir():
+            if folder.name not in active and folder.name not in done:
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            for path in folder.iterdir():
+                is_upload = path.name == "upload"
+                if is_upload == (folder.name in done) or path.name.startswith("."):
+                    path.unlink(missing_ok=True)
+
+
+def safe(path: Path) -> None:
+    """Wait until a file that was written, and its name, are on the disk.
+
+    Raises:
+        OSError: it is not there, or the disk does not take it.
+    """
+    for each in (path, path.parent):
+        descriptor = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

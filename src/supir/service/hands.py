@@ -1,0 +1,194 @@
+"""Hands: threads that each keep one worker process, give it job after job, and settle what becomes of each.
+
+The process is that of the batch (`supir.batch.runners`): it opens the weights once, can be asked to leave a job after
+the step it is at, and is replaced when it dies.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from supir.batch.jobs import Job, Outcome
+from supir.batch.model import Model
+from supir.batch.runners import Answer, Event, Process, Processes
+from supir.errors import ServiceError, SupirError
+from supir.service.folder import Folder
+from supir.service.jobs import StoredJob
+
+__all__ = ["Desk", "Hand", "Running"]
+
+MAX_STILLBORN = 3
+"""Deaths of a worker, one after the other, while it opens the weights, before the service gives up."""
+_PATIENCE = 10.0
+"""Seconds for a worker to leave a job before it is killed: a step, or the encoding, of a large picture takes long."""
+_PAUSE = 2.0
+"""Seconds until the database is asked again that refused."""
+_log = logging.getLogger("supir.service")
+
+
+@dataclass
+class Running:
+    """A job at work, as everybody may look at it."""
+
+    job: StoredJob
+    fraction: float | None = None
+    """Of the sampling that is done; None until the clean preview is there."""
+    stop: str = ""
+    """Why it was asked to stop: ``cancel`` or ``close``."""
+    given: bool = False
+    """The worker has it."""
+    hand: Hand | None = None
+
+
+class Desk(Protocol):
+    """Where hands take jobs and bring them back: the engine."""
+
+    lock: threading.Condition
+    """Held while a job is taken, given, or asked to stop."""
+    closing: bool
+
+    def take(self, hand: Hand) -> Running | None:
+        """Wait for a job; None when the service closes.
+
+        Raises:
+            ServiceError: the database refuses.
+        """
+
+    def told(self, running: Running) -> None:
+        """There is news of a job."""
+
+    def settle(self, running: Running, answer: Answer) -> None:
+        """Write down what became of a job.
+
+        Raises:
+            ServiceError: the database refuses; to be tried again.
+        """
+
+    def give_up(self, reason: str) -> None:
+        """No worker can open the weights."""
+
+
+class Hand(threading.Thread):
+    """One worker process, and what it does.
+
+    Args:
+        desk: gives the jobs.
+        folder: where their files are.
+        model: what the worker opens.
+        runner: starts it.
+        place: the number of this hand, from 0.
+    """
+
+    def __init__(self, desk: Desk, folder: Folder, model: Model, runner: Processes, place: int) -> None:
+        super().__init__(name=f"hand-{place}", daemon=True)
+        self.ready = False
+        """The worker has opened the weights."""
+        self._desk, self._folder, self._model, self._runner, self._place = desk, folder, model, runner, place
+        self._worker: Process | None = None
+
+    def run(self) -> None:
+        """Work until the service closes, or no worker can open the weights."""
+        try:
+            while not self._desk.closing:
+                if self._opened() and (running := self._taken()) is not None:
+                    self._work(running)
+        except SupirError as error:
+            self._desk.give_up(str(error))
+        except Exception as error:  # a mistake of ours, which must not leave a service that does nothing
+            _log.exception("mistake of ours", extra={"worker": self._place})
+            self._desk.give_up(f"{type(error).__name__}: {error}")
+        finally:
+            self._bury()
+
+    def stop(self, running: Running, patience: float = _PATIENCE) -> None:
+        """Ask the worker to leave the job, and kill it if it does not; the desk's lock is held."""
+        if running.given and self._worker is not None:
+            self._worker.stop()
+            timer = threading.Timer(patience, self._kill, (running, self._worker))
+            timer.daemon = True
+            timer.start()
+
+    def abandon(self) -> None:
+        """Kill a worker that is still opening the weights, as the service closes; the desk's lock is held."""
+        if self._worker is not None and not self.ready:
+            self._worker.kill()
+
+    def _opened(self) -> bool:
+        """Whether there is a worker that has opened the weights; False when the service closes."""
+        num_stillborn = 0
+        while not self.ready and not self._desk.closing:
+            with self._desk.lock:
+                if self._desk.closing:
+                    return False
+                self._worker = self._runner.start(self._model, self._place)
+            if self._answer(lambda fraction: None) is Event.READY:
+                self.ready = True
+                _log.info("worker ready", extra={"worker": self._place})
+                break
+            self._bury()
+            num_stillborn += 1
+            if num_stillborn >= MAX_STILLBORN and not self._desk.closing:
+                raise ServiceError(
+                    f"{num_stillborn} workers died while they opened the weights, most often for lack of memory; start"
+                    " the service again with fewer workers: it goes on where it was"
+                )
+        return self.ready
+
+    def _taken(self) -> Running | None:
+        try:
+            return self._desk.take(self)
+        except ServiceError as error:
+            _log.error("no job can be taken", extra={"error": str(error)})
+            time.sleep(_PAUSE)
+            return None
+
+    def _work(self, running: Running) -> None:
+        job, folder = running.job, self._folder
+        task = Job(
+            source=folder.upload(job.id), target=folder.result(job.id, job.suffix), options=job.options,
+            preview=folder.preview(job.id),
+        )  # fmt: skip
+        with self._desk.lock:
+            if not running.stop and self._worker is not None:
+                self._worker.give(task)
+                running.given = True
+        if running.given:
+            answer = self._answer(lambda fraction: self._hear(running, fraction))
+        else:
+            answer = Outcome(source=task.source, error="stopped before it began")
+        if answer is Event.DIED:
+            _log.warning("worker died", extra={"worker": self._place, "job": job.id})
+            self._bury()
+        while True:
+            try:
+                self._desk.settle(running, answer)
+                return
+            except ServiceError as error:
+                _log.error("a job cannot be settled", extra={"job": job.id, "error": str(error)})
+                time.sleep(_PAUSE)
+
+    def _hear(self, running: Running, fraction: float) -> None:
+        running.fraction = fraction
+        self._desk.told(running)
+
+    def _answer(self, on_fraction: Callable[[float], None]) -> Answer:
+        assert self._worker is not None
+        while True:
+            for _, answer in self._runner.wait([self._worker], lambda worker, fraction: on_fraction(fraction)):
+                return answer
+
+    def _kill(self, running: Running, worker: Process) -> None:
+        with self._desk.lock:
+            if running.hand is self and self._worker is worker:
+                worker.kill()
+
+    def _bury(self) -> None:
+        with self._desk.lock:
+            worker, self._worker, self.ready = self._worker, None, False
+        if worker is not None:
+            worker.end()

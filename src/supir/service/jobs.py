@@ -1,0 +1,61 @@
+"""A job as it is handed in, and as it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from supir.options import RestoreOptions
+
+__all__ = ["ACTIVE", "STATES", "StoredJob", "Submission"]
+
+STATES = ("queued", "running", "done", "failed", "cancelled", "expired")
+"""queued -> running -> done -> expired; running -> failed, cancelled, or queued again; queued -> cancelled."""
+ACTIVE = ("queued", "running")
+"""The states that a job can still leave by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A picture that lies in the service's folder, checked, with what is to be done with it."""
+
+    id: str
+    """Random; the names of the job's files are made of it alone."""
+    client: str
+    """The name of the key it came with."""
+    name: str
+    """What the user calls the picture; text for people, never part of a path."""
+    options: RestoreOptions
+    suffix: str
+    """Of the result, as .png."""
+    width: int
+    height: int
+    """Of the upload, in pixels."""
+    digest: str
+    """SHA-256 of everything that was asked for: a repeated request is known by it."""
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredJob:
+    """A row of the database. Times are seconds since 1970, None where that has not happened."""
+
+    id: str
+    number: int
+    """Grows with every job."""
+    client: str
+    name: str
+    options: RestoreOptions
+    suffix: str
+    width: int
+    height: int
+    digest: str
+    state: str
+    created: float
+    started: float | None
+    finished: float | None
+    tries: int
+    """How often it was begun and its end not seen: a worker, or the service, died at it."""
+    error: str | None
+    """The sentence for the user, of a job that failed."""
+    sha256: str | None
+    """Of the result."""

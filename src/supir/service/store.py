@@ -1,0 +1,226 @@
+"""The jobs and what has become of them: each change of state is one transaction, made only from the state before it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from supir.errors import BusyError, JobNotFoundError, OptionError
+from supir.options import RestoreOptions
+from supir.service.database import Database
+from supir.service.jobs import StoredJob, Submission
+from supir.service.limits import Client
+
+__all__ = ["MAX_TRIES", "Store"]
+
+MAX_TRIES = 5
+"""Times that a job is begun without an end, because a worker or the service died, before it is given up."""
+_COLUMNS = "number, id, client, name, options, suffix, width, height, digest, state, created, started, finished, tries"
+_ALL = f"{_COLUMNS}, error, sha256"
+_GIVEN_UP = (
+    f"was begun {MAX_TRIES} times, and each time the process died, most often for lack of memory; try a smaller scale"
+    " or smaller tiles"
+)
+
+
+class Store:
+    """The database of the service. Any thread may ask.
+
+    Args:
+        path: of the file; made if it is not there.
+
+    Raises:
+        ServiceError: it is no such database, or one of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._database = Database(path)
+
+    def add(self, new: Submission, client: Client, max_queued: int) -> tuple[StoredJob, bool]:
+        """Queue a job; (the job, whether it is new: a repeated request finds the one of its first time).
+
+        Args:
+            new: what to do.
+            client: whose it is.
+            max_queued: jobs of all clients that may be queued or running.
+
+        Raises:
+            BusyError: there are too many, of all or of this client.
+            OptionError: the idempotency key came with another request before.
+        """
+        with self._database.writing() as database:
+            found = self._repeated(database, client.name, new.idempotency_key)
+            if found is not None:
+                if found.digest != new.digest:
+                    raise OptionError("this Idempotency-Key came with another picture or other options before")
+                return found, False
+            self._check_room(database, client, max_queued)
+            number = database.execute(
+                "INSERT INTO job (id, client, name, options, suffix, width, height, digest, idempotency_key, state,"
+                " created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?)",
+                (new.id, new.client, new.name, json.dumps(asdict(new.options)), new.suffix, new.width, new.height,
+                 new.digest, new.idempotency_key, time.time()),
+            ).lastrowid  # fmt: skip
+            return _job(database.execute(f"SELECT {_ALL} FROM job WHERE number = ?", (number,)).fetchone()), True
+
+    def check_room(self, client: Client, max_queued: int, idempotency_key: str | None) -> None:
+        """Raise what `add` would raise about room, before an upload is taken for nothing."""
+        with self._database.reading() as database:
+            if self._repeated(database, client.name, idempotency_key) is None:
+                self._check_room(database, client, max_queued)
+
+    def get(self, job: str, client: str) -> StoredJob:
+        """A job of this client.
+
+        Raises:
+            JobNotFoundError: the client has none of this ID.
+        """
+        with self._database.reading() as database:
+            row = database.execute(f"SELECT {_ALL} FROM job WHERE id = ? AND client = ?", (job, client)).fetchone()
+        if row is None:
+            raise JobNotFoundError("there is no such job; it may have been deleted, or belong to another key")
+        return _job(row)
+
+    def page(self, client: str, limit: int, before: str | None = None, state: str | None = None) -> list[StoredJob]:
+        """Jobs of this client, the newest first.
+
+        Args:
+            client: whose.
+            limit: at most so many.
+            before: only those older than the job of this ID.
+            state: only those in it.
+
+        Raises:
+            JobNotFoundError: the client has no job ``before``.
+        """
+        bound = 2**62 if before is None else self.get(before, client).number
+        with self._database.reading() as database:
+            rows = database.execute(
+                f"SELECT {_ALL} FROM job WHERE client = ? AND number < ? AND (? IS NULL OR state = ?)"
+                " ORDER BY number DESC LIMIT ?",
+                (client, bound, state, state, limit),
+            ).fetchall()
+        return [_job(row) for row in rows]
+
+    def position(self, job: StoredJob) -> int:
+        """How many queued jobs come before this one, whoever's."""
+        with self._database.reading() as database:
+            [[count]] = database.execute(
+                "SELECT COUNT(*) FROM job WHERE state = 'queued' AND number < ?", (job.number,)
+            )
+        return int(count)
+
+    def counts(self) -> Counter[str]:
+        """Jobs by state."""
+        with self._database.reading() as database:
+            return Counter(dict(map(tuple, database.execute("SELECT state, COUNT(*) FROM job GROUP BY state"))))
+
+    def claim(self) -> StoredJob | None:
+        """The oldest queued job, which is running from now on; None if none is queued."""
+        with self._database.writing() as database:
+            row = database.execute(f"SELECT {_ALL} FROM job WHERE state = 'queued' ORDER BY number LIMIT 1").fetchone()
+            if row is None:
+                return None
+            database.execute(
+                "UPDATE job SET state = 'running', started = ?, tries = tries + 1 WHERE number = ?",
+                (time.time(), row["number"]),
+            )
+            return _job(database.execute(f"SELECT {_ALL} FROM job WHERE number = ?", (row["number"],)).fetchone())
+
+    def finish(self, job: str, state: str, *, error: str | None = None, sha256: str | None = None) -> bool:
+        """From running to done, failed or cancelled. False if it was deleted meanwhile."""
+        return self._change(
+            "UPDATE job SET state = ?, finished = ?, error = ?, sha256 = ? WHERE id = ? AND state = 'running'",
+            (state, time.time(), error, sha256, job),
+        )
+
+    def put_back(self, job: str, *, died: bool) -> str | None:
+        """From running to queued, at its old place; or to failed when it ``died`` too often. None if it was deleted.
+
+        A job that was stopped because the service is closing did not die: that try is not counted.
+
+        Returns:
+            The new state.
+        """
+        with self._database.writing() as database:
+            if not died:
+                row = database.execute(
+                    "UPDATE job SET state = 'queued', started = NULL, tries = tries - 1"
+                    " WHERE id = ? AND state = 'running' RETURNING state",
+                    (job,),
+                ).fetchone()
+            else:
+                row = database.execute(
+                    "UPDATE job SET started = NULL, state = iif(tries < ?1, 'queued', 'failed'),"
+                    " error = iif(tries < ?1, NULL, name || ': ' || ?2), finished = iif(tries < ?1, NULL, ?3)"
+                    " WHERE id = ?4 AND state = 'running' RETURNING state",
+                    (MAX_TRIES, _GIVEN_UP, time.time(), job),
+                ).fetchone()
+        return None if row is None else str(row["state"])
+
+    def cancel_queued(self, job: str) -> bool:
+        """From queued to cancelled; False if it was not queued."""
+        return self._change(
+            "UPDATE job SET state = 'cancelled', finished = ? WHERE id = ? AND state = 'queued'", (time.time(), job)
+        )
+
+    def delete(self, job: str) -> None:
+        """Forget a job, whatever its state."""
+        self._change("DELETE FROM job WHERE id = ?", (job,))
+
+    def recover(self) -> tuple[set[str], set[str]]:
+        """After a start: what was running when the last process ended is queued again. (active, done) jobs by ID."""
+        with self._database.reading() as database:
+            running = [str(row["id"]) for row in database.execute("SELECT id FROM job WHERE state = 'running'")]
+        for job in running:
+            self.put_back(job, died=True)
+        with self._database.reading() as database:
+            active = {str(row["id"]) for row in database.execute("SELECT id FROM job WHERE state = 'queued'")}
+            done = {str(row["id"]) for row in database.execute("SELECT id FROM job WHERE state = 'done'")}
+        return active, done
+
+    def expire(self, keep: float, remember: float) -> list[str]:
+        """Jobs done more than ``keep`` seconds ago are expired from now on; rows of ended ones go after ``remember``.
+
+        Returns:
+            The IDs of the expired: their files are to be removed. A kill before that leaves them to the next start.
+        """
+        now = time.time()
+        with self._database.writing() as database:
+            rows = database.execute(
+                "UPDATE job SET state = 'expired' WHERE state = 'done' AND finished < ? RETURNING id", (now - keep,)
+            ).fetchall()
+            database.execute(
+                "DELETE FROM job WHERE state IN ('expired', 'failed', 'cancelled') AND finished < ?",
+                (now - keep - remember,),
+            )
+        return [str(row["id"]) for row in rows]
+
+    def _change(self, statement: str, values: tuple[object, ...]) -> bool:
+        with self._database.writing() as database:
+            return database.execute(statement, values).rowcount > 0
+
+    @staticmethod
+    def _repeated(database: sqlite3.Connection, client: str, key: str | None) -> StoredJob | None:
+        row = database.execute(f"SELECT {_ALL} FROM job WHERE client = ? AND idempotency_key = ?", (client, key))
+        found = row.fetchone()
+        return None if found is None else _job(found)
+
+    @staticmethod
+    def _check_room(database: sqlite3.Connection, client: Client, max_queued: int) -> None:
+        [[whole, own]] = database.execute(
+            "SELECT COUNT(*), COALESCE(SUM(client = ?), 0) FROM job WHERE state IN ('queued', 'running')",
+            (client.name,),
+        )
+        if own >= client.limits.queued:
+            raise BusyError(f"this key has {own} jobs waiting or at work; {client.limits.queued} are allowed")
+        if whole >= max_queued:
+            raise BusyError(f"{whole} jobs are waiting or at work; this service takes {max_queued} at a time")
+
+
+def _job(row: sqlite3.Row) -> StoredJob:
+    return StoredJob(**{**dict(row), "options": RestoreOptions(**json.loads(row["options"]))})

@@ -1,0 +1,1 @@
+"""Tests of the service: a real server, asked as users ask."""

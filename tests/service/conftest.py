@@ -1,0 +1,44 @@
+"""What the tests of the service share: a tiny model, a server, and one thread, so that bytes can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from service.serving import Server
+from tiny import save_tiny_model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("weights") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def pipeline(model: Path) -> Any:
+    from supir.pipeline import SupirPipeline
+
+    loaded = SupirPipeline.from_pretrained(model)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Without keys."""
+    running = Server(tmp_path_factory.mktemp("service"), model, "--megabytes", 1, "--megapixels", 1)
+    yield running
+    assert running.stop() == 0
+    assert running.lines("mistake of ours") == []

@@ -1,0 +1,105 @@
+"""The schema says what `options.py` says, and the running service does what the schema says."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.serving import Server, until
+from supir.errors import OptionError
+from supir.options import OPTIONAL_NUMBERS, PRESETS, RestoreOptions, restore_options
+from supir.service.limits import new_key
+
+
+@pytest.fixture
+def schema(server: Server) -> dict[str, Any]:
+    return dict(httpx.get(f"{server.url}/openapi.json").json())
+
+
+def test_fields_are_those_of_the_options(server: Server, schema: dict[str, Any]) -> None:
+    submit = schema["paths"]["/v1/jobs"]["post"]
+    form = submit["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    whole, told = form["options"]["properties"], httpx.get(f"{server.url}/v1/options").json()
+    names = [spec.name for spec in dataclasses.fields(RestoreOptions)]
+    assert [name for name in form if name not in ("file", "options", "format", "preset")] == names
+    assert form["preset"]["enum"] == list(PRESETS)
+    for spec in dataclasses.fields(RestoreOptions):
+        assert form[spec.name] == whole[spec.name] == told["options"][spec.name]
+        field, allowed = form[spec.name], spec.metadata
+        assert field["description"].startswith(allowed["doc"])
+        assert field.get("enum", []) == list(allowed.get("choices", []))
+        if "low" in allowed:
+            number = field["anyOf"][0] if spec.name in OPTIONAL_NUMBERS else field
+            assert (number["minimum"], number["maximum"]) == (allowed["low"], allowed["high"])
+            for bound, beyond in ((number["minimum"], -1), (number["maximum"], 1)):
+                step = 1 if number["type"] == "integer" else abs(bound) / 10 + 0.1
+                with pytest.raises(OptionError, match=spec.name):
+                    restore_options(**{spec.name: bound + beyond * step})
+    assert told["presets"]["fast"] == dataclasses.asdict(restore_options("fast"))
+
+
+@pytest.fixture(scope="module")
+def keyed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
+    folder = tmp_path_factory.mktemp("schema")
+    key, lines = new_key("schema")
+    (folder / "keys.toml").write_text(lines)
+    server = Server(folder, model, "--keys", folder / "keys.toml", "--grace", 0)
+    yield server, key
+    assert server.stop() == 0
+    assert server.lines("mistake of ours") == []
+
+
+def test_every_route_is_known_and_needs_a_key(keyed: tuple[Server, str]) -> None:
+    schema = httpx.get(f"{keyed[0].url}/openapi.json").json()
+    found = {(method, path) for path, methods in schema["paths"].items() for method in methods}
+    job = "/v1/jobs/{job}"
+    assert found == {
+        ("post", "/v1/jobs"), ("get", "/v1/jobs"), ("get", job), ("delete", job), ("post", f"{job}/cancel"),
+        ("get", f"{job}/events"), ("get", f"{job}/result"), ("get", f"{job}/preview"), ("get", "/v1/options"),
+        ("get", "/metrics"), ("get", "/health"), ("get", "/health/ready"),
+    }  # fmt: skip
+    for method, path in found:
+        assert ("security" in schema["paths"][path][method]) == (not path.startswith("/health")), path
+
+
+def test_without_keys_the_schema_asks_for_none(schema: dict[str, Any]) -> None:
+    assert "securitySchemes" not in schema["components"]
+
+
+def test_a_wrong_method_is_told_the_right_ones(server: Server) -> None:
+    answer = httpx.put(f"{server.url}/v1/jobs")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, POST")
+
+
+SUBMIT = "submit_v1_jobs_post"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "part",
+    [
+        ("--phases", "coverage,stateful"),
+        ("--phases", "fuzzing", "--exclude-operation-id", SUBMIT),  # it cannot make wrong forms with files at random
+        ("--phases", "fuzzing", "--include-operation-id", SUBMIT, "--mode", "positive"),
+    ],
+    ids=["coverage", "fuzzing", "submissions"],
+)
+def test_schemathesis_finds_nothing(keyed: tuple[Server, str], tmp_path: Path, part: tuple[str, ...]) -> None:
+    """Generated requests, valid and not. A random file is no picture, so that submissions may be refused."""
+    server, key = keyed
+    until(lambda: httpx.get(f"{server.url}/health/ready").status_code == 200)
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json", "--checks", "all"]
+    command += ["--exclude-checks", "positive_data_acceptance", "--header", f"Authorization: Bearer {key}"]
+    command += ["--max-examples", "40", "--seed", "1", "--no-color", *part]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"No issues found", done.stdout)
+    print(done.stdout[-600:])
