@@ -95,8 +95,13 @@ def test_the_same_key_gives_the_same_job(server: Server) -> None:
             client.submit(picture(8), idempotency_key="once", **QUICK)
 
 
-def test_form_fields_are_options_and_win_over_the_object(server: Server, pipeline: Any, tmp_path: Path) -> None:
-    fields = {"options": '{"seed": 3, "scale": 2}', "preset": "fast", "format": "jpeg", "restoration_guidance": "off"}
+def test_form_fields_are_options_beside_the_object(server: Server, pipeline: Any, tmp_path: Path) -> None:
+    fields = {
+        "options": '{"seed": 3, "scale": null}',
+        "preset": "fast",
+        "format": "jpeg",
+        "restoration_guidance": "off",
+    }
     fields |= {name: str(value) for name, value in QUICK.items()}
     answer = httpx.post(f"{server.url}/v1/jobs", data=fields, files={"file": ("a.png", picture(9))})
     assert answer.status_code == 202, answer.text

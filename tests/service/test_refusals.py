@@ -135,6 +135,8 @@ FILE = {"file": ("a.png", picture())}
         ({"options": '["scale"]'}, "must be a JSON object"),
         ({"options": '{"preset": ["fast"]}'}, "preset is ['fast']"),
         ({"options": '{"colour": 1}'}, "'colour' is not an option"),
+        ({"seed": "1", "options": '{"seed": 1}'}, "seed is given twice: in options and as a field of its own"),
+        ({"preset": "fast", "options": '{"preset": "fast"}'}, "preset is given twice"),
         ({"colour": "1"}, "'colour' is not a field"),
         ({"prompt": "x" * 20_000}, "bytes; 16384 are allowed"),
         ({"prompt": "x" * 200_000}, "the body is no multipart/form-data that can be read"),

@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from service.serving import LONG, QUICK, Server, picture, restored, until
@@ -44,6 +45,13 @@ def test_killed_in_the_middle_and_stopped_in_the_middle(model: Path, pipeline: A
         assert client.result(running) == restored(pipeline, picture(1), tmp_path, seed=1, **SLOW)
         assert {path.name for path in (server.data / "jobs").iterdir()} == states.keys()
         assert {path.name for path in (server.data / "jobs" / running.id).iterdir()} == {"preview.png", "result.png"}
+        struck = client.submit(picture(5), seed=5, **SLOW)
+        for event in client.events(struck):
+            if event.kind == "step" and not server.lines("worker died"):
+                kill_worker(server)
+        assert event.kind == "done"
+        assert client.result(struck) == restored(pipeline, picture(5), tmp_path, seed=5, **SLOW)
+        assert server.times_done(struck.id) == 1
         last = client.submit(picture(4), **LONG)
         for event in client.events(last):
             if event.kind == "step":
@@ -54,6 +62,14 @@ def test_killed_in_the_middle_and_stopped_in_the_middle(model: Path, pipeline: A
     assert found == ("queued", 0)
     assert (server.data / "jobs" / last.id / "upload").read_bytes() == picture(4)
     assert [server.times_done(job.id) for job in (first, running, *queued, last)] == [1, 1, 1, 1, 0]
+
+
+def kill_worker(server: Server) -> None:
+    """As the system does that has no memory left."""
+    for process in psutil.Process(server.process.pid).children():
+        if "spawn_main" in " ".join(process.cmdline()):
+            process.kill()
+    until(lambda: server.lines("worker died"))
 
 
 def submission(folder: Folder, **changed: Any) -> Submission:

@@ -32,7 +32,8 @@ def test_fields_are_those_of_the_options(server: Server, schema: dict[str, Any])
     assert [name for name in form if name not in ("file", "options", "format", "preset")] == names
     assert form["preset"]["enum"] == list(PRESETS)
     for spec in dataclasses.fields(RestoreOptions):
-        assert form[spec.name] == whole[spec.name] == told["options"][spec.name]
+        assert form[spec.name] == told["options"][spec.name]
+        assert whole[spec.name] == {"anyOf": [form[spec.name], {"type": "null"}]}
         field, allowed = form[spec.name], spec.metadata
         assert field["description"].startswith(allowed["doc"])
         assert field.get("enum", []) == list(allowed.get("choices", []))
@@ -101,5 +102,5 @@ def test_schemathesis_finds_nothing(keyed: tuple[Server, str], tmp_path: Path, p
     command += ["--max-examples", "40", "--seed", "1", "--no-color", *part]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"No issues found", done.stdout)
+    assert re.search(r"\d+ generated, \d+ passed", done.stdout), done.stdout
     print(done.stdout[-600:])

@@ -32,11 +32,11 @@ def chosen_options(
 
     Args:
         given: ``options``, a JSON object of fields of ``RestoreOptions``; ``preset``; ``format``; and the same fields
-            one by one, as text, which win over the object. An empty text, or null, is the preset's value.
+            one by one, as text. An empty text, or null, is the preset's value.
         options: as ``Model.options``.
 
     Raises:
-        OptionError: an unknown field, or a value that it cannot have.
+        OptionError: an unknown field, a value that it cannot have, or one that is given both ways.
     """
     form = {name: text for name, text in given.items() if text}
     chosen = _from_json(form.pop("options", "{}"))
@@ -44,6 +44,8 @@ def chosen_options(
     if form_format is not None and form_format not in FORMATS:
         raise OptionError(f"format is {form_format!r}; it must be one of {', '.join(FORMATS)}")
     for name, text in form.items():
+        if chosen.get(name) is not None:
+            raise OptionError(f"{name} is given twice: in options and as a field of its own")
         if name == "preset":
             chosen[name] = text
         elif name in _SPECS:

@@ -23,9 +23,11 @@ def form_schema() -> dict[str, Any]:
     }  # fmt: skip
     options = option_schemas()
     whole = {
-        "type": "object", "additionalProperties": False, "properties": {"preset": preset, **options},
-        "description": "preset and options as one JSON object; the fields below win over it",
-    }  # fmt: skip
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {name: _or_null(each) for name, each in {"preset": preset, **options}.items()},
+        "description": "preset and options as one JSON object, in place of the fields below; null: unset",
+    }
     return {
         "type": "object",
         "required": ["file"],
@@ -46,6 +48,10 @@ def form_schema() -> dict[str, Any]:
             **options,
         },
     }
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "null"}]}
 
 
 def _schema(spec: dataclasses.Field[Any]) -> dict[str, Any]:
