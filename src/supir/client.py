@@ -21,9 +21,9 @@ from supir import errors
 from supir.errors import BusyError, JobFailedError, JobNotFoundError, MissingExtraError, ServiceError, SupirError
 
 try:
-    import httpx
+    import httpx2
 except ImportError as error:
-    raise MissingExtraError("httpx", "client", "the service's client") from error
+    raise MissingExtraError("httpx2", "client", "the service's client") from error
 
 __all__ = ["ACTIVE", "Client", "Event", "RemoteJob"]
 
@@ -83,7 +83,7 @@ class Client:
 
     def __init__(self, url: str, key: str | None = None, *, timeout: float = _ANSWER, patience: float = 0.0) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(timeout, connect=_CONNECT))
+        self._http = httpx2.Client(base_url=url, headers=headers, timeout=httpx2.Timeout(timeout, connect=_CONNECT))
         self._patience = patience
 
     def __enter__(self) -> Self:
@@ -163,7 +163,7 @@ class Client:
                         yield event
                         if event.job is None or event.job.state not in ACTIVE:
                             return
-            except httpx.TransportError as error:
+            except httpx2.TransportError as error:
                 if broken >= _MAX_BROKEN:
                     raise _gone(error) from error
             broken += 1
@@ -222,14 +222,14 @@ class Client:
         """What may be set here, with ranges, presets and this key's limits."""
         return dict(self._ask("GET", "/v1/options").json())
 
-    def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+    def _ask(self, method: str, path: str, **more: Any) -> httpx2.Response:
         end = time.monotonic() + self._patience
         while True:
             try:
                 answer = self._http.request(method, path, **more)
                 _check(answer)
                 return answer
-            except httpx.TransportError as error:
+            except httpx2.TransportError as error:
                 raise _gone(error) from error
             except BusyError as error:
                 wait = error.retry_after or 1
@@ -238,7 +238,7 @@ class Client:
                 time.sleep(wait)
 
 
-def _check(answer: httpx.Response) -> None:
+def _check(answer: httpx2.Response) -> None:
     """Raise the error that an answer tells of: by its name, when it is one of supir's."""
     if answer.is_success:
         return
@@ -296,5 +296,5 @@ def _read(path: Path) -> bytes:
         raise errors.ImageReadError(f"{path}: cannot be read: {error.strerror or error}", path) from error
 
 
-def _gone(error: httpx.TransportError) -> ServiceError:
+def _gone(error: httpx2.TransportError) -> ServiceError:
     return ServiceError(f"the service cannot be reached, or closed the connection: {type(error).__name__}: {error}")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 from PIL import Image
@@ -103,7 +103,7 @@ def test_form_fields_are_options_beside_the_object(server: Server, pipeline: Any
         "restoration_guidance": "off",
     }
     fields |= {name: str(value) for name, value in QUICK.items()}
-    answer = httpx.post(f"{server.url}/v1/jobs", data=fields, files={"file": ("a.png", picture(9))})
+    answer = httpx2.post(f"{server.url}/v1/jobs", data=fields, files={"file": ("a.png", picture(9))})
     assert answer.status_code == 202, answer.text
     told = answer.json()
     assert answer.headers["Location"] == f"/v1/jobs/{told['id']}"
@@ -119,9 +119,9 @@ def test_pages_of_jobs(server: Server) -> None:
     with server.client() as client:
         made = [client.submit(picture(20 + number), **QUICK).id for number in range(3)]
         assert [job.id for job in client.jobs()][:3] == made[::-1]
-        page = httpx.get(f"{server.url}/v1/jobs", params={"limit": 2}).json()
+        page = httpx2.get(f"{server.url}/v1/jobs", params={"limit": 2}).json()
         assert ([job["id"] for job in page["jobs"]], page["next"]) == (made[:0:-1], made[1])
-        page = httpx.get(f"{server.url}/v1/jobs", params={"limit": 2, "before": page["next"]}).json()
+        page = httpx2.get(f"{server.url}/v1/jobs", params={"limit": 2, "before": page["next"]}).json()
         assert page["jobs"][0]["id"] == made[0]
         client.wait(made[-1])
         assert {job.state for job in client.jobs(state="done")} == {"done"}
@@ -135,9 +135,9 @@ def test_names_are_text_alone(server: Server) -> None:
             ("ö x.png", "ö x.restored.png"),
         ):
             job = client.wait(client.submit(picture(30), name=name, **QUICK))
-            told = httpx.get(f"{server.url}/v1/jobs/{job.id}/result").headers["content-disposition"]
+            told = httpx2.get(f"{server.url}/v1/jobs/{job.id}/result").headers["content-disposition"]
             assert told.startswith("attachment; ")
-            assert httpx.URL("http://x/?a=" + told.partition("UTF-8''")[2]).params["a"] == shown
+            assert httpx2.URL("http://x/?a=" + told.partition("UTF-8''")[2]).params["a"] == shown
             assert told.isascii()
     names = {path.name for path in server.data.rglob("*") if path.is_file()}
     assert names <= {"upload", "preview.png", "result.png", "result.jpg"} | {
@@ -157,9 +157,9 @@ def test_what_is_left_of_a_name(given: str | None, shown: str) -> None:
 def test_health_and_figures(server: Server) -> None:
     with server.client() as client:
         client.wait(client.submit(picture(31), **QUICK))
-    health = httpx.get(f"{server.url}/health/ready")
+    health = httpx2.get(f"{server.url}/health/ready")
     assert (health.status_code, health.json()["workers_ready"]) == (200, 1)
-    text = httpx.get(f"{server.url}/metrics").text
+    text = httpx2.get(f"{server.url}/metrics").text
     assert 'supir_jobs{state="running"} 0.0' in text
     [done] = [line for line in text.splitlines() if line.startswith('supir_jobs_ended_total{state="done"}')]
     assert float(done.split()[-1]) >= 1
@@ -175,9 +175,9 @@ def test_nothing_private_is_logged(server: Server) -> None:
 
 
 def test_pages_of_others_are_refused(server: Server) -> None:
-    assert httpx.get(f"{server.url}/health", headers={"Host": "evil.example"}).status_code == 403
-    assert httpx.get(f"{server.url}/health", headers={"Origin": "http://evil.example"}).status_code == 403
-    assert httpx.get(f"{server.url}/health", headers={"Origin": server.url}).status_code == 200
+    assert httpx2.get(f"{server.url}/health", headers={"Host": "evil.example"}).status_code == 403
+    assert httpx2.get(f"{server.url}/health", headers={"Origin": "http://evil.example"}).status_code == 403
+    assert httpx2.get(f"{server.url}/health", headers={"Origin": server.url}).status_code == 200
 
 
 def test_the_client_is_light_and_says_what_is_wrong() -> None:
@@ -186,6 +186,6 @@ def test_the_client_is_light_and_says_what_is_wrong() -> None:
     assert not set(done.stdout.split()) & {"torch", "numpy", "PIL", "pyvips", "fastapi", "diffusers"}
     with Client("http://127.0.0.1:9") as client, pytest.raises(ServiceError, match="cannot be reached"):
         client.options()
-    code = "import sys; sys.modules['httpx'] = None\nimport supir.client"
+    code = "import sys; sys.modules['httpx2'] = None\nimport supir.client"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip().endswith("pip install 'supir[client]'")

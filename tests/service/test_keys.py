@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from typer.testing import CliRunner
 
@@ -45,9 +45,9 @@ def test_without_a_key_nothing_but_health(keyed: tuple[Server, str, str]) -> Non
     server, big, _ = keyed
     for path in ("/v1/jobs", "/v1/options", "/metrics", f"/v1/jobs/{'0' * 32}/result"):
         for headers in ({}, {"Authorization": "Bearer supir_wrong"}, {"Authorization": f"Basic {big}"}):
-            answer = httpx.get(server.url + path, headers=headers)
+            answer = httpx2.get(server.url + path, headers=headers)
             assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
-    assert httpx.get(f"{server.url}/health").status_code == 200
+    assert httpx2.get(f"{server.url}/health").status_code == 200
     with server.client("supir_wrong") as client, pytest.raises(KeyRefusedError, match="not known here"):
         client.submit(picture(), **QUICK)
 
@@ -94,7 +94,7 @@ def test_a_full_queue_says_when_to_come_back(keyed: tuple[Server, str, str]) -> 
         with pytest.raises(BusyError, match="4 jobs are waiting or at work; this service takes 4"):
             mine.submit(picture(5), **LONG)
         assert theirs.submit(picture(0), idempotency_key="f0", **LONG).id == jobs[0].id, "a repeat needs no room"
-        answer = httpx.post(
+        answer = httpx2.post(
             f"{server.url}/v1/jobs", files={"file": picture(6)}, headers={"Authorization": f"Bearer {big}"}
         )
         assert answer.status_code == 429

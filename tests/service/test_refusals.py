@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from picture_files import png
@@ -104,7 +104,7 @@ def test_too_many_bytes_are_not_read_to_the_end(server: Server) -> None:
         client.submit(b"\0" * 1_500_000, **QUICK)
     with server.client() as client, pytest.raises(UploadTooLargeError):
         client.submit(b"\0" * 3_000_000, **QUICK)
-    address = httpx.URL(server.url)
+    address = httpx2.URL(server.url)
     head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
     with socket.create_connection((address.host, address.port or 0), timeout=30) as connection:
         start = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
@@ -146,7 +146,7 @@ FILE = {"file": ("a.png", picture())}
 )
 def test_wrong_options(server: Server, form: dict[str, str], said: str) -> None:
     before = kept(server)
-    answer = httpx.post(f"{server.url}/v1/jobs", data=form, files=FILE)
+    answer = httpx2.post(f"{server.url}/v1/jobs", data=form, files=FILE)
     assert (answer.status_code, kept(server)) == (422, before)
     assert answer.json()["error"] in ("OptionError", "UploadError")
     assert said in answer.json()["detail"]
@@ -165,11 +165,11 @@ def test_wrong_options(server: Server, form: dict[str, str], said: str) -> None:
     ],
 )
 def test_bodies_that_are_no_submission(server: Server, request_of: dict[str, Any]) -> None:
-    answer = httpx.post(f"{server.url}/v1/jobs", **request_of)
+    answer = httpx2.post(f"{server.url}/v1/jobs", **request_of)
     assert (answer.status_code, answer.json()["error"]) == (422, UploadError.__name__)
 
 
 @pytest.mark.parametrize("path", ["..%2F..%2Fservice.sqlite", "%2e%2e", "x" * 65, "'; DROP TABLE job; --", "\u2603"])
 def test_jobs_that_are_none(server: Server, path: str) -> None:
     for end in ("", "/result", "/preview", "/events"):
-        assert httpx.get(f"{server.url}/v1/jobs/{path}{end}").status_code in (404, 422)
+        assert httpx2.get(f"{server.url}/v1/jobs/{path}{end}").status_code in (404, 422)

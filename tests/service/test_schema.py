@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from service.serving import Server, until
@@ -21,13 +21,13 @@ from supir.service.limits import new_key
 
 @pytest.fixture
 def schema(server: Server) -> dict[str, Any]:
-    return dict(httpx.get(f"{server.url}/openapi.json").json())
+    return dict(httpx2.get(f"{server.url}/openapi.json").json())
 
 
 def test_fields_are_those_of_the_options(server: Server, schema: dict[str, Any]) -> None:
     submit = schema["paths"]["/v1/jobs"]["post"]
     form = submit["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
-    whole, told = form["options"]["properties"], httpx.get(f"{server.url}/v1/options").json()
+    whole, told = form["options"]["properties"], httpx2.get(f"{server.url}/v1/options").json()
     names = [spec.name for spec in dataclasses.fields(RestoreOptions)]
     assert [name for name in form if name not in ("file", "options", "format", "preset")] == names
     assert form["preset"]["enum"] == list(PRESETS)
@@ -59,7 +59,7 @@ def keyed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
 
 
 def test_every_route_is_known_and_needs_a_key(keyed: tuple[Server, str]) -> None:
-    schema = httpx.get(f"{keyed[0].url}/openapi.json").json()
+    schema = httpx2.get(f"{keyed[0].url}/openapi.json").json()
     found = {(method, path) for path, methods in schema["paths"].items() for method in methods}
     job = "/v1/jobs/{job}"
     assert found == {
@@ -76,7 +76,7 @@ def test_without_keys_the_schema_asks_for_none(schema: dict[str, Any]) -> None:
 
 
 def test_a_wrong_method_is_told_the_right_ones(server: Server) -> None:
-    answer = httpx.put(f"{server.url}/v1/jobs")
+    answer = httpx2.put(f"{server.url}/v1/jobs")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, POST")
 
 
@@ -96,7 +96,7 @@ SUBMIT = "submit_v1_jobs_post"
 def test_schemathesis_finds_nothing(keyed: tuple[Server, str], tmp_path: Path, part: tuple[str, ...]) -> None:
     """Generated requests, valid and not. A random file is no picture, so that submissions may be refused."""
     server, key = keyed
-    until(lambda: httpx.get(f"{server.url}/health/ready").status_code == 200)
+    until(lambda: httpx2.get(f"{server.url}/health/ready").status_code == 200)
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json", "--checks", "all"]
     command += ["--exclude-checks", "positive_data_acceptance", "--header", f"Authorization: Bearer {key}"]
     command += ["--max-examples", "40", "--seed", "1", "--no-color", *part]
