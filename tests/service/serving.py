@@ -16,6 +16,8 @@ import numpy as np
 from PIL import Image
 
 import supir
+from supir import image
+from supir.caption.words import record_of_words
 from supir.client import Client
 
 QUICK: dict[str, Any] = {"num_steps": 3, "min_size": 64, "scale": 1.0, "text_guidance": 1.0}
@@ -84,8 +86,9 @@ def until(true: Any, seconds: float = 30.0) -> None:
 
 
 def restored(pipeline: Any, data: bytes, folder: Path, suffix: str = ".png", **options: Any) -> bytes:
-    """The file that the library makes."""
+    """The file that the library makes, with the record of a batch."""
     (folder / "source").write_bytes(data)
     [made] = pipeline(folder / "source", pipeline.options(**options))
-    made.save(folder / f"result{suffix}")
+    record = made.record | record_of_words(options.get("prompt", ""), None)
+    image.write(made.picture, folder / f"result{suffix}", record=record)
     return (folder / f"result{suffix}").read_bytes()
