@@ -71,10 +71,11 @@ class Model:
 
         quiet_libraries()  # first: they complain while they are imported
         from supir.pipeline import SupirPipeline
+        from supir.weights.device import best_device
 
         pipeline = SupirPipeline.from_pretrained(self.folder, **components)
         pipeline.set_progress_bar_config(disable=True)
-        return pipeline.to(self.devices[place % len(self.devices)] if self.devices else _best_device())
+        return pipeline.to(self.devices[place % len(self.devices)] if self.devices else best_device())
 
     @property
     def _path(self) -> Path:
@@ -83,11 +84,3 @@ class Model:
         from supir.weights.folder import BUNDLED_MODEL
 
         return BUNDLED_MODEL
-
-
-def _best_device() -> str:
-    import torch
-
-    if torch.cuda.is_available():  # ROCm builds answer here too
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
