@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from supir import color
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
 from supir.models.unet import SupirUNet
+from supir.network import ROWS, Network
 from supir.options import RestoreOptions
 from supir.sampling.denoiser import (
     Ramp,
@@ -22,8 +25,10 @@ from supir.sampling.denoiser import (
     linear_in_sigma,
     restored_towards,
     text_guided,
+    within,
 )
 from supir.sampling.noise import NoiseSource
+from supir.sampling.reuse import StepCache, counting_steps
 from supir.sampling.sigmas import (
     REFERENCE_SIGMA_MAX,
     Schedule,
@@ -121,25 +126,25 @@ class Restorer:
         sigma_max = REFERENCE_SIGMA_MAX if options.reference_quirks else float(training_sigmas()[-1])
         deaf = options.solver == "reference_dpmpp_2m"  # the public one hears neither (reference section 15, quirk 6)
         control_scale = ramp(options.control_scale, None if deaf else options.control_scale_start, sigma_max)
-        text_guidance = ramp(options.text_guidance, options.text_guidance_start, sigma_max)
-
-        def network(x: Tensor, timestep: Tensor, sigma: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
-            kind = self.unet.dtype
-            x, tokens, vector = x.to(kind), condition["tokens"].to(kind), {"vector": condition["vector"].to(kind)}
-            control = self.adaptor(x, timestep, tokens, vector, condition["control"].to(kind))
-            scale = control_scale(schedule.before_churn(sigma))
-            prediction: Tensor = self.unet(
-                x, timestep, tokens, added_cond_kwargs=vector, control=control, control_scale=scale
-            ).sample
-            return prediction.float()
-
+        network = Network(
+            unet=self.unet,
+            adaptor=self.adaptor,
+            control_scale=lambda sigma: control_scale(schedule.before_churn(sigma)),
+            control_kept=StepCache(options.adaptor_every),
+            deep_kept=StepCache(options.deep_cache_every),
+        )
+        kept = network.control_kept, network.deep_kept
         denoise = discrete_denoiser(network, self.unet.config.prediction_type, quantised=options.reference_quirks)
-        positive = {"tokens": conditions.tokens, "vector": conditions.vector, "control": lq_latent}
+        positive: dict[str, Any] = {"tokens": conditions.tokens, "vector": conditions.vector, "control": lq_latent}
         negative = positive | {"tokens": conditions.negative_tokens, "vector": conditions.negative_vector}
+        layout = self._latent_layout()
+        if any(cache.in_use for cache in kept):
+            negative[ROWS], positive[ROWS] = rows_of(lq_latent, layout)
+        guided = text_guided(
+            in_tiles(denoise, layout, batch=options.tile_batch), positive, negative, text_guidance(options, sigma_max)
+        )
         return restored_towards(
-            text_guided(
-                in_tiles(denoise, self._latent_layout(), batch=options.tile_batch), positive, negative, text_guidance
-            ),
+            counting_steps(guided, *kept),
             anchor,
             None if deaf else options.restoration_guidance,
             schedule=schedule,
@@ -256,6 +261,23 @@ def noise_schedule(options: RestoreOptions) -> Schedule:
 def ramp(at_end: float, at_start: float | None, sigma_max: float) -> Ramp:
     """A strength constant over sigma, or linear from ``at_start`` at the highest noise to ``at_end`` at none."""
     return linear_in_sigma(at_end, at_end if at_start is None else at_start, sigma_max)
+
+
+def text_guidance(options: RestoreOptions, sigma_max: float) -> Ramp:
+    """The strength of text guidance over sigma; 1, which costs half, where the options want none."""
+    strength = ramp(options.text_guidance, options.text_guidance_start, sigma_max)
+    low, high = options.text_guidance_low, options.text_guidance_high
+    if low is None and high is None:
+        return strength
+    return within(strength, -1.0 if low is None else low, math.inf if high is None else high)
+
+
+def rows_of(latent: Tensor, layout: Layout) -> tuple[list[Tensor], list[Tensor]]:
+    """Names for the rows of the negative and the positive branch (see ``supir.network``): (B,) integers per tile."""
+    down, across = layout(latent.shape[-2], latent.shape[-1], Fraction(1))
+    # On the CPU whatever the device: they are keys, and reading them must not wait for a GPU.
+    names = torch.arange(2 * len(down) * len(across) * len(latent)).view(2, -1, len(latent))
+    return list(names[0]), list(names[1])
 
 
 def latent_factor(autoencoder: Any) -> int:

@@ -14,6 +14,7 @@ from supir.sampling.denoiser import (
     within,
 )
 from supir.sampling.noise import NoiseSource, ReplayedNoise, SampleNoise
+from supir.sampling.reuse import StepCache, counting_steps
 from supir.sampling.sigmas import (
     Schedule,
     ddpm_sigmas,
@@ -36,7 +37,9 @@ __all__ = [
     "SampleNoise",
     "Schedule",
     "Step",
+    "StepCache",
     "StepCallback",
+    "counting_steps",
     "ddpm_sigmas",
     "discrete_denoiser",
     "dpmpp_2m",
