@@ -16,6 +16,7 @@ from supir.options import RestoreOptions
 from supir.pipeline import SupirPipeline
 from supir.restoration import Restorer, noise_schedule
 from supir.sampling.noise import SampleNoise
+from supir.sampling.sigmas import full_range_sigmas
 from test_pipeline import picture
 from tiny import tiny_pipeline
 
@@ -208,3 +209,12 @@ def test_own_deep_features_give_the_same_prediction_to_the_bit(pipeline: SupirPi
         sample, timestep, words.tokens, added_cond_kwargs=added, control=outer, control_scale=0.7, deep=whole.deep + 1
     )
     assert (other.sample - whole.sample).abs().max() > 0.01
+
+
+def test_the_grid_is_the_options(pipeline: SupirPipeline) -> None:
+    seen: dict[str, list[float]] = {}
+    for grid in ("karras", "log_snr"):
+        options = pipeline.options(**QUICK, grid=grid)
+        levels = seen.setdefault(grid, [])
+        pipeline.restore_pixels(pixels(), options, on_step=lambda step, levels=levels: levels.append(step.sigma))
+    assert seen["log_snr"] == full_range_sigmas(STEPS, grid="log_snr")[1:].tolist() != seen["karras"]

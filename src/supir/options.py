@@ -34,6 +34,11 @@ class RestoreOptions:
         "edm_euler", ("edm_euler", "dpmpp_2m", "reference_dpmpp_2m"), "edm_euler: the paper's; dpmpp_2m: fewer steps"
     )
     num_steps: int = number(50, 1, 1000, "network evaluations, each of both branches when guided", unit="steps")
+    grid: str = choice(
+        "karras",
+        ("karras", "log_snr"),
+        "spacing of the noise levels; log_snr: for few steps of dpmpp_2m from noise",
+    )
     text_guidance: float = number(4.0, 0, 30, "guidance at the end of sampling; 1 is off and halves the cost")
     text_guidance_start: float | None = number(
         None, 0, 30, "guidance at the highest noise, linear in sigma to text_guidance; unset: constant"

@@ -247,12 +247,12 @@ class Restorer:
 def noise_schedule(options: RestoreOptions) -> Schedule:
     """The levels that the options walk down: the public code's, or ours, which go to the lowest level of training.
 
-    With ``start_sigma`` ours spread all steps below it; the public code's schedules are cut there.
+    With ``start_sigma`` ours spread all steps below it, as ``grid`` says; the public code's schedules are cut there.
     """
     churn = options.s_churn if options.solver == "edm_euler" else 0.0
     start = options.start_sigma
     if options.solver != "reference_dpmpp_2m" and not options.reference_quirks:
-        return Schedule(full_range_sigmas(options.num_steps, start), s_churn=churn)
+        return Schedule(full_range_sigmas(options.num_steps, start, options.grid), s_churn=churn)
     public = reference_karras_sigmas if options.solver == "reference_dpmpp_2m" else ddpm_sigmas
     sigmas = public(options.num_steps)
     return Schedule(sigmas if start is None else starting_at(sigmas, start), s_churn=churn)
