@@ -10,6 +10,7 @@
     │   ├── KeyMismatchError                        missing, unexpected or mis-shaped keys
     │   └── UnsafeCheckpointError                   a checkpoint that would run code when read
     ├── StudyError                              a study whose pictures, database or votes do not belong together
+    ├── OutOfMemoryError        (also MemoryError)  memory ran out even with the smallest tiles
     └── MissingExtraError       (also ImportError)  an optional package is not installed
 
 `except SupirError` catches all of them. A message says what came, what is allowed and what to do. Errors about a
@@ -28,6 +29,7 @@ __all__ = [
     "KeyMismatchError",
     "MissingExtraError",
     "OptionError",
+    "OutOfMemoryError",
     "StudyError",
     "SupirError",
     "UnsafeCheckpointError",
@@ -82,6 +84,10 @@ class UnsafeCheckpointError(WeightsError):
 
 class StudyError(SupirError):
     """The pictures, the database or a vote of a study do not belong together, or the database cannot be used."""
+
+
+class OutOfMemoryError(SupirError, MemoryError):
+    """Memory ran out even with the smallest tiles."""
 
 
 class MissingExtraError(SupirError, ImportError):

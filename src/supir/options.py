@@ -75,6 +75,9 @@ class RestoreOptions:
     )
     tile_batch: int = number(1, 1, 1024, "tiles in one network call", unit="tiles")
     vae_tile: int = number(1024, 64, 65536, "tile side for encoding and decoding", unit="px")
+    memory: float | None = number(
+        None, 0.1, 100000, "make tiles so small that all fits into this; unset: tiles as they are said", unit="GB"
+    )
     reference_quirks: bool = plain(False, "compute as the public code does where it differs (see docs/reference.md)")
 
     def __post_init__(self) -> None:

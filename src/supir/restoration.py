@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ from supir.sampling.sigmas import (
     training_sigmas,
 )
 from supir.sampling.solvers import Denoiser, StepCallback, dpmpp_2m, edm_euler
+from supir.shrinking import Current, smaller_tiles, smaller_vae_tile
 from supir.tiling import Layout, blended, reference_gaussian, tiled
 
 REFERENCE_MIN_NEXT_SIGMA = 0.05
@@ -67,6 +69,8 @@ class RestoredPixels:
     lq_latent: Tensor
     anchor: Tensor
     latent: Tensor
+    options: RestoreOptions
+    """With the tiles really used: smaller than those asked for where memory ran out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,11 @@ class Restorer:
     unet: SupirUNet
     adaptor: SupirAdaptor
     options: RestoreOptions
+
+    @cached_property
+    def current(self) -> Current:
+        """The options in use: their tiles become smaller where memory runs out."""
+        return Current(self.options)
 
     def restore(
         self,
@@ -96,7 +105,14 @@ class Restorer:
         anchor = self.anchor(preview, noise)
         latent = self.restored_latent(lq_latent, anchor, conditions, noise, on_step)
         restored = color.fix(self.decode(latent), preview, self.options.color_fix, overwrite=True)
-        return RestoredPixels(pixels=restored, preview=preview, lq_latent=lq_latent, anchor=anchor, latent=latent)
+        return RestoredPixels(
+            pixels=restored,
+            preview=preview,
+            lq_latent=lq_latent,
+            anchor=anchor,
+            latent=latent,
+            options=self.current.options,
+        )
 
     def anchor(self, preview: Tensor, noise: NoiseSource) -> Tensor:
         """The scaled latent of the preview by the plain encoder: the posterior's mode, with quirks a sample of it."""
@@ -121,8 +137,20 @@ class Restorer:
         return self.sample(denoise, start, schedule, noise, on_step)
 
     def denoiser(self, lq_latent: Tensor, anchor: Tensor, conditions: Conditions, schedule: Schedule) -> Denoiser:
-        """The stack of wrappers that a solver calls as ``(x, sigma) -> denoised``."""
-        options = self.options
+        """What a solver calls as ``(x, sigma) -> denoised``: a step whose memory runs out is done in smaller tiles."""
+        build = partial(self._stack, lq_latent, anchor, conditions, schedule)
+        stack = build()
+        smaller = partial(smaller_tiles, longest=max(lq_latent.shape[-2:]) * self.latent_factor)
+
+        def rebuild() -> None:
+            nonlocal stack
+            stack = build()  # with caches of its own, since the tiles are others
+
+        return lambda x, sigma: self.current.attempt(lambda: stack(x, sigma), smaller, rebuild)
+
+    def _stack(self, lq_latent: Tensor, anchor: Tensor, conditions: Conditions, schedule: Schedule) -> Denoiser:
+        """The stack of wrappers, for the tiles of now."""
+        options = self.current.options
         sigma_max = REFERENCE_SIGMA_MAX if options.reference_quirks else float(training_sigmas()[-1])
         deaf = options.solver == "reference_dpmpp_2m"  # the public one hears neither (reference section 15, quirk 6)
         control_scale = ramp(options.control_scale, None if deaf else options.control_scale_start, sigma_max)
@@ -137,7 +165,7 @@ class Restorer:
         denoise = discrete_denoiser(network, self.unet.config.prediction_type, quantised=options.reference_quirks)
         positive: dict[str, Any] = {"tokens": conditions.tokens, "vector": conditions.vector, "control": lq_latent}
         negative = positive | {"tokens": conditions.negative_tokens, "vector": conditions.negative_vector}
-        layout = self._latent_layout()
+        layout = self.latent_layout()
         if any(cache.in_use for cache in kept):
             negative[ROWS], positive[ROWS] = rows_of(lq_latent, layout)
         guided = text_guided(
@@ -182,25 +210,35 @@ class Restorer:
     def encode(self, pixels: Tensor, *, degraded: bool) -> DiagonalGaussianDistribution:
         """Posterior of the unscaled latent, in tiles where the picture is larger than one."""
         pixels, factor = pixels.to(self.autoencoder.dtype), self.latent_factor
-        if self._in_lock_step:
-            moments = self.autoencoder.encode_in_lock_step(pixels, self.options.vae_tile, degraded=degraded)
-        else:
-            encode = self.autoencoder.encode_degraded if degraded else self.autoencoder.encode
-            layout = self._pixel_layout(1, "degraded_halo" if degraded else "halo")
-            whole = tiled(lambda part: encode(part).latent_dist.parameters, layout, scale=Fraction(1, factor))
-            moments = whole(pixels)
-        return DiagonalGaussianDistribution(moments.float())
+        encode = self.autoencoder.encode_degraded if degraded else self.autoencoder.encode
+
+        def moments() -> Tensor:
+            if self._in_lock_step:
+                found: Tensor = self.autoencoder.encode_in_lock_step(pixels, self._vae_tile, degraded=degraded)
+                return found
+            layout = self.pixel_layout(1, "degraded_halo" if degraded else "halo")
+            return tiled(lambda part: encode(part).latent_dist.parameters, layout, scale=Fraction(1, factor))(pixels)
+
+        smaller = partial(smaller_vae_tile, longest=max(pixels.shape[-2:]))
+        return DiagonalGaussianDistribution(self.current.attempt(moments, smaller).float())
 
     def decode(self, latent: Tensor) -> Tensor:
         """Pixels of a scaled latent, in tiles where the picture is larger than one."""
         latent = (latent / self.scaling).to(self.autoencoder.dtype)
-        factor = self.latent_factor
-        if self._in_lock_step:
-            pixels: Tensor = self.autoencoder.decode_in_lock_step(latent, self.options.vae_tile // factor)
-        else:
-            decode = self.autoencoder.decode
-            pixels = tiled(lambda part: decode(part).sample, self._pixel_layout(factor, "halo"), scale=factor)(latent)
-        return pixels.float()
+        factor, decode = self.latent_factor, self.autoencoder.decode
+
+        def pixels() -> Tensor:
+            if self._in_lock_step:
+                found: Tensor = self.autoencoder.decode_in_lock_step(latent, self._vae_tile // factor)
+                return found
+            return tiled(lambda part: decode(part).sample, self.pixel_layout(factor, "halo"), scale=factor)(latent)
+
+        smaller = partial(smaller_vae_tile, longest=max(latent.shape[-2:]) * factor)
+        return self.current.attempt(pixels, smaller).float()
+
+    @property
+    def _vae_tile(self) -> int:
+        return self.current.options.vae_tile
 
     @property
     def scaling(self) -> float:
@@ -217,9 +255,9 @@ class Restorer:
         """The public code's tiles hold the networks in lock step; they know SDXL's autoencoder only."""
         return self.options.reference_quirks and isinstance(self.autoencoder, SupirAutoencoder)
 
-    def _latent_layout(self) -> Layout:
+    def latent_layout(self) -> Layout:
         """Tiles of the sampling, in pixels of the latent."""
-        options, factor = self.options, self.latent_factor
+        options, factor = self.current.options, self.latent_factor
         tile = max(options.tile // (factor * LATENT_ALIGN), 2) * LATENT_ALIGN
         if options.reference_quirks:
             overlap = tile // 2 if options.tile_overlap is None else options.tile_overlap // factor
@@ -227,7 +265,7 @@ class Restorer:
         overlap = tile // 4 if options.tile_overlap is None else options.tile_overlap // factor
         return blended(tile, min(overlap, tile // 2), align=LATENT_ALIGN)
 
-    def _pixel_layout(self, unit: int, reach: str) -> Layout:
+    def pixel_layout(self, unit: int, reach: str) -> Layout:
         """Tiles of the autoencoder, counted in ``unit`` pixels.
 
         An autoencoder that knows its halo, the pixels beyond which nothing influences a pixel, is tiled exactly;
@@ -235,7 +273,7 @@ class Restorer:
         dropped, half blended.
         """
         factor = self.latent_factor
-        tile = max(self.options.vae_tile // factor, 8) * factor
+        tile = max(self._vae_tile // factor, 8) * factor
         halo = getattr(self.autoencoder, reach, None)
         if halo is not None:
             tile, overlap, fade = max(tile, 4 * halo), 2 * halo, 0
