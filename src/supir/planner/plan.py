@@ -19,7 +19,7 @@ GIGABYTE = 1e9
 PROCESS = 7e8
 """Bytes of a process that has imported torch, diffusers and transformers and holds no weights."""
 WASTE = 2.0
-"""What a pass takes at most over what its tensors hold: scratch of convolutions, pages the allocator does not give back.
+"""What a pass takes at most over what its tensors hold: scratch of convolutions, pages that the allocator keeps.
 
 Measured on a processor for the bundled model: 1.3 to 2."""
 PICTURES = 4
