@@ -3,10 +3,11 @@
     python bench/fewer_evaluations.py --data DATA --out OUT                     # every picture, 50 steps
     python bench/fewer_evaluations.py --data DATA --out OUT --pictures 1 --side 128    # to try it
 
-Each row is the preset with the options that the table names. Its cost is counted, not timed: the operations of adaptor
-and UNet over the restoration of the first picture, in units of one evaluation of both for one branch of text guidance;
-the plain row, of 50 steps and two branches, costs 100. Quality is against the original (PSNR, distance, NIQE), change
-against the result of the plain row. Writes OUT/evaluations.md, .json and .svg; run again it goes on where it was.
+Each row is the preset with the options that the table names. Its cost is counted, not timed: the operations of the
+parts of adaptor and UNet that its steps run, at the size of the first picture, in units of one evaluation of both for
+one branch of text guidance; the plain row, of 50 steps and two branches, costs 100. Quality is against the original
+(PSNR, distance, NIQE), change against the result of the plain row. Writes OUT/evaluations.md, .json and .svg; run again
+it goes on where it was.
 """
 
 from __future__ import annotations
@@ -19,10 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
-from supir import Picture, SupirPipeline, find_pictures, read
+from supir import SupirPipeline, find_pictures, read
 from supir.evaluation.ablation import Variant
 from supir.evaluation.benchmark import run_benchmark
 from supir.evaluation.measures import open_measures
@@ -30,13 +28,14 @@ from supir.evaluation.metrics import METRICS
 from supir.evaluation.record import machine
 from supir.evaluation.scoring import means, score_pictures
 from supir.evaluation.summary import Score, markdown, mean_values
+from supir.image import working_size
 from supir.options import RestoreOptions
+from supir.planner import Costs, make_plan, networks_of, working_multiple
 from supir.restoration import noise_schedule
 
 RECIPE, PRESET, PLAIN = "blur2_sr4", "quality", "plain"
 QUALITY = ("psnr", "efficientnet_lite0_distance", "niqe")
 CHANGE = ("psnr", "efficientnet_lite0_distance")
-NETWORKS = ("SupirUNet", "SupirAdaptor")
 
 
 def rows(plain: RestoreOptions, own: RestoreOptions) -> list[Variant]:
@@ -45,7 +44,7 @@ def rows(plain: RestoreOptions, own: RestoreOptions) -> list[Variant]:
 
     def level(share: float) -> float:
         """The noise level between the first steps, this share of them, and the rest."""
-        first = round(share * steps)
+        first = max(1, round(share * steps))
         return float((sigmas[first - 1] * sigmas[first]).sqrt())
 
     def row(study: str, name: object, **options: Any) -> Variant:
@@ -68,22 +67,26 @@ def rows(plain: RestoreOptions, own: RestoreOptions) -> list[Variant]:
         for number in fewer[:2]
     ]
     unset = {name: "off" if value is None else value for name, value in asdict(own).items()}
-    changed = {name: unset[name] for name in asdict(own) if getattr(own, name) != getattr(plain, name)}
+    changed = {name: value for name, value in unset.items() if getattr(own, name) != getattr(plain, name)}
+    changed.pop("min_size", None)  # of every row
     return [*found, row("own", PRESET, **changed)]
 
 
-def operations(pipeline: SupirPipeline, options: RestoreOptions, low: Picture, scale: float) -> int:
-    """Floating-point operations of both networks while a picture is restored."""
-    with FlopCounterMode(display=False) as counter:
-        pipeline(low, options, scale=scale)
-    counts = counter.get_flop_counts()
-    return sum(sum(counts[name].values()) for name in NETWORKS)
+def cost(costs: Costs, options: RestoreOptions, width: int, height: int) -> float:
+    """Evaluations of both networks for one branch that the sampling of a picture of this size amounts to."""
+    size = working_size(width, height, options.scale, options.min_size, working_multiple(costs))
+    return make_plan(costs, options, size.padded_width, size.padded_height).evaluations
 
 
 def changes(out: Path, title: str, plain: str) -> dict[str, float]:
     """Means of the measures between the results of a row and those of the plain row."""
     ready, _ = open_measures(CHANGE)
     return means(list(score_pictures(find_pictures([str(out / RECIPE / title)]), out / RECIPE / plain, ready)))
+
+
+def changed(options: RestoreOptions, own: RestoreOptions) -> dict[str, Any]:
+    """The options that are not the preset's; the scale is the recipe's."""
+    return {name: v for name, v in asdict(options).items() if v != getattr(own, name) and name != "scale"}
 
 
 def table(found: Sequence[Mapping[str, Any]]) -> str:
@@ -140,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write or go on with")
     parser.add_argument("--model", help="a model folder; unset: the bundled model")
     parser.add_argument("--pictures", type=int, help="take so many")
-    parser.add_argument("--side", type=int, help="keep the middle of each, at most so many pixels")
+    parser.add_argument("--side", type=int, help="keep the middle of each, at most so many pixels; min_size too")
     parser.add_argument("--steps", type=int, default=50, help="of the plain row (default 50)")
     parser.add_argument("--guidance", type=float, default=2.0, help="text guidance of the plain row (default 2)")
     parser.add_argument("--start-sigma", default=None, help="a level, or off: pure noise; unset: the preset's")
@@ -149,6 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pipeline.set_progress_bar_config(disable=True)
     start = None if chosen.start_sigma is None else {"off": "off"}.get(chosen.start_sigma) or float(chosen.start_sigma)
     common = {"num_steps": chosen.steps, "text_guidance": chosen.guidance, "start_sigma": start}
+    if chosen.side is not None:
+        common["min_size"] = min(chosen.side, pipeline.options(PRESET).min_size)
     plain, own = pipeline.options(PRESET, **common), pipeline.options(PRESET)
     variants = rows(plain, own)
     methods = {each.title: each.method(pipeline, PRESET, **common) for each in variants}
@@ -163,22 +168,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             scores.append(one)
     low = read(find_pictures([str(chosen.out / RECIPE / "lq")])[0])
-    unit = operations(pipeline, plain.replace(num_steps=1, text_guidance=1.0, text_guidance_start=None), low, 4)
+    costs = Costs(networks_of(pipeline.source, pipeline.dtype))
     found = []
     for each in variants:
-        options = pipeline.options(PRESET, **{**common, **each.options})
+        options = pipeline.options(PRESET, **{**common, **each.options}).replace(scale=4.0)
         found.append(
             {
                 "title": each.title,
                 "study": each.study,
-                "evaluations": operations(pipeline, options, low, 4) / unit,
+                "evaluations": cost(costs, options, low.width, low.height),
                 "quality": mean_values(scores, RECIPE, each.title),
                 "change": {} if each.study == PLAIN else changes(chosen.out, each.title, variants[0].title),
-                "changed": {name: v for name, v in asdict(options).items() if v != getattr(own, name)},
+                "changed": {
+                    name: v for name, v in asdict(options).items() if v != getattr(own, name) and name != "scale"
+                },
                 "options": asdict(options),
             }
         )
-    record = {"recipe": RECIPE, "preset": PRESET, "rows": found, "operations of one evaluation": unit, **machine()}
+    record = {"recipe": RECIPE, "preset": PRESET, "rows": found, **machine()}
     (chosen.out / "evaluations.json").write_text(json.dumps(record, indent=1) + "\n")
     (chosen.out / "evaluations.md").write_text(table(found) + "\n")
     draw(found, chosen.out / "evaluations.svg")
@@ -186,5 +193,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
     main()

@@ -17,8 +17,16 @@ Smaller = Callable[[RestoreOptions], RestoreOptions | None]
 
 SMALLEST_TILE = 64
 """Pixels of the picture; below it tiles are mostly overlap."""
-SIGNS = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "could not create a memory object")
-"""What errors without a type of their own say: torch's CPU allocator, oneDNN, MPS."""
+SIGNS = (
+    "out of memory",
+    "allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "could not create a memory object",
+    "could not create a primitive",
+    "could not execute a primitive",
+)
+"""What errors without a type of their own say; the last three are oneDNN's, which names no reason."""
 
 
 class SmallerTilesWarning(UserWarning):
@@ -53,8 +61,8 @@ class Current:
                 found = smaller(self.options)
                 if found is None:
                     raise OutOfMemoryError(
-                        f"memory ran out with tiles as small as they get ({self._named(self.options)}); choose a "
-                        "smaller scale or min_size, or free memory"
+                        f"memory ran out with tiles as small as they get ({self._named(self.options)}): {error}; "
+                        "choose a smaller scale or min_size, or free memory"
                     ) from error
             # Only here, when the error is gone with all that its traceback held, is the memory free again.
             warnings.warn(
