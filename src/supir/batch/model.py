@@ -74,7 +74,16 @@ class Model:
 
         pipeline = SupirPipeline.from_pretrained(self.folder, **components)
         pipeline.set_progress_bar_config(disable=True)
-        return pipeline.to(self.devices[place % len(self.devices)] if self.devices else _best_device())
+        return pipeline.to(self.devices[place % len(self.devices)] if self.devices else self.device())
+
+    @staticmethod
+    def device() -> str:
+        """Where the networks run unless somebody says otherwise: a GPU if torch sees one."""
+        import torch
+
+        if torch.cuda.is_available():  # ROCm builds answer here too
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
 
     @property
     def _path(self) -> Path:
@@ -83,11 +92,3 @@ class Model:
         from supir.weights.folder import BUNDLED_MODEL
 
         return BUNDLED_MODEL
-
-
-def _best_device() -> str:
-    import torch
-
-    if torch.cuda.is_available():  # ROCm builds answer here too
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
