@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import pyvips
 from PIL import Image
@@ -235,7 +236,6 @@ def mutations(count: int, seed: int) -> Iterator[bytes]:
 def test_mutated_files_become_pictures_or_errors_in_time_and_in_silence(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], count: int, seed: int
 ) -> None:
-    psutil = pytest.importorskip("psutil")
     path = tmp_path / "fuzz"
     num_read = num_refused = settled = 0
     for number, data in enumerate(mutations(count, seed)):
@@ -291,7 +291,6 @@ def test_libvips_says_nothing_on_stderr(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path) -> None:
-    psutil = pytest.importorskip("psutil")
     path = save_vips(noise(500, 700, 3), tmp_path / "a.png", "srgb")
     damaged = tmp_path / "b.png"
     damaged.write_bytes(path.read_bytes()[:500_000])

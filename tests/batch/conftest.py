@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from batch.pictures import Finished, album, finish
+from one_thread import one_thread_in_processes_too
 from tiny import save_tiny_model
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")  # of the processes that the tests start
-        patch.setenv("PYTHONPATH", os.pathsep.join(str(Path(__file__).parents[2] / name) for name in ("src", "tests")))
+    with one_thread_in_processes_too():
         yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from caption.chat_server import ChatServer
 from caption.tiny_captioners import save_tiny_llava
+from one_thread import one_thread_in_processes_too
 from supir.caption.endpoint import KEY_VARIABLE
 from tiny import save_tiny_model
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")  # of the processes that the tests start
-        patch.setenv("PYTHONPATH", os.pathsep.join(str(Path(__file__).parents[2] / name) for name in ("src", "tests")))
+    with one_thread_in_processes_too() as patch:
         patch.setenv("NO_PROXY", "127.0.0.1")
         yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

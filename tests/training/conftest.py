@@ -9,17 +9,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from smoke_runs import ROOT
+
+from one_thread import one_thread
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Networks this small gain nothing from a second thread, and beside other work wait for it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="session")

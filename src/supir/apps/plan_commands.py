@@ -46,10 +46,11 @@ def plan(
         from supir.image import read_size, working_size
         from supir.pipeline import default_dtype
         from supir.planner import GIGABYTE, Costs, make_plan, measured_rate, networks_of, working_multiple
+        from supir.weights.device import best_device
         from supir.weights.folder import BUNDLED_MODEL
 
         width, height = read_size(photo)
-        place = device or weights.device()
+        place = device or best_device()
         costs = Costs(networks_of(model or BUNDLED_MODEL, default_dtype()))
         size = working_size(width, height, options.scale, options.min_size, working_multiple(costs))
         found = make_plan(

@@ -71,19 +71,11 @@ class Model:
 
         quiet_libraries()  # first: they complain while they are imported
         from supir.pipeline import SupirPipeline
+        from supir.weights.device import best_device
 
         pipeline = SupirPipeline.from_pretrained(self.folder, **components)
         pipeline.set_progress_bar_config(disable=True)
-        return pipeline.to(self.devices[place % len(self.devices)] if self.devices else self.device())
-
-    @staticmethod
-    def device() -> str:
-        """Where the networks run unless somebody says otherwise: a GPU if torch sees one."""
-        import torch
-
-        if torch.cuda.is_available():  # ROCm builds answer here too
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
+        return pipeline.to(self.devices[place % len(self.devices)] if self.devices else best_device())
 
     @property
     def _path(self) -> Path:

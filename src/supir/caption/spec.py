@@ -76,12 +76,7 @@ def captioner_of(options: CaptionOptions, *, device: str | None = None) -> Pictu
             f"captioner is {shown}; it must be the folder of a model, a URL, beside, a .txt file, or none"
         )
     from supir.caption.model import ModelCaptioner
+    from supir.weights.device import best_device
 
     bits = None if options.caption_bits == "off" else int(options.caption_bits)
-    return ModelCaptioner(Path(spec), bits=bits, device=device or _best_device())
-
-
-def _best_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return ModelCaptioner(Path(spec), bits=bits, device=device or best_device())
