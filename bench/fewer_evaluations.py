@@ -145,13 +145,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pictures", type=int, help="take so many")
     parser.add_argument("--side", type=int, help="keep the middle of each, at most so many pixels; min_size too")
     parser.add_argument("--steps", type=int, default=50, help="of the plain row (default 50)")
-    parser.add_argument("--guidance", type=float, default=2.0, help="text guidance of the plain row (default 2)")
+    parser.add_argument(
+        "--guidance", type=float, default=2.0, help="text guidance of the plain row, at every level (default 2)"
+    )
     parser.add_argument("--start-sigma", default=None, help="a level, or off: pure noise; unset: the preset's")
     chosen = parser.parse_args(arguments)
     pipeline = SupirPipeline.from_pretrained(chosen.model)
     pipeline.set_progress_bar_config(disable=True)
     start = None if chosen.start_sigma is None else {"off": "off"}.get(chosen.start_sigma) or float(chosen.start_sigma)
-    common = {"num_steps": chosen.steps, "text_guidance": chosen.guidance, "start_sigma": start}
+    common = {"num_steps": chosen.steps, "text_guidance": chosen.guidance, "text_guidance_start": "off"}
+    common["start_sigma"] = start
     if chosen.side is not None:
         common["min_size"] = min(chosen.side, pipeline.options(PRESET).min_size)
     plain, own = pipeline.options(PRESET, **common), pipeline.options(PRESET)
