@@ -145,9 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pictures", type=int, help="take so many")
     parser.add_argument("--side", type=int, help="keep the middle of each, at most so many pixels; min_size too")
     parser.add_argument("--steps", type=int, default=50, help="of the plain row (default 50)")
-    parser.add_argument(
-        "--guidance", type=float, default=2.0, help="text guidance of the plain row, at every level (default 2)"
-    )
+    parser.add_argument("--guidance", type=float, default=2.0, help="text guidance of the plain row (default 2)")
     parser.add_argument("--start-sigma", default=None, help="a level, or off: pure noise; unset: the preset's")
     chosen = parser.parse_args(arguments)
     pipeline = SupirPipeline.from_pretrained(chosen.model)
