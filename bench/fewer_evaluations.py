@@ -151,7 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pipeline = SupirPipeline.from_pretrained(chosen.model)
     pipeline.set_progress_bar_config(disable=True)
     start = None if chosen.start_sigma is None else {"off": "off"}.get(chosen.start_sigma) or float(chosen.start_sigma)
-    common = {"num_steps": chosen.steps, "text_guidance": chosen.guidance, "start_sigma": start}
+    common = {"num_steps": chosen.steps, "text_guidance": chosen.guidance, "text_guidance_start": "off"}
+    common["start_sigma"] = start
     if chosen.side is not None:
         common["min_size"] = min(chosen.side, pipeline.options(PRESET).min_size)
     plain, own = pipeline.options(PRESET, **common), pipeline.options(PRESET)

@@ -109,7 +109,7 @@ def test_halving_starts_at_the_picture_and_ends_at_64_pixels() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
 def test_the_operating_system_refuses_memory() -> None:
-    """The bundled model in a process that may map 160 MB more when sampling begins: the picture is made all the same."""
+    """The bundled model may map 160 MB more when sampling begins, and the picture is made all the same."""
     command = [sys.executable, str(ROOT / "tests" / "limited_memory_process.py"), "160"]
     # One thread, since a second one's stack and arena would be mapped when it starts.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}

@@ -132,7 +132,7 @@ def test_offload_where_all_does_not_fit_on_a_gpu() -> None:
     options = RestoreOptions(vae_tile=512)
     roomy, tight = (
         make_plan(whole, options, 1024, 1024, memory=gigabytes * GIGABYTE, accelerator=True, rate=5e13)
-        for gigabytes in (16, 9)
+        for gigabytes in (16, 8)
     )
     assert (roomy.offload, tight.offload) == (False, True)
     assert roomy.fits

@@ -74,17 +74,13 @@ def make_plan(
         rate: operations a second; None leaves the time out.
     """
     weights = costs.networks.weights
-    held = sum(weights.values())
-    pictures = PICTURES * 3 * 4 * width * height
-    base = pictures + (0 if accelerator else int(PROCESS))
-    parts = _Passes(costs, options, width, height)
-    offload = False
-    if accelerator and memory is not None and base + held + parts.peak > memory:
+    base, held = _base(width, height, accelerator), sum(weights.values())
+    picked = _picked(_Passes(costs, options, width, height), math.inf if memory is None else memory - base - held)
+    offload = accelerator and memory is not None and base + held + picked.peak > memory
+    if offload and memory is not None:
         # The adaptor stays beside whichever other component is at work.
-        largest = max(size for name, size in weights.items() if name != "adaptor")
-        offload, held = True, largest + weights["adaptor"]
-    left = math.inf if memory is None else memory - base - held
-    picked = _picked(parts, left)
+        held = weights["adaptor"] + max(size for name, size in weights.items() if name != "adaptor")
+        picked = _picked(_Passes(costs, options, width, height), memory - base - held)
     operations, number = picked.operations()
     peak = base + held + picked.peak
     plan = Plan(
@@ -101,15 +97,20 @@ def make_plan(
         seconds=None if rate is None else operations / rate,
         reasons=(),
     )
-    return Plan(**{**vars(plan), "reasons": tuple(_reasons(plan, picked, options, pictures, accelerator, rate))})
+    return Plan(**{**vars(plan), "reasons": tuple(_reasons(plan, picked, options, accelerator, rate))})
 
 
 def fit(costs: Costs, options: RestoreOptions, width: int, height: int, *, accelerator: bool = False) -> RestoreOptions:
     """The options with tiles that fit into their ``memory``; as they are where that is unset."""
     if options.memory is None:
         return options
-    memory = options.memory * GIGABYTE
-    return make_plan(costs, options, width, height, memory=memory, accelerator=accelerator).options
+    left = options.memory * GIGABYTE - _base(width, height, accelerator) - sum(costs.networks.weights.values())
+    return _picked(_Passes(costs, options, width, height), left).options
+
+
+def _base(width: int, height: int, accelerator: bool) -> int:
+    """Bytes of the pictures, and on a processor of the process."""
+    return PICTURES * 3 * 4 * width * height + (0 if accelerator else int(PROCESS))
 
 
 class _Passes:
@@ -156,8 +157,7 @@ class _Passes:
         return int(WASTE * worst * branches * min(self.options.tile_batch, number)) + kept * branches * number
 
     def _coder(self, encoding: bool) -> int:
-        number, height, width = self._coder_tiles(encoding)
-        del number
+        _, height, width = self._coder_tiles(encoding)
         return int(WASTE * self.costs.peak_of_coder(height, width, encoding))
 
     def _coder_tiles(self, encoding: bool) -> tuple[int, int, int]:
@@ -208,21 +208,21 @@ def _shrinking(parts: _Passes, smaller: Callable[[RestoreOptions, int], RestoreO
 
 
 def _reasons(
-    plan: Plan, picked: _Passes, wanted: RestoreOptions, pictures: int, accelerator: bool, rate: float | None
+    plan: Plan, picked: _Passes, wanted: RestoreOptions, accelerator: bool, rate: float | None
 ) -> Iterator[str]:
     where = "GPU" if accelerator else "processor"
     number, height, width = picked.tiles
     options = plan.options
     yield f"dtype: {plan.dtype}, as the networks are loaded on a {where}; the autoencoder is float32"
     if accelerator:
-        yield f"offload: {'one component at a time, since all' if plan.offload else 'none, since all'} " + (
-            "do not fit" if plan.offload else "fit"
-        )
+        together = "one component at a time (enable_model_cpu_offload), since together they do not fit"
+        yield f"offload: {together if plan.offload else 'none, since the components fit together'}"
     for name in ("tile", "tile_batch", "vae_tile"):
         now, asked = getattr(options, name), getattr(wanted, name)
         yield f"{name}: {now}, " + ("as the options say" if now == asked else f"not {asked}, to fit into the memory")
     yield f"tiles: {number} of {width * picked.factor}x{height * picked.factor} px"
     weights = sum(plan.weights.values()) / GIGABYTE
+    pictures = _base(picked.width, picked.height, accelerator=True)
     worst = max(plan.passes, key=lambda name: plan.passes[name])
     yield (
         f"memory: {plan.peak / GIGABYTE:.2f} GB: weights {weights:.2f}, pictures {pictures / GIGABYTE:.2f}, {worst} "
