@@ -14,7 +14,7 @@ STAMP := $(VENV)/supir-setup.stamp
 OUT := out
 DEMO_PHOTO := examples/photo.jpg
 
-.PHONY: help setup demo readme-picture test test-slow lint format bench convert-bench memory-bench degradation-bench restoration-table data-bench train-smoke clean
+.PHONY: help setup demo readme-picture test test-slow lint format bench convert-bench memory-bench degradation-bench restoration-table evaluations-bench data-bench train-smoke clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -71,6 +71,9 @@ degradation-bench: setup ## degraded samples a second on one core, for every rec
 
 restoration-table: setup ## how good the bundled model is, by recipe and measure: DATA=folder of good pictures
 	@$(BIN)/supir benchmark table1 --data $(or $(DATA),$(error DATA is not set: make restoration-table DATA=folder)) --out $(OUT)/restoration-table
+
+evaluations-bench: setup ## what each way to evaluate less costs and changes: DATA=folder of good pictures (hours; see docs/performance.md)
+	@$(BIN)/python bench/fewer_evaluations.py --data $(or $(DATA),$(error DATA is not set: make evaluations-bench DATA=folder)) --out $(OUT)/evaluations
 
 data-bench: setup ## pictures a second of each step of `supir data build`, over workers, and 20 million on paper (some minutes)
 	@$(BIN)/python bench/data_build.py $(DATA)

@@ -22,6 +22,7 @@
     │   ├── JobFailedError                          the job failed or was cancelled: there will be no result
     │   ├── BusyError                               too many jobs, or requests; come back after ``.retry_after``
     │   └── ClosingError                            the service is being stopped; come back after ``.retry_after``
+    ├── OutOfMemoryError        (also MemoryError)  memory ran out even with the smallest tiles
     └── MissingExtraError       (also ImportError)  an optional package is not installed
 
 `except SupirError` catches all of them. A message says what came, what is allowed and what to do. Errors about a
@@ -49,6 +50,7 @@ __all__ = [
     "KeyRefusedError",
     "MissingExtraError",
     "OptionError",
+    "OutOfMemoryError",
     "ServiceError",
     "StudyError",
     "SupirError",
@@ -163,6 +165,10 @@ class BusyError(ServiceError):
 
 class ClosingError(ServiceError):
     """The service is being stopped and takes no new jobs."""
+
+
+class OutOfMemoryError(SupirError, MemoryError):
+    """Memory ran out even with the smallest tiles."""
 
 
 class MissingExtraError(SupirError, ImportError):

@@ -52,7 +52,7 @@ def known(kind: type, values: Mapping[str, Any], what: str) -> dict[str, Any]:
 
 
 def from_text(spec: dataclasses.Field[Any], text: str) -> Any:
-    """What a person typed for a field, as a value of its type; its range is not checked here.
+    """What a person typed for a field, as a value of its type; its range is not checked here. Its unit may follow.
 
     Raises:
         OptionError: a number, or true or false, is asked for, and this is none.
@@ -66,6 +66,10 @@ def from_text(spec: dataclasses.Field[Any], text: str) -> Any:
     optional, whole = "None" in str(spec.type), "int" in str(spec.type)
     if optional and text == "off":
         return text
+    unit = spec.metadata["unit"]
+    text = text.strip()
+    if unit and text.lower().endswith(unit.lower()):
+        text = text[: -len(unit)].rstrip()
     try:
         return int(text) if whole else float(text)
     except ValueError:

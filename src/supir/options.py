@@ -34,9 +34,20 @@ class RestoreOptions:
         "edm_euler", ("edm_euler", "dpmpp_2m", "reference_dpmpp_2m"), "edm_euler: the paper's; dpmpp_2m: fewer steps"
     )
     num_steps: int = number(50, 1, 1000, "network evaluations, each of both branches when guided", unit="steps")
+    grid: str = choice(
+        "karras",
+        ("karras", "log_snr"),
+        "spacing of the noise levels; log_snr: for few steps of dpmpp_2m from noise",
+    )
     text_guidance: float = number(4.0, 0, 30, "guidance at the end of sampling; 1 is off and halves the cost")
     text_guidance_start: float | None = number(
         None, 0, 30, "guidance at the highest noise, linear in sigma to text_guidance; unset: constant"
+    )
+    text_guidance_low: float | None = number(
+        None, 0, 14.6, "guide only above this noise level, elsewhere at half the cost; unset: down to none"
+    )
+    text_guidance_high: float | None = number(
+        None, 0.03, 30, "guide only up to this noise level, elsewhere at half the cost; unset: from the highest on"
     )
     control_scale: float = number(1.0, 0, 2, "strength of the connectors at the end; lower gives more freedom")
     control_scale_start: float | None = number(
@@ -51,6 +62,12 @@ class RestoreOptions:
     s_churn: float = number(5.0, 0, 1000, "noise added back over all steps (edm_euler)")
     s_noise: float = number(1.003, 0, 2, "standard deviation of that noise")
     eta: float = number(0.0, 0, 2, "share of fresh noise in each step (dpmpp_2m); 0 is deterministic")
+    adaptor_every: int = number(
+        1, 1, 1000, "evaluate the adaptor in one step of so many, else take its last features", unit="steps"
+    )
+    deep_cache_every: int = number(
+        1, 1, 1000, "evaluate the deep blocks in one step of so many, else the outermost alone", unit="steps"
+    )
     color_fix: str = choice("wavelet", ("wavelet", "adain", "none"), "take the colours of the clean preview")
     tile: int = number(1024, 64, 65536, "tile side for sampling; larger pictures are blended from tiles", unit="px")
     tile_overlap: int | None = number(
@@ -58,6 +75,9 @@ class RestoreOptions:
     )
     tile_batch: int = number(1, 1, 1024, "tiles in one network call", unit="tiles")
     vae_tile: int = number(1024, 64, 65536, "tile side for encoding and decoding", unit="px")
+    memory: float | None = number(
+        None, 0.1, 100000, "make tiles so small that all fits into this; unset: tiles as they are said", unit="GB"
+    )
     reference_quirks: bool = plain(False, "compute as the public code does where it differs (see docs/reference.md)")
 
     def __post_init__(self) -> None:
@@ -65,6 +85,11 @@ class RestoreOptions:
         if self.tile_overlap is not None and 2 * self.tile_overlap > self.tile:
             raise OptionError(
                 f"tile_overlap is {self.tile_overlap} px for tiles of {self.tile} px; it may be at most half a tile"
+            )
+        low, high = self.text_guidance_low, self.text_guidance_high
+        if low is not None and high is not None and low >= high:
+            raise OptionError(
+                f"text_guidance_low is {low} and text_guidance_high {high}; the lower bound must be below the upper"
             )
 
     def replace(self, **changes: Any) -> RestoreOptions:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from supir import __version__, image
@@ -25,6 +25,7 @@ from supir.models.adaptor import SupirAdaptor
 from supir.models.text import TextTowers
 from supir.models.unet import SupirUNet, condition_vector
 from supir.options import DEFAULT_PRESET, RestoreOptions, restore_options
+from supir.planner import Costs, fit, on_meta
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT, join_prompt
 from supir.restoration import Conditions, RestoredPixels, Restorer, noise_schedule, size_multiple
 from supir.sampling.noise import NoiseSource, SampleNoise
@@ -192,7 +193,7 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         result = self.restore_pixels(pixels[None], options, on_step=on_step, on_preview=show)
         self.maybe_free_model_hooks()
         return Restored(
-            picture=finish(result.pixels[0]), preview=finish(result.preview[0]), record=self._record(options)
+            picture=finish(result.pixels[0]), preview=finish(result.preview[0]), record=self._record(result.options)
         )
 
     @torch.no_grad()
@@ -225,12 +226,13 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
 
         Args:
             pixels: (B, 3, H, W) in [-1, 1], H and W multiples of four latent pixels.
-            options: everything there is to set.
+            options: everything there is to set; ``memory`` plans the tiles for one picture.
             conditions: finished text conditioning of the batch; None embeds the words of ``options``.
             noise: None takes ``options.seed`` for every sample, so that each is what it would be alone.
             on_step: called after each sampling step.
             on_preview: shown the clean preview before the sampling begins; it must leave it as it is.
         """
+        options = self._fitted(options, pixels)
         restorer = self._restorer(options)
         with self.progress_bar(total=noise_schedule(options).num_steps) as bar:
 
@@ -250,8 +252,19 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
     @torch.no_grad()
     def preview_pixels(self, pixels: Tensor, options: RestoreOptions) -> Tensor:
         """The clean preview of (B, 3, H, W) in [-1, 1]: what a captioner reads, within seconds (paper section 3.1)."""
-        restorer = self._restorer(options)
+        restorer = self._restorer(self._fitted(options, pixels))
         return restorer.decode(restorer.encode_degraded(pixels.to(self._execution_device)))
+
+    def _fitted(self, options: RestoreOptions, pixels: Tensor) -> RestoreOptions:
+        """The options with tiles that fit into their ``memory``, where that is set."""
+        if options.memory is None:
+            return options
+        accelerator = self._execution_device.type != "cpu"
+        return fit(self._costs, options, pixels.shape[-1], pixels.shape[-2], accelerator=accelerator)
+
+    @cached_property
+    def _costs(self) -> Costs:
+        return Costs(on_meta({name: part for name, part in self.components.items() if isinstance(part, nn.Module)}))
 
     def _restorer(self, options: RestoreOptions) -> Restorer:
         return Restorer(autoencoder=self.autoencoder, unet=self.unet, adaptor=self.adaptor, options=options)

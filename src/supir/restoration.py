@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property, partial
 from typing import Any
 
+import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
@@ -14,6 +17,7 @@ from supir import color
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
 from supir.models.unet import SupirUNet
+from supir.network import ROWS, Network
 from supir.options import RestoreOptions
 from supir.sampling.denoiser import (
     Ramp,
@@ -22,8 +26,10 @@ from supir.sampling.denoiser import (
     linear_in_sigma,
     restored_towards,
     text_guided,
+    within,
 )
 from supir.sampling.noise import NoiseSource
+from supir.sampling.reuse import StepCache, counting_steps
 from supir.sampling.sigmas import (
     REFERENCE_SIGMA_MAX,
     Schedule,
@@ -35,6 +41,7 @@ from supir.sampling.sigmas import (
     training_sigmas,
 )
 from supir.sampling.solvers import Denoiser, StepCallback, dpmpp_2m, edm_euler
+from supir.shrinking import Current, smaller_tiles, smaller_vae_tile
 from supir.tiling import Layout, blended, reference_gaussian, tiled
 
 REFERENCE_MIN_NEXT_SIGMA = 0.05
@@ -62,6 +69,8 @@ class RestoredPixels:
     lq_latent: Tensor
     anchor: Tensor
     latent: Tensor
+    options: RestoreOptions
+    """With the tiles really used: smaller than those asked for where memory ran out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +82,11 @@ class Restorer:
     unet: SupirUNet
     adaptor: SupirAdaptor
     options: RestoreOptions
+
+    @cached_property
+    def current(self) -> Current:
+        """The options in use: their tiles become smaller where memory runs out."""
+        return Current(self.options)
 
     def restore(
         self,
@@ -95,7 +109,14 @@ class Restorer:
         anchor = self.anchor(preview, noise)
         latent = self.restored_latent(lq_latent, anchor, conditions, noise, on_step)
         restored = color.fix(self.decode(latent), preview, self.options.color_fix, overwrite=True)
-        return RestoredPixels(pixels=restored, preview=preview, lq_latent=lq_latent, anchor=anchor, latent=latent)
+        return RestoredPixels(
+            pixels=restored,
+            preview=preview,
+            lq_latent=lq_latent,
+            anchor=anchor,
+            latent=latent,
+            options=self.current.options,
+        )
 
     def anchor(self, preview: Tensor, noise: NoiseSource) -> Tensor:
         """The scaled latent of the preview by the plain encoder: the posterior's mode, with quirks a sample of it."""
@@ -120,30 +141,42 @@ class Restorer:
         return self.sample(denoise, start, schedule, noise, on_step)
 
     def denoiser(self, lq_latent: Tensor, anchor: Tensor, conditions: Conditions, schedule: Schedule) -> Denoiser:
-        """The stack of wrappers that a solver calls as ``(x, sigma) -> denoised``."""
-        options = self.options
+        """What a solver calls as ``(x, sigma) -> denoised``: a step whose memory runs out is done in smaller tiles."""
+        build = partial(self._stack, lq_latent, anchor, conditions, schedule)
+        stack = build()
+        smaller = partial(smaller_tiles, longest=max(lq_latent.shape[-2:]) * self.latent_factor)
+
+        def rebuild() -> None:
+            nonlocal stack
+            stack = build()  # with caches of its own, since the tiles are others
+
+        return lambda x, sigma: self.current.attempt(lambda: stack(x, sigma), smaller, rebuild)
+
+    def _stack(self, lq_latent: Tensor, anchor: Tensor, conditions: Conditions, schedule: Schedule) -> Denoiser:
+        """The stack of wrappers, for the tiles of now."""
+        options = self.current.options
         sigma_max = REFERENCE_SIGMA_MAX if options.reference_quirks else float(training_sigmas()[-1])
         deaf = options.solver == "reference_dpmpp_2m"  # the public one hears neither (reference section 15, quirk 6)
         control_scale = ramp(options.control_scale, None if deaf else options.control_scale_start, sigma_max)
-        text_guidance = ramp(options.text_guidance, options.text_guidance_start, sigma_max)
-
-        def network(x: Tensor, timestep: Tensor, sigma: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
-            kind = self.unet.dtype
-            x, tokens, vector = x.to(kind), condition["tokens"].to(kind), {"vector": condition["vector"].to(kind)}
-            control = self.adaptor(x, timestep, tokens, vector, condition["control"].to(kind))
-            scale = control_scale(schedule.before_churn(sigma))
-            prediction: Tensor = self.unet(
-                x, timestep, tokens, added_cond_kwargs=vector, control=control, control_scale=scale
-            ).sample
-            return prediction.float()
-
+        network = Network(
+            unet=self.unet,
+            adaptor=self.adaptor,
+            control_scale=lambda sigma: control_scale(schedule.before_churn(sigma)),
+            control_kept=StepCache(options.adaptor_every),
+            deep_kept=StepCache(options.deep_cache_every),
+        )
+        kept = network.control_kept, network.deep_kept
         denoise = discrete_denoiser(network, self.unet.config.prediction_type, quantised=options.reference_quirks)
-        positive = {"tokens": conditions.tokens, "vector": conditions.vector, "control": lq_latent}
+        positive: dict[str, Any] = {"tokens": conditions.tokens, "vector": conditions.vector, "control": lq_latent}
         negative = positive | {"tokens": conditions.negative_tokens, "vector": conditions.negative_vector}
+        layout = self.latent_layout()
+        if any(cache.in_use for cache in kept):
+            negative[ROWS], positive[ROWS] = rows_of(lq_latent, layout)
+        guided = text_guided(
+            in_tiles(denoise, layout, batch=options.tile_batch), positive, negative, text_guidance(options, sigma_max)
+        )
         return restored_towards(
-            text_guided(
-                in_tiles(denoise, self._latent_layout(), batch=options.tile_batch), positive, negative, text_guidance
-            ),
+            counting_steps(guided, *kept),
             anchor,
             None if deaf else options.restoration_guidance,
             schedule=schedule,
@@ -181,25 +214,35 @@ class Restorer:
     def encode(self, pixels: Tensor, *, degraded: bool) -> DiagonalGaussianDistribution:
         """Posterior of the unscaled latent, in tiles where the picture is larger than one."""
         pixels, factor = pixels.to(self.autoencoder.dtype), self.latent_factor
-        if self._in_lock_step:
-            moments = self.autoencoder.encode_in_lock_step(pixels, self.options.vae_tile, degraded=degraded)
-        else:
-            encode = self.autoencoder.encode_degraded if degraded else self.autoencoder.encode
-            layout = self._pixel_layout(1, "degraded_halo" if degraded else "halo")
-            whole = tiled(lambda part: encode(part).latent_dist.parameters, layout, scale=Fraction(1, factor))
-            moments = whole(pixels)
-        return DiagonalGaussianDistribution(moments.float())
+        encode = self.autoencoder.encode_degraded if degraded else self.autoencoder.encode
+
+        def moments() -> Tensor:
+            if self._in_lock_step:
+                found: Tensor = self.autoencoder.encode_in_lock_step(pixels, self._vae_tile, degraded=degraded)
+                return found
+            layout = self.pixel_layout(1, "degraded_halo" if degraded else "halo")
+            return tiled(lambda part: encode(part).latent_dist.parameters, layout, scale=Fraction(1, factor))(pixels)
+
+        smaller = partial(smaller_vae_tile, longest=max(pixels.shape[-2:]))
+        return DiagonalGaussianDistribution(self.current.attempt(moments, smaller).float())
 
     def decode(self, latent: Tensor) -> Tensor:
         """Pixels of a scaled latent, in tiles where the picture is larger than one."""
         latent = (latent / self.scaling).to(self.autoencoder.dtype)
-        factor = self.latent_factor
-        if self._in_lock_step:
-            pixels: Tensor = self.autoencoder.decode_in_lock_step(latent, self.options.vae_tile // factor)
-        else:
-            decode = self.autoencoder.decode
-            pixels = tiled(lambda part: decode(part).sample, self._pixel_layout(factor, "halo"), scale=factor)(latent)
-        return pixels.float()
+        factor, decode = self.latent_factor, self.autoencoder.decode
+
+        def pixels() -> Tensor:
+            if self._in_lock_step:
+                found: Tensor = self.autoencoder.decode_in_lock_step(latent, self._vae_tile // factor)
+                return found
+            return tiled(lambda part: decode(part).sample, self.pixel_layout(factor, "halo"), scale=factor)(latent)
+
+        smaller = partial(smaller_vae_tile, longest=max(latent.shape[-2:]) * factor)
+        return self.current.attempt(pixels, smaller).float()
+
+    @property
+    def _vae_tile(self) -> int:
+        return self.current.options.vae_tile
 
     @property
     def scaling(self) -> float:
@@ -216,9 +259,9 @@ class Restorer:
         """The public code's tiles hold the networks in lock step; they know SDXL's autoencoder only."""
         return self.options.reference_quirks and isinstance(self.autoencoder, SupirAutoencoder)
 
-    def _latent_layout(self) -> Layout:
+    def latent_layout(self) -> Layout:
         """Tiles of the sampling, in pixels of the latent."""
-        options, factor = self.options, self.latent_factor
+        options, factor = self.current.options, self.latent_factor
         tile = max(options.tile // (factor * LATENT_ALIGN), 2) * LATENT_ALIGN
         if options.reference_quirks:
             overlap = tile // 2 if options.tile_overlap is None else options.tile_overlap // factor
@@ -226,7 +269,7 @@ class Restorer:
         overlap = tile // 4 if options.tile_overlap is None else options.tile_overlap // factor
         return blended(tile, min(overlap, tile // 2), align=LATENT_ALIGN)
 
-    def _pixel_layout(self, unit: int, reach: str) -> Layout:
+    def pixel_layout(self, unit: int, reach: str) -> Layout:
         """Tiles of the autoencoder, counted in ``unit`` pixels.
 
         An autoencoder that knows its halo, the pixels beyond which nothing influences a pixel, is tiled exactly;
@@ -234,7 +277,7 @@ class Restorer:
         dropped, half blended.
         """
         factor = self.latent_factor
-        tile = max(self.options.vae_tile // factor, 8) * factor
+        tile = max(self._vae_tile // factor, 8) * factor
         halo = getattr(self.autoencoder, reach, None)
         if halo is not None:
             tile, overlap, fade = max(tile, 4 * halo), 2 * halo, 0
@@ -246,12 +289,12 @@ class Restorer:
 def noise_schedule(options: RestoreOptions) -> Schedule:
     """The levels that the options walk down: the public code's, or ours, which go to the lowest level of training.
 
-    With ``start_sigma`` ours spread all steps below it; the public code's schedules are cut there.
+    With ``start_sigma`` ours spread all steps below it, as ``grid`` says; the public code's schedules are cut there.
     """
     churn = options.s_churn if options.solver == "edm_euler" else 0.0
     start = options.start_sigma
     if options.solver != "reference_dpmpp_2m" and not options.reference_quirks:
-        return Schedule(full_range_sigmas(options.num_steps, start), s_churn=churn)
+        return Schedule(full_range_sigmas(options.num_steps, start, options.grid), s_churn=churn)
     public = reference_karras_sigmas if options.solver == "reference_dpmpp_2m" else ddpm_sigmas
     sigmas = public(options.num_steps)
     return Schedule(sigmas if start is None else starting_at(sigmas, start), s_churn=churn)
@@ -260,6 +303,23 @@ def noise_schedule(options: RestoreOptions) -> Schedule:
 def ramp(at_end: float, at_start: float | None, sigma_max: float) -> Ramp:
     """A strength constant over sigma, or linear from ``at_start`` at the highest noise to ``at_end`` at none."""
     return linear_in_sigma(at_end, at_end if at_start is None else at_start, sigma_max)
+
+
+def text_guidance(options: RestoreOptions, sigma_max: float) -> Ramp:
+    """The strength of text guidance over sigma; 1, which costs half, where the options want none."""
+    strength = ramp(options.text_guidance, options.text_guidance_start, sigma_max)
+    low, high = options.text_guidance_low, options.text_guidance_high
+    if low is None and high is None:
+        return strength
+    return within(strength, -1.0 if low is None else low, math.inf if high is None else high)
+
+
+def rows_of(latent: Tensor, layout: Layout) -> tuple[list[Tensor], list[Tensor]]:
+    """Names for the rows of the negative and the positive branch (see ``supir.network``): (B,) integers per tile."""
+    down, across = layout(latent.shape[-2], latent.shape[-1], Fraction(1))
+    # On the CPU whatever the device: they are keys, and reading them must not wait for a GPU.
+    names = torch.arange(2 * len(down) * len(across) * len(latent)).view(2, -1, len(latent))
+    return list(names[0]), list(names[1])
 
 
 def latent_factor(autoencoder: Any) -> int:

@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from supir.errors import OptionError
-from supir.sampling import Schedule, ddpm_sigmas, initial_latent, karras_sigmas, starting_at, training_sigmas
+from supir.sampling import (
+    Schedule,
+    ddpm_sigmas,
+    initial_latent,
+    karras_sigmas,
+    log_snr_sigmas,
+    starting_at,
+    training_sigmas,
+)
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 7, 50, 333, 999, 1000])
@@ -31,6 +39,15 @@ def test_karras_ends() -> None:
     assert sigmas[0] == pytest.approx(14.0)
     assert sigmas[-2] == pytest.approx(0.03)
     assert sigmas[-1] == 0
+
+
+def test_log_snr_levels_fall_by_equal_factors() -> None:
+    sigmas = log_snr_sigmas(9, 0.03, 14.0)
+    assert sigmas[0] == pytest.approx(14.0)
+    assert sigmas[-1] == 0
+    factors = sigmas[1:-1] / sigmas[:-2]
+    assert factors.tolist() == pytest.approx([(0.03 / 14) ** (1 / 8)] * 8, rel=1e-5)
+    assert log_snr_sigmas(1, 0.03, 14.0).tolist() == pytest.approx([14.0, 0.0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -64,6 +64,23 @@ def test_our_schedule_keeps_fine_detail(num_steps: int) -> None:
     assert kept(reference_karras_sigmas(num_steps)) < 0.65
 
 
+@pytest.mark.parametrize("num_steps", [8, 12, 16])
+def test_equal_steps_in_log_snr_keep_more_of_every_scale(num_steps: int) -> None:
+    """Gaussian data of deviation 0.03 to 4: the second-order solver in few steps from pure noise."""
+    spread = torch.logspace(math.log10(0.03), math.log10(4), 40).view(-1, 1, 1, 1)
+
+    def lost(grid: str) -> float:
+        sigmas = full_range_sigmas(num_steps, grid=grid)
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            return x * spread**2 / (spread**2 + sigma.view(-1, 1, 1, 1) ** 2)
+
+        end = dpmpp_2m(denoise, (spread**2 + sigmas[0] ** 2).sqrt(), Schedule(sigmas))
+        return float((end / spread).log().abs().mean())
+
+    assert lost("log_snr") < 0.9 * lost("karras")
+
+
 def noise_of(num_values: int) -> Callable[[Tensor], Tensor]:
     """One generator for all values: these tests need many samples, not seeds."""
     generator = torch.Generator().manual_seed(1)

@@ -35,6 +35,7 @@ from supir.apps.degrade_commands import degrade
 from supir.apps.ending import FAILED, sentences, usage
 from supir.apps.evaluate_commands import evaluate
 from supir.apps.jobs import Interruption, find_sources, plan_jobs, run_jobs
+from supir.apps.plan_commands import plan
 from supir.apps.progress import Display, clock, show_failure
 from supir.apps.serve_commands import serve
 from supir.apps.study_commands import study_app
@@ -145,6 +146,7 @@ def restore(
         raise typer.Exit(FAILED)
 
 
+app.command()(plan)
 app.command()(batch)
 app.command()(caption)
 app.command()(serve)

@@ -16,7 +16,7 @@ from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2DCrossAttn, get_d
 from torch import Tensor, nn
 
 from supir.models.connectors import zeroed
-from supir.models.unet import condition_vector, encode
+from supir.models.unet import condition_vector, encode, encode_outer
 
 
 class SupirAdaptor(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin):
@@ -91,16 +91,21 @@ class SupirAdaptor(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin):
         encoder_hidden_states: Tensor,
         added_cond_kwargs: dict[str, Tensor],
         hint: Tensor,
+        *,
+        outer_only: bool = False,
     ) -> list[Tensor]:
         """Control features of ``hint``, the LQ latent (B, latent channels, h, w), beside the noisy ``sample``.
 
         ``sample`` is already scaled by c_in; ``timestep`` is the index 0..999, (B,). Returns the encoder's outputs in
         emission order, at scales 1, 1, 1, 1/2, 1/2, 1/2, 1/4, 1/4, 1/4 and the middle at 1/4 for three levels.
+        With ``outer_only`` those before the first downsampling alone, the first three, at their share of the cost.
         """
         sample, encoder_hidden_states = sample.to(hint.dtype), encoder_hidden_states.to(hint.dtype)
         vector = condition_vector(added_cond_kwargs, self.config.addition_time_embed_dim).to(hint.dtype)
         emb = self.time_embedding(self.time_proj(timestep.expand(len(sample))).to(hint.dtype))
         emb = emb + self.add_embedding(vector)
         hidden = self.conv_in(sample) + self.hint_conv(hint)
+        if outer_only:
+            return encode_outer(self, hidden, emb, encoder_hidden_states)
         middle, skips = encode(self, hidden, emb, encoder_hidden_states)
         return [*skips, middle]

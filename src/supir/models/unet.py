@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -46,6 +47,14 @@ def condition_vector(conditions: dict[str, Tensor], size_embed_dim: int) -> Tens
     pooled, sizes = conditions["text_embeds"], conditions["time_ids"]
     embedded = get_timestep_embedding(sizes.flatten(), size_embed_dim, flip_sin_to_cos=True, downscale_freq_shift=0)
     return torch.cat([pooled, embedded.reshape(len(pooled), -1).to(pooled)], dim=1)
+
+
+@dataclass
+class SupirUNetOutput(UNet2DConditionOutput):
+    """What one evaluation yields: ``sample``, the prediction, and what another may be given."""
+
+    deep: Tensor | None = None
+    """The feature (B, channels, h, w) that enters the last decoder block; None of the plain SDXL forward."""
 
 
 CONNECTOR_KINDS = ("zero_sft", "zero_conv")
@@ -132,9 +141,10 @@ class SupirUNet(UNet2DConditionModel, ModelMixin):
         added_cond_kwargs: dict[str, Tensor] | None = None,
         control: Sequence[Tensor] | None = None,
         control_scale: float | Tensor = 1.0,
+        deep: Tensor | None = None,
         return_dict: bool = True,
         **kwargs: Any,
-    ) -> UNet2DConditionOutput | tuple[Tensor]:
+    ) -> SupirUNetOutput | UNet2DConditionOutput | tuple[Tensor]:
         """Predict the noise (or velocity) of ``sample`` (B, latent channels, h, w), already scaled by c_in.
 
         Args:
@@ -143,6 +153,9 @@ class SupirUNet(UNet2DConditionModel, ModelMixin):
             added_cond_kwargs: see ``condition_vector``.
             control: the adaptor's features in emission order; None is the plain SDXL forward of diffusers.
             control_scale: strength of the connectors in [0, 1], one or (B,).
+            deep: that of an earlier evaluation at a nearby ``timestep``: then only the first encoder and the last
+                decoder block are run (the idea of DeepCache, arXiv 2312.00858), and of ``control`` only the features
+                before the first downsampling are read.
         """
         if control is None:
             return super().forward(
@@ -151,10 +164,15 @@ class SupirUNet(UNet2DConditionModel, ModelMixin):
             )  # fmt: skip
         emb = self.time_embedding(self.get_time_embed(sample, timestep))
         emb = emb + self.get_aug_embed(emb, encoder_hidden_states, added_cond_kwargs or {})
-        hidden, skips = encode(self, self.conv_in(sample), emb, encoder_hidden_states)
-        hidden = self._decode(hidden, skips, emb, encoder_hidden_states, list(control), control_scale)
+        hidden = self.conv_in(sample)
+        if deep is None:
+            hidden, skips = encode(self, hidden, emb, encoder_hidden_states)
+        else:
+            skips = encode_outer(self, hidden, emb, encoder_hidden_states)
+        features = list(control) if deep is None else list(control[: len(skips)])
+        hidden, deep = self._decode(hidden, skips, emb, encoder_hidden_states, features, control_scale, deep)
         hidden = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
-        return UNet2DConditionOutput(sample=hidden) if return_dict else (hidden,)
+        return SupirUNetOutput(sample=hidden, deep=deep) if return_dict else (hidden,)
 
     def _decode(
         self,
@@ -164,13 +182,21 @@ class SupirUNet(UNet2DConditionModel, ModelMixin):
         text: Tensor,
         control: list[Tensor],
         control_scale: float | Tensor,
-    ) -> Tensor:
-        """The decoder, each concatenation replaced by its connector, each upsampling preceded by cross attention."""
-        connectors = reversed(self.connectors)
-        hidden = next(connectors)(control.pop(), hidden, None, control_scale)
-        for block in self.up_blocks:
-            attentions = block.attentions if hasattr(block, "attentions") else [None] * len(block.resnets)
-            for resnet, attention in zip(block.resnets, attentions, strict=True):
+        deep: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The decoder, each concatenation replaced by its connector, each upsampling preceded by cross attention.
+
+        With ``deep`` its last block alone. Also returns the feature that entered that block.
+        """
+        if deep is None:
+            blocks, connectors = self.up_blocks, reversed(self.connectors)
+            hidden = next(connectors)(control.pop(), hidden, None, control_scale)
+        else:
+            blocks, connectors = self.up_blocks[-1:], reversed(self.connectors[: len(skips)])
+            hidden = deep
+        for block in blocks:
+            entering = hidden
+            for resnet, attention in layers(block):
                 feature = control.pop()
                 hidden = next(connectors)(feature, skips.pop(), hidden, control_scale)
                 hidden = self._run(resnet, hidden, emb)
@@ -180,7 +206,7 @@ class SupirUNet(UNet2DConditionModel, ModelMixin):
                 hidden = next(connectors)(feature, hidden, control_scale)
                 size = skips[-1].shape[-2:]
                 hidden = block.upsamplers[0](hidden, None if size[0] == 2 * hidden.shape[-2] else size)
-        return hidden
+        return hidden, entering
 
     def _run(self, module: nn.Module, *inputs: Tensor, **keywords: Any) -> Any:
         """One decoder module, recomputed in the backward pass when gradient checkpointing is on."""
@@ -199,6 +225,23 @@ def encode(trunk: Any, hidden: Tensor, emb: Tensor, text: Tensor) -> tuple[Tenso
             hidden, residuals = block(hidden, temb=emb)
         skips.extend(residuals)
     return trunk.mid_block(hidden, emb, encoder_hidden_states=text), skips
+
+
+def encode_outer(trunk: Any, hidden: Tensor, emb: Tensor, text: Tensor) -> list[Tensor]:
+    """The skips of ``encode`` before the first downsampling, beginning with ``hidden``; nothing deeper is run."""
+    skips = [hidden]
+    for resnet, attention in layers(trunk.down_blocks[0]):
+        hidden = resnet(hidden, emb)
+        if attention is not None:
+            hidden = attention(hidden, encoder_hidden_states=text, return_dict=False)[0]
+        skips.append(hidden)
+    return skips
+
+
+def layers(block: Any) -> list[tuple[Any, Any]]:
+    """The (resnet, attention) pairs of a block; None where it has no attention."""
+    attentions = block.attentions if hasattr(block, "attentions") else [None] * len(block.resnets)
+    return list(zip(block.resnets, attentions, strict=True))
 
 
 def encoder_channels(block_out_channels: Sequence[int], layers_per_block: int) -> list[int]:

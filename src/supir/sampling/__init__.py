@@ -14,12 +14,14 @@ from supir.sampling.denoiser import (
     within,
 )
 from supir.sampling.noise import NoiseSource, ReplayedNoise, SampleNoise
+from supir.sampling.reuse import StepCache, counting_steps
 from supir.sampling.sigmas import (
     Schedule,
     ddpm_sigmas,
     full_range_sigmas,
     initial_latent,
     karras_sigmas,
+    log_snr_sigmas,
     reference_karras_sigmas,
     starting_at,
     training_sigmas,
@@ -36,7 +38,9 @@ __all__ = [
     "SampleNoise",
     "Schedule",
     "Step",
+    "StepCache",
     "StepCallback",
+    "counting_steps",
     "ddpm_sigmas",
     "discrete_denoiser",
     "dpmpp_2m",
@@ -46,6 +50,7 @@ __all__ = [
     "initial_latent",
     "karras_sigmas",
     "linear_in_sigma",
+    "log_snr_sigmas",
     "reference_karras_sigmas",
     "restored_towards",
     "starting_at",

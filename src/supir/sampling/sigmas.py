@@ -65,15 +65,19 @@ def karras_sigmas(num_steps: int, sigma_min: float, sigma_max: float, rho: float
     The reference takes sigma_min and sigma_max from `ddpm_sigmas(num_steps)` (section 7.3): see
     `reference_karras_sigmas`. Raises OptionError unless num_steps >= 1 and 0 < sigma_min <= sigma_max.
     """
+    _check_range(num_steps, sigma_min, sigma_max)
+    ramp = torch.linspace(0, 1, num_steps, dtype=torch.float64)
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    falling = ((high + ramp * (low - high)) ** rho).float()
+    return torch.cat([falling, falling.new_zeros(1)])
+
+
+def _check_range(num_steps: int, sigma_min: float, sigma_max: float) -> None:
     if num_steps < 1 or not 0 < sigma_min <= sigma_max:
         raise OptionError(
             f"num_steps {num_steps}, sigma_min {sigma_min}, sigma_max {sigma_max}: "
             "need num_steps >= 1 and 0 < sigma_min <= sigma_max."
         )
-    ramp = torch.linspace(0, 1, num_steps, dtype=torch.float64)
-    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
-    falling = ((high + ramp * (low - high)) ** rho).float()
-    return torch.cat([falling, falling.new_zeros(1)])
 
 
 def reference_karras_sigmas(num_steps: int) -> Tensor:
@@ -82,15 +86,27 @@ def reference_karras_sigmas(num_steps: int) -> Tensor:
     return karras_sigmas(num_steps, float(ddpm[-2]), float(ddpm[0]))
 
 
-def full_range_sigmas(num_steps: int, start_sigma: float | None = None) -> Tensor:
-    """Our schedule: Karras spacing from `start_sigma`, or the highest level of training, 14.6146, to 0.0292, then 0.
+def log_snr_sigmas(num_steps: int, sigma_min: float, sigma_max: float) -> Tensor:
+    """The (num_steps + 1,) float32 levels that fall from sigma_max to sigma_min by equal factors, then 0.
+
+    Equal steps in log sigma, which is half the logarithm of the signal-to-noise ratio: what DPM-Solver takes (arXiv
+    2206.00927, appendix), and the limit of EDM equation 5 for rho to infinity. Raises OptionError as `karras_sigmas`.
+    """
+    _check_range(num_steps, sigma_min, sigma_max)
+    falling = torch.linspace(math.log(sigma_max), math.log(sigma_min), num_steps, dtype=torch.float64).exp().float()
+    return torch.cat([falling, falling.new_zeros(1)])
+
+
+def full_range_sigmas(num_steps: int, start_sigma: float | None = None, grid: str = "karras") -> Tensor:
+    """Our schedule: from `start_sigma`, or the highest level of training, 14.6146, to 0.0292, then 0.
 
     `ddpm_sigmas` and `reference_karras_sigmas` leave the levels at 0.21 (16 steps) or 0.13 (50) and answer the rest in
     one step, which averages fine detail away. For Gaussian data of deviation 0.1 and 16 steps of `dpmpp_2m` they keep
-    0.36 of it, this schedule 0.97.
+    0.36 of it, this schedule 0.97. `grid` is "karras" or "log_snr"; docs/performance.md compares the two.
     """
     table = training_sigmas()
-    return karras_sigmas(num_steps, float(table[0]), start_sigma or float(table[-1]))
+    spaced = {"karras": karras_sigmas, "log_snr": log_snr_sigmas}[grid]
+    return spaced(num_steps, float(table[0]), start_sigma or float(table[-1]))
 
 
 def starting_at(sigmas: Tensor, start_sigma: float) -> Tensor:

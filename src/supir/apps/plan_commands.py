@@ -1,0 +1,77 @@
+"""`supir plan`: what restoring a photo will take, without loading weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from supir.apps.arguments import ModelFolder, Preset, with_restore_options
+from supir.apps.ending import sentences, usage
+from supir.batch import Model
+from supir.errors import OptionError
+from supir.options import DEFAULT_PRESET
+
+
+@with_restore_options
+def plan(
+    photo: Annotated[Path, typer.Argument(help="A picture; only its size is read.", show_default=False)],
+    preset: Preset = None,
+    model: ModelFolder = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, mps ... Unset: a GPU if torch sees one.", show_default=False)
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="GFLOP/s that the networks reach. Unset: measured in half a second.", min=0.001),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    **overrides: Any,
+) -> None:
+    """Say which tiles, how much memory and how long `supir restore` will take with the same options.
+
+    With --memory the tiles are picked to fit. Reads configurations only; no weights are loaded.
+    """
+    console = Console(stderr=True)
+    with sentences(console):
+        weights = Model(folder=model)
+        options = usage(weights.options, **{"preset": preset or DEFAULT_PRESET, **overrides})
+        from supir.weights.quiet import quiet_libraries
+
+        quiet_libraries()
+        from supir.image import read_size, working_size
+        from supir.pipeline import default_dtype
+        from supir.planner import GIGABYTE, Costs, make_plan, measured_rate, networks_of, working_multiple
+        from supir.weights.device import best_device
+        from supir.weights.folder import BUNDLED_MODEL
+
+        width, height = read_size(photo)
+        place = device or best_device()
+        costs = Costs(networks_of(model or BUNDLED_MODEL, default_dtype()))
+        size = working_size(width, height, options.scale, options.min_size, working_multiple(costs))
+        found = make_plan(
+            costs,
+            options,
+            size.padded_width,
+            size.padded_height,
+            memory=None if options.memory is None else options.memory * GIGABYTE,
+            accelerator=place != "cpu",
+            rate=rate * 1e9 if rate is not None else _rate(measured_rate, place, costs.dtype),
+        )
+        if as_json:
+            typer.echo(json.dumps({"working_size": [size.padded_width, size.padded_height], **asdict(found)}))
+            return
+        typer.echo(f"working size: {size.padded_width}x{size.padded_height} px, from {width}x{height} px")
+        for reason in found.reasons:
+            typer.echo(reason)
+
+
+def _rate(measure: Any, place: str, dtype: Any) -> float:
+    try:
+        return float(measure(place, dtype))
+    except (RuntimeError, AssertionError) as error:  # what torch raises for a device that is not there
+        raise OptionError(f"--device {place}: {error}; name another, or give --rate") from error

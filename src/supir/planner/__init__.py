@@ -1,0 +1,26 @@
+"""What a restoration will cost before it is made, and the tiles that fit into a given memory.
+
+evaluations     which parts of the networks each step runs
+costs           bytes and operations of those parts, from a model folder's configurations alone
+plan            dtype, tiles, memory and time, each with its reason
+"""
+
+from supir.planner.costs import Costs, Networks, networks_of, on_meta
+from supir.planner.evaluations import Evaluation, evaluations
+from supir.planner.plan import GIGABYTE, Plan, fit, make_plan, working_multiple
+from supir.planner.rate import measured_rate
+
+__all__ = [
+    "GIGABYTE",
+    "Costs",
+    "Evaluation",
+    "Networks",
+    "Plan",
+    "evaluations",
+    "fit",
+    "make_plan",
+    "measured_rate",
+    "networks_of",
+    "on_meta",
+    "working_multiple",
+]

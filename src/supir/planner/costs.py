@@ -1,0 +1,248 @@
+"""Bytes and operations of the networks' parts, from shapes alone: networks and tensors lie on the meta device.
+
+What a pass holds at its worst is counted as its operations are dispatched: every storage from its making to its end.
+Attention counts as its fused kernels work, which never hold the matrix of all pairs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import FlopCounterMode
+
+from supir.errors import WeightsError
+from supir.weights.folder import check_model_index, read_model_index
+
+NUM_TOKENS = 77
+TRACED = 32
+"""Side in pixels of the latent at which bytes are traced."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Of one pass."""
+
+    peak: int
+    """Bytes beside weights and inputs at the worst moment."""
+    operations: int
+    """Floating-point operations; a multiply-add counts two."""
+    kept: int = 0
+    """Bytes of what the pass hands over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """The components of a pipeline, on the meta device in the types that they would have."""
+
+    components: Mapping[str, nn.Module]
+    weights: Mapping[str, int]
+    """Bytes of every component."""
+
+
+def networks_of(folder: Path, dtype: torch.dtype) -> Networks:
+    """The networks that a model folder's configurations describe; no weights are read.
+
+    Args:
+        folder: in diffusers layout.
+        dtype: of all but the autoencoder, which stays float32.
+
+    Raises:
+        WeightsError: the folder is no model folder, names unknown libraries, or lacks a configuration.
+    """
+    check_model_index(folder, "SupirPipeline")
+    found: dict[str, nn.Module] = {}
+    for name, entry in read_model_index(folder, "SupirPipeline").items():
+        if not isinstance(entry, list) or len(entry) != 2 or entry[0] is None or name.startswith("tokenizer"):
+            continue
+        try:
+            kind = getattr(import_module(entry[0]), entry[1])
+            config = json.loads((folder / name / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, AttributeError) as error:
+            raise WeightsError(f"{folder / name}: its configuration cannot be read: {error}") from error
+        with torch.device("meta"):
+            made = kind(kind.config_class(**config)) if entry[0] == "transformers" else kind.from_config(config)
+        found[name] = nn.Module.to(made.eval(), torch.float32 if name == "autoencoder" else dtype)
+    return Networks(components=found, weights=_bytes(found))
+
+
+def on_meta(components: Mapping[str, nn.Module]) -> Networks:
+    """The same for networks that are loaded: built anew from their configurations, in their types."""
+    found = {}
+    for name in ("autoencoder", "unet", "adaptor"):
+        kind: Any = type(components[name])
+        with torch.device("meta"):
+            made = kind.from_config(components[name].config)
+        found[name] = nn.Module.to(made.eval(), next(components[name].parameters()).dtype)
+    return Networks(components=found, weights=_bytes(components))
+
+
+def _bytes(components: Mapping[str, nn.Module]) -> dict[str, int]:
+    return {
+        name: sum(tensor.nbytes for tensor in (*part.parameters(), *part.buffers()))
+        for name, part in components.items()
+    }
+
+
+class Costs:
+    """The costs of a pipeline's passes, each traced once."""
+
+    def __init__(self, networks: Networks) -> None:
+        self.networks = networks
+        self._coder, self._unet, self._adaptor = (
+            cast(Any, networks.components[name]) for name in ("autoencoder", "unet", "adaptor")
+        )
+        self.encode = cache(self._encode)
+        self.decode = cache(self._decode)
+        self.evaluate = cache(self._evaluate)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the UNet."""
+        return next(self._unet.parameters()).dtype
+
+    def peak_of_evaluation(self, height: int, width: int) -> float:
+        """Bytes at the worst moment of a whole evaluation of one row.
+
+        Every large tensor is in proportion to the pixels, so one small trace tells for all sizes.
+        """
+        return self.evaluate(1, TRACED, TRACED, False, "whole").peak * height * width / TRACED**2
+
+    def peak_of_coder(self, height: int, width: int, encoding: bool) -> float:
+        """Likewise of the autoencoder, whichever encoder takes more; in pixels of what goes in."""
+        if not encoding:
+            return self.decode(TRACED, TRACED).peak * height * width / TRACED**2
+        side = 8 * TRACED
+        worst = max(self.encode(side, side, degraded).peak for degraded in (True, False))
+        return worst * height * width / side**2
+
+    def _encode(self, height: int, width: int, degraded: bool) -> Cost:
+        """A tile of so many pixels."""
+        encode: Any = self._coder.encode_degraded if degraded else self._coder.encode
+        pixels = self._zeros(self._coder, 3, height, width)
+        return traced(lambda: encode(pixels).latent_dist.parameters)
+
+    def _decode(self, height: int, width: int) -> Cost:
+        """A tile of so many pixels of the latent."""
+        latent = self._zeros(self._coder, self._unet.config.in_channels, height, width)
+        return traced(lambda: self._coder.decode(latent).sample)
+
+    def _evaluate(self, rows: int, height: int, width: int, unet_outer: bool, adaptor: str) -> Cost:
+        """Adaptor and UNet over tiles of so many pixels of the latent, ``rows`` of them; see ``Evaluation``."""
+        unet = self._unet
+        sample = self._zeros(unet, unet.config.in_channels, height, width, rows)
+        text = self._text(rows)
+
+        def control() -> list[Tensor]:
+            return self._control(sample, text, outer_only=adaptor == "outer")
+
+        def predict(features: list[Tensor], deep: Tensor | None) -> Any:
+            return unet(sample, text["timestep"], text["tokens"], added_cond_kwargs=text, control=features, deep=deep)
+
+        kept = control() if adaptor == "kept" or unet_outer else None
+        deep = predict(self._control(sample, text), None).deep if unet_outer else None
+        return traced(lambda: predict(kept if adaptor == "kept" and kept is not None else control(), deep).sample)
+
+    def kept(self, height: int, width: int) -> tuple[int, int]:
+        """Bytes of one row's adaptor features, and of its deep feature."""
+        unet = self._unet
+        sample = self._zeros(unet, unet.config.in_channels, height, width)
+        text = self._text(1)
+        control = self._control(sample, text)
+        deep = unet(sample, text["timestep"], text["tokens"], added_cond_kwargs=text, control=control).deep
+        return sum(feature.nbytes for feature in control), deep.nbytes
+
+    def _control(self, sample: Tensor, text: dict[str, Tensor], outer_only: bool = False) -> list[Tensor]:
+        found: list[Tensor] = self._adaptor(
+            sample, text["timestep"], text["tokens"], text, sample, outer_only=outer_only
+        )
+        return found
+
+    def _text(self, rows: int) -> dict[str, Tensor]:
+        config = self._unet.config
+        like: dict[str, Any] = {"device": "meta", "dtype": self.dtype}
+        return {
+            "timestep": torch.zeros(rows, device="meta"),
+            "tokens": torch.zeros(rows, NUM_TOKENS, config.cross_attention_dim, **like),
+            "vector": torch.zeros(rows, config.projection_class_embeddings_input_dim, **like),
+        }
+
+    @staticmethod
+    def _zeros(network: nn.Module, channels: int, height: int, width: int, rows: int = 1) -> Tensor:
+        kind = next(network.parameters()).dtype
+        return torch.zeros(rows, channels, height, width, device="meta", dtype=kind)
+
+
+@torch.no_grad()
+def traced(work: Callable[[], Any]) -> Cost:
+    """The cost of what ``work`` does with tensors on the meta device."""
+    with _Attention() as attention, FlopCounterMode(display=False) as counter, _Live() as live:
+        result = work()
+    return Cost(
+        peak=live.peak,
+        operations=counter.get_total_flops() + attention.operations,
+        kept=sum(tensor.nbytes for tensor in tree_iter(result) if isinstance(tensor, Tensor)),
+    )
+
+
+class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Bytes of the storages made inside and not yet let go, and the most that there were."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        before = {id(self._storage(each)) for each in tree_iter((args, kwargs)) if isinstance(each, Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for each in tree_iter(result):
+            if isinstance(each, Tensor):
+                storage = self._storage(each)
+                if id(storage) not in self._seen and id(storage) not in before:
+                    self._begin(storage)
+        return result
+
+    @staticmethod
+    def _storage(tensor: Tensor) -> Any:
+        return tensor.untyped_storage()
+
+    def _begin(self, storage: Any) -> None:
+        number, size = id(storage), storage.nbytes()
+        self._seen.add(number)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._end, number, size)
+
+    def _end(self, number: int, size: int) -> None:
+        self._seen.discard(number)
+        self.now -= size
+
+
+class _Attention(TorchFunctionMode):
+    """Scaled dot-product attention as a fused kernel: its output, its operations, nothing between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        query, key, value = (*args, *(kwargs[n] for n in ("query", "key", "value") if n in (kwargs or {})))[:3]
+        pairs = math.prod(query.shape[:-1]) * key.shape[-2]
+        self.operations += 2 * pairs * (query.shape[-1] + value.shape[-1])
+        return query.new_empty((*query.shape[:-1], value.shape[-1]))

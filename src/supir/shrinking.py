@@ -1,0 +1,109 @@
+"""Going on in smaller tiles where memory runs out."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from supir.errors import OutOfMemoryError
+from supir.options import RestoreOptions
+
+Result = TypeVar("Result")
+Smaller = Callable[[RestoreOptions], RestoreOptions | None]
+
+SMALLEST_TILE = 64
+"""Pixels of the picture; below it tiles are mostly overlap."""
+SIGNS = (
+    "out of memory",
+    "allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "could not create a memory object",
+    "could not create a primitive",
+    "could not execute a primitive",
+)
+"""What errors without a type of their own say; the last three are oneDNN's, which names no reason."""
+
+
+class SmallerTilesWarning(UserWarning):
+    """Memory ran out, and the restoration goes on with smaller tiles."""
+
+
+class Current:
+    """The options in use: those asked for until memory runs out."""
+
+    def __init__(self, options: RestoreOptions) -> None:
+        self.options = options
+
+    def attempt(
+        self, work: Callable[[], Result], smaller: Smaller, on_change: Callable[[], None] | None = None
+    ) -> Result:
+        """The result of ``work``, done again with smaller tiles as often as memory runs out.
+
+        Args:
+            work: reads the tiles from ``options`` whenever it is called; may be called again after a failure.
+            smaller: the options to go on with, or None where there are no smaller tiles.
+            on_change: called after the options have changed.
+
+        Raises:
+            OutOfMemoryError: memory ran out with the smallest tiles.
+        """
+        while True:
+            try:
+                return work()
+            except (MemoryError, RuntimeError) as error:
+                if not ran_out(error):
+                    raise
+                found = smaller(self.options)
+                if found is None:
+                    raise OutOfMemoryError(
+                        f"memory ran out with tiles as small as they get ({self._named(self.options)}): {error}; "
+                        "choose a smaller scale or min_size, or free memory"
+                    ) from error
+            # Only here, when the error is gone with all that its traceback held, is the memory free again.
+            warnings.warn(
+                f"memory ran out with {self._named(self.options)}; going on with {self._named(found)}",
+                SmallerTilesWarning,
+                stacklevel=1,
+            )
+            self.options = found
+            if on_change is not None:
+                on_change()
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    @staticmethod
+    def _named(options: RestoreOptions) -> str:
+        return f"tile {options.tile}, tile_batch {options.tile_batch}, vae_tile {options.vae_tile}"
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory ran out."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return any(sign in str(error).lower() for sign in SIGNS)
+
+
+def smaller_tiles(options: RestoreOptions, longest: int) -> RestoreOptions | None:
+    """Half as much in one network call: fewer tiles, then smaller ones; None where neither can be.
+
+    ``longest`` is the longer side of the working size in pixels: a larger tile is no larger than that.
+    """
+    if options.tile_batch > 1:
+        return options.replace(tile_batch=options.tile_batch // 2)
+    tile = min(options.tile, longest) // 2
+    if tile < SMALLEST_TILE:
+        return None
+    overlap = options.tile_overlap
+    return options.replace(tile=tile, tile_overlap=None if overlap is None else min(overlap, tile // 2))
+
+
+def smaller_vae_tile(options: RestoreOptions, longest: int) -> RestoreOptions | None:
+    """Half the tile of encoding and decoding; None where it is the smallest. ``longest`` as in ``smaller_tiles``."""
+    tile = min(options.vae_tile, longest) // 2
+    return None if tile < SMALLEST_TILE else options.replace(vae_tile=tile)
