@@ -146,6 +146,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Named sets of options for SDXL-sized models. A model folder may bring its own numbers for each."""
 
+TRADE_OFFS: dict[str, str] = {
+    "quality": "most detail: strong text guidance, a pull toward the photo at high noise",
+    "fidelity": "closest to the photo: weaker guidance, a stronger pull; for faces, text, documents",
+    "fast": "fewest steps, at some loss of fine detail; for many photos, slow machines",
+    "reference": "what the public code computes, quirks included; for comparison",
+}
+"""What each preset is for, and at what price; in the order to offer them in."""
+
 DEFAULT_PRESET = "quality"
 OPTIONAL_NUMBERS = tuple(
     spec.name for spec in dataclasses.fields(RestoreOptions) if "low" in spec.metadata and "None" in str(spec.type)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from supir import __version__, image
+from supir.glimpses import Glimpses
 from supir.image import Picture, PictureLike
 from supir.models.adaptor import SupirAdaptor
 from supir.models.text import TextTowers
@@ -158,6 +159,7 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         *,
         on_step: StepCallback | None = None,
         on_preview: Callable[[Picture], None] | None = None,
+        on_glimpse: Callable[[Picture], None] | None = None,
         **overrides: Any,
     ) -> list[Restored]:
         """Restore one picture or several, one after another, each with the same options.
@@ -167,6 +169,7 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             options: everything there is to set; None takes ``self.options(**overrides)``.
             on_step: called after each sampling step; raise from it to cancel.
             on_preview: given each picture's clean preview before its sampling begins, at the size of the result.
+            on_glimpse: given, after some of the steps, a small picture of what comes: before `on_step` is called.
             overrides: fields of ``RestoreOptions`` and ``preset``.
         """
         if options is None:
@@ -174,7 +177,7 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         elif overrides:
             options = options.replace(**overrides)
         several = pictures if isinstance(pictures, list) else [pictures]
-        return [self._restore(image.as_picture(each), options, on_step, on_preview) for each in several]
+        return [self._restore(image.as_picture(each), options, on_step, on_preview, on_glimpse) for each in several]
 
     def _restore(
         self,
@@ -182,15 +185,28 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         options: RestoreOptions,
         on_step: StepCallback | None,
         on_preview: Callable[[Picture], None] | None,
+        on_glimpse: Callable[[Picture], None] | None,
     ) -> Restored:
         """One picture: to working size, through the networks, to the asked size."""
-        pixels, finish = image.fitted(picture, options, size_multiple(self.autoencoder))
+        multiple = size_multiple(self.autoencoder)
+        pixels, finish = image.fitted(picture, options, multiple)
 
         def show(preview: Tensor) -> None:
             if on_preview is not None:
                 on_preview(finish(preview[0].clone()))  # what is finished is used up
 
-        result = self.restore_pixels(pixels[None], options, on_step=on_step, on_preview=show)
+        callbacks = [on_step] if on_step is not None else []
+        if on_glimpse is not None:
+            seen = Glimpses(
+                self.autoencoder, lambda small: on_glimpse(image.glimpsed(small, picture, options, multiple))
+            )
+            callbacks.insert(0, seen)
+
+        def stepped(step: Step) -> None:
+            for each in callbacks:
+                each(step)
+
+        result = self.restore_pixels(pixels[None], options, on_step=stepped, on_preview=show)
         self.maybe_free_model_hooks()
         return Restored(
             picture=finish(result.pixels[0]), preview=finish(result.preview[0]), record=self._record(result.options)

@@ -68,6 +68,11 @@ def with_preview_options(command: Callable[..., None]) -> Callable[..., None]:
     return _with(command, [spec for spec in dataclasses.fields(RestoreOptions) if spec.name in OF_THE_PREVIEW])
 
 
+def with_captioner_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for who describes photos, where no caption is kept for another run."""
+    return _with(command, [spec for spec in dataclasses.fields(CaptionOptions) if spec.name != "caption_cache"])
+
+
 def split_captions(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What was given for `RestoreOptions`, unset ones included, and what was set of `CaptionOptions`."""
     names = {spec.name for spec in dataclasses.fields(CaptionOptions)}

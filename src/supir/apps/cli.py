@@ -40,6 +40,7 @@ from supir.apps.progress import Display, clock, show_failure
 from supir.apps.serve_commands import serve
 from supir.apps.study_commands import study_app
 from supir.apps.train_commands import train
+from supir.apps.web_commands import web
 from supir.batch import Job, Model, Outcome
 from supir.options import DEFAULT_PRESET, PRESETS, restore_options
 
@@ -150,6 +151,7 @@ app.command()(plan)
 app.command()(batch)
 app.command()(caption)
 app.command()(serve)
+app.command()(web)
 app.command()(train)
 app.command()(degrade)
 app.command()(evaluate)

@@ -18,11 +18,12 @@ from supir.errors import OptionError, ServiceError
 from supir.service.limits import Limits, new_key, read_keys
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DEFAULTS = Limits()
+LIMITS = Limits()
 _SPECS = {spec.name: spec.metadata for spec in dataclasses.fields(Limits)}
 
 
-def _limit(name: str, flag: str) -> Any:
+def limit(name: str, flag: str) -> Any:
+    """The option of a field of `Limits`."""
     allowed = _SPECS[name]
     unit = f"{allowed['low']:g} to {allowed['high']:g} {allowed['unit']}".strip()
     return typer.Option(flag, help=f"Limit of a key that sets none: {allowed['doc']} ({unit}).", metavar="N")
@@ -66,11 +67,11 @@ def serve(
     grace: Annotated[
         float, typer.Option(help="Seconds that jobs at work have to end when the service is stopped.", min=0)
     ] = 30.0,
-    queued: Annotated[int, _limit("queued", "--queued")] = _DEFAULTS.queued,
-    requests_a_minute: Annotated[int | None, _limit("requests_a_minute", "--requests-a-minute")] = None,
-    megapixels: Annotated[float, _limit("megapixels", "--megapixels")] = _DEFAULTS.megapixels,
-    work_megapixels: Annotated[float, _limit("work_megapixels", "--work-megapixels")] = _DEFAULTS.work_megapixels,
-    megabytes: Annotated[float, _limit("megabytes", "--megabytes")] = _DEFAULTS.megabytes,
+    queued: Annotated[int, limit("queued", "--queued")] = LIMITS.queued,
+    requests_a_minute: Annotated[int | None, limit("requests_a_minute", "--requests-a-minute")] = None,
+    megapixels: Annotated[float, limit("megapixels", "--megapixels")] = LIMITS.megapixels,
+    work_megapixels: Annotated[float, limit("work_megapixels", "--work-megapixels")] = LIMITS.work_megapixels,
+    megabytes: Annotated[float, limit("megabytes", "--megabytes")] = LIMITS.megabytes,
     log_details: Annotated[
         bool, typer.Option("--log-details", help="Write file names and options into the log, prompts among them.")
     ] = False,
@@ -91,12 +92,12 @@ def serve(
             work_megapixels=work_megapixels, megabytes=megabytes,
         )  # fmt: skip
         clients = None if keys is None else usage(read_keys, keys, limits)
-        seconds = usage(_seconds, keep)
+        seconds = usage(seconds_of, keep)
         from supir.apps.serving.server import serve as serve_until_stopped
         from supir.apps.serving.server import web_app
         from supir.service.engine import Engine
 
-        listening = _listen(host, port, open_to_all=clients is not None or insecure)
+        listening = listen(host, port, open_to_all=clients is not None or insecure)
         weights = Model(folder=model, devices=tuple(device.split(",")) if device else ())
         engine = usage(Engine, data, weights, num_workers=workers, max_queued=queue, keep=seconds)
         app = web_app(engine, clients, limits, insecure=insecure, log_details=log_details)
@@ -108,14 +109,19 @@ def serve(
         serve_until_stopped(app, engine, listening, grace)
 
 
-def _seconds(text: str) -> float:
+def seconds_of(text: str) -> float:
+    """What ``--keep`` says.
+
+    Raises:
+        OptionError: it is no time.
+    """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if found is None or float(found[1]) == 0:
         raise OptionError(f"--keep is {text!r}; write a number and a unit, as 90s, 30m, 24h or 7d")
     return float(found[1]) * _UNITS[found[2]]
 
 
-def _listen(host: str, port: int, *, open_to_all: bool) -> socket.socket:
+def listen(host: str, port: int, *, open_to_all: bool) -> socket.socket:
     """Bound before anything is said, so that the address is true."""
     from supir.apps.serving.guard import is_loopback
 

@@ -14,6 +14,24 @@ from supir.options import RestoreOptions
 
 
 @dataclass(frozen=True, kw_only=True)
+class Views:
+    """Where to write pictures for people who watch: such as every browser shows, without metadata."""
+
+    input: Path
+    """The photo as it is read, upright; a PNG."""
+    step: Path
+    """What the steps aim at; a small JPEG, written anew after some of the steps."""
+    result: Path
+    """The result as a PNG; written where its own format is one that browsers do not show."""
+    thumbnail: Path
+    """The result, or a preview that is made alone, as a JPEG of at most `THUMBNAIL` pixels a side."""
+
+
+THUMBNAIL = 256
+BROWSERS_SHOW = (".jpg", ".jpeg", ".png", ".webp")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One result to make: read ``source``, restore it as ``options`` say, write ``target``."""
 
@@ -26,6 +44,10 @@ class Job:
     """What a captioner said of the picture, where one did; the words that are used are those of ``options``."""
     preview: Path | None = None
     """Where to write the clean preview, as soon as it is made; None writes none."""
+    preview_alone: bool = False
+    """The clean preview is the result: nothing is sampled."""
+    views: Views | None = None
+    """Where people watch; None where nobody does."""
 
     @property
     def taken(self) -> bool:

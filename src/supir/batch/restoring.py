@@ -8,9 +8,9 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from supir.batch.jobs import Job, Outcome, file_sha256, settings_sha256
+from supir.batch.jobs import BROWSERS_SHOW, THUMBNAIL, Job, Outcome, file_sha256, settings_sha256
 from supir.batch.model import Model
 from supir.caption.words import WORDS, record_of_words
 from supir.errors import ImageError, ImageReadError, ImageWriteError, SupirError, WeightsError
@@ -78,13 +78,35 @@ def _restore(
         on_fraction(0.0)
 
     picture = image.read(job.source)
-    shown = {} if job.preview is None else {"on_preview": on_preview}
+    if job.preview_alone:
+        preview = pipeline.preview(picture, job.options)
+        image.write(preview, job.target)
+        _show(job, picture, preview)
+        return {}
+    shown: dict[str, Any] = {} if job.preview is None else {"on_preview": on_preview}
+    if job.views is not None:
+        step = job.views.step
+        shown["on_glimpse"] = lambda glimpse: image.write(glimpse, step, quality=85)
     [restored] = pipeline([picture], job.options, on_step=on_step, **shown)
     record = restored.record | record_of_words(job.options.prompt, job.caption)
     image.write(restored.picture, job.target, record=record)
     if job.compare is not None:
         image.write(image.side_by_side(picture, restored.picture), job.compare)
+    _show(job, picture, restored.picture)
     return {name: record[name] for name in WORDS if name in record}
+
+
+def _show(job: Job, picture: Picture, result: Picture) -> None:
+    """Write what people who watch see at the end."""
+    from supir import image
+
+    if job.views is None:
+        return
+    image.write(image.shown(picture), job.views.input)
+    image.write(image.shown(result, THUMBNAIL), job.views.thumbnail, quality=85)
+    if job.target.suffix not in BROWSERS_SHOW:
+        image.write(image.shown(result), job.views.result)
+    job.views.step.unlink(missing_ok=True)
 
 
 class Restoring:

@@ -5,13 +5,14 @@ read_record, read_size, check_file   what a file's header says
 from_pil, to_pil             PIL in and out
 find_pictures, by_name       files, folders, globs; the same by their names
 as_picture, fitted           whatever a user hands over; its pixels at working size
+glimpsed, shown              what a screen needs: of working size at another scale, of a picture
 working_size, resize, pad_to_multiple, side_by_side
 reference_*, interactive_*   the public code's pre- and postprocessing, for parity
 """
 
 from supir.image.comparing import side_by_side
 from supir.image.finding import by_name, find_pictures
-from supir.image.fitting import PictureLike, as_picture, fitted
+from supir.image.fitting import PictureLike, as_picture, fitted, glimpsed, shown
 from supir.image.picture import Picture, from_pil, to_pil
 from supir.image.reading import MAX_PIXELS, check_file, read, read_record, read_size
 from supir.image.reference import (
@@ -38,6 +39,7 @@ __all__ = [
     "find_pictures",
     "fitted",
     "from_pil",
+    "glimpsed",
     "interactive_preprocess",
     "interactive_resize",
     "pad_to_multiple",
@@ -48,6 +50,7 @@ __all__ = [
     "reference_preprocess",
     "reference_size",
     "resize",
+    "shown",
     "side_by_side",
     "to_pil",
     "working_size",

@@ -12,7 +12,7 @@ from supir.errors import ServiceError
 
 __all__ = ["Database"]
 
-_APPLICATION, _VERSION = 0x73757073, 1
+_APPLICATION, _VERSION = 0x73757073, 2
 """Marks the file as ours ("sups"), and says how its tables are laid out."""
 _SCHEMA = """
 CREATE TABLE job (
@@ -21,9 +21,12 @@ CREATE TABLE job (
     digest TEXT NOT NULL, idempotency_key TEXT,
     state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled', 'expired')),
     created REAL NOT NULL, started REAL, finished REAL, tries INTEGER NOT NULL DEFAULT 0, error TEXT, sha256 TEXT,
+    until TEXT NOT NULL CHECK (until IN ('result', 'preview')), source TEXT NOT NULL,
+    caption TEXT, captioner TEXT,
     UNIQUE (client, idempotency_key)) STRICT;
 CREATE INDEX by_state ON job (state, number);
 CREATE INDEX by_client ON job (client, number);
+CREATE INDEX by_end ON job (client, finished);
 """
 _SECONDS = 30.0
 """For which a writer waits, should another program have the file open."""

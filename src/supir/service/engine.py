@@ -8,16 +8,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from supir.batch.jobs import Outcome
+from supir.batch.jobs import BROWSERS_SHOW, Outcome
 from supir.batch.model import Model
 from supir.batch.runners import Answer, Processes
 from supir.errors import BusyError, ClosingError, JobExpiredError, JobFailedError, JobNotReadyError, ServiceError
+from supir.service.describing import Describing
 from supir.service.folder import Folder, safe
 from supir.service.hands import Hand, Running
 from supir.service.jobs import StoredJob, Submission
 from supir.service.limits import Client
 from supir.service.store import Store
+
+if TYPE_CHECKING:
+    from supir.caption.spec import PictureCaptioner
 
 __all__ = ["Engine", "Progress"]
 
@@ -52,6 +57,8 @@ class Engine:
         num_workers: processes, each with its copy of the weights.
         max_queued: jobs of all clients that may be queued or running.
         keep: seconds for which results are kept.
+        watched: people watch: uploads are kept as long as results, and what `Views` names is made of every job.
+        captioner: asked about photos that are sent for their preview; None asks nobody.
 
     Raises:
         WeightsError: the model folder is none.
@@ -60,12 +67,13 @@ class Engine:
     """
 
     def __init__(
-        self, data: Path, model: Model, *, num_workers: int = 1, max_queued: int = 1000, keep: float = 24 * 3600.0
-    ) -> None:
+        self, data: Path, model: Model, *, num_workers: int = 1, max_queued: int = 1000, keep: float = 24 * 3600.0,
+        watched: bool = False, captioner: PictureCaptioner | None = None,
+    ) -> None:  # fmt: skip
         _ = model.presets, model.identity  # says at once what is wrong, and is not read again by every worker
         runner = Processes(num_workers)
         self.model, self.num_workers, self.max_queued, self.keep = model, num_workers, max_queued, keep
-        self.folder = Folder(data)
+        self.folder = Folder(data, keep_uploads=watched)
         self.store = Store(self.folder.database)
         self.lock = threading.Condition()
         self.closing = False
@@ -78,6 +86,11 @@ class Engine:
         self._hands = [Hand(self, self.folder, model, runner, place) for place in range(num_workers)]
         self._listeners: set[Callable[[str | None], None]] = set()
         self._seconds = _GUESS
+        self.captioner = None if captioner is None else captioner.name
+        """The name of who describes photos."""
+        self._describing: Describing | None = None
+        if captioner is not None:
+            self._describing = Describing(captioner, self.folder, self.store, self.news)
         self._closed = threading.Event()
         self._janitor = threading.Thread(target=self._expire, name="janitor", daemon=True)
 
@@ -86,6 +99,8 @@ class Engine:
         self.folder.sweep(*self.store.recover())
         for thread in (*self._hands, self._janitor):
             thread.start()
+        if self._describing is not None:
+            self._describing.start()
 
     def close(self, grace: float) -> None:
         """Take no more jobs; wait ``grace`` seconds for those at work, put the others back into the queue, end all."""
@@ -105,6 +120,8 @@ class Engine:
             hand.join()
         self._closed.set()
         self._janitor.join()
+        if self._describing is not None:
+            self._describing.close()  # and not waited for: an endpoint may take minutes
         self.folder.close()
         self.news(None)
 
@@ -177,9 +194,40 @@ class Engine:
 
     def preview(self, job: StoredJob) -> Path:
         """The file of a job's clean preview, likewise."""
+        if job.until == "preview":
+            return self.result(job)
         if self.progress(job).preview:
             return self.folder.preview(job.id)
         raise self._no_result(job)
+
+    def view(self, job: StoredJob, name: str) -> Path:
+        """The file of what people who watch see: a field of `Views`. Of a result that browsers show, itself.
+
+        Raises:
+            JobNotReadyError, JobFailedError, JobExpiredError: there is none.
+        """
+        path: Path = getattr(self.folder.views(job.id), name)
+        if path.exists():
+            return path
+        if name == "result" and job.suffix in BROWSERS_SHOW:
+            return self.result(job)
+        if job.state == "done":
+            raise JobExpiredError(f"of this job {name} is not kept")
+        raise self._no_result(job)
+
+    def borrow(self, source: StoredJob) -> str:
+        """A new job's ID, with the upload of an earlier job in its folder.
+
+        Raises:
+            JobExpiredError: that upload is not kept any more.
+        """
+        job = self.folder.begin()
+        try:
+            self.folder.borrow(job, source.id)
+        except OSError:
+            self.folder.remove(job)
+            raise JobExpiredError("the photo of this job is not kept any more; send it again") from None
+        return job
 
     def cancel(self, job: StoredJob) -> None:
         """Take a job out of the queue, or ask its worker to leave it; one that has ended stays as it is."""
@@ -247,10 +295,13 @@ class Engine:
             elif state != "done":
                 self.folder.remove(job.id)
             else:
-                self.folder.upload(job.id).unlink(missing_ok=True)
+                self.folder.done(job.id)
             running.hand = None
             del self._running[job.id]
-        if state == "done":
+        if state == "done" and job.until == "preview":
+            if self._describing is not None:
+                self._describing.add(job)
+        elif state == "done":
             self._seconds = 0.8 * self._seconds + 0.2 * seconds
         self._note(job, state, seconds)
         self.news(None)

@@ -1,7 +1,7 @@
 """The service's folder: one process at a time works in it, and no file in it has a name that a user chose.
 
 DATA/service.sqlite   the jobs (`supir.service.store`)
-DATA/jobs/ID/         upload, preview.png, result.SUFFIX of one job; the ID is random
+DATA/jobs/ID/         upload, preview.png, result.SUFFIX of one job, and what people who watch see; the ID is random
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from supir.batch.jobs import Views
 from supir.data.files import lock
 from supir.errors import OptionError, ServiceError
 
@@ -24,13 +25,18 @@ _LOCK, _JOBS = "service.lock", "jobs"
 class Folder:
     """The folder, made if it is not there, and held until `close`.
 
+    Args:
+        path: where it is.
+        keep_uploads: of jobs that are done, for as long as their results.
+
     Raises:
         OptionError: it holds something that no service made.
         SupirError: it cannot be used, or another service is at work in it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keep_uploads: bool = False) -> None:
         self.path, self.database, self._jobs = path, path / _DATABASE, path / _JOBS
+        self.keep_uploads = keep_uploads
         try:
             path.mkdir(parents=True, exist_ok=True)
             if not (path / _LOCK).exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
@@ -63,6 +69,32 @@ class Folder:
         """Of its result."""
         return self._jobs / job / f"result{suffix}"
 
+    def views(self, job: str) -> Views:
+        """Of what people who watch see."""
+        folder = self._jobs / job
+        return Views(
+            input=folder / "input.png", step=folder / "step.jpg", result=folder / "shown.png",
+            thumbnail=folder / "thumbnail.jpg",
+        )  # fmt: skip
+
+    def borrow(self, job: str, source: str) -> None:
+        """Give a job that has no upload yet the one of another.
+
+        Raises:
+            FileNotFoundError: that one is not kept any more.
+        """
+        try:
+            os.link(self.upload(source), self.upload(job))
+        except FileNotFoundError:
+            raise
+        except OSError:  # a disk that knows no links
+            shutil.copyfile(self.upload(source), self.upload(job))
+
+    def done(self, job: str) -> None:
+        """Take away the upload of a job that is done, if it is not to be kept."""
+        if not self.keep_uploads:
+            self.upload(job).unlink(missing_ok=True)
+
     def remove(self, job: str) -> None:
         """Take away every file of a job, half-written ones too."""
         shutil.rmtree(self._jobs / job, ignore_errors=True)
@@ -79,8 +111,9 @@ class Folder:
                 shutil.rmtree(folder, ignore_errors=True)
                 continue
             for path in folder.iterdir():
-                is_upload = path.name == "upload"
-                if is_upload == (folder.name in done) or path.name.startswith("."):
+                is_upload, is_done = path.name == "upload", folder.name in done
+                unneeded = is_upload and not self.keep_uploads if is_done else not is_upload
+                if unneeded or path.name.startswith("."):
                     path.unlink(missing_ok=True)
 
 

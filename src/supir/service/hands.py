@@ -16,6 +16,7 @@ from typing import Protocol
 from supir.batch.jobs import Job, Outcome
 from supir.batch.model import Model
 from supir.batch.runners import Answer, Event, Process, Processes
+from supir.caption import Caption
 from supir.errors import ServiceError, SupirError
 from supir.service.folder import Folder
 from supir.service.jobs import StoredJob
@@ -149,9 +150,12 @@ class Hand(threading.Thread):
 
     def _work(self, running: Running) -> None:
         job, folder = running.job, self._folder
+        alone = job.until == "preview"
         task = Job(
             source=folder.upload(job.id), target=folder.result(job.id, job.suffix), options=job.options,
-            preview=folder.preview(job.id),
+            preview=None if alone else folder.preview(job.id), preview_alone=alone,
+            views=folder.views(job.id) if folder.keep_uploads else None,
+            caption=Caption(text=job.caption, captioner=job.captioner or "") if job.caption else None,
         )  # fmt: skip
         with self._desk.lock:
             if not running.stop and self._worker is not None:

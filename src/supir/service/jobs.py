@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from supir.options import RestoreOptions
 
-__all__ = ["ACTIVE", "STATES", "StoredJob", "Submission"]
+__all__ = ["ACTIVE", "STATES", "UNTIL", "StoredJob", "Submission"]
 
 STATES = ("queued", "running", "done", "failed", "cancelled", "expired")
 """queued -> running -> done -> expired; running -> failed, cancelled, or queued again; queued -> cancelled."""
 ACTIVE = ("queued", "running")
 """The states that a job can still leave by itself."""
+UNTIL = ("result", "preview")
+"""What a job can be asked to make; with preview, the clean preview is its result, and nothing is sampled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,14 @@ class Submission:
     digest: str
     """SHA-256 of everything that was asked for: a repeated request is known by it."""
     idempotency_key: str | None = None
+    until: str = "result"
+    """One of `UNTIL`."""
+    source: str | None = None
+    """The job whose upload this is, when it was not sent anew."""
+    caption: str | None = None
+    """What a captioner said of the picture, where one was asked."""
+    captioner: str | None = None
+    """Its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,3 +69,11 @@ class StoredJob:
     """The sentence for the user, of a job that failed."""
     sha256: str | None
     """Of the result."""
+    until: str
+    """One of `UNTIL`."""
+    source: str
+    """The job with which the picture was sent: the same for all that are made of one upload."""
+    caption: str | None
+    """What a captioner said of the picture, where one was asked."""
+    captioner: str | None
+    """Its name."""

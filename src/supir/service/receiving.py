@@ -13,6 +13,7 @@ from typing import Any
 from supir import fields
 from supir.errors import ImageTooLargeError, OptionError, SupirError
 from supir.options import DEFAULT_PRESET, PRESETS, RestoreOptions
+from supir.service.jobs import UNTIL
 from supir.service.limits import Limits
 
 __all__ = ["FORMATS", "MAX_TEXT", "checked_picture", "chosen_options", "digest_of", "shown_name", "suffix_of"]
@@ -27,12 +28,12 @@ _SPECS = {spec.name: spec for spec in dataclasses.fields(RestoreOptions)}
 
 def chosen_options(
     given: Mapping[str, str], options: Callable[..., RestoreOptions]
-) -> tuple[RestoreOptions, str | None]:
-    """(the options, the format of the result or None for the upload's) that the fields of a form ask for.
+) -> tuple[RestoreOptions, str | None, str]:
+    """(the options, the format of the result or None for the upload's, until what) that the fields of a form ask for.
 
     Args:
-        given: ``options``, a JSON object of fields of ``RestoreOptions``; ``preset``; ``format``; and the same fields
-            one by one, as text. An empty text, or null, is the preset's value.
+        given: ``options``, a JSON object of fields of ``RestoreOptions``; ``preset``; ``format``; ``until``; and the
+            same fields one by one, as text. An empty text, or null, is the preset's value.
         options: as ``Model.options``.
 
     Raises:
@@ -43,6 +44,9 @@ def chosen_options(
     form_format = form.pop("format", None)
     if form_format is not None and form_format not in FORMATS:
         raise OptionError(f"format is {form_format!r}; it must be one of {', '.join(FORMATS)}")
+    until = form.pop("until", UNTIL[0])
+    if until not in UNTIL:
+        raise OptionError(f"until is {until!r}; it must be one of {', '.join(UNTIL)}")
     for name, text in form.items():
         if chosen.get(name) is not None:
             raise OptionError(f"{name} is given twice: in options and as a field of its own")
@@ -51,13 +55,15 @@ def chosen_options(
         elif name in _SPECS:
             chosen[name] = _from_text(name, text)
         else:
-            raise OptionError(f"{name!r} is not a field; there are: file, options, format, preset, {', '.join(_SPECS)}")
+            raise OptionError(
+                f"{name!r} is not a field; there are: file, options, format, until, preset, {', '.join(_SPECS)}"
+            )
     preset = chosen.pop("preset", None) or DEFAULT_PRESET
     if not isinstance(preset, str) or preset not in PRESETS:
         raise OptionError(f"preset is {preset!r}; it must be one of {', '.join(PRESETS)}")
     found = options(preset, **fields.known(RestoreOptions, chosen, "an option"))
     _check_texts(found)
-    return found, form_format
+    return found, form_format, until
 
 
 def checked_picture(path: Path, name: str, options: RestoreOptions, limits: Limits) -> tuple[str, int, int]:
@@ -92,14 +98,16 @@ def checked_picture(path: Path, name: str, options: RestoreOptions, limits: Limi
     return FORMATS[kind.lower()], width, height
 
 
-def suffix_of(form_format: str | None, own: str) -> str:
-    """The suffix of a result: that of the format asked for, or the upload's own."""
+def suffix_of(form_format: str | None, own: str, until: str = "result") -> str:
+    """The suffix of a result: that of the format asked for, or the upload's own; a preview alone is a PNG."""
+    if until == "preview":
+        return FORMATS["png"]
     return own if form_format is None else FORMATS[form_format]
 
 
-def digest_of(sha256: str, options: RestoreOptions, suffix: str) -> str:
+def digest_of(sha256: str, options: RestoreOptions, suffix: str, until: str = "result") -> str:
     """One hash of everything that a request asks for; the name of the picture is no part of it."""
-    whole = [sha256, dataclasses.asdict(options), suffix]
+    whole = [sha256, dataclasses.asdict(options), suffix, until]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 

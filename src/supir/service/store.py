@@ -20,7 +20,9 @@ __all__ = ["MAX_TRIES", "Store"]
 MAX_TRIES = 5
 """Times that a job is begun without an end, because a worker or the service died, before it is given up."""
 _COLUMNS = "number, id, client, name, options, suffix, width, height, digest, state, created, started, finished, tries"
-_ALL = f"{_COLUMNS}, error, sha256"
+_ALL = f"{_COLUMNS}, error, sha256, until, source, caption, captioner"
+_ORDER = "until, number"
+"""In which jobs are taken: previews, which take seconds, before results."""
 _GIVEN_UP = (
     f"was begun {MAX_TRIES} times, and each time the process died, most often for lack of memory; try a smaller scale"
     " or smaller tiles"
@@ -61,9 +63,11 @@ class Store:
             self._check_room(database, client, max_queued)
             number = database.execute(
                 "INSERT INTO job (id, client, name, options, suffix, width, height, digest, idempotency_key, state,"
-                " created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?)",
+                " created, until, source, caption, captioner)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?)",
                 (new.id, new.client, new.name, json.dumps(asdict(new.options)), new.suffix, new.width, new.height,
-                 new.digest, new.idempotency_key, time.time()),
+                 new.digest, new.idempotency_key, time.time(), new.until, new.source or new.id, new.caption,
+                 new.captioner),
             ).lastrowid  # fmt: skip
             return _job(database.execute(f"SELECT {_ALL} FROM job WHERE number = ?", (number,)).fetchone()), True
 
@@ -106,11 +110,25 @@ class Store:
             ).fetchall()
         return [_job(row) for row in rows]
 
+    def lively(self, client: str, since: float) -> list[StoredJob]:
+        """Jobs of this client that have not ended, or not before ``since`` (seconds since 1970); the oldest first."""
+        with self._database.reading() as database:
+            rows = database.execute(
+                f"SELECT {_ALL} FROM job WHERE client = ?1 AND state IN ('queued', 'running')"
+                f" UNION SELECT {_ALL} FROM job WHERE client = ?1 AND finished >= ?2 ORDER BY number",
+                (client, since),
+            ).fetchall()
+        return [_job(row) for row in rows]
+
+    def describe(self, job: str, caption: str, captioner: str) -> None:
+        """Write down what a captioner said of a job's picture."""
+        self._change("UPDATE job SET caption = ?, captioner = ? WHERE id = ?", (caption, captioner, job))
+
     def position(self, job: StoredJob) -> int:
         """How many queued jobs come before this one, whoever's."""
         with self._database.reading() as database:
             [[count]] = database.execute(
-                "SELECT COUNT(*) FROM job WHERE state = 'queued' AND number < ?", (job.number,)
+                f"SELECT COUNT(*) FROM job WHERE state = 'queued' AND ({_ORDER}) < (?, ?)", (job.until, job.number)
             )
         return int(count)
 
@@ -120,9 +138,11 @@ class Store:
             return Counter(dict(map(tuple, database.execute("SELECT state, COUNT(*) FROM job GROUP BY state"))))
 
     def claim(self) -> StoredJob | None:
-        """The oldest queued job, which is running from now on; None if none is queued."""
+        """The next queued job, which is running from now on; None if none is queued."""
         with self._database.writing() as database:
-            row = database.execute(f"SELECT {_ALL} FROM job WHERE state = 'queued' ORDER BY number LIMIT 1").fetchone()
+            row = database.execute(
+                f"SELECT {_ALL} FROM job WHERE state = 'queued' ORDER BY {_ORDER} LIMIT 1"
+            ).fetchone()
             if row is None:
                 return None
             database.execute(

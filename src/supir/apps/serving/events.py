@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from fastapi.concurrency import run_in_threadpool
@@ -13,10 +14,12 @@ from supir.errors import JobNotFoundError
 from supir.service.engine import Engine
 from supir.service.jobs import ACTIVE
 
-__all__ = ["Hub", "changes"]
+__all__ = ["Hub", "changes", "changes_of_all"]
 
 _ALIVE = 15.0
 """Seconds after which a comment keeps a silent connection open."""
+_LATELY = 600.0
+"""Seconds for which there may be news of a job that has ended: its caption, or that it was deleted."""
 _REST = 0.05
 """Seconds between two looks at a job: faster steps than that are told together."""
 
@@ -25,7 +28,7 @@ class Hub:
     """Wakes the streams of jobs that there is news of; lives in the event loop, and hears from any thread."""
 
     def __init__(self, engine: Engine) -> None:
-        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._waiting: dict[str | None, set[asyncio.Event]] = {}
         self._loop = asyncio.get_running_loop()
         self.closed = False
         engine.listen(self._told)
@@ -35,8 +38,8 @@ class Hub:
         self.closed = True
         self._wake(None)
 
-    async def wakes(self, job: str) -> AsyncIterator[bool]:
-        """True at once and whenever there may be news of the job, False when there was none for long."""
+    async def wakes(self, job: str | None) -> AsyncIterator[bool]:
+        """True at once and whenever there may be news of the job (None: of any), False when there was none for long."""
         bell = asyncio.Event()
         bell.set()
         self._waiting.setdefault(job, set()).add(bell)
@@ -60,9 +63,9 @@ class Hub:
             self._loop.call_soon_threadsafe(self._wake, job)
 
     def _wake(self, job: str | None) -> None:
-        for bells in tuple(self._waiting.values()) if job is None else (self._waiting.get(job, ()),):
-            for bell in tuple(bells):
-                bell.set()
+        jobs = tuple(self._waiting) if job is None else (job, None)
+        for bell in [bell for each in jobs for bell in self._waiting.get(each, ())]:
+            bell.set()
 
 
 async def changes(hub: Hub, job: str, look: Callable[[], JobView]) -> AsyncIterator[str]:
@@ -78,16 +81,46 @@ async def changes(hub: Hub, job: str, look: Callable[[], JobView]) -> AsyncItera
             yield "event: deleted\ndata: {}\n\n"
             return
         for kind in _kinds(before, now):
-            yield f"event: {kind}\ndata: {json.dumps(now.model_dump(mode='json', exclude={'options'}))}\n\n"
+            yield _event(kind, now)
         if now.state not in ACTIVE:
             return
         before = now
+
+
+async def changes_of_all(hub: Hub, look: Callable[[float], list[JobView]]) -> AsyncIterator[str]:
+    """The events of all jobs of a client, as text, without an end; first of those that are active or ended lately.
+
+    Args:
+        hub: wakes.
+        look: called in a thread with seconds since 1970; the jobs that are active, or have ended since then.
+    """
+    before: dict[str, JobView] = {}
+    async for news in hub.wakes(None):
+        if not news:
+            yield ": still here\n\n"
+            continue
+        since = time.time() - _LATELY
+        now = {view.id: view for view in await run_in_threadpool(look, since)}
+        for gone in before.keys() - now.keys():
+            ended = before[gone].finished
+            if ended is None or ended.timestamp() >= since:
+                yield f"event: deleted\ndata: {json.dumps({'id': gone})}\n\n"
+        for job, view in now.items():
+            for kind in _kinds(before.get(job), view):
+                yield _event(kind, view)
+        before = now
+
+
+def _event(kind: str, view: JobView) -> str:
+    return f"event: {kind}\ndata: {json.dumps(view.model_dump(mode='json', exclude={'options'}))}\n\n"
 
 
 def _kinds(before: JobView | None, now: JobView) -> Iterator[str]:
     """What changed: the state (or, in the queue, the place), the preview, the step."""
     if before is None or (before.state, before.position) != (now.state, now.position):
         yield now.state
+    elif before.caption != now.caption:
+        yield "caption"
     if now.state != "running":
         return
     if now.preview and (before is None or before.state != "running" or not before.preview):

@@ -81,7 +81,9 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update({**_HEADERS, "X-Request-ID": request_id})
+                given = MutableHeaders(scope=message)
+                for name, value in {**_HEADERS, "X-Request-ID": request_id}.items():
+                    given.setdefault(name, value)
             await send(message)
 
         refusal = self._refusal(headers)

@@ -25,11 +25,11 @@ class _Lines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def set_up_logs() -> None:
-    """Ours from INFO, those of the server below from WARNING."""
+def set_up_logs(level: int = logging.INFO) -> None:
+    """Ours from ``level`` on, those of the server below from WARNING."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
-    for name, level in (("supir.service", logging.INFO), ("uvicorn", logging.WARNING), ("asyncio", logging.WARNING)):
+    for name, level in (("supir.service", level), ("uvicorn", logging.WARNING), ("asyncio", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from supir import __version__
-from supir.apps.serving.events import Hub, changes
+from supir.apps.serving.events import Hub, changes, changes_of_all
 from supir.apps.serving.metrics import Metrics
-from supir.apps.serving.schema import form_schema, option_schemas
-from supir.apps.serving.uploads import drop_rest, read_form, write_upload
+from supir.apps.serving.schema import chosen_schema, form_schema, option_schemas
+from supir.apps.serving.submitting import JobID, Submitting
 from supir.apps.serving.views import ErrorView, HealthView, JobPage, JobView, OptionsView, State, job_view
-from supir.errors import JobExpiredError, KeyRefusedError, SupirError
-from supir.options import DEFAULT_PRESET, PRESETS
+from supir.errors import JobExpiredError, KeyRefusedError
+from supir.options import DEFAULT_PRESET, PRESETS, TRADE_OFFS
+from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 from supir.service.engine import Engine
-from supir.service.jobs import StoredJob, Submission
+from supir.service.jobs import StoredJob
 from supir.service.limits import LOCAL, Client, Limits, Pace, who
-from supir.service.receiving import FORMATS, checked_picture, chosen_options, digest_of, shown_name, suffix_of
+from supir.service.receiving import FORMATS
 
 __all__ = ["Routes"]
 
@@ -35,17 +35,8 @@ _IMAGES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".t
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _EVENT = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
 _BEARER = HTTPBearer(auto_error=False, description="a key that `supir serve --new-key` printed")
-_log = logging.getLogger("supir.service")
 
-JobID = Annotated[str, PathParameter(description="of the job, as its submission answered", max_length=64)]
-Key = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        description="the same key, sent again with the same picture and options, gives the same job",
-        pattern=r"^[!-~]{1,200}$",
-    ),
-]
+ViewName = Annotated[Literal["input", "step", "result", "thumbnail"], PathParameter(description="what is seen")]
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -67,7 +58,8 @@ class Routes:
         self, engine: Engine, metrics: Metrics, clients: list[Client] | None, limits: Limits, log_details: bool
     ) -> None:
         self._engine, self._metrics, self._clients = engine, metrics, clients
-        self._everybody, self._pace, self._log_details = Client(name=LOCAL, limits=limits), Pace(), log_details
+        self._everybody, self._pace = Client(name=LOCAL, limits=limits), Pace()
+        self._submitting = Submitting(engine, log_details)
         self.hub: Hub | None = None
         """Made when the event loop runs."""
 
@@ -93,19 +85,24 @@ class Routes:
         router = APIRouter()
         asking: dict[str, Any] = {"dependencies": [Depends(anybody if self._clients is None else known)]}
         form = {"required": True, "content": {"multipart/form-data": {"schema": form_schema()}}}
+        again = {"content": {"application/json": {"schema": chosen_schema()}}}
         submitted = {200: {"model": JobView, "description": "the job of an earlier request with this Idempotency-Key"}}
         pictures = {200: {"content": dict.fromkeys(_IMAGES.values(), _BINARY), "description": "the picture"}}
         events = {200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "the events"}}
         job = "/v1/jobs/{job}"
-        add("/v1/jobs", "POST", self.submit, 202, (413, 415, 503), response_model=JobView, responses=submitted,
-            openapi_extra={"requestBody": form}, **asking)  # fmt: skip
+        add("/v1/jobs", "POST", self._submitting.submit, 202, (413, 415, 503), response_model=JobView,
+            responses=submitted, openapi_extra={"requestBody": form}, **asking)  # fmt: skip
+        add(f"{job}/again", "POST", self._submitting.again, 202, (404, 410, 415, 503), response_model=JobView,
+            responses=submitted, openapi_extra={"requestBody": again}, **asking)  # fmt: skip
         add("/v1/jobs", "GET", self.list, errors=(404,), response_model=JobPage, **asking)
         add(job, "GET", self.get, errors=(404,), response_model=JobView, **asking)
         add(job, "DELETE", self.delete, 204, (404,), **asking)
         add(f"{job}/cancel", "POST", self.cancel, errors=(404,), response_model=JobView, **asking)
         add(f"{job}/events", "GET", self.events, errors=(404,), responses=events, response_class=StreamingResponse,
             **asking)  # fmt: skip
-        for name, function in (("result", self.result), ("preview", self.preview)):
+        add("/v1/events", "GET", self.all_events, responses=events, response_class=StreamingResponse, **asking)
+        shown = {"result": self.result, "preview": self.preview, "views/{view}": self.view}
+        for name, function in shown.items():
             add(f"{job}/{name}", "GET", function, errors=(404, 409, 410), responses=pictures,
                 response_class=StreamingResponse, **asking)  # fmt: skip
         add("/v1/options", "GET", self.options, response_model=OptionsView, **asking)
@@ -115,43 +112,6 @@ class Routes:
         router.add_api_route("/health/ready", self.ready, methods=["GET"], response_model=HealthView,
                              responses={503: {"model": HealthView}})  # fmt: skip
         return router
-
-    async def submit(self, request: Request, idempotency_key: Key = None) -> Response:
-        """Queue a picture. Its bytes and header are checked while it comes; it is decoded by a worker, later."""
-        client: Client = request.state.client
-        try:
-            await run_in_threadpool(self._engine.check_room, client, idempotency_key)
-        except SupirError:
-            await drop_rest(request.stream())
-            raise
-        form = await read_form(request, int(client.limits.megabytes * 1e6))
-        try:
-            options, form_format = chosen_options(form.fields, self._engine.model.options)
-            job = await run_in_threadpool(self._engine.folder.begin)
-            name = shown_name(form.file.filename)
-            try:
-                sha256 = await write_upload(form.file, self._engine.folder.upload(job))
-                suffix, width, height = await run_in_threadpool(
-                    checked_picture, self._engine.folder.upload(job), name, options, client.limits
-                )
-            except BaseException:
-                await run_in_threadpool(self._engine.folder.remove, job)
-                raise
-        finally:
-            await form.file.close()
-        suffix = suffix_of(form_format, suffix)
-        new = Submission(
-            id=job, client=client.name, name=name, options=options, suffix=suffix, width=width, height=height,
-            digest=digest_of(sha256, options, suffix), idempotency_key=idempotency_key,
-        )  # fmt: skip
-        stored, is_new = await run_in_threadpool(self._engine.submit, new, client)
-        request.state.told["job"] = stored.id
-        if self._log_details:
-            _log.info("asked for", extra={"job": stored.id, "name_given": name, "options": vars(options)})
-        view = await run_in_threadpool(self._view, stored.id, client)
-        return Response(
-            view.model_dump_json(), 202 if is_new else 200, {"Location": f"/v1/jobs/{stored.id}"}, "application/json"
-        )
 
     def list(
         self,
@@ -196,6 +156,29 @@ class Routes:
 
         return StreamingResponse(stream(self.hub), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
+    async def all_events(self, request: Request) -> StreamingResponse:
+        """News of all your jobs in one stream, which does not end: first the active ones, then each change, as above;
+        and `caption`, when a captioner has described a picture. `deleted` carries the ID alone.
+        """
+        client: Client = request.state.client
+        engine = self._engine
+
+        def look(since: float) -> list[JobView]:
+            jobs = engine.store.lively(client.name, since)
+            return [job_view(job, engine.progress(job), engine.keep) for job in jobs]
+
+        assert self.hub is not None
+        texts = changes_of_all(self.hub, look)
+        return StreamingResponse(texts, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+    def view(self, request: Request, job: JobID, view: ViewName) -> StreamingResponse:
+        """What people who watch see, as every browser shows it: the photo as it was read; what the steps aim at, small,
+        while it is at work; the result; a thumbnail. Made by `supir web` alone.
+        """
+        stored = self._stored(request, job)
+        path = self._engine.view(stored, view)
+        return _picture(path, stored, path.suffix, view)
+
     def result(self, request: Request, job: JobID) -> StreamingResponse:
         """The restored picture."""
         stored = self._stored(request, job)
@@ -213,6 +196,9 @@ class Routes:
             model=model.identity["model"],
             default_preset=DEFAULT_PRESET,
             presets={name: dataclasses.asdict(model.options(name)) for name in PRESETS},
+            trade_offs=TRADE_OFFS,
+            words={"positive_prompt": POSITIVE_PROMPT, "negative_prompt": NEGATIVE_PROMPT},
+            captioner=self._engine.captioner,
             formats=[*FORMATS],
             options=option_schemas(),
             limits=dataclasses.asdict(request.state.client.limits),

@@ -6,9 +6,10 @@ import dataclasses
 from typing import Any
 
 from supir.options import DEFAULT_PRESET, OPTIONAL_NUMBERS, PRESETS, RestoreOptions
+from supir.service.jobs import UNTIL
 from supir.service.receiving import FORMATS
 
-__all__ = ["form_schema", "option_schemas"]
+__all__ = ["chosen_schema", "form_schema", "option_schemas"]
 
 
 def option_schemas() -> dict[str, dict[str, Any]]:
@@ -16,18 +17,18 @@ def option_schemas() -> dict[str, dict[str, Any]]:
     return {spec.name: _schema(spec) for spec in dataclasses.fields(RestoreOptions)}
 
 
-def form_schema() -> dict[str, Any]:
-    """The fields of a submission: the picture, and how to restore it, as one JSON object or field by field."""
-    preset = {
-        "type": "string", "enum": list(PRESETS), "description": f"the values that are not set; unset: {DEFAULT_PRESET}"
-    }  # fmt: skip
-    options = option_schemas()
-    whole = {
+def chosen_schema() -> dict[str, Any]:
+    """Preset and options as one JSON object."""
+    return {
         "type": "object",
         "additionalProperties": False,
-        "properties": {name: _or_null(each) for name, each in {"preset": preset, **options}.items()},
-        "description": "preset and options as one JSON object, in place of the fields below; null: unset",
+        "properties": {name: _or_null(each) for name, each in {"preset": _preset(), **option_schemas()}.items()},
     }
+
+
+def form_schema() -> dict[str, Any]:
+    """The fields of a submission: the picture, and how to restore it, as one JSON object or field by field."""
+    about = "preset and options as one JSON object, in place of the fields below; null: unset"
     return {
         "type": "object",
         "required": ["file"],
@@ -38,16 +39,26 @@ def form_schema() -> dict[str, Any]:
                 "format": "binary",
                 "description": "the picture: JPEG, PNG, WebP or TIFF, by its content",
             },
-            "options": whole,
+            "options": chosen_schema() | {"description": about},
             "format": {
                 "type": "string",
                 "enum": list(FORMATS),
                 "description": "of the result; unset: that of the picture",
             },
-            "preset": preset,
-            **options,
+            "until": {
+                "type": "string",
+                "enum": list(UNTIL),
+                "description": "preview: the clean preview is all that is made, before any other job; unset: result",
+            },
+            "preset": _preset(),
+            **option_schemas(),
         },
     }
+
+
+def _preset() -> dict[str, Any]:
+    about = f"the values that are not set; unset: {DEFAULT_PRESET}"
+    return {"type": "string", "enum": list(PRESETS), "description": about}
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:

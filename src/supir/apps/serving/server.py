@@ -20,6 +20,7 @@ try:
     from supir.apps.serving.events import Hub
     from supir.apps.serving.guard import Guard, install_error_handlers
     from supir.apps.serving.metrics import Metrics
+    from supir.apps.serving.page import page_router
     from supir.apps.serving.routes import Routes
 except ImportError as error:
     raise MissingExtraError(error.name or "fastapi", "serve", "the service") from error
@@ -34,8 +35,9 @@ _LAST_ANSWERS = 5
 
 
 def web_app(
-    engine: Engine, clients: list[Client] | None, limits: Limits, *, insecure: bool = False, log_details: bool = False
-) -> FastAPI:
+    engine: Engine, clients: list[Client] | None, limits: Limits, *, insecure: bool = False, log_details: bool = False,
+    page: bool = False,
+) -> FastAPI:  # fmt: skip
     """The application; it starts the engine.
 
     Args:
@@ -44,6 +46,7 @@ def web_app(
         limits: of that one.
         insecure: everybody may ask from anywhere.
         log_details: file names and options go into the log as well.
+        page: serve the page of `supir web` at the root; the engine is then to be one that is watched.
     """
     metrics = Metrics(engine)
     routes = Routes(engine, metrics, clients, limits, log_details)
@@ -57,6 +60,8 @@ def web_app(
     app = FastAPI(title="supir", description=_ABOUT, version=__version__, docs_url=None, redoc_url=None, lifespan=life)
     router = routes.router()
     app.include_router(router)
+    if page:
+        app.include_router(page_router())
     install_error_handlers(app, router)
     app.add_middleware(Guard, only_loopback=clients is None and not insecure, on_request=metrics.request)
     return app

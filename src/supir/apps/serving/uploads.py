@@ -16,7 +16,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from supir.errors import UploadError, UploadTooLargeError
 from supir.service.receiving import MAX_TEXT
 
-__all__ = ["Form", "read_form", "write_upload"]
+__all__ = ["Form", "drop_rest", "read_form", "read_json", "sha256_of", "write_upload"]
 
 _MAX_FIELDS = 64
 _MAX_FIELD = 8 * MAX_TEXT
@@ -80,6 +80,36 @@ async def read_form(request: Request, max_bytes: int) -> Form:
     return Form(file=file, fields=fields)
 
 
+async def read_json(request: Request) -> str:
+    """A body of JSON, as text that is not looked at yet; an empty one is an empty object.
+
+    Raises:
+        UploadError: it is something else, or longer than all options together may be.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = b""
+    stream = request.stream()
+    async for chunk in stream:
+        body += chunk
+        if len(body) > _MAX_FIELD:
+            await drop_rest(stream)
+            raise UploadError(f"the body has more than {_MAX_FIELD} bytes")
+    if not body:
+        return "{}"
+    if kind != "application/json":
+        raise UploadError("the body must be application/json: preset and options as one object")
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise UploadError("the body is not UTF-8") from None
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as stored:
+        return hashlib.file_digest(stored, "sha256").hexdigest()
+
+
 async def write_upload(file: UploadFile, path: Path) -> str:
     """Write a picture into the service's folder; its SHA-256."""
     return await run_in_threadpool(_copy, file.file, path)
@@ -112,8 +142,7 @@ def _copy(source: BinaryIO, path: Path) -> str:
     source.seek(0)
     with path.open("xb") as target:
         shutil.copyfileobj(source, target, 1 << 20)
-    with path.open("rb") as stored:
-        return hashlib.file_digest(stored, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def _too_large(max_bytes: int) -> UploadTooLargeError:

@@ -36,6 +36,9 @@ class JobView(BaseModel):
     preview: bool = Field(False, description="the clean preview can be fetched")
     error: str | None = Field(None, description="failed: why")
     sha256: str | None = Field(None, description="done: of the result")
+    until: Literal["result", "preview"] = Field("result", description="what is made")
+    source: str = Field(description="the job with which the picture was sent; the same for all that were made of it")
+    caption: str | None = Field(None, description="what a captioner said of the picture, where one was asked")
 
 
 class JobPage(BaseModel):
@@ -51,6 +54,9 @@ class OptionsView(BaseModel):
     model: str
     default_preset: str
     presets: dict[str, dict[str, Any]] = Field(description="every option's value by preset, for this model")
+    trade_offs: dict[str, str] = Field(description="what each preset is for, in the order to offer them in")
+    words: dict[str, str] = Field(description="the quality words that stand for unset ones")
+    captioner: str | None = Field(None, description="who describes pictures that are sent for their preview; or nobody")
     formats: list[str]
     options: dict[str, Any] = Field(description="a JSON schema for each option")
     limits: dict[str, Any] = Field(description="of this key")
@@ -81,6 +87,7 @@ def job_view(job: StoredJob, progress: Progress, keep: float) -> JobView:
         options=dataclasses.asdict(job.options), created=_time(job.created), started=_time(job.started),
         finished=_time(job.finished), expires=_time(expires), position=progress.position, step=progress.step,
         num_steps=job.options.num_steps, preview=progress.preview, error=job.error, sha256=job.sha256,
+        until=job.until, source=job.source, caption=job.caption,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

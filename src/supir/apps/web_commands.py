@@ -1,0 +1,136 @@
+"""`supir web`: the page for photographers, on the engine of the service. Nothing heavy is imported before."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import socket
+import threading
+import webbrowser
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from supir.apps.arguments import ModelFolder, split_captions, with_captioner_options
+from supir.apps.ending import sentences, usage
+from supir.apps.serve_commands import LIMITS, limit, listen, seconds_of
+from supir.batch.model import Model
+from supir.errors import OptionError
+from supir.options import CaptionOptions
+from supir.service.limits import LOCAL, Client, Limits, new_key
+
+_GRACE = 2.0
+"""Seconds that a job at work has when the page is stopped; it is begun again at the next start."""
+
+
+@with_captioner_options
+def web(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The folder of photos and results. Unset: in your folder of application data."),
+    ] = None,
+    model: ModelFolder = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu, cuda, mps ...; with commas, worker after worker in turn. Unset: a GPU if torch sees one."
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Photos at work at a time; each holds its own copy of the weights.", min=1, metavar="N")
+    ] = 1,
+    host: Annotated[
+        str,
+        typer.Option(help="The address to listen at; one that others reach asks for a key, which the address shows."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8190,
+    keep: Annotated[str, typer.Option(help="For how long photos and results are kept: 24h, 30d.")] = "30d",
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
+    megapixels: Annotated[float, limit("megapixels", "--megapixels")] = LIMITS.megapixels,
+    work_megapixels: Annotated[float, limit("work_megapixels", "--work-megapixels")] = LIMITS.work_megapixels,
+    megabytes: Annotated[float, limit("megabytes", "--megabytes")] = LIMITS.megabytes,
+    **of_captions: Any,
+) -> None:
+    """Restore photos in the browser: drop one in, look, choose, compare, download.
+
+    The first line on standard output is the address. Nothing leaves this machine, unless the captioner is elsewhere.
+    Ctrl-C ends it; photos, results and what is waiting are there at the next start.
+    """
+    with sentences(console := Console(stderr=True)):
+        limits = usage(Limits, megapixels=megapixels, work_megapixels=work_megapixels, megabytes=megabytes)
+        seconds = usage(seconds_of, keep)
+        captioner = usage(_captioner, split_captions(of_captions)[1], device)
+        from supir.apps.serving.server import serve, web_app
+        from supir.service.engine import Engine
+
+        listening = listen(host, port, open_to_all=True)
+        key, clients = _key(listening, limits)
+        weights = Model(folder=model, devices=tuple(device.split(",")) if device else ())
+        engine = usage(
+            Engine, data or _own_folder(), weights, num_workers=workers, keep=seconds, watched=True,
+            captioner=captioner,
+        )  # fmt: skip
+        app = web_app(engine, clients, limits, page=True)
+        from supir.apps.serving.logs import set_up_logs
+
+        set_up_logs(logging.WARNING)
+        address = _address(listening, key)
+        typer.echo(address)
+        console.print("Ctrl-C ends it", style="dim")
+        if not no_browser:
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        serve(app, engine, listening, _GRACE)
+
+
+def _captioner(chosen: dict[str, Any], device: str | None) -> Any:
+    """Who is asked about photos; None for nobody.
+
+    Raises:
+        OptionError: texts beside files are asked for: the page has no files.
+    """
+    from supir.caption.spec import captioner_of
+    from supir.caption.text_files import TextFileCaptioner
+
+    found = captioner_of(CaptionOptions(**chosen), device=None if device is None else device.split(",")[0])
+    if isinstance(found, TextFileCaptioner):
+        raise OptionError(
+            f"captioner is {chosen['captioner']!r}; here it must be the folder of a model, a URL, or none"
+        )
+    return found
+
+
+def _key(listening: socket.socket, limits: Limits) -> tuple[str | None, list[Client] | None]:
+    """(a key of this run, who has it); none where only this machine is listened to."""
+    from supir.apps.serving.guard import is_loopback
+
+    if is_loopback(listening.getsockname()[0]):
+        return None, None
+    key, _ = new_key(LOCAL)
+    return key, [Client(name=LOCAL, limits=limits, sha256=hashlib.sha256(key.encode()).hexdigest())]
+
+
+def _address(listening: socket.socket, key: str | None) -> str:
+    """What to open, here or on a phone; the key stands behind the #, which browsers send to nobody."""
+    host, port = listening.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = _own_address()
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}/" + (f"#key={key}" if key else "")
+
+
+def _own_address() -> str:
+    """The address by which this machine reaches others; no packet is sent for it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def _own_folder() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("supir", appauthor=False) / "web"

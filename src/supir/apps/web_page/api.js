@@ -1,0 +1,113 @@
+// The service's own HTTP interface: requests, errors as sentences, events, pictures.
+
+const KEPT = 24;      // pictures that are held in memory beside those on the screen
+const AGAIN = 1000;   // milliseconds until a lost connection is tried again
+
+export class Refused extends Error {
+  constructor(detail, status) { super(detail); this.status = status; }
+}
+
+// The key stands behind the # of the address that was printed; it is kept for this browser, and taken out of sight.
+function ownKey() {
+  const given = new URLSearchParams(location.hash.slice(1)).get('key');
+  if (given) {
+    localStorage.setItem('supir-key', given);
+    history.replaceState(null, '', location.pathname);
+  }
+  return given ?? localStorage.getItem('supir-key');
+}
+const key = ownKey();
+
+export async function ask(method, path, {body, headers = {}, signal} = {}) {
+  if (key) headers.Authorization = `Bearer ${key}`;
+  let answer;
+  try {
+    answer = await fetch(path, {method, body, headers, signal});
+  } catch (error) {
+    if (error.name === 'AbortError') throw error;
+    throw new Refused('supir does not answer. Is `supir web` still running?', 0);
+  }
+  if (answer.ok) return answer;
+  const told = await answer.json().catch(() => ({}));
+  if (answer.status === 401) throw new Refused('This address needs a key: open the whole address that `supir web` printed.', 401);
+  throw new Refused(told.detail ?? `supir answered ${answer.status}.`, answer.status);
+}
+
+// JSON numbers of 16 digits and more, such as large seeds, would be rounded: they are kept as text.
+export async function json(method, path, more) {
+  const text = await (await ask(method, path, more)).text();
+  return JSON.parse(text.replace(/"(seed|maximum)":\s?(\d{16,})/g, '"$1":"$2"'));
+}
+
+export const upload = (file, options) => {
+  const body = new FormData();
+  body.append('file', file, file.name);
+  body.append('until', 'preview');
+  body.append('options', options);
+  return json('POST', '/v1/jobs', {body, headers: {'Idempotency-Key': crypto.getRandomValues(new Uint32Array(4)).join('-')}});
+};
+
+export const again = (job, options, format) => json(
+  'POST', `/v1/jobs/${job}/again${format ? `?format=${format}` : ''}`,
+  {body: options, headers: {
+    'Content-Type': 'application/json', 'Idempotency-Key': crypto.getRandomValues(new Uint32Array(4)).join('-'),
+  }},
+);
+
+// News of all jobs, for ever. `onOpen` is called whenever the connection is there, `onLost` when it is not.
+export async function follow({onOpen, onEvent, onLost}) {
+  for (;;) {
+    try {
+      const answer = await ask('GET', '/v1/events');
+      await onOpen();
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      let text = '';
+      for (let part = await reader.read(); !part.done; part = await reader.read()) {
+        const blocks = (text + part.value).split('\n\n');
+        text = blocks.pop();
+        for (const block of blocks) tell(block, onEvent);
+      }
+    } catch (error) {
+      onLost(error);
+    }
+    await new Promise(done => setTimeout(done, AGAIN));
+  }
+}
+
+function tell(block, onEvent) {
+  const found = /^event: (\w+)\ndata: (.*)$/s.exec(block);
+  if (found) onEvent(found[1], JSON.parse(found[2]));
+}
+
+// Pictures as addresses of memory: fetched once, the oldest let go.
+const pictures = new Map();
+
+export function picture(path, {fresh = false, kept = false} = {}) {
+  const before = pictures.get(path);
+  if (before && !fresh) return before;
+  if (kept) return fetched(path);
+  const found = fetched(path);
+  found.catch(() => pictures.delete(path));
+  pictures.delete(path);
+  pictures.set(path, found);
+  before?.then(release, () => {});
+  for (const [oldest, address] of pictures) {
+    if (pictures.size <= KEPT) break;
+    pictures.delete(oldest);
+    address.then(release, () => {});
+  }
+  return found;
+}
+
+const fetched = path => ask('GET', path).then(answer => answer.blob()).then(blob => URL.createObjectURL(blob));
+
+// Not at once: it may still be on its way onto the screen, where it stays when it has arrived.
+const release = address => setTimeout(() => URL.revokeObjectURL(address), 10_000);
+
+export async function download(path, name) {
+  const address = await fetched(path);
+  const link = document.createElement('a');
+  Object.assign(link, {href: address, download: name});
+  link.click();
+  release(address);
+}

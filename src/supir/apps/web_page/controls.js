@@ -1,0 +1,69 @@
+// What the toolbar, the keys, dropping and pasting do.
+
+const SHIFT = 60;   // pixels that an arrow moves the picture by
+
+export function listen(stage, {onFiles, onRestore, onAgainst}) {
+  toolbar(stage, onAgainst);
+  keys(stage, onRestore);
+  files(onFiles);
+}
+
+function toolbar(stage, onAgainst) {
+  const hold = document.querySelector('#hold');
+  const held = on => { stage.compare.hold(on); hold.setAttribute('aria-pressed', on); };
+  hold.addEventListener('pointerdown', event => { hold.setPointerCapture(event.pointerId); held(true); });
+  for (const end of ['pointerup', 'pointercancel', 'lostpointercapture', 'blur']) hold.addEventListener(end, () => held(false));
+  for (const [kind, on] of [['keydown', true], ['keyup', false]]) {
+    hold.addEventListener(kind, event => { if (event.key === ' ' || event.key === 'Enter') held(on); });
+    document.addEventListener(kind, event => { if (event.key === 'b' && free(event)) held(on); });
+  }
+  hold.addEventListener('contextmenu', event => event.preventDefault());
+  document.querySelector('#fit').addEventListener('click', () => stage.fit());
+  document.querySelector('#actual').addEventListener('click', () => stage.toggle());
+  document.querySelector('#against').addEventListener('change', event => onAgainst(event.target.value));
+}
+
+// Whether a key means the page, and not what is typed or chosen.
+const free = event => !(event.ctrlKey || event.metaKey || event.altKey)
+  && !event.target.closest?.('input:not([type=radio]), textarea, select, dialog[open]') && !document.querySelector('dialog[open]');
+
+function keys(stage, onRestore) {
+  const dialog = document.querySelector('#keys');
+  document.querySelector('#keys-button').addEventListener('click', () => dialog.showModal());
+  document.addEventListener('keydown', event => {
+    if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) { event.preventDefault(); onRestore(); return; }
+    if (!free(event)) return;
+    const along = {ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1]}[event.key];
+    if (along && event.shiftKey) stage.pan(along[0] * SHIFT, along[1] * SHIFT);
+    else if (along?.[0] && event.target.type !== 'radio') stage.compare.to(stage.compare.percent - 2 * along[0]);
+    else if (event.key === 'z') stage.toggle();
+    else if (event.key === '0') stage.fit();
+    else if (event.key === '+' || event.key === '=') stage.zoom(1.25);
+    else if (event.key === '-') stage.zoom(0.8);
+    else if (event.key === '?') dialog.showModal();
+    else return;
+    event.preventDefault();
+  });
+}
+
+function files(onFiles) {
+  const chooser = document.querySelector('#file'), drop = document.querySelector('#drop');
+  chooser.addEventListener('change', () => { onFiles([...chooser.files]); chooser.value = ''; });
+  const hasFiles = event => event.dataTransfer?.types.includes('Files');
+  document.addEventListener('dragover', event => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    drop.hidden = false;
+  });
+  document.addEventListener('dragleave', event => { if (!event.relatedTarget) drop.hidden = true; });
+  document.addEventListener('drop', event => {
+    drop.hidden = true;
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    onFiles([...event.dataTransfer.files]);
+  });
+  document.addEventListener('paste', event => {
+    const pasted = [...event.clipboardData?.files ?? []];
+    if (pasted.length) { event.preventDefault(); onFiles(pasted); }
+  });
+}

@@ -1,0 +1,82 @@
+// The stage: one to four panes that show the same part of their pictures, each with a before and an after.
+
+import {View} from './view.js';
+import {Compare} from './compare.js';
+
+export const MOST = 4;
+
+export class Stage extends View {
+  constructor(root, onChange) {
+    const template = document.querySelector('#pane');
+    for (let k = 0; k < MOST; k++) root.append(template.content.cloneNode(true));
+    super(root, onChange);
+    this.figures = [...root.querySelectorAll('.variant')];
+    this.sheets = [...root.querySelectorAll('.sheet')];
+    this.compare = new Compare(root);
+    this.figures.forEach((figure, k) => {
+      this.compare.adopt(figure.querySelector('.handle'), this.panes[k]);
+      figure.hidden = k > 0;
+      figure.addEventListener('click', event => {
+        const what = event.target.closest('[data-do]')?.dataset.do;
+        if (what) this.onAct(what, figure.dataset.job);
+      });
+    });
+    this.count = 1;
+    this.onAct = () => {};
+  }
+
+  // So many panes, for pictures of this size; where the size stays, so does what is seen of it.
+  shape(count, width, height) {
+    if (count === this.count && width === this.width && height === this.height) return;
+    const same = Math.abs(width / height - this.width / this.height) < 0.01;
+    const ratio = this.width / width;
+    this.count = count;
+    this.figures.forEach((figure, k) => { figure.hidden = k >= count; });
+    [this.width, this.height] = [width, height];
+    for (const sheet of this.sheets) Object.assign(sheet.style, {width: `${width}px`, height: `${height}px`});
+    if (same && !this.fitted) this.scale *= ratio; else this.fitted = true;
+    this.refresh();
+  }
+
+  // As many columns as show the pictures largest.
+  refresh() {
+    if (!this.width) return;
+    const {width, height} = this.stage.getBoundingClientRect(), bar = 56;
+    let best = {scale: 0, columns: 1};
+    for (let columns = 1; columns <= this.count; columns++) {
+      const rows = Math.ceil(this.count / columns);
+      const scale = Math.min(width / columns / this.width, (height / rows - bar) / this.height);
+      if (scale > best.scale) best = {scale, columns};
+    }
+    this.stage.style.gridTemplateColumns = `repeat(${best.columns}, minmax(0, 1fr))`;
+    this.stage.classList.toggle('several', this.count > 1);
+    if (this.fitted) this.fit(); else this.place(this.scale, this.x, this.y);
+  }
+
+  get percent() { return Math.round(this.scale / this.actual * 100); }
+
+  // Put a picture into a layer of a pane, decoded before it is seen; the one that was asked for last wins.
+  async paint(k, layer, address) {
+    const sheet = this.figures[k].querySelector(`.sheet.${layer}`);
+    if (sheet.dataset.address === address) return;
+    sheet.dataset.address = address;
+    if (!address) { sheet.replaceChildren(); return; }
+    const image = new Image();
+    image.alt = layer === 'before' ? 'Before' : 'After';
+    image.draggable = false;
+    image.src = address;
+    await image.decode().catch(() => {});
+    if (sheet.dataset.address === address) sheet.replaceChildren(image);
+  }
+
+  clear() {
+    this.figures.forEach((figure, k) => {
+      for (const layer of ['before', 'after']) this.paint(k, layer, '');
+      figure.hidden = k > 0;
+      delete figure.dataset.job;
+    });
+    this.count = 0;
+    this.width = this.height = 0;
+    this.fitted = true;
+  }
+}

@@ -1,0 +1,291 @@
+// The page: what is known of the jobs, which of them are on the stage, and what the user does with them.
+
+import {again, ask, download, follow, json, picture, upload} from './api.js';
+import {listen} from './controls.js';
+import {Form} from './form.js';
+import {History} from './history.js';
+import {MOST, Stage} from './stage.js';
+import {isActive, progress, resultName, stem, title} from './words.js';
+
+const $ = selector => document.querySelector(selector);
+const jobs = new Map();        // by ID, as the service told of them
+const sizes = new Map();       // of photos by source: [width, height], upright
+const local = new Map();       // addresses of photos that were dropped here, by source
+const looking = new Map();     // jobs whose step is being fetched
+let photo = null;              // the source of the photo that is open
+let shown = [];                // jobs on the stage
+let against = 'input';
+let opening = true;            // no worker has opened the weights yet
+let sending = 0;
+let form, stage, history;
+
+const newest = () => [...jobs.values()].sort((one, other) => other.created.localeCompare(one.created));
+const of = source => newest().filter(job => job.source === source);
+const kept = source => of(source).find(job => job.state === 'done');
+const previewOf = source => of(source).find(job => job.until === 'preview');
+
+function say(text) {
+  $('#message').hidden = !text;
+  $('#message p').textContent = text ?? '';
+}
+
+const attempt = action => action.catch(error => { if (error.name !== 'AbortError') say(error.message); });
+
+function learn(view) {
+  jobs.set(view.id, Object.assign(jobs.get(view.id) ?? {}, view));
+  return jobs.get(view.id);
+}
+
+async function reload() {
+  const page = await json('GET', '/v1/jobs?limit=60');
+  page.jobs.forEach(learn);
+  older(page);
+  const {ready} = await json('GET', '/health');
+  opening = !ready;
+  if (opening) setTimeout(() => attempt(reload()), 1000);
+  render();
+}
+
+function older(page) {
+  $('#more').hidden = !page.next;
+  $('#more').dataset.before = page.next ?? '';
+}
+
+// What the user does
+
+async function open(files) {
+  say(null);
+  for (const file of files) {
+    sending += 1;
+    render();
+    try {
+      const job = learn(await upload(file, form.json()));
+      keepLocal(job.source, file);
+      show([job.id]);
+    } catch (error) {
+      say(error.message);
+    } finally {
+      sending -= 1;
+      render();
+    }
+  }
+}
+
+// What the browser can show of a file at once, until the service shows what it read.
+async function keepLocal(source, file) {
+  const address = URL.createObjectURL(file), image = new Image();
+  image.src = address;
+  try {
+    await image.decode();
+    sizes.set(source, [image.naturalWidth, image.naturalHeight]);
+    local.set(source, address);
+    render();
+  } catch { URL.revokeObjectURL(address); }   // a TIFF, or damaged
+}
+
+async function restore() {
+  if ($('#restore').disabled || !$('#panel').reportValidity()) return;
+  say(null);
+  $('#restore').disabled = true;
+  const count = Number($('#variants :checked').value), from = kept(photo), made = [];
+  try {
+    for (let k = 0n; k < count; k++) {
+      const job = learn(await again(from.id, form.json({seed: String(form.seed + k)}), $('#format').value));
+      made.push(job.id);
+      show(made);
+    }
+  } catch (error) {
+    say(error.message);
+  }
+  render();
+}
+
+const act = {
+  cancel: job => ask('POST', `/v1/jobs/${job.id}/cancel`).then(answer => answer.json()).then(learn),
+  download: job => job.until === 'preview'
+    ? download(`/v1/jobs/${job.id}/preview`, `${stem(job.name)}.preview.png`)
+    : download(`/v1/jobs/${job.id}/result`, resultName(job)),
+  settings: async job => form.fill(job.options),
+  delete: async job => {
+    if (!confirm(`Delete ${job.until === 'preview' ? 'this photo' : 'this result'} from the history?`)) return;
+    await ask('DELETE', `/v1/jobs/${job.id}`);
+    forget(job.id);
+  },
+};
+
+async function cancel() {
+  for (const job of of(photo).filter(isActive)) await attempt(act.cancel(job));
+  render();
+}
+
+function forget(id) {
+  const source = jobs.get(id)?.source;
+  jobs.delete(id);
+  shown = shown.filter(each => each !== id);
+  if (!shown.length) show(of(source).slice(0, 1).map(job => job.id));
+  render();
+}
+
+// Of one photo, so many as there are panes.
+function show(ids) {
+  shown = ids.slice(-MOST);
+  const source = jobs.get(shown[0])?.source ?? null;
+  if (source !== photo) stage.fitted = true;
+  if (source !== photo && source) describe(source);
+  photo = source;
+  render();
+}
+
+function toggle(id) {
+  const source = jobs.get(id).source;
+  const same = shown.filter(each => jobs.get(each).source === source && jobs.get(each).until === 'result');
+  show(same.includes(id) && same.length > 1 ? same.filter(each => each !== id) : [...new Set([...same, id])]);
+}
+
+function describe(source) {
+  const {caption} = previewOf(source) ?? {};
+  if (caption !== null && caption !== undefined) form.caption(caption); else form.caption('');
+}
+
+// What is seen
+
+function render() {
+  const panes = shown.map(id => jobs.get(id)).filter(Boolean);
+  document.body.toggleAttribute('data-empty', !panes.length);
+  if (!panes.length) stage.clear();
+  panes.forEach((job, k) => caption(stage.figures[k], job));
+  if (panes.length) paint(panes);
+  history.show(newest(), shown);
+  const active = photo ? of(photo).filter(isActive) : [];
+  $('#cancel').hidden = !active.length;
+  $('#restore').disabled = !photo || !kept(photo) || sending > 0;
+  $('#status').textContent = status(active);
+  const first = panes.find(job => job.state === 'running' && job.step);
+  document.title = first ? `${Math.round(100 * first.step / first.num_steps)} % – ${first.name}` : 'supir';
+}
+
+function status(active) {
+  if (sending) return 'sending the photo …';
+  if (active.length) return active.length > 1 ? `${active.length} at work or waiting` : progress(active[0], opening);
+  return opening ? 'the model is being opened' : form.told.model;
+}
+
+function caption(figure, job) {
+  const share = job.state === 'running' && job.until === 'result' ? job.step / job.num_steps : null;
+  const bar = figure.querySelector('progress'), active = isActive(job);
+  figure.dataset.job = job.id;
+  figure.dataset.state = job.state;
+  bar.hidden = !active;
+  if (share === null) bar.removeAttribute('value'); else bar.value = share;
+  figure.querySelector('.what').textContent = [title(job), progress(job, opening)].filter(Boolean).join(' · ');
+  figure.querySelector('.tag.right').textContent = job.until === 'preview' || job.state !== 'done' && !job.step
+    ? 'Clean preview' : job.state === 'done' ? 'After' : `Step ${job.step}`;
+  figure.querySelector('.tag.left').textContent = against === 'preview' ? 'Clean preview' : 'Photo';
+  for (const [name, fits] of Object.entries({
+    cancel: active, settings: job.until === 'result' && Boolean(job.options), delete: !active, download: job.state === 'done',
+  })) figure.querySelector(`[data-do=${name}]`).hidden = !fits;
+}
+
+async function paint(panes) {
+  const [width, height] = size(panes[0]);
+  stage.shape(panes.length, width, height);
+  panes.forEach((job, k) => {
+    put(k, 'before', before(job));
+    put(k, 'after', after(job));
+  });
+}
+
+// Pixels of the result; before the photo was decoded, as its header says.
+function size(job) {
+  const [width, height] = sizes.get(job.source) ?? [job.width, job.height];
+  const scale = Number(job.options?.scale ?? 1);
+  return [Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale))];
+}
+
+function put(k, layer, address) {
+  Promise.resolve(address).then(found => stage.paint(k, layer, found ?? ''), () => {});
+}
+
+const view = (job, name, more) => picture(`/v1/jobs/${job.id}/${name}`, more);
+
+function before(job) {
+  const done = kept(job.source);
+  if (against === 'preview') return clean(job);
+  return done ? view(done, 'views/input').then(found => measure(job.source, found)) : local.get(job.source);
+}
+
+// The size of a photo as it was read, which its header does not say when it has a turn.
+async function measure(source, address) {
+  if (local.has(source) || sizes.has(source)) return address;
+  const image = new Image();
+  image.src = address;
+  await image.decode();
+  sizes.set(source, [image.naturalWidth, image.naturalHeight]);
+  render();
+  return address;
+}
+
+function clean(job) {
+  if (job.preview) return view(job, 'preview');
+  const first = previewOf(job.source);
+  return first?.preview ? view(first, 'preview') : local.get(job.source);
+}
+
+function after(job) {
+  if (job.state === 'done') return view(job, job.until === 'preview' ? 'preview' : 'views/result');
+  if (job.state === 'running' && job.step) return glimpse(job);
+  return clean(job);
+}
+
+// The last step's picture; while one is on its way, no other is asked for.
+function glimpse(job) {
+  const known = looking.get(job.id) ?? {step: 0, address: null};
+  looking.set(job.id, known);
+  if (job.step > known.step && !known.busy) {
+    known.busy = true;
+    known.step = job.step;
+    view(job, 'views/step', {fresh: true}).then(found => { known.address = found; }, () => {}).finally(() => {
+      known.busy = false;
+      render();
+    });
+  }
+  return known.address ?? clean(job);
+}
+
+// What comes
+
+function heard(kind, told) {
+  if (kind === 'deleted') { if (jobs.has(told.id)) forget(told.id); return; }
+  const before = jobs.get(told.id)?.state, job = learn(told);
+  if (!job.options) attempt(json('GET', `/v1/jobs/${job.id}`).then(learn).then(render));
+  if (job.state === 'failed' && before && before !== 'failed') say(job.error);
+  if (kind === 'caption' && job.source === photo) form.caption(job.caption);
+  if (!isActive(job)) looking.delete(job.id);
+  opening &&= job.state !== 'running';
+  render();
+}
+
+async function start() {
+  form = new Form($('#panel'), await json('GET', '/v1/options'));
+  stage = new Stage($('#panes'), () => {
+    if (!stage?.width) return;
+    $('#zoom').textContent = `${stage.percent} %`;
+    $('#actual').setAttribute('aria-pressed', stage.isActual);
+  });
+  stage.onAct = (what, id) => attempt(act[what](jobs.get(id))).then(render);
+  history = new History($('#history'), {onOpen: id => show([id]), onToggle: toggle});
+  listen(stage, {onFiles: open, onRestore: restore, onAgainst: kind => { against = kind; render(); }});
+  $('#panel').addEventListener('submit', event => { event.preventDefault(); restore(); });
+  $('#cancel').addEventListener('click', cancel);
+  $('#message button').addEventListener('click', () => say(null));
+  $('#more').addEventListener('click', () => attempt(
+    json('GET', `/v1/jobs?limit=60&before=${$('#more').dataset.before}`).then(page => { page.jobs.forEach(learn); older(page); render(); })));
+  let lost = false;
+  follow({
+    onOpen: async () => { if (lost) say(null); lost = false; await reload(); if (!photo && newest().length) show([newest()[0].id]); },
+    onEvent: heard,
+    onLost: error => { lost = true; say(`${error.message ?? error} Trying again …`); },
+  });
+}
+
+attempt(start());

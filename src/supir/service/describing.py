@@ -1,0 +1,65 @@
+"""Captions of photos that were sent for their preview, while people look at it: a thread that asks the captioner."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from supir.caption import clean_caption
+from supir.errors import SupirError
+from supir.service.folder import Folder
+from supir.service.jobs import StoredJob
+from supir.service.store import Store
+
+if TYPE_CHECKING:
+    from supir.caption.spec import PictureCaptioner
+
+__all__ = ["Describing"]
+
+_log = logging.getLogger("supir.service")
+
+
+class Describing(threading.Thread):
+    """Describes one preview after the other; a photo that gets no caption keeps none, and the log says why.
+
+    Args:
+        captioner: asked in this thread alone.
+        folder: where the previews are.
+        store: where the captions go.
+        news: told of a job that has its caption.
+    """
+
+    def __init__(
+        self, captioner: PictureCaptioner, folder: Folder, store: Store, news: Callable[[str | None], None]
+    ) -> None:
+        super().__init__(name="describing", daemon=True)
+        self._captioner, self._folder, self._store, self._news = captioner, folder, store, news
+        self._waiting: queue.SimpleQueue[StoredJob | None] = queue.SimpleQueue()
+
+    def add(self, job: StoredJob) -> None:
+        """A preview is done."""
+        self._waiting.put(job)
+
+    def close(self) -> None:
+        """End after the picture that is being described."""
+        self._waiting.put(None)
+
+    def run(self) -> None:
+        """Until closed."""
+        with self._captioner:
+            while (job := self._waiting.get()) is not None:
+                try:
+                    self._store.describe(job.id, self._caption(job), self._captioner.name)
+                except (SupirError, OSError, MemoryError) as error:
+                    _log.warning("no caption", extra={"job": job.id, "error": str(error) or type(error).__name__})
+                    self._store.describe(job.id, "", self._captioner.name)
+                self._news(job.id)
+
+    def _caption(self, job: StoredJob) -> str:
+        from supir import image
+        from supir.caption.picture import readable
+
+        return clean_caption(self._captioner(readable(image.read(self._folder.result(job.id, job.suffix)))))
