@@ -29,7 +29,7 @@ def set_up_logs(level: int = logging.INFO) -> None:
     """Ours from ``level`` on, those of the server below from WARNING."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
-    for name, level in (("supir.service", level), ("uvicorn", logging.WARNING), ("asyncio", logging.WARNING)):
+    for name, least in (("supir.service", level), ("uvicorn", logging.WARNING), ("asyncio", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
+        logger.setLevel(least)

@@ -1,7 +1,7 @@
 // The form, made of what the service says may be set: names, ranges and defaults are its own, none is written here.
 
 const FIRST = ['prompt', 'negative_prompt', 'scale', 'seed'];   // the others stand under All options
-const LABELS = {prompt: 'Caption: what the photo shows', negative_prompt: 'Negative words: what it must not look like'};
+const LABELS = {prompt: 'Caption', negative_prompt: 'Negative words'};
 
 export class Form {
   // told: the answer of /v1/options
@@ -44,7 +44,7 @@ export class Form {
     reset.addEventListener('click', () => { this.set.delete(name); this.show(); input.focus(); });
     input.addEventListener('input', () => this.take(name));
     input.addEventListener('change', () => { if (!input.validity.rangeOverflow && !input.validity.rangeUnderflow) this.show(); });
-    const about = element('small', {id: `about-${name}`, textContent: LABELS[name] ? '' : schema.description});
+    const about = element('small', {id: `about-${name}`, textContent: schema.description});
     box.append(label, input, reset, about);
     if (name === 'seed') box.insertBefore(this.dice(input), reset);
     this.inputs.set(name, input);

@@ -4,6 +4,7 @@ import {View} from './view.js';
 import {Compare} from './compare.js';
 
 export const MOST = 4;
+const MARGIN = 12;   // pixels around a picture that is seen whole
 
 export class Stage extends View {
   constructor(root, onChange) {
@@ -41,7 +42,7 @@ export class Stage extends View {
   // As many columns as show the pictures largest.
   refresh() {
     if (!this.width) return;
-    const {width, height} = this.stage.getBoundingClientRect(), bar = 56;
+    const {width, height} = this.stage.getBoundingClientRect(), bar = this.figures[0].querySelector('figcaption').offsetHeight;
     let best = {scale: 0, columns: 1};
     for (let columns = 1; columns <= this.count; columns++) {
       const rows = Math.ceil(this.count / columns);
@@ -51,6 +52,11 @@ export class Stage extends View {
     this.stage.style.gridTemplateColumns = `repeat(${best.columns}, minmax(0, 1fr))`;
     this.stage.classList.toggle('several', this.count > 1);
     if (this.fitted) this.fit(); else this.place(this.scale, this.x, this.y);
+  }
+
+  get whole() {
+    const {width, height} = this.pane;
+    return Math.max(0.01, Math.min((width - 2 * MARGIN) / this.width, (height - 2 * MARGIN) / this.height));
   }
 
   get percent() { return Math.round(this.scale / this.actual * 100); }

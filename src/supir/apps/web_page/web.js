@@ -158,6 +158,7 @@ function render() {
   history.show(newest(), shown);
   const active = photo ? of(photo).filter(isActive) : [];
   $('#cancel').hidden = !active.length;
+  $('#cancel').textContent = active.length > 1 ? 'Cancel all' : 'Cancel';
   $('#restore').disabled = !photo || !kept(photo) || sending > 0;
   $('#status').textContent = status(active);
   const first = panes.find(job => job.state === 'running' && job.step);
@@ -167,7 +168,7 @@ function render() {
 function status(active) {
   if (sending) return 'sending the photo …';
   if (active.length) return active.length > 1 ? `${active.length} at work or waiting` : progress(active[0], opening);
-  return opening ? 'the model is being opened' : form.told.model;
+  return opening ? 'the model is being opened' : 'ready';
 }
 
 function caption(figure, job) {
@@ -269,6 +270,7 @@ async function start() {
   form = new Form($('#panel'), await json('GET', '/v1/options'));
   stage = new Stage($('#panes'), () => {
     if (!stage?.width) return;
+    $('#panes').classList.toggle('fitted', stage.fitted);
     $('#zoom').textContent = `${stage.percent} %`;
     $('#actual').setAttribute('aria-pressed', stage.isActual);
   });
@@ -280,6 +282,7 @@ async function start() {
   $('#message button').addEventListener('click', () => say(null));
   $('#more').addEventListener('click', () => attempt(
     json('GET', `/v1/jobs?limit=60&before=${$('#more').dataset.before}`).then(page => { page.jobs.forEach(learn); older(page); render(); })));
+  $('#status').title = `model: ${form.told.model}`;
   let lost = false;
   follow({
     onOpen: async () => { if (lost) say(null); lost = false; await reload(); if (!photo && newest().length) show([newest()[0].id]); },
