@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Response, expect
 
 from apps.study_process import FIRST, NUM_QUESTIONS, PICTURES, SECOND, StudyServer
+from chromium import PHONE, chromium, touch
 from supir.evaluation.study.store import Store
 
-PHONE: dict[str, Any] = {
-    "viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True,
-}  # fmt: skip
 Visit = Callable[..., Page]
 
 
@@ -30,17 +26,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudyServer]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    found = shutil.which("chromium")
-    if found is None:
-        reason = "chromium is not installed: apt-get install chromium"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        # as root, as in most containers, Chromium has no sandbox
-        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture
@@ -227,13 +214,10 @@ def test_on_a_phone(visit: Visit, tmp_path: Path) -> None:
     fitted = scale(page)
     fingers = page.context.new_cdp_session(page)
 
-    def touch(kind: str, *points: tuple[float, float]) -> None:
-        places = [{"x": one["x"] + x, "y": one["y"] + y, "id": k} for k, (x, y) in enumerate(points)]
-        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
-
-    touch("touchStart", (150, 100), (200, 100))
-    touch("touchMove", (125, 100), (225, 100))
-    touch("touchEnd")
+    x, y = one["x"], one["y"] + 100
+    touch(fingers, "touchStart", (x + 150, y), (x + 200, y))
+    touch(fingers, "touchMove", (x + 125, y), (x + 225, y))
+    touch(fingers, "touchEnd")
     page.wait_for_timeout(100)
     assert scale(page) == pytest.approx(2 * fitted, rel=0.02)
     page.get_by_role("button", name="B is better", exact=True).tap()

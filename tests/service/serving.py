@@ -35,14 +35,16 @@ def picture(seed: int = 0, width: int = 48, height: int = 32, kind: str = "PNG")
 class Server:
     """One that can be killed and started again with the same data."""
 
+    command: tuple[str, ...] = ("serve",)
+
     def __init__(self, folder: Path, model: Path, *flags: object) -> None:
         self.folder, self.model, self.flags = folder, model, list(map(str, flags))
         self.data = folder / "data"
         self.start()
 
     def start(self, *more: object) -> None:
-        line = [sys.executable, "-m", "supir.apps.cli", "serve", "--model", self.model, "--data", self.data]
-        line += ["--device", "cpu", "--port", "0", *self.flags, *more]
+        line = [sys.executable, "-m", "supir.apps.cli", *self.command, "--model", self.model, "--data", self.data]
+        line += ["--device", "cpu", "--port", "0", *self.flags, *more]  # a later --port wins
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 list(map(str, line)),

@@ -15,7 +15,8 @@ import pytest
 
 from service.serving import Server, until
 from supir.errors import OptionError
-from supir.options import OPTIONAL_NUMBERS, PRESETS, RestoreOptions, restore_options
+from supir.options import OPTIONAL_NUMBERS, PRESETS, TRADE_OFFS, RestoreOptions, restore_options
+from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 from supir.service.limits import new_key
 
 
@@ -29,7 +30,7 @@ def test_fields_are_those_of_the_options(server: Server, schema: dict[str, Any])
     form = submit["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     whole, told = form["options"]["properties"], httpx2.get(f"{server.url}/v1/options").json()
     names = [spec.name for spec in dataclasses.fields(RestoreOptions)]
-    assert [name for name in form if name not in ("file", "options", "format", "preset")] == names
+    assert [name for name in form if name not in ("file", "options", "format", "until", "preset")] == names
     assert form["preset"]["enum"] == list(PRESETS)
     for spec in dataclasses.fields(RestoreOptions):
         assert form[spec.name] == told["options"][spec.name]
@@ -45,6 +46,9 @@ def test_fields_are_those_of_the_options(server: Server, schema: dict[str, Any])
                 with pytest.raises(OptionError, match=spec.name):
                     restore_options(**{spec.name: bound + beyond * step})
     assert told["presets"]["fast"] == dataclasses.asdict(restore_options("fast"))
+    assert told["trade_offs"] == TRADE_OFFS
+    assert sorted(TRADE_OFFS) == sorted(PRESETS)
+    assert told["words"] == {"positive_prompt": POSITIVE_PROMPT, "negative_prompt": NEGATIVE_PROMPT}
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,7 @@ def test_every_route_is_known_and_needs_a_key(keyed: tuple[Server, str]) -> None
     assert found == {
         ("post", "/v1/jobs"), ("get", "/v1/jobs"), ("get", job), ("delete", job), ("post", f"{job}/cancel"),
         ("get", f"{job}/events"), ("get", f"{job}/result"), ("get", f"{job}/preview"), ("get", "/v1/options"),
+        ("post", f"{job}/again"), ("get", f"{job}/views/{{view}}"), ("get", "/v1/events"),
         ("get", "/metrics"), ("get", "/health"), ("get", "/health/ready"),
     }  # fmt: skip
     for method, path in found:

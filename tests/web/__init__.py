@@ -1,0 +1,1 @@
+"""Tests of `supir web`: a real server, and its page in a real browser."""

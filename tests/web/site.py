@@ -1,0 +1,124 @@
+"""`supir web` as a process of its own, and its page as a user sees it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+from service.serving import QUICK, Server, until
+
+
+class WebServer(Server):
+    """A server that can be killed and started again at the same address."""
+
+    command = ("web", "--no-browser")
+
+    def start(self, *more: object) -> None:
+        before = getattr(self, "url", "")
+        super().start(*more, *(["--port", before.rsplit(":", 1)[1]] if before else []))
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """What the log says of something; between its lines people are spoken to."""
+        found = [json.loads(line) for line in (self.folder / "log").read_text().splitlines() if line.startswith("{")]
+        return [line for line in found if line["event"] == event]
+
+    def ready(self) -> None:
+        until(lambda: httpx2.get(f"{self.url}/health/ready").status_code == 200)
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """As the service tells of them, the newest first."""
+        return list(httpx2.get(f"{self.url}/v1/jobs", params={"limit": 200}).json()["jobs"])
+
+    def submit(self, data: bytes, name: str = "photo.png", **options: Any) -> dict[str, Any]:
+        """Send a photo as the page does, past the page."""
+        form = {"until": "preview", "options": json.dumps({**QUICK, **options})}
+        answer = httpx2.post(f"{self.url}/v1/jobs", data=form, files={"file": (name, data)})
+        assert answer.status_code == 202, answer.text
+        return self.ended(answer.json()["id"])
+
+    def again(self, job: str, **options: Any) -> httpx2.Response:
+        return httpx2.post(f"{self.url}/v1/jobs/{job}/again", json={**QUICK, **options})
+
+    def ended(self, job: str) -> dict[str, Any]:
+        until(lambda: self.get(job)["state"] not in ("queued", "running"))
+        return self.get(job)
+
+    def delete(self, job: str) -> None:
+        httpx2.delete(f"{self.url}/v1/jobs/{job}")
+
+    def get(self, job: str) -> dict[str, Any]:
+        return dict(httpx2.get(f"{self.url}/v1/jobs/{job}").json())
+
+
+def gradient(width: int = 96, height: int = 64, kind: str = "PNG", **more: Any) -> bytes:
+    """A photo whose halves can be told apart."""
+    across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    values = np.stack([across, down, 255 - across], -1).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(values).save(stream, kind, **more)
+    return stream.getvalue()
+
+
+def file(data: bytes, name: str = "photo.png") -> Any:
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": data}
+
+
+def choose(page: Page, **options: Any) -> None:
+    """Type into the form."""
+    if page.locator("#rest").get_attribute("open") is None:
+        page.locator("#rest summary").click()
+    for name, value in options.items():
+        page.locator(f"#fields [name={name}]").fill(str(value))
+
+
+def open_photo(page: Page, data: bytes, name: str = "photo.png", **options: Any) -> None:
+    """Choose settings that tiny networks are quick with, open a photo, and wait for its clean preview."""
+    choose(page, **({**QUICK, **options}))
+    page.locator("#file").set_input_files(file(data, name))
+    expect(variants(page)).to_have_attribute("data-state", "done")
+    expect(page.locator("#restore")).to_be_enabled()
+
+
+def variants(page: Page) -> Locator:
+    return page.locator(".variant:not([hidden])")
+
+
+def described(page: Page, number: int = 0) -> Locator:
+    return variants(page).nth(number).locator(".what")
+
+
+def pixels(image: Locator) -> np.ndarray[Any, Any]:
+    """What an image on the page shows."""
+    address = image.evaluate(
+        "async image => { await image.decode(); const canvas = document.createElement('canvas');"
+        " [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];"
+        " canvas.getContext('2d').drawImage(image, 0, 0); return canvas.toDataURL(); }"
+    )
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGB"))
+
+
+def layer(page: Page, name: str, number: int = 0) -> Locator:
+    return variants(page).nth(number).locator(f".sheet.{name} img")
+
+
+def scale(page: Page) -> float:
+    """CSS pixels for one of the picture; the same in every layer of every pane."""
+    found = page.eval_on_selector_all(
+        ".variant:not([hidden]) .sheet", "sheets => sheets.map(sheet => getComputedStyle(sheet).transform)"
+    )
+    assert len(set(found)) == 1
+    return float(re.split(r"[(,]", found[0])[1])
+
+
+def saved(folder: Path, data: bytes, name: str) -> Path:
+    (folder / name).write_bytes(data)
+    return folder / name
