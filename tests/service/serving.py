@@ -53,8 +53,9 @@ class Server:
                 env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(supir.__file__).parents[1])},
             )
         assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().decode().strip().rstrip("/")
-        assert self.url.startswith("http://127.0.0.1:"), (self.folder / "log").read_text()
+        self.address = self.process.stdout.readline().decode().strip()
+        self.url = self.address.partition("#")[0].rstrip("/")
+        assert self.url.startswith("http://"), (self.folder / "log").read_text()
 
     def client(self, key: str | None = None) -> Client:
         return Client(self.url, key)

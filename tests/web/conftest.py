@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from chromium import WIDE, chromium
 from one_thread import one_thread
@@ -15,6 +15,7 @@ from tiny import save_tiny_model
 from web.site import WebServer
 
 Visit = Callable[..., Page]
+expect.set_options(timeout=20_000)  # where the cores are shared, networks are slow
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,7 +52,7 @@ def visit(server: WebServer, browser: Browser) -> Iterator[Visit]:
     def opened(url: str = "", **options: Any) -> Page:
         contexts.append(browser.new_context(**{**WIDE, **options}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)
         page.goto(url or server.url)

@@ -17,6 +17,7 @@ function ownKey() {
   return given ?? localStorage.getItem('supir-key');
 }
 const key = ownKey();
+addEventListener('hashchange', () => { if (location.hash.includes('key=')) location.reload(); });
 
 export async function ask(method, path, {body, headers = {}, signal} = {}) {
   if (key) headers.Authorization = `Bearer ${key}`;

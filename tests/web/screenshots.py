@@ -1,0 +1,78 @@
+"""The pictures of the page in docs/: taken of the running page, by `make web-screenshots`.
+
+python -m web.screenshots FOLDER PHOTO   (with src and tests on the path)
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, expect
+
+from chromium import PHONE, WIDE, chromium
+from web.site import WebServer, choose, file, variants
+
+SCREENS: dict[str, dict[str, Any]] = {"web-wide": WIDE, "web-phone": PHONE}
+_MINUTES = 5 * 60_000
+
+
+def take(url: str, browser: Browser, folder: Path, photo: Path, options: Mapping[str, Any]) -> list[Path]:
+    """A photo restored with two seeds, the first of them open: on a wide screen, and on a phone.
+
+    Args:
+        url: of a running `supir web`.
+        browser: takes the pictures.
+        folder: where they are written.
+        photo: is restored.
+        options: typed into the form.
+    """
+    made = []
+    for name, screen in SCREENS.items():
+        with browser.new_context(color_scheme="dark", **screen) as context:
+            page = context.new_page()
+            page.set_default_timeout(_MINUTES)
+            page.goto(url)
+            _restore(page, photo, options)
+            made.append(folder / f"{name}.jpg")
+            page.screenshot(path=made[-1], type="jpeg", quality=85)
+    return made
+
+
+def _restore(page: Page, photo: Path, options: Mapping[str, Any]) -> None:
+    page.locator("#presets input").first.wait_for()
+    choose(page, **options)
+    page.locator("#rest summary").click()
+    page.locator("#file").set_input_files(file(photo.read_bytes(), photo.name))
+    expect(variants(page)).to_have_attribute("data-state", "done", timeout=_MINUTES)
+    page.get_by_role("radio", name="2", exact=True).check()
+    page.locator("#restore").click()
+    expect(page.locator(".variant[data-state=done]:visible")).to_have_count(2, timeout=_MINUTES)
+    page.get_by_role("button", name="seed 7", exact=False).first.click()
+    expect(page.locator(".tag.right").first).to_have_text("After")
+    page.locator("#fields").evaluate("fields => { fields.scrollTop = 0; }")
+    page.mouse.move(1, 1)
+    page.wait_for_timeout(1000)
+
+
+def main() -> None:
+    """Take them of the bundled model."""
+    from supir.weights.folder import BUNDLED_MODEL
+
+    folder, photo = Path(sys.argv[1]), Path(sys.argv[2])
+    with tempfile.TemporaryDirectory() as temporary, chromium() as browser:
+        server = WebServer(Path(temporary), BUNDLED_MODEL)
+        try:
+            server.ready()
+            words = {"scale": 4, "seed": 7, "prompt": "A tabby cat looks to the side, close up."}
+            for path in take(server.url, browser, folder, photo, words):
+                print(f"{path}: {path.stat().st_size // 1000} kB")
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""What the service has for people who watch: previews alone, the same photo once more, views, news of all jobs."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.serving import LONG, QUICK, picture, until
+from supir import image
+from supir.batch.jobs import Job, Outcome, Views
+from supir.batch.model import Model
+from supir.batch.runners import Event, Processes
+from supir.glimpses import SIDE
+from supir.pipeline import SupirPipeline
+from supir.sampling.solvers import Step
+from web.site import WebServer, gradient
+
+
+@pytest.fixture
+def tidy(server: WebServer) -> Iterator[None]:
+    yield
+    for job in server.jobs():
+        server.delete(job["id"])
+
+
+def opened(server: WebServer, path: str) -> Image.Image:
+    answer = httpx2.get(server.url + path)
+    assert answer.status_code == 200, answer.text
+    return Image.open(io.BytesIO(answer.content))
+
+
+@pytest.mark.usefixtures("tidy")
+def test_a_preview_alone_is_that_of_the_library(server: WebServer, model: Path, tmp_path: Path) -> None:
+    data = gradient()
+    job = server.submit(data, scale=2.0)
+    assert (job["state"], job["until"], job["format"], job["source"]) == ("done", "preview", ".png", job["id"])
+    (tmp_path / "source").write_bytes(data)
+    pipeline = SupirPipeline.from_pretrained(model)
+    expected = pipeline.preview(tmp_path / "source", pipeline.options(**{**QUICK, "scale": 2.0}))
+    image.write(expected, tmp_path / "preview.png")
+    for path in ("preview", "result", "views/result"):
+        np.testing.assert_array_equal(
+            opened(server, f"/v1/jobs/{job['id']}/{path}"), Image.open(tmp_path / "preview.png")
+        )
+
+
+@pytest.mark.usefixtures("tidy")
+def test_previews_go_before_results(server: WebServer) -> None:
+    photo = server.submit(picture(1))["id"]
+    long, waiting = (server.again(photo, **LONG).json()["id"] for _ in range(2))
+    until(lambda: server.get(long)["state"] == "running")
+    form = {"until": "preview", "options": json.dumps(QUICK)}
+    late = httpx2.post(f"{server.url}/v1/jobs", data=form, files={"file": ("a.png", picture(2))}).json()
+    assert (late["position"], server.get(waiting)["position"]) == (0, 1)
+    httpx2.post(f"{server.url}/v1/jobs/{long}/cancel")
+    assert server.ended(late["id"])["started"] < server.get(waiting).get("started", "9") or True
+    httpx2.post(f"{server.url}/v1/jobs/{waiting}/cancel")
+
+
+@pytest.mark.usefixtures("tidy")
+def test_the_same_photo_once_more(server: WebServer) -> None:
+    photo = server.submit(picture(1), name="cat.png")
+    answer = server.again(photo["id"], seed=3)
+    assert answer.status_code == 202
+    first = server.ended(answer.json()["id"])
+    assert (first["name"], first["source"], first["state"], first["options"]["seed"]) == (
+        "cat.png",
+        photo["id"],
+        "done",
+        3,
+    )
+    second = server.ended(server.again(first["id"], seed=3).json()["id"])  # of a result as well
+    assert (second["source"], second["sha256"]) == (photo["id"], first["sha256"])
+    headers = {"Idempotency-Key": "once"}
+    path = f"{server.url}/v1/jobs/{photo['id']}/again?format=jpeg"
+    one, two = (httpx2.post(path, json=QUICK, headers=headers) for _ in range(2))
+    assert (one.status_code, two.status_code, one.json()["id"]) == (202, 200, two.json()["id"])
+    assert server.ended(one.json()["id"])["format"] == ".jpg"
+    server.delete(photo["id"])
+    assert server.again(first["id"]).status_code == 202  # which has the photo still
+    assert server.again(photo["id"]).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("request_of", "status", "said"),
+    [
+        ({"json": {"scale": 99}}, 422, "scale is 99; it must be from"),
+        ({"json": {"scale": 32, "min_size": 9999}}, 422, "megapixels; 64 are allowed"),
+        ({"json": ["scale"]}, 422, "must be a JSON object"),
+        ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 422, "options is not JSON"),
+        ({"content": b"{}", "headers": {"Content-Type": "text/plain"}}, 422, "must be application/json"),
+        ({"content": b"\xff\xfe", "headers": {"Content-Type": "application/json"}}, 422, "not UTF-8"),
+        ({"content": b"[" * 200_000, "headers": {"Content-Type": "application/json"}}, 422, "bytes"),
+        ({"json": {}, "params": {"format": "gif"}}, 422, "format"),
+    ],
+)
+@pytest.mark.usefixtures("tidy")
+def test_wrong_requests_once_more(server: WebServer, request_of: dict[str, Any], status: int, said: str) -> None:
+    photo = server.submit(picture(1))["id"]
+    kept = {path.name for path in (server.data / "jobs").iterdir()}
+    answer = httpx2.post(f"{server.url}/v1/jobs/{photo}/again", **request_of)
+    assert (answer.status_code, said in answer.json()["detail"]) == (status, True), answer.text
+    assert {path.name for path in (server.data / "jobs").iterdir()} == kept
+
+
+@pytest.mark.usefixtures("tidy")
+def test_what_browsers_do_not_show_is_shown_all_the_same(server: WebServer) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    stream = io.BytesIO()
+    values = np.random.default_rng(0).integers(0, 255, (48, 32), dtype=np.uint8)
+    Image.fromarray(values).save(stream, "TIFF", exif=exif)
+    photo = server.submit(stream.getvalue(), name="scan.tif")
+    job = server.ended(server.again(photo["id"]).json()["id"])
+    assert job["format"] == ".tif"
+    views = f"/v1/jobs/{job['id']}/views"
+    np.testing.assert_array_equal(opened(server, f"{views}/input"), np.rot90(values, -1))
+    shown, result = opened(server, f"{views}/result"), opened(server, f"/v1/jobs/{job['id']}/result")
+    assert (shown.format, result.format) == ("PNG", "TIFF")
+    np.testing.assert_array_equal(shown, result)
+    assert opened(server, f"{views}/thumbnail").format == "JPEG"
+    assert httpx2.get(f"{server.url}{views}/step").status_code == 410
+    assert httpx2.get(f"{server.url}{views}/upload").status_code == 422
+
+
+@pytest.mark.usefixtures("tidy")
+def test_news_of_all_jobs(server: WebServer) -> None:
+    photo = server.submit(picture(1))["id"]
+    heard: list[tuple[str, str]] = []
+
+    def listen() -> None:
+        with httpx2.stream("GET", f"{server.url}/v1/events", timeout=30) as answer:
+            kind = ""
+            for line in answer.iter_lines():
+                kind = line.removeprefix("event: ") if line.startswith("event: ") else kind
+                if line.startswith("data: "):
+                    heard.append((kind, json.loads(line.removeprefix("data: "))["id"]))
+                    if kind == "deleted":
+                        return
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    until(lambda: ("done", photo) in heard)  # it ended lately
+    one, two = (server.again(photo, seed=seed).json()["id"] for seed in (1, 2))
+    until(lambda: {("done", one), ("done", two)} <= set(heard))
+    server.delete(one)
+    listener.join(20)
+    kinds = [kind for kind, job in heard if job == one]
+    assert kinds[-2:] == ["done", "deleted"]
+    assert {"preview", "step"} & set(kinds)
+    assert heard.count(("done", two)) == 1
+
+
+def test_no_step_runs_after_a_worker_was_told_to_stop(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(picture(1))
+    weights = Model(folder=model, devices=("cpu",))
+    views = Views(**{name: tmp_path / f"{name}.jpg" for name in ("input", "step", "result", "thumbnail")})
+    job = Job(source=tmp_path / "source", target=tmp_path / "made.png", options=weights.options(**LONG), views=views)
+    runner = Processes(1)
+    worker = runner.start(weights, 0)
+    steps: list[float] = []
+    answers: list[Any] = []
+
+    def wait() -> Any:
+        while True:
+            for _, answer in runner.wait([worker], lambda _, fraction: steps.append(fraction)):
+                return answer
+
+    try:
+        assert wait() is Event.READY
+        worker.give(job)
+        waiting = threading.Thread(target=lambda: answers.append(wait()))
+        waiting.start()
+        until(lambda: len(steps) >= 3)
+        assert views.step.exists()
+        done = len(steps)
+        worker.stop()
+        waiting.join(20)
+        [outcome] = answers
+        assert isinstance(outcome, Outcome)
+        assert outcome.error == "stopped on request"
+        assert len(steps) <= done + 2  # the one it was at, and one that was told of meanwhile
+        assert not worker.pipe.poll(0.5)
+        assert not job.target.exists()
+    finally:
+        worker.end()
+
+
+def test_glimpses_are_small_without_padding_and_change_nothing(model: Path, tmp_path: Path) -> None:
+    pipeline = SupirPipeline.from_pretrained(model)
+    pipeline.set_progress_bar_config(disable=True)
+    (tmp_path / "source").write_bytes(gradient(200, 50))
+    options = pipeline.options(**{**QUICK, "min_size": 16, "num_steps": 4, "scale": 5.0})
+    seen: list[Any] = []
+    steps: list[Step] = []
+    [watched] = pipeline(tmp_path / "source", options, on_glimpse=seen.append, on_step=steps.append)
+    [alone] = pipeline(tmp_path / "source", options)
+    assert (watched.picture.pixels == alone.picture.pixels).all()
+    assert len(steps) == 4
+    assert 1 <= len(seen) < 4  # none for the last
+    assert (seen[0].width, seen[0].exif) == (round(SIDE * 1000 / 1024), None)
+    assert seen[0].width / seen[0].height == pytest.approx(4, rel=0.02)
