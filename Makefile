@@ -14,7 +14,7 @@ STAMP := $(VENV)/supir-setup.stamp
 OUT := out
 DEMO_PHOTO := examples/photo.jpg
 
-.PHONY: help setup demo readme-picture test test-slow lint format bench convert-bench memory-bench degradation-bench restoration-table evaluations-bench data-bench train-smoke clean
+.PHONY: help setup demo readme-picture test test-slow lint format bench convert-bench memory-bench degradation-bench restoration-table evaluations-bench data-bench train-smoke web-screenshots clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -87,6 +87,9 @@ train-smoke: setup ## every training stage on two photographs, and a picture res
 		start="--from $(OUT)/train-smoke/$$stage/model"; \
 	done
 	@$(BIN)/supir restore $(DEMO_PHOTO) --model $(OUT)/train-smoke/lora/model --output $(OUT)/train-smoke/restored.png --overwrite
+
+web-screenshots: setup ## docs/web-wide.jpg and docs/web-phone.jpg, of the page in Chromium with the bundled model (some minutes)
+	@PYTHONPATH=src:tests $(BIN)/python -m web.screenshots docs $(DEMO_PHOTO)
 
 clean: ## remove what the commands wrote; keeps .venv
 	@rm -rf $(OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -127,6 +127,16 @@ def test_pages_of_jobs(server: Server) -> None:
         assert {job.state for job in client.jobs(state="done")} == {"done"}
 
 
+def test_nothing_is_kept_for_people_who_do_not_watch(server: Server) -> None:
+    with server.client() as client:
+        job = client.wait(client.submit(picture(29), **QUICK))
+    for method, path in (("POST", "again"), ("GET", "views/input"), ("GET", "views/thumbnail")):
+        answer = httpx2.request(method, f"{server.url}/v1/jobs/{job.id}/{path}")
+        assert (answer.status_code, answer.json()["error"]) == (410, "JobExpiredError")
+    assert {path.name for path in (server.data / "jobs" / job.id).iterdir()} == {"preview.png", "result.png"}
+    assert httpx2.get(server.url).status_code == 404  # nor is there a page
+
+
 def test_names_are_text_alone(server: Server) -> None:
     with server.client() as client:
         for name, shown in (
