@@ -113,33 +113,36 @@ def test_a_key_for_other_machines_a_captioner_and_the_browser(
         chat.script = [Answer(body=completion("A red <b>apple</b> on a table."))]
         flags = ("--host", "0.0.0.0", "--captioner", chat.url, "--caption-model", "tiny")
         server = WebServer(tmp_path / "server", model, *flags)
-        until(lambda: (tmp_path / "opened").exists() and (tmp_path / "opened").read_text() == server.address)
-        here, _, key = server.address.partition("#")
-        here = f"http://127.0.0.1:{here.rstrip('/').rpartition(':')[2]}/"
-        assert key.startswith("key=supir_")
-        assert httpx2.get(f"{here}v1/jobs").status_code == 401
-        page = context.new_page()
-        page.goto(f"{here}#key=wrong")
-        expect(page.get_by_role("alert")).to_contain_text("needs a key")
-        page.goto(f"{here}#{key}")
-        expect(page.locator("#status")).to_have_text("ready", timeout=30_000)
-        assert page.url == here  # the key is out of sight
-        open_photo(page, gradient())
-        words = page.locator("#fields [name=prompt]")
-        expect(words).to_have_value("A red b apple /b on a table.")
-        [asked] = chat.pictures()
-        assert asked.size == (96, 64)
-        choose(page, prompt="A green apple.")
-        page.locator("#restore").click()
-        expect(page.locator(".tag.right").first).to_have_text("After")
-        with page.expect_download() as downloading:
-            page.get_by_role("button", name="Download").click()
-        record = image.read_record(saved(tmp_path, Path(downloading.value.path()).read_bytes(), "made.png"))
-        assert record["prompt"].startswith("A green apple. ")
-        assert record["words_from"] == "edited"
-        assert record["caption"] == "A red b apple /b on a table."
-        assert record["captioner"].startswith("tiny, ")
-        assert server.stop() == 0
+        try:
+            until(lambda: (tmp_path / "opened").exists() and (tmp_path / "opened").read_text() == server.address)
+            here, _, key = server.address.partition("#")
+            here = f"http://127.0.0.1:{here.rstrip('/').rpartition(':')[2]}/"
+            assert key.startswith("key=supir_")
+            assert httpx2.get(f"{here}v1/jobs").status_code == 401
+            page = context.new_page()
+            page.goto(f"{here}#key=wrong")
+            expect(page.get_by_role("alert")).to_contain_text("needs a key")
+            page.goto(f"{here}#{key}")
+            expect(page.locator("#status")).to_have_text("ready", timeout=30_000)
+            assert page.url == here  # the key is out of sight
+            open_photo(page, gradient())
+            words = page.locator("#fields [name=prompt]")
+            expect(words).to_have_value("A red b apple /b on a table.")
+            [asked] = chat.pictures()
+            assert asked.size == (96, 64)
+            choose(page, prompt="A green apple.")
+            page.locator("#restore").click()
+            expect(page.locator(".tag.right").first).to_have_text("After")
+            with page.expect_download() as downloading:
+                page.get_by_role("button", name="Download").click()
+            record = image.read_record(saved(tmp_path, Path(downloading.value.path()).read_bytes(), "made.png"))
+            assert record["prompt"].startswith("A green apple. ")
+            assert record["words_from"] == "edited"
+            assert record["caption"] == "A red b apple /b on a table."
+            assert record["captioner"].startswith("tiny, ")
+        finally:
+            ended = server.stop()
+        assert ended == 0
 
 
 def test_the_command(tmp_path: Path) -> None:

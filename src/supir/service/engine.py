@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supir.batch.jobs import BROWSERS_SHOW, Outcome
+from supir.batch.jobs import Outcome
 from supir.batch.model import Model
 from supir.batch.runners import Answer, Processes
-from supir.errors import BusyError, ClosingError, JobExpiredError, JobFailedError, JobNotReadyError, ServiceError
+from supir.errors import BusyError, ClosingError, ServiceError
 from supir.service.describing import Describing
 from supir.service.folder import Folder, safe
 from supir.service.hands import Hand, Running
 from supir.service.jobs import StoredJob, Submission
 from supir.service.limits import Client
+from supir.service.shelf import Shelf
 from supir.service.store import Store
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Engine:
         self.model, self.num_workers, self.max_queued, self.keep = model, num_workers, max_queued, keep
         self.folder = Folder(data, keep_uploads=watched)
         self.store = Store(self.folder.database)
+        self.shelf = Shelf(self.folder, keep, lambda job: self.progress(job).preview)
         self.lock = threading.Condition()
         self.closing = False
         self.failure: str | None = None
@@ -181,53 +183,6 @@ class Engine:
                 return Progress(step=round(running.fraction * job.options.num_steps), preview=True)
             return Progress(step=0)
         return Progress(preview=job.state == "done")
-
-    def result(self, job: StoredJob) -> Path:
-        """The file of a job's result; it may be gone before it is opened, if the job expires or is deleted meanwhile.
-
-        Raises:
-            JobNotReadyError, JobFailedError, JobExpiredError: there is none.
-        """
-        if job.state == "done":
-            return self.folder.result(job.id, job.suffix)
-        raise self._no_result(job)
-
-    def preview(self, job: StoredJob) -> Path:
-        """The file of a job's clean preview, likewise."""
-        if job.until == "preview":
-            return self.result(job)
-        if self.progress(job).preview:
-            return self.folder.preview(job.id)
-        raise self._no_result(job)
-
-    def view(self, job: StoredJob, name: str) -> Path:
-        """The file of what people who watch see: a field of `Views`. Of a result that browsers show, itself.
-
-        Raises:
-            JobNotReadyError, JobFailedError, JobExpiredError: there is none.
-        """
-        path: Path = getattr(self.folder.views(job.id), name)
-        if path.exists():
-            return path
-        if name == "result" and job.suffix in BROWSERS_SHOW:
-            return self.result(job)
-        if job.state == "done":
-            raise JobExpiredError(f"of this job {name} is not kept")
-        raise self._no_result(job)
-
-    def borrow(self, source: StoredJob) -> str:
-        """A new job's ID, with the upload of an earlier job in its folder.
-
-        Raises:
-            JobExpiredError: that upload is not kept any more.
-        """
-        job = self.folder.begin()
-        try:
-            self.folder.borrow(job, source.id)
-        except OSError:
-            self.folder.remove(job)
-            raise JobExpiredError("the photo of this job is not kept any more; send it again") from None
-        return job
 
     def cancel(self, job: StoredJob) -> None:
         """Take a job out of the queue, or ask its worker to leave it; one that has ended stays as it is."""
@@ -336,15 +291,6 @@ class Engine:
             running.stop = why
         if running.hand is not None:
             running.hand.stop(running, *(() if patience is None else (patience,)))
-
-    def _no_result(self, job: StoredJob) -> JobNotReadyError | JobFailedError | JobExpiredError:
-        if job.state == "failed":
-            return JobFailedError(f"the job failed: {job.error}")
-        if job.state == "cancelled":
-            return JobFailedError("the job was cancelled")
-        if job.state == "expired":
-            return JobExpiredError(f"the result was kept for {self.keep / 3600:g} hours and is gone; submit it again")
-        return JobNotReadyError(f"the job is {job.state}; wait for its events", 1)
 
     def _busy(self, error: BusyError) -> BusyError:
         waiting = sum(self.store.counts()[state] for state in ("queued", "running"))

@@ -176,18 +176,18 @@ class Routes:
         while it is at work; the result; a thumbnail. Made by `supir web` alone.
         """
         stored = self._stored(request, job)
-        path = self._engine.view(stored, view)
+        path = self._engine.shelf.view(stored, view)
         return _picture(path, stored, path.suffix, view)
 
     def result(self, request: Request, job: JobID) -> StreamingResponse:
         """The restored picture."""
         stored = self._stored(request, job)
-        return _picture(self._engine.result(stored), stored, stored.suffix, "restored")
+        return _picture(self._engine.shelf.result(stored), stored, stored.suffix, "restored")
 
     def preview(self, request: Request, job: JobID) -> StreamingResponse:
         """The clean preview, a PNG: there before the first step, and for as long as the result is kept."""
         stored = self._stored(request, job)
-        return _picture(self._engine.preview(stored), stored, ".png", "preview")
+        return _picture(self._engine.shelf.preview(stored), stored, ".png", "preview")
 
     def options(self, request: Request) -> OptionsView:
         """What may be set, its ranges, and what each preset sets."""

@@ -97,7 +97,7 @@ class Submitting:
             raise
 
     def _borrowed(self, earlier: StoredJob, asked: _Asked, client: Client) -> Submission:
-        job = self._engine.borrow(earlier)
+        job = self._engine.shelf.borrow(earlier)
         try:
             sha256 = sha256_of(self._engine.folder.upload(job))
             return self._checked(job, earlier.name, sha256, asked, client, earlier)
