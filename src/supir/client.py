@@ -104,6 +104,7 @@ class Client:
         *,
         name: str | None = None,
         format: str | None = None,
+        until: str = "result",
         idempotency_key: str | None = None,
         **options: Any,
     ) -> RemoteJob:
@@ -113,6 +114,7 @@ class Client:
             picture: a file, or its bytes.
             name: what it is called; unset: the file's name.
             format: of the result: jpeg, png, webp or tiff; unset: the picture's own.
+            until: ``preview`` makes the clean preview alone, a PNG, before any other job; it is then the result.
             idempotency_key: a random one, unless given: a request that is repeated makes one job.
             options: ``preset`` and fields of ``RestoreOptions``.
 
@@ -123,7 +125,7 @@ class Client:
         """
         data = picture if isinstance(picture, bytes) else _read(Path(picture))
         shown = name or ("picture" if isinstance(picture, bytes) else Path(picture).name)
-        form = {"options": json.dumps(options)} | ({} if format is None else {"format": format})
+        form = {"options": json.dumps(options), "until": until} | ({} if format is None else {"format": format})
         headers = {"Idempotency-Key": idempotency_key or secrets.token_urlsafe(24)}
         files = {"file": (shown, data, "application/octet-stream")}
         return _job(self._ask("POST", "/v1/jobs", data=form, files=files, headers=headers).json())

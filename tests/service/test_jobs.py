@@ -127,6 +127,16 @@ def test_pages_of_jobs(server: Server) -> None:
         assert {job.state for job in client.jobs(state="done")} == {"done"}
 
 
+def test_a_preview_alone(server: Server) -> None:
+    with server.client() as client:
+        job = client.wait(client.submit(picture(28), name="a.jpg", until="preview", **QUICK))
+        whole = client.wait(client.submit(picture(28), **QUICK))
+        assert client.result(job) == client.preview(job) == client.preview(whole)
+        assert [path.name for path in (server.data / "jobs" / job.id).iterdir()] == ["result.png"]
+        with pytest.raises(OptionError, match="until is 'step'; it must be one of result, preview"):
+            client.submit(picture(28), until="step", **QUICK)
+
+
 def test_nothing_is_kept_for_people_who_do_not_watch(server: Server) -> None:
     with server.client() as client:
         job = client.wait(client.submit(picture(29), **QUICK))
