@@ -80,7 +80,7 @@ class Server:
         return sum(line["job"] == job and line["state"] == "done" for line in self.lines("job ended"))
 
 
-def until(true: Any, seconds: float = 30.0) -> None:
+def until(true: Any, seconds: float = 60.0) -> None:
     """Wait for something that will be so."""
     end = time.monotonic() + seconds
     while not true():

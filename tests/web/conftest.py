@@ -15,7 +15,7 @@ from tiny import save_tiny_model
 from web.site import WebServer
 
 Visit = Callable[..., Page]
-expect.set_options(timeout=20_000)  # where the cores are shared, networks are slow
+expect.set_options(timeout=60_000)  # where the cores are shared, networks are slow
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,7 +38,7 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[We
     assert running.lines("mistake of ours") == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: its event loop is in the way of others
 def browser() -> Iterator[Browser]:
     with chromium() as launched:
         yield launched
@@ -52,7 +52,7 @@ def visit(server: WebServer, browser: Browser) -> Iterator[Visit]:
     def opened(url: str = "", **options: Any) -> Page:
         contexts.append(browser.new_context(**{**WIDE, **options}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)
         page.goto(url or server.url)

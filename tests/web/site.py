@@ -32,7 +32,7 @@ class WebServer(Server):
         return [line for line in found if line["event"] == event]
 
     def ready(self) -> None:
-        until(lambda: httpx2.get(f"{self.url}/health/ready").status_code == 200)
+        until(lambda: httpx2.get(f"{self.url}/health/ready").status_code == 200, 120)
 
     def jobs(self) -> list[dict[str, Any]]:
         """As the service tells of them, the newest first."""

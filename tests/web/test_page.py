@@ -11,7 +11,7 @@ import httpx2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from service.serving import LONG, picture, until
 from supir import image
@@ -285,6 +285,21 @@ def test_wrong_options_are_said_and_nothing_is_queued(server: WebServer, visit: 
     page.locator("#restore").click()
     assert not page.locator("#fields [name=num_steps]").evaluate("input => input.validity.valid")
     assert len(server.jobs()) == 1
+
+
+def test_an_answer_that_comes_late_does_not_turn_back_time(server: WebServer, visit: Visit) -> None:
+    page = visit()
+
+    def held(route: Route) -> None:
+        answer = route.fetch()
+        if route.request.method == "POST":
+            until(lambda: server.get(answer.json()["id"])["state"] == "done")
+            page.wait_for_timeout(500)  # in which the page hears of it
+        route.fulfill(response=answer)
+
+    page.route("**/v1/jobs", held)
+    open_photo(page, gradient())
+    expect(described(page)).to_have_text("Clean preview")
 
 
 def test_the_place_in_the_queue(server: WebServer, visit: Visit) -> None:

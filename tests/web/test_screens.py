@@ -36,7 +36,7 @@ def fits(page: Page) -> None:
 def test_a_phone(visit: Visit) -> None:
     page = visit(**PHONE)
     fits(page)
-    open_photo(page, gradient(480, 320))
+    open_photo(page, gradient(240, 160))
     fits(page)
     for name in ("Restore", "Before", "Fit", "100 %", "Download"):
         box = page.get_by_role("button", name=name, exact=True).bounding_box()
@@ -80,7 +80,7 @@ def test_a_phone(visit: Visit) -> None:
 def test_a_wide_screen(visit: Visit) -> None:
     page = visit(**WIDE)
     fits(page)
-    open_photo(page, gradient(480, 320))
+    open_photo(page, gradient(240, 160))
     fits(page)
     panel, picture = page.locator("#panel").bounding_box(), layer(page, "after").bounding_box()
     assert panel is not None

@@ -15,11 +15,10 @@ import pytest
 from PIL import Image
 
 from service.serving import LONG, QUICK, picture, until
-from supir import image
+from supir import glimpses, image
 from supir.batch.jobs import Job, Outcome, Views
 from supir.batch.model import Model
 from supir.batch.runners import Event, Processes
-from supir.glimpses import SIDE
 from supir.pipeline import SupirPipeline
 from supir.sampling.solvers import Step
 from web.site import WebServer, gradient
@@ -195,10 +194,13 @@ def test_no_step_runs_after_a_worker_was_told_to_stop(model: Path, tmp_path: Pat
         worker.end()
 
 
-def test_glimpses_are_small_without_padding_and_change_nothing(model: Path, tmp_path: Path) -> None:
+def test_glimpses_are_small_without_padding_and_change_nothing(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(glimpses, "SIDE", 128)
     pipeline = SupirPipeline.from_pretrained(model)
     pipeline.set_progress_bar_config(disable=True)
-    (tmp_path / "source").write_bytes(gradient(200, 50))
+    (tmp_path / "source").write_bytes(gradient(40, 10))
     options = pipeline.options(**{**QUICK, "min_size": 16, "num_steps": 4, "scale": 5.0})
     seen: list[Any] = []
     steps: list[Step] = []
@@ -207,5 +209,5 @@ def test_glimpses_are_small_without_padding_and_change_nothing(model: Path, tmp_
     assert (watched.picture.pixels == alone.picture.pixels).all()
     assert len(steps) == 4
     assert 1 <= len(seen) < 4  # none for the last
-    assert (seen[0].width, seen[0].exif) == (round(SIDE * 1000 / 1024), None)
-    assert seen[0].width / seen[0].height == pytest.approx(4, rel=0.02)
+    assert (seen[0].width, seen[0].exif) == (round(128 * 200 / 224), None)
+    assert seen[0].width / seen[0].height == pytest.approx(4, rel=0.1)  # whole pixels of the latent

@@ -31,14 +31,19 @@ function say(text) {
 
 const attempt = action => action.catch(error => { if (error.name !== 'AbortError') say(error.message); });
 
-function learn(view) {
-  jobs.set(view.id, Object.assign(jobs.get(view.id) ?? {}, view));
-  return jobs.get(view.id);
+// Events come in order; an answer may come late, when events have told of what followed.
+function learn(view, {ordered = false} = {}) {
+  const known = jobs.get(view.id) ?? {};
+  const late = !ordered && age(view) < age(known);
+  jobs.set(view.id, Object.assign(known, late ? {...view, ...known} : view));
+  return known;
 }
+
+const age = ({state, step}) => ({queued: 0, running: 1 + (step ?? 0)}[state] ?? (state ? Infinity : -1));
 
 async function reload() {
   const page = await json('GET', '/v1/jobs?limit=60');
-  page.jobs.forEach(learn);
+  page.jobs.forEach(view => learn(view));
   older(page);
   const {ready} = await json('GET', '/health');
   opening = !ready;
@@ -101,7 +106,7 @@ async function restore() {
 }
 
 const act = {
-  cancel: job => ask('POST', `/v1/jobs/${job.id}/cancel`).then(answer => answer.json()).then(learn),
+  cancel: job => ask('POST', `/v1/jobs/${job.id}/cancel`).then(answer => answer.json()).then(view => learn(view)),
   download: job => job.until === 'preview'
     ? download(`/v1/jobs/${job.id}/preview`, `${stem(job.name)}.preview.png`)
     : download(`/v1/jobs/${job.id}/result`, resultName(job)),
@@ -257,8 +262,8 @@ function glimpse(job) {
 
 function heard(kind, told) {
   if (kind === 'deleted') { if (jobs.has(told.id)) forget(told.id); return; }
-  const before = jobs.get(told.id)?.state, job = learn(told);
-  if (!job.options) attempt(json('GET', `/v1/jobs/${job.id}`).then(learn).then(render));
+  const before = jobs.get(told.id)?.state, job = learn(told, {ordered: true});
+  if (!job.options) attempt(json('GET', `/v1/jobs/${job.id}`).then(view => learn(view)).then(render));
   if (job.state === 'failed' && before && before !== 'failed') say(job.error);
   if (kind === 'caption' && job.source === photo) form.caption(job.caption);
   if (!isActive(job)) looking.delete(job.id);
@@ -281,7 +286,7 @@ async function start() {
   $('#cancel').addEventListener('click', cancel);
   $('#message button').addEventListener('click', () => say(null));
   $('#more').addEventListener('click', () => attempt(
-    json('GET', `/v1/jobs?limit=60&before=${$('#more').dataset.before}`).then(page => { page.jobs.forEach(learn); older(page); render(); })));
+    json('GET', `/v1/jobs?limit=60&before=${$('#more').dataset.before}`).then(page => { page.jobs.forEach(view => learn(view)); older(page); render(); })));
   $('#status').title = `model: ${form.told.model}`;
   let lost = false;
   follow({
