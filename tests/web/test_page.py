@@ -227,6 +227,7 @@ def test_the_history_survives_reload_and_a_killed_server(server: WebServer, visi
     server.kill()
     expect(page.get_by_role("alert")).to_contain_text("Trying again")
     server.start()
+    server.ready()
     expect(page.get_by_role("alert")).to_be_hidden()
     page.reload()
     for name in ("first.png, clean preview", "first.png, seed 4"):
