@@ -7,10 +7,12 @@ picture. What happens between pixels and pixels stands in ``supir.restoration``.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -30,6 +32,7 @@ from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT, join_prompt
 from supir.restoration import Conditions, RestoredPixels, Restorer, noise_schedule, size_multiple
 from supir.sampling.noise import NoiseSource, SampleNoise
 from supir.sampling.solvers import Step, StepCallback
+from supir.streaming import Streaming, is_large, size_of
 from supir.weights.catalog import folder_hash
 from supir.weights.folder import BUNDLED_MODEL, check_complete, check_model_index
 from supir.weights.load import load_single_files
@@ -197,6 +200,87 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         )
 
     @torch.no_grad()
+    def restore_file(
+        self,
+        source: str | Path,
+        target: str | Path,
+        options: RestoreOptions | None = None,
+        *,
+        preview: Path | None = None,
+        record: Mapping[str, str] = MappingProxyType({}),
+        on_step: StepCallback | None = None,
+        on_preview: Callable[[], None] | None = None,
+        **overrides: Any,
+    ) -> dict[str, str]:
+        """Restore from file to file. A large picture's pixels stay on disk, so memory does not bound its size.
+
+        Args:
+            source: the picture.
+            target: the result, replaced if there is one; it is written whole or not at all.
+            options: everything there is to set; None takes ``self.options(**overrides)``.
+            preview: where the clean preview is written as soon as it exists.
+            record: what else to keep in the result's metadata.
+            on_step: called after each sampling step; raise from it to cancel.
+            on_preview: called before the sampling begins, when the preview, if wanted, has been written.
+            overrides: fields of ``RestoreOptions`` and ``preset``.
+
+        Returns:
+            The record of the result.
+
+        Raises:
+            ImageError: a file cannot be read, or not be written.
+            OSError: there is no room beside the target for what is kept on disk meanwhile (``Streaming.restore``).
+        """
+        source, target = Path(source), Path(target)
+        options = self.options(**overrides) if options is None else options.replace(**overrides)
+        size = size_of(*image.read_size(source), self._restorer(options))
+        if is_large(size, options):
+            options = self._fitted(options, size.padded_width, size.padded_height)
+            return self._stream(source, target, options, preview, record, on_step, on_preview)
+
+        def show(found: Picture) -> None:
+            if preview is not None:
+                image.write(found, preview)
+            if on_preview is not None:
+                on_preview()
+
+        wanted = preview is not None or on_preview is not None
+        [restored] = self([source], options, on_step=on_step, on_preview=show if wanted else None)
+        about = restored.record | dict(record)
+        image.write(restored.picture, target, record=about)
+        return about
+
+    def _stream(
+        self,
+        source: Path,
+        target: Path,
+        options: RestoreOptions,
+        preview: Path | None,
+        record: Mapping[str, str],
+        on_step: StepCallback | None,
+        on_preview: Callable[[], None] | None,
+    ) -> dict[str, str]:
+        """``restore_file`` of a large picture, with options whose tiles fit."""
+        about: dict[str, str] = {}
+
+        def told(used: RestoreOptions) -> dict[str, str]:
+            about.update(self._record(used) | dict(record))
+            return about
+
+        with self._reporting(options, on_step) as report:
+            Streaming(
+                restorer=self._restorer(options),
+                device=self._execution_device,
+                conditions=lambda: self.embed_words(options, 1),
+                noise=SampleNoise([options.seed]),
+                preview=preview,
+                on_step=report,
+                on_preview=on_preview or (lambda: None),
+            ).restore(source, target, told)
+        self.maybe_free_model_hooks()
+        return about
+
+    @torch.no_grad()
     def preview(self, picture: PictureLike, options: RestoreOptions | None = None, **overrides: Any) -> Picture:
         """The clean preview alone, at the size that the result would have: no sampling, so within seconds.
 
@@ -232,16 +316,9 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             on_step: called after each sampling step.
             on_preview: shown the clean preview before the sampling begins; it must leave it as it is.
         """
-        options = self._fitted(options, pixels)
-        restorer = self._restorer(options)
-        with self.progress_bar(total=noise_schedule(options).num_steps) as bar:
-
-            def report(step: Step) -> None:
-                bar.update()
-                if on_step is not None:
-                    on_step(step)
-
-            return restorer.restore(
+        options = self._fitted(options, pixels.shape[-1], pixels.shape[-2])
+        with self._reporting(options, on_step) as report:
+            return self._restorer(options).restore(
                 pixels.to(self._execution_device),
                 lambda: conditions or self.embed_words(options, len(pixels)),
                 noise or SampleNoise([options.seed] * len(pixels)),
@@ -252,15 +329,27 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
     @torch.no_grad()
     def preview_pixels(self, pixels: Tensor, options: RestoreOptions) -> Tensor:
         """The clean preview of (B, 3, H, W) in [-1, 1]: what a captioner reads, within seconds (paper section 3.1)."""
-        restorer = self._restorer(self._fitted(options, pixels))
+        restorer = self._restorer(self._fitted(options, pixels.shape[-1], pixels.shape[-2]))
         return restorer.decode(restorer.encode_degraded(pixels.to(self._execution_device)))
 
-    def _fitted(self, options: RestoreOptions, pixels: Tensor) -> RestoreOptions:
-        """The options with tiles that fit into their ``memory``, where that is set."""
+    @contextmanager
+    def _reporting(self, options: RestoreOptions, on_step: StepCallback | None) -> Iterator[StepCallback]:
+        """A progress bar over the steps: what moves it on and tells the caller."""
+        with self.progress_bar(total=noise_schedule(options).num_steps) as bar:
+
+            def report(step: Step) -> None:
+                bar.update()
+                if on_step is not None:
+                    on_step(step)
+
+            yield report
+
+    def _fitted(self, options: RestoreOptions, width: int, height: int) -> RestoreOptions:
+        """The options with tiles that fit into their ``memory`` at this working size, where that is set."""
         if options.memory is None:
             return options
         accelerator = self._execution_device.type != "cpu"
-        return fit(self._costs, options, pixels.shape[-1], pixels.shape[-2], accelerator=accelerator)
+        return fit(self._costs, options, width, height, accelerator=accelerator)
 
     @cached_property
     def _costs(self) -> Costs:

@@ -7,8 +7,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from supir.batch.jobs import Job, Outcome, file_sha256, settings_sha256
 from supir.batch.model import Model
@@ -16,7 +15,6 @@ from supir.caption.words import WORDS, record_of_words
 from supir.errors import ImageError, ImageReadError, ImageWriteError, SupirError, WeightsError
 
 if TYPE_CHECKING:
-    from supir.image import Picture
     from supir.pipeline import SupirPipeline
     from supir.sampling.solvers import Step
 
@@ -73,17 +71,17 @@ def _restore(
     def on_step(step: Step) -> None:
         on_fraction((step.index + 1) / step.num_steps)
 
-    def on_preview(preview: Picture) -> None:
-        image.write(preview, cast("Path", job.preview))
-        on_fraction(0.0)
-
-    picture = image.read(job.source)
-    shown = {} if job.preview is None else {"on_preview": on_preview}
-    [restored] = pipeline([picture], job.options, on_step=on_step, **shown)
-    record = restored.record | record_of_words(job.options.prompt, job.caption)
-    image.write(restored.picture, job.target, record=record)
+    record = pipeline.restore_file(
+        job.source,
+        job.target,
+        job.options,
+        preview=job.preview,
+        record=record_of_words(job.options.prompt, job.caption),
+        on_step=on_step,
+        on_preview=None if job.preview is None else (lambda: on_fraction(0.0)),
+    )
     if job.compare is not None:
-        image.write(image.side_by_side(picture, restored.picture), job.compare)
+        image.write(image.side_by_side(image.read(job.source), image.read(job.target)), job.compare)
     return {name: record[name] for name in WORDS if name in record}
 
 

@@ -1,6 +1,7 @@
 """Pictures: file <-> `Picture` <-> tensor in [-1, 1]; the only place that knows integers, EXIF, ICC and file formats.
 
 read, write                  files in and out (libvips)
+open_large, write_in_bands   the same, of pictures too large for memory
 read_record, read_size, check_file   what a file's header says
 from_pil, to_pil             PIL in and out
 find_pictures, by_name       files, folders, globs; the same by their names
@@ -12,6 +13,7 @@ reference_*, interactive_*   the public code's pre- and postprocessing, for pari
 from supir.image.comparing import side_by_side
 from supir.image.finding import by_name, find_pictures
 from supir.image.fitting import PictureLike, as_picture, fitted
+from supir.image.large import LargePicture, open_large
 from supir.image.picture import Picture, from_pil, to_pil
 from supir.image.reading import MAX_PIXELS, check_file, read, read_record, read_size
 from supir.image.reference import (
@@ -23,11 +25,12 @@ from supir.image.reference import (
     reference_size,
 )
 from supir.image.sizes import WorkingSize, pad_to_multiple, resize, working_size
-from supir.image.writing import SUFFIXES, write
+from supir.image.writing import SUFFIXES, write, write_in_bands
 
 __all__ = [
     "MAX_PIXELS",
     "SUFFIXES",
+    "LargePicture",
     "Picture",
     "PictureLike",
     "ReferenceSize",
@@ -40,6 +43,7 @@ __all__ = [
     "from_pil",
     "interactive_preprocess",
     "interactive_resize",
+    "open_large",
     "pad_to_multiple",
     "read",
     "read_record",
@@ -52,4 +56,5 @@ __all__ = [
     "to_pil",
     "working_size",
     "write",
+    "write_in_bands",
 ]
