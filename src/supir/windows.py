@@ -58,6 +58,9 @@ class OnDisk:
     def __setitem__(self, index: Index, values: Tensor) -> None:
         self._mapped("r+")[index] = values.detach().to("cpu", torch.float32).numpy()
 
+    def __del__(self) -> None:
+        self._file.close()
+
     def _mapped(self, mode: Any) -> npt.NDArray[np.float32]:
         return np.memmap(self._file, np.float32, mode, shape=tuple(self.shape))
 
