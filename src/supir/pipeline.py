@@ -28,7 +28,7 @@ from supir.models.text import TextTowers
 from supir.models.unet import SupirUNet, condition_vector
 from supir.options import DEFAULT_PRESET, RestoreOptions, restore_options
 from supir.planner import Costs, fit, on_meta
-from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT, join_prompt
+from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT, join_prompt, split_prompts
 from supir.restoration import Conditions, RestoredPixels, Restorer, noise_schedule, size_multiple
 from supir.sampling.noise import NoiseSource, SampleNoise
 from supir.sampling.solvers import Step, StepCallback
@@ -359,24 +359,26 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         return Restorer(autoencoder=self.autoencoder, unet=self.unet, adaptor=self.adaptor, options=options)
 
     def embed_words(self, options: RestoreOptions, batch: int) -> Conditions:
-        """Embed the prompt with its quality words and the negative prompt, once for the whole batch."""
-        positive, negative = whole_prompts(options)
+        """Embed the prompt, or one a tile, with its quality words, and the negative prompt; once for the batch."""
+        *positives, negative = [*positive_prompts(options), whole_prompts(options)[1]]
         towers = TextTowers(
             tokenizer=self.tokenizer,
             tokenizer_2=self.tokenizer_2,
             text_encoder=self.text_encoder,
             text_encoder_2=self.text_encoder_2,
         )
-        text = towers.encode([positive, negative], long_prompt=options.long_prompt)
-        sizes = torch.tensor([SIZE_IDS] * 2, device=text.pooled.device)
+        text = towers.encode([*positives, negative], long_prompt=options.long_prompt)
+        sizes = torch.tensor([SIZE_IDS] * len(text.pooled), device=text.pooled.device)
         vector = condition_vector(
             {"text_embeds": text.pooled, "time_ids": sizes}, self.unet.config.addition_time_embed_dim
         )
+        tokens = [each.expand(batch, -1, -1) for each in text.tokens[:, None]]
+        vectors = [each.expand(batch, -1) for each in vector[:, None]]
         return Conditions(
-            tokens=text.tokens[:1].expand(batch, -1, -1),
-            vector=vector[:1].expand(batch, -1),
-            negative_tokens=text.tokens[1:].expand(batch, -1, -1),
-            negative_vector=vector[1:].expand(batch, -1),
+            tokens=tokens[:-1] if options.tile_prompts else tokens[0],
+            vector=vectors[:-1] if options.tile_prompts else vectors[0],
+            negative_tokens=tokens[-1],
+            negative_vector=vectors[-1],
         )
 
     def _record(self, options: RestoreOptions) -> dict[str, str]:
@@ -405,6 +407,12 @@ def whole_prompts(options: RestoreOptions) -> tuple[str, str]:
     negative = NEGATIVE_PROMPT if options.negative_prompt is None else options.negative_prompt
     separator = "" if options.reference_quirks else " "
     return join_prompt(options.prompt, positive_words, separator=separator), negative
+
+
+def positive_prompts(options: RestoreOptions) -> list[str]:
+    """What the text towers read for the tiles, each with the quality words; the one prompt where all show the same."""
+    prompts = split_prompts(options.tile_prompts) or [options.prompt]
+    return [whole_prompts(options.replace(prompt=prompt))[0] for prompt in prompts]
 
 
 def default_dtype() -> torch.dtype:

@@ -14,11 +14,13 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 from supir import color
+from supir.errors import OptionError
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
 from supir.models.unet import SupirUNet
 from supir.network import ROWS, Network
 from supir.options import RestoreOptions
+from supir.prompts import split_prompts
 from supir.sampling.denoiser import (
     Ramp,
     discrete_denoiser,
@@ -56,10 +58,13 @@ LATENT_ALIGN = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What the words say to the networks: text tokens (B, tokens, features) and condition vectors (B, features)."""
+    """What the words say to the networks: text tokens (B, tokens, features) and condition vectors (B, features).
 
-    tokens: Tensor
-    vector: Tensor
+    Lists hold one for each tile, row by row.
+    """
+
+    tokens: Tensor | list[Tensor]
+    vector: Tensor | list[Tensor]
     negative_tokens: Tensor
     negative_vector: Tensor
 
@@ -105,7 +110,12 @@ class Restorer:
         ``on_preview`` is shown the clean preview when it is made, and must leave it as it is. ``conditions`` is called
         after that, when text towers may take the autoencoder's place in memory.
         ``noise`` is drawn for the anchor's posterior (with quirks), for the initial latent, then as the solver asks.
+
+        Raises:
+            OptionError: ``tile_prompts`` are not as many as the tiles.
+            OutOfMemoryError: not even the smallest tiles fit.
         """
+        self.check_tile_prompts(pixels)
         lq_latent = self.encode_degraded(pixels)
         preview = self.decode(lq_latent)
         if on_preview is not None:
@@ -121,6 +131,16 @@ class Restorer:
             latent=latent,
             options=self.current.options,
         )
+
+    def check_tile_prompts(self, pixels: Windows) -> None:
+        """Raise OptionError unless there is a prompt for each tile of the picture, where there are any."""
+        prompts, factor = split_prompts(self.options.tile_prompts), self.latent_factor
+        rows, columns = self.latent_layout()(pixels.shape[-2] // factor, pixels.shape[-1] // factor, Fraction(1))
+        if prompts and len(prompts) != len(rows) * len(columns):
+            raise OptionError(
+                f"tile_prompts holds {len(prompts)} prompts, and the picture has {len(rows) * len(columns)} tiles:"
+                f" {len(rows)} rows of {len(columns)}; give one for each, divided by |, or change tile"
+            )
 
     def anchor(self, preview: Windows, noise: NoiseSource) -> Tensor:
         """The scaled latent of the preview by the plain encoder: the posterior's mode, with quirks a sample of it."""
@@ -225,6 +245,7 @@ class Restorer:
         Only latents are in memory as a whole. ``store`` makes the places where preview and result are kept. The public
         code's quirks are not for this: their tiles need the whole at once.
         """
+        self.check_tile_prompts(pixels)
         lq_latent = self.encode_degraded(pixels)
         preview = self.decode(lq_latent, store)
         if on_preview is not None:
