@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
@@ -17,6 +18,7 @@ from supir import color
 from supir.errors import OptionError
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
+from supir.models.norms import common_norms
 from supir.models.unet import SupirUNet
 from supir.network import ROWS, Network
 from supir.options import RestoreOptions
@@ -44,7 +46,7 @@ from supir.sampling.sigmas import (
 )
 from supir.sampling.solvers import Denoiser, StepCallback, dpmpp_2m, edm_euler
 from supir.shrinking import Current, smaller_tiles, smaller_vae_tile
-from supir.tiling import Layout, blended, reference_gaussian, tiled
+from supir.tiling import Layout, blended, mosaic, reference_gaussian, tiled
 from supir.windows import OnDisk, Windows
 
 Store = Callable[[tuple[int, ...]], OnDisk]
@@ -271,8 +273,10 @@ class Restorer:
             if self._in_lock_step and isinstance(pixels, Tensor):
                 found: Tensor = self.autoencoder.encode_in_lock_step(pixels.to(kind), self._vae_tile, degraded=degraded)
             else:
-                layout = self.pixel_layout(1, "degraded_halo" if degraded else "halo")
-                found = tiled(of_part, layout, scale=Fraction(1, factor))(pixels)
+                reach = "degraded_halo" if degraded else "halo"
+                run = tiled(of_part, self.pixel_layout(1, reach), scale=Fraction(1, factor))
+                with self._common_norms(of_part, pixels, 1, reach):
+                    found = run(pixels)
             return found
 
         smaller = partial(smaller_vae_tile, longest=max(pixels.shape[-2:]))
@@ -293,8 +297,9 @@ class Restorer:
             if self._in_lock_step and store is None:
                 found: Tensor = self.autoencoder.decode_in_lock_step(latent, self._vae_tile // factor)
                 return found
-            layout = self.pixel_layout(factor, "halo")
-            made: Tensor | OnDisk = tiled(self._decoded, layout, scale=factor, into=store)(latent)
+            run = tiled(self._decoded, self.pixel_layout(factor, "halo"), scale=factor, into=store)
+            with self._common_norms(self._decoded, latent, factor, "halo"):
+                made: Tensor | OnDisk = run(latent)
             return made
 
         smaller = partial(smaller_vae_tile, longest=max(latent.shape[-2:]) * factor)
@@ -304,6 +309,18 @@ class Restorer:
     def _decoded(self, latent: Tensor) -> Tensor:
         pixels: Tensor = self.autoencoder.decode(latent).sample
         return pixels
+
+    @contextmanager
+    def _common_norms(self, run: Callable[[Tensor], Tensor], source: Windows, unit: int, reach: str) -> Iterator[None]:
+        """Tiles of ``source``, counted in ``unit`` pixels, are normalised alike where the autoencoder looks at all."""
+        tile = self._vae_tile // unit
+        if max(source.shape[-2:]) <= tile or getattr(self.autoencoder, reach, None) is not None:
+            yield  # one tile, or only its surroundings matter to a pixel
+            return
+        with common_norms(
+            self.autoencoder, lambda: run(mosaic(source, tile, align=max(self.latent_factor // unit, 1)))
+        ):
+            yield
 
     @property
     def _vae_tile(self) -> int:

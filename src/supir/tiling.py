@@ -171,6 +171,25 @@ def tiled(
     return whole
 
 
+def mosaic(source: Windows, tile: int, *, pieces: int = 4, align: int = 1) -> Tensor:
+    """(B, C, tile, tile) or less, put together of pieces cut evenly from all over a picture (B, C, H, W).
+
+    As rough and as bright as the whole is, which a shrunk picture would not be; smaller sides are taken whole. Pieces
+    begin at multiples of ``align`` and are so large.
+    """
+    rows, columns = (_pieces(length, tile, pieces, align) for length in source.shape[-2:])
+    return torch.cat([torch.cat([source[..., row, column] for column in columns], -1) for row in rows], -2)
+
+
+def _pieces(extent: int, tile: int, pieces: int, align: int) -> list[slice]:
+    if extent <= tile:
+        return [slice(0, extent)]
+    size = max(tile // pieces // align, 1) * align
+    last = (extent - size) // align
+    starts = [round(last * index / max(pieces - 1, 1)) * align for index in range(pieces)]
+    return [slice(start, start + size) for start in starts]
+
+
 def _even_starts(extent: int, tile: int, overlap: int, align: int) -> list[int]:
     if extent <= tile:
         return [0]
