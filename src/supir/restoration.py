@@ -54,6 +54,8 @@ Store = Callable[[tuple[int, ...]], OnDisk]
 
 REFERENCE_MIN_NEXT_SIGMA = 0.05
 """Steps that end at or below this level are not pulled toward the anchor (reference section 6)."""
+COMMON_NORMS_TILE = 384
+"""Pixels of the smallest autoencoder tile whose norms are made to agree: in a smaller mosaic, cuts would be too many."""
 LATENT_ALIGN = 4
 """The UNet halves a latent twice: its tiles start and end on multiples of this."""
 
@@ -314,8 +316,9 @@ class Restorer:
     def _common_norms(self, run: Callable[[Tensor], Tensor], source: Windows, unit: int, reach: str) -> Iterator[None]:
         """Tiles of ``source``, counted in ``unit`` pixels, are normalised alike where the autoencoder looks at all."""
         tile = self._vae_tile // unit
-        if max(source.shape[-2:]) <= tile or getattr(self.autoencoder, reach, None) is not None:
-            yield  # one tile, or only its surroundings matter to a pixel
+        one_tile = max(source.shape[-2:]) <= tile
+        if one_tile or self._vae_tile < COMMON_NORMS_TILE or getattr(self.autoencoder, reach, None) is not None:
+            yield  # nothing to agree on, or no good sample of it, or only its surroundings matter to a pixel
             return
         with common_norms(
             self.autoencoder, lambda: run(mosaic(source, tile, align=max(self.latent_factor // unit, 1)))
