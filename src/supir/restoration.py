@@ -55,7 +55,7 @@ Store = Callable[[tuple[int, ...]], OnDisk]
 REFERENCE_MIN_NEXT_SIGMA = 0.05
 """Steps that end at or below this level are not pulled toward the anchor (reference section 6)."""
 COMMON_NORMS_TILE = 384
-"""Pixels of the smallest autoencoder tile whose norms are made to agree: in a smaller mosaic, cuts would be too many."""
+"""Pixels of the smallest autoencoder tile whose norms are made to agree: a smaller mosaic would have too many cuts."""
 LATENT_ALIGN = 4
 """The UNet halves a latent twice: its tiles start and end on multiples of this."""
 
