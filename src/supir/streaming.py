@@ -11,15 +11,12 @@ import torch
 from torch import Tensor
 
 from supir.color import fixed_bands
-from supir.image import LargePicture, WorkingSize, open_large, working_size, write_in_bands
+from supir.image import LARGE, LargePicture, WorkingSize, open_large, working_size, write_in_bands
 from supir.options import RestoreOptions
 from supir.restoration import Conditions, Restorer, size_multiple
 from supir.sampling.noise import NoiseSource
 from supir.sampling.solvers import StepCallback
 from supir.windows import OnDisk, Windows
-
-LARGE = 12_000_000
-"""Pixels of the working size above which a file is restored in this way: 150 MB for each picture held otherwise."""
 
 
 def is_large(size: WorkingSize, options: RestoreOptions) -> bool:

@@ -13,7 +13,7 @@ reference_*, interactive_*   the public code's pre- and postprocessing, for pari
 from supir.image.comparing import side_by_side
 from supir.image.finding import by_name, find_pictures
 from supir.image.fitting import PictureLike, as_picture, fitted
-from supir.image.large import LargePicture, open_large
+from supir.image.large import LARGE, LargePicture, open_large
 from supir.image.picture import Picture, from_pil, to_pil
 from supir.image.reading import MAX_PIXELS, check_file, read, read_record, read_size
 from supir.image.reference import (
@@ -28,6 +28,7 @@ from supir.image.sizes import WorkingSize, pad_to_multiple, resize, working_size
 from supir.image.writing import SUFFIXES, write, write_in_bands
 
 __all__ = [
+    "LARGE",
     "MAX_PIXELS",
     "SUFFIXES",
     "LargePicture",

@@ -19,7 +19,10 @@ from supir.image.reading import MAX_PIXELS, decoded_into, turned
 from supir.image.sizes import Resampling, WorkingSize, mirrored_indices
 from supir.windows import Computed
 
-__all__ = ["LargePicture", "open_large"]
+__all__ = ["LARGE", "LargePicture", "open_large"]
+
+LARGE = 12_000_000
+"""Pixels of the working size above which a file's pixels stay on disk: 150 MB for each picture held otherwise."""
 
 
 @contextmanager
