@@ -1,10 +1,10 @@
 """Peak memory of restoring pictures of growing size with the bundled model, each in a process of its own.
 
-    python bench/memory_by_size.py             # outputs of 1, 4 and 16 megapixels
+    python bench/memory_by_size.py             # outputs of 1, 4, 16 and 64 megapixels
 
-Prints, for each size, seconds and the peak resident memory of ``supir restore --steps 1``; then the growth between the
-last two (by default both larger than a tile), in multiples of what one float32 picture of three channels takes: input,
-preview and result at the output's size are three.
+Prints, for each size, seconds and the peak resident memory of ``supir restore --steps 1``, start-up included, and both as ratios
+to those of 4 megapixels, the seconds a megapixel. With ``--check`` it fails where the last size needs more than
+1.3 of the memory or 1.15 of the seconds a megapixel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 
 from supir import Picture, write
 
-BYTES_PER_MEGAPIXEL = 3 * 4 * 1e6
+MOST_MEMORY, MOST_SECONDS = 1.3, 1.15
 
 
 def measure(megapixels: float, folder: Path) -> tuple[float, float]:
@@ -43,17 +43,29 @@ def measure(megapixels: float, folder: Path) -> tuple[float, float]:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("megapixels", nargs="*", type=float, default=[1, 4, 16])
-    sizes = parser.parse_args().megapixels
-    peaks = []
+    parser.add_argument("megapixels", nargs="*", type=float, default=[1, 4, 16, 64])
+    parser.add_argument("--base", type=float, default=4, help="megapixels that the others are compared with")
+    parser.add_argument("--check", action="store_true", help="fail where the last size needs too much")
+    options = parser.parse_args()
+    found: dict[float, tuple[float, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for size in sizes:
-            seconds, peak = measure(size, Path(folder))
-            peaks.append(peak)
-            print(f"{size:6g} megapixels: {seconds:6.1f} s, peak {peak / 1e9:.2f} GB")
-    if len(sizes) > 1:
-        growth = (peaks[-1] - peaks[-2]) / (sizes[-1] - sizes[-2]) / BYTES_PER_MEGAPIXEL
-        print(f"growth: {growth:.1f} float32 pictures of the output's size")
+        for size in options.megapixels:
+            found[size] = measure(size, Path(folder))
+            print(line(size, *found[size], *found.get(options.base, found[size]), options.base), flush=True)
+    last = max(found)
+    (seconds, peak), (base_seconds, base_peak) = found[last], found[options.base]
+    slower, larger = seconds / last / (base_seconds / options.base), peak / base_peak
+    if options.check and (larger > MOST_MEMORY or slower > MOST_SECONDS):
+        raise SystemExit(f"{last:g} megapixels need too much: at most {MOST_MEMORY} and {MOST_SECONDS} are allowed")
+
+
+def line(size: float, seconds: float, peak: float, base_seconds: float, base_peak: float, base: float) -> str:
+    """What is printed of a size."""
+    rate, base_rate = seconds / size, base_seconds / base
+    return (
+        f"{size:6g} megapixels: {seconds:6.1f} s, {rate:5.2f} s/MP ({rate / base_rate:.2f}),"
+        f" peak {peak / 1e9:.2f} GB ({peak / base_peak:.2f})"
+    )
 
 
 if __name__ == "__main__":

@@ -10,12 +10,15 @@ Tensors are (..., C, H, W), any range; float32 or float64 is kept, half precisio
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from supir.errors import OptionError
+from supir.windows import Windows, bands
 
-__all__ = ["NUM_LEVELS", "WAVELET_HALO", "adain_fix", "fix", "wavelet_fix", "wavelet_split"]
+__all__ = ["NUM_LEVELS", "WAVELET_HALO", "adain_fix", "fix", "fixed_bands", "wavelet_fix", "wavelet_split"]
 
 NUM_LEVELS = 5
 
@@ -60,6 +63,43 @@ def wavelet_fix(sample: Tensor, style: Tensor, num_levels: int = NUM_LEVELS, *, 
         difference = style_plane.to(work) - sample_plane.to(work)
         result[index] = _low_pass(difference, num_levels).add_(sample_plane)
     return result.reshape(sample.shape)
+
+
+def fixed_bands(sample: Windows, style: Windows, method: str = "wavelet", rows: int = 256) -> Iterator[Tensor]:
+    """The colour fix of what is too large for memory: bands (B, C, rows, W) of ``fix`` from top to bottom.
+
+    Wavelets need the rows around a band, which are read with it; ``adain`` needs the statistics of the whole, for which
+    all is read once more.
+
+    Raises:
+        OptionError: as ``fix``.
+    """
+    _check_shapes(sample, style)
+    height, width = sample.shape[-2:]
+    whole = slice(0, width)
+    totals = [_totals(picture, rows) for picture in (sample, style)] if method == "adain" else []
+    for top, bottom in bands(height, rows):
+        halo = WAVELET_HALO if method == "wavelet" else 0
+        first = max(0, top - halo)
+        around = (..., slice(first, min(height, bottom + halo)), whole)
+        if method == "adain":
+            (mean, std), (style_mean, style_std) = totals
+            yield (sample[around] - mean) / std * style_std + style_mean
+        else:
+            yield fix(sample[around], style[around], method)[..., top - first : bottom - first, :]
+
+
+def _totals(picture: Windows, rows: int) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (B, C, 1, 1) as of ``_mean_and_std``, over bands."""
+    height, width = picture.shape[-2:]
+    sums = squares = torch.zeros(())
+    for top, bottom in bands(height, rows):
+        band = picture[..., slice(top, bottom), slice(0, width)].double()
+        sums, squares = sums + band.sum((-2, -1), keepdim=True), squares + band.square().sum((-2, -1), keepdim=True)
+    number = height * width
+    mean = sums / number
+    variance = (squares - number * mean.square()) / max(1, number - 1)
+    return mean.float(), (variance + 1e-5).sqrt().float()
 
 
 def wavelet_split(image: Tensor, num_levels: int = NUM_LEVELS) -> tuple[Tensor, Tensor]:
@@ -125,8 +165,8 @@ def _working_dtype(plane: Tensor) -> torch.dtype:
     return torch.float64 if plane.dtype == torch.float64 else torch.float32
 
 
-def _check_shapes(sample: Tensor, style: Tensor) -> None:
-    if sample.shape != style.shape or sample.dim() < 2:
+def _check_shapes(sample: Windows, style: Windows) -> None:
+    if sample.shape != style.shape or len(sample.shape) < 2:
         raise OptionError(
             f"colour fix of a sample of shape {tuple(sample.shape)} with a style of shape {tuple(style.shape)}: "
             "both must be the same (..., C, H, W); resize the style first"

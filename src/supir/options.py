@@ -26,6 +26,7 @@ class RestoreOptions:
         1024, 16, 65536, "work on at least this short side; the output keeps its asked size", unit="px"
     )
     prompt: str = plain("", "what the picture shows; steers content and materials")
+    tile_prompts: str = plain("", "what each tile shows instead of the prompt, row by row, divided by |")
     positive_prompt: str | None = plain(None, "quality words appended to the prompt; unset: the paper's")
     negative_prompt: str | None = plain(None, "what the result must not look like; unset: the paper's words")
     long_prompt: str = choice("chunks", ("chunks", "truncate"), "beyond 77 tokens: carry in chunks, or cut and warn")

@@ -7,10 +7,12 @@ picture. What happens between pixels and pixels stands in ``supir.restoration``.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,10 +29,11 @@ from supir.models.text import TextTowers
 from supir.models.unet import SupirUNet, condition_vector
 from supir.options import DEFAULT_PRESET, RestoreOptions, restore_options
 from supir.planner import Costs, fit, on_meta
-from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT, join_prompt
+from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT, join_prompt, split_prompts
 from supir.restoration import Conditions, RestoredPixels, Restorer, noise_schedule, size_multiple
 from supir.sampling.noise import NoiseSource, SampleNoise
 from supir.sampling.solvers import Step, StepCallback
+from supir.streaming import Streaming, is_large, size_of
 from supir.weights.catalog import folder_hash
 from supir.weights.folder import BUNDLED_MODEL, check_complete, check_model_index
 from supir.weights.load import load_single_files
@@ -159,7 +162,6 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         *,
         on_step: StepCallback | None = None,
         on_preview: Callable[[Picture], None] | None = None,
-        on_glimpse: Callable[[Picture], None] | None = None,
         **overrides: Any,
     ) -> list[Restored]:
         """Restore one picture or several, one after another, each with the same options.
@@ -169,7 +171,6 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             options: everything there is to set; None takes ``self.options(**overrides)``.
             on_step: called after each sampling step; raise from it to cancel.
             on_preview: given each picture's clean preview before its sampling begins, at the size of the result.
-            on_glimpse: given, after some of the steps, a small picture of what comes: before `on_step` is called.
             overrides: fields of ``RestoreOptions`` and ``preset``.
         """
         if options is None:
@@ -177,7 +178,7 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         elif overrides:
             options = options.replace(**overrides)
         several = pictures if isinstance(pictures, list) else [pictures]
-        return [self._restore(image.as_picture(each), options, on_step, on_preview, on_glimpse) for each in several]
+        return [self._restore(image.as_picture(each), options, on_step, on_preview) for each in several]
 
     def _restore(
         self,
@@ -185,32 +186,112 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         options: RestoreOptions,
         on_step: StepCallback | None,
         on_preview: Callable[[Picture], None] | None,
-        on_glimpse: Callable[[Picture], None] | None,
     ) -> Restored:
         """One picture: to working size, through the networks, to the asked size."""
-        multiple = size_multiple(self.autoencoder)
-        pixels, finish = image.fitted(picture, options, multiple)
+        pixels, finish = image.fitted(picture, options, size_multiple(self.autoencoder))
 
         def show(preview: Tensor) -> None:
             if on_preview is not None:
                 on_preview(finish(preview[0].clone()))  # what is finished is used up
 
-        callbacks = [on_step] if on_step is not None else []
-        if on_glimpse is not None:
-            seen = Glimpses(
-                self.autoencoder, lambda small: on_glimpse(image.glimpsed(small, picture, options, multiple))
-            )
-            callbacks.insert(0, seen)
-
-        def stepped(step: Step) -> None:
-            for each in callbacks:
-                each(step)
-
-        result = self.restore_pixels(pixels[None], options, on_step=stepped, on_preview=show)
+        result = self.restore_pixels(pixels[None], options, on_step=on_step, on_preview=show)
         self.maybe_free_model_hooks()
         return Restored(
             picture=finish(result.pixels[0]), preview=finish(result.preview[0]), record=self._record(result.options)
         )
+
+    @torch.no_grad()
+    def restore_file(
+        self,
+        source: str | Path,
+        target: str | Path,
+        options: RestoreOptions | None = None,
+        *,
+        preview: Path | None = None,
+        record: Mapping[str, str] = MappingProxyType({}),
+        on_step: StepCallback | None = None,
+        on_preview: Callable[[], None] | None = None,
+        **overrides: Any,
+    ) -> dict[str, str]:
+        """Restore from file to file. A large picture's pixels stay on disk, so memory does not bound its size.
+
+        Args:
+            source: the picture.
+            target: the result, replaced if there is one; it is written whole or not at all.
+            options: everything there is to set; None takes ``self.options(**overrides)``.
+            preview: where the clean preview is written as soon as it exists.
+            record: what else to keep in the result's metadata.
+            on_step: called after each sampling step; raise from it to cancel.
+            on_preview: called before the sampling begins, when the preview, if wanted, has been written.
+            overrides: fields of ``RestoreOptions`` and ``preset``.
+
+        Returns:
+            The record of the result.
+
+        Raises:
+            ImageError: a file cannot be read, or not be written.
+            OSError: there is no room beside the target for what is kept on disk meanwhile (``Streaming.restore``).
+        """
+        source, target = Path(source), Path(target)
+        options = self.options(**overrides) if options is None else options.replace(**overrides)
+        size = size_of(*image.read_size(source), self._restorer(options))
+        if is_large(size, options):
+            options = self._fitted(options, size.padded_width, size.padded_height)
+            return self._stream(source, target, options, preview, record, on_step, on_preview)
+
+        def show(found: Picture) -> None:
+            if preview is not None:
+                image.write(found, preview)
+            if on_preview is not None:
+                on_preview()
+
+        wanted = preview is not None or on_preview is not None
+        [restored] = self([source], options, on_step=on_step, on_preview=show if wanted else None)
+        about = restored.record | dict(record)
+        image.write(restored.picture, target, record=about)
+        return about
+
+    def _stream(
+        self,
+        source: Path,
+        target: Path,
+        options: RestoreOptions,
+        preview: Path | None,
+        record: Mapping[str, str],
+        on_step: StepCallback | None,
+        on_preview: Callable[[], None] | None,
+    ) -> dict[str, str]:
+        """``restore_file`` of a large picture, with options whose tiles fit."""
+        about: dict[str, str] = {}
+
+        def told(used: RestoreOptions) -> dict[str, str]:
+            about.update(self._record(used) | dict(record))
+            return about
+
+        with self._reporting(options, on_step) as report:
+            Streaming(
+                restorer=self._restorer(options),
+                device=self._execution_device,
+                conditions=lambda: self.embed_words(options, 1),
+                noise=SampleNoise([options.seed]),
+                preview=preview,
+                on_step=report,
+                on_preview=on_preview or (lambda: None),
+            ).restore(source, target, told)
+        self.maybe_free_model_hooks()
+        return about
+
+    def glimpses(self, source: str | Path, options: RestoreOptions, show: Callable[[Picture], None]) -> StepCallback:
+        """What ``on_step`` may be given to show small pictures of what comes, after some of the steps.
+
+        Args:
+            source: the picture file that is restored.
+            options: with which.
+            show: given each; none for the last step, whose picture is the result.
+        """
+        size, frame = image.read_frame(source)
+        multiple = size_multiple(self.autoencoder)
+        return Glimpses(self.autoencoder, lambda small: show(image.glimpsed(small, size, frame, options, multiple)))
 
     @torch.no_grad()
     def preview(self, picture: PictureLike, options: RestoreOptions | None = None, **overrides: Any) -> Picture:
@@ -248,16 +329,9 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             on_step: called after each sampling step.
             on_preview: shown the clean preview before the sampling begins; it must leave it as it is.
         """
-        options = self._fitted(options, pixels)
-        restorer = self._restorer(options)
-        with self.progress_bar(total=noise_schedule(options).num_steps) as bar:
-
-            def report(step: Step) -> None:
-                bar.update()
-                if on_step is not None:
-                    on_step(step)
-
-            return restorer.restore(
+        options = self._fitted(options, pixels.shape[-1], pixels.shape[-2])
+        with self._reporting(options, on_step) as report:
+            return self._restorer(options).restore(
                 pixels.to(self._execution_device),
                 lambda: conditions or self.embed_words(options, len(pixels)),
                 noise or SampleNoise([options.seed] * len(pixels)),
@@ -268,15 +342,27 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
     @torch.no_grad()
     def preview_pixels(self, pixels: Tensor, options: RestoreOptions) -> Tensor:
         """The clean preview of (B, 3, H, W) in [-1, 1]: what a captioner reads, within seconds (paper section 3.1)."""
-        restorer = self._restorer(self._fitted(options, pixels))
+        restorer = self._restorer(self._fitted(options, pixels.shape[-1], pixels.shape[-2]))
         return restorer.decode(restorer.encode_degraded(pixels.to(self._execution_device)))
 
-    def _fitted(self, options: RestoreOptions, pixels: Tensor) -> RestoreOptions:
-        """The options with tiles that fit into their ``memory``, where that is set."""
+    @contextmanager
+    def _reporting(self, options: RestoreOptions, on_step: StepCallback | None) -> Iterator[StepCallback]:
+        """A progress bar over the steps: what moves it on and tells the caller."""
+        with self.progress_bar(total=noise_schedule(options).num_steps) as bar:
+
+            def report(step: Step) -> None:
+                bar.update()
+                if on_step is not None:
+                    on_step(step)
+
+            yield report
+
+    def _fitted(self, options: RestoreOptions, width: int, height: int) -> RestoreOptions:
+        """The options with tiles that fit into their ``memory`` at this working size, where that is set."""
         if options.memory is None:
             return options
         accelerator = self._execution_device.type != "cpu"
-        return fit(self._costs, options, pixels.shape[-1], pixels.shape[-2], accelerator=accelerator)
+        return fit(self._costs, options, width, height, accelerator=accelerator)
 
     @cached_property
     def _costs(self) -> Costs:
@@ -286,24 +372,26 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         return Restorer(autoencoder=self.autoencoder, unet=self.unet, adaptor=self.adaptor, options=options)
 
     def embed_words(self, options: RestoreOptions, batch: int) -> Conditions:
-        """Embed the prompt with its quality words and the negative prompt, once for the whole batch."""
-        positive, negative = whole_prompts(options)
+        """Embed the prompt, or one a tile, with its quality words, and the negative prompt; once for the batch."""
+        *positives, negative = [*positive_prompts(options), whole_prompts(options)[1]]
         towers = TextTowers(
             tokenizer=self.tokenizer,
             tokenizer_2=self.tokenizer_2,
             text_encoder=self.text_encoder,
             text_encoder_2=self.text_encoder_2,
         )
-        text = towers.encode([positive, negative], long_prompt=options.long_prompt)
-        sizes = torch.tensor([SIZE_IDS] * 2, device=text.pooled.device)
+        text = towers.encode([*positives, negative], long_prompt=options.long_prompt)
+        sizes = torch.tensor([SIZE_IDS] * len(text.pooled), device=text.pooled.device)
         vector = condition_vector(
             {"text_embeds": text.pooled, "time_ids": sizes}, self.unet.config.addition_time_embed_dim
         )
+        tokens = [each.expand(batch, -1, -1) for each in text.tokens[:, None]]
+        vectors = [each.expand(batch, -1) for each in vector[:, None]]
         return Conditions(
-            tokens=text.tokens[:1].expand(batch, -1, -1),
-            vector=vector[:1].expand(batch, -1),
-            negative_tokens=text.tokens[1:].expand(batch, -1, -1),
-            negative_vector=vector[1:].expand(batch, -1),
+            tokens=tokens[:-1] if options.tile_prompts else tokens[0],
+            vector=vectors[:-1] if options.tile_prompts else vectors[0],
+            negative_tokens=tokens[-1],
+            negative_vector=vectors[-1],
         )
 
     def _record(self, options: RestoreOptions) -> dict[str, str]:
@@ -332,6 +420,12 @@ def whole_prompts(options: RestoreOptions) -> tuple[str, str]:
     negative = NEGATIVE_PROMPT if options.negative_prompt is None else options.negative_prompt
     separator = "" if options.reference_quirks else " "
     return join_prompt(options.prompt, positive_words, separator=separator), negative
+
+
+def positive_prompts(options: RestoreOptions) -> list[str]:
+    """What the text towers read for the tiles, each with the quality words; the one prompt where all show the same."""
+    prompts = split_prompts(options.tile_prompts) or [options.prompt]
+    return [whole_prompts(options.replace(prompt=prompt))[0] for prompt in prompts]
 
 
 def default_dtype() -> torch.dtype:

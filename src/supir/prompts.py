@@ -20,3 +20,8 @@ NEGATIVE_PROMPT = (
 def join_prompt(caption: str, positive_prompt: str, *, separator: str = " ") -> str:
     """The caption followed by the quality words; the public code joins them with no separator."""
     return separator.join(part for part in (caption.strip(), positive_prompt.strip()) if part)
+
+
+def split_prompts(text: str) -> list[str]:
+    """The prompts of ``tile_prompts``; none where the text is empty."""
+    return [each.strip() for each in text.split("|")] if text else []

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, overload
 
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 from supir import color
+from supir.errors import OptionError
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
+from supir.models.norms import common_norms
 from supir.models.unet import SupirUNet
 from supir.network import ROWS, Network
 from supir.options import RestoreOptions
+from supir.prompts import split_prompts
 from supir.sampling.denoiser import (
     Ramp,
     discrete_denoiser,
@@ -42,20 +46,29 @@ from supir.sampling.sigmas import (
 )
 from supir.sampling.solvers import Denoiser, StepCallback, dpmpp_2m, edm_euler
 from supir.shrinking import Current, smaller_tiles, smaller_vae_tile
-from supir.tiling import Layout, blended, reference_gaussian, tiled
+from supir.tiling import Layout, blended, mosaic, reference_gaussian, tiled
+from supir.windows import OnDisk, Windows
+
+Store = Callable[[tuple[int, ...]], OnDisk]
+"""Makes a place for (B, C, H, W) outside of memory."""
 
 REFERENCE_MIN_NEXT_SIGMA = 0.05
 """Steps that end at or below this level are not pulled toward the anchor (reference section 6)."""
+COMMON_NORMS_TILE = 384
+"""Pixels of the smallest autoencoder tile whose norms are made to agree: a smaller mosaic would have too many cuts."""
 LATENT_ALIGN = 4
 """The UNet halves a latent twice: its tiles start and end on multiples of this."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What the words say to the networks: text tokens (B, tokens, features) and condition vectors (B, features)."""
+    """What the words say to the networks: text tokens (B, tokens, features) and condition vectors (B, features).
 
-    tokens: Tensor
-    vector: Tensor
+    Lists hold one for each tile, row by row.
+    """
+
+    tokens: Tensor | list[Tensor]
+    vector: Tensor | list[Tensor]
     negative_tokens: Tensor
     negative_vector: Tensor
 
@@ -101,7 +114,12 @@ class Restorer:
         ``on_preview`` is shown the clean preview when it is made, and must leave it as it is. ``conditions`` is called
         after that, when text towers may take the autoencoder's place in memory.
         ``noise`` is drawn for the anchor's posterior (with quirks), for the initial latent, then as the solver asks.
+
+        Raises:
+            OptionError: ``tile_prompts`` are not as many as the tiles.
+            OutOfMemoryError: not even the smallest tiles fit.
         """
+        self.check_tile_prompts(pixels)
         lq_latent = self.encode_degraded(pixels)
         preview = self.decode(lq_latent)
         if on_preview is not None:
@@ -118,7 +136,17 @@ class Restorer:
             options=self.current.options,
         )
 
-    def anchor(self, preview: Tensor, noise: NoiseSource) -> Tensor:
+    def check_tile_prompts(self, pixels: Windows) -> None:
+        """Raise OptionError unless there is a prompt for each tile of the picture, where there are any."""
+        prompts, factor = split_prompts(self.options.tile_prompts), self.latent_factor
+        rows, columns = self.latent_layout()(pixels.shape[-2] // factor, pixels.shape[-1] // factor, Fraction(1))
+        if prompts and len(prompts) != len(rows) * len(columns):
+            raise OptionError(
+                f"tile_prompts holds {len(prompts)} prompts, and the picture has {len(rows) * len(columns)} tiles:"
+                f" {len(rows)} rows of {len(columns)}; give one for each, divided by |, or change tile"
+            )
+
+    def anchor(self, preview: Windows, noise: NoiseSource) -> Tensor:
         """The scaled latent of the preview by the plain encoder: the posterior's mode, with quirks a sample of it."""
         posterior = self.encode(preview, degraded=False)
         if self.options.reference_quirks:
@@ -207,38 +235,95 @@ class Restorer:
             on_step=on_step,
         )
 
-    def encode_degraded(self, pixels: Tensor) -> Tensor:
+    def restore_large(
+        self,
+        pixels: Windows,
+        conditions: Callable[[], Conditions],
+        noise: NoiseSource,
+        store: Store,
+        on_step: StepCallback | None = None,
+        on_preview: Callable[[Windows], None] | None = None,
+    ) -> Iterator[Tensor]:
+        """As ``restore``, of a picture whose pixels do not fit into memory: bands (B, 3, rows, W) from top to bottom.
+
+        Only latents are in memory as a whole. ``store`` makes the places where preview and result are kept. The public
+        code's quirks are not for this: their tiles need the whole at once.
+        """
+        self.check_tile_prompts(pixels)
+        lq_latent = self.encode_degraded(pixels)
+        preview = self.decode(lq_latent, store)
+        if on_preview is not None:
+            on_preview(preview)
+        anchor = self.anchor(preview, noise)
+        latent = self.restored_latent(lq_latent, anchor, conditions, noise, on_step)
+        return color.fixed_bands(self.decode(latent, store), preview, self.options.color_fix)
+
+    def encode_degraded(self, pixels: Windows) -> Tensor:
         """The scaled LQ latent of degraded pixels: the mode of the robust encoder's posterior."""
         return self.encode(pixels, degraded=True).mode() * self.scaling
 
-    def encode(self, pixels: Tensor, *, degraded: bool) -> DiagonalGaussianDistribution:
+    def encode(self, pixels: Windows, *, degraded: bool) -> DiagonalGaussianDistribution:
         """Posterior of the unscaled latent, in tiles where the picture is larger than one."""
-        pixels, factor = pixels.to(self.autoencoder.dtype), self.latent_factor
+        kind, factor = self.autoencoder.dtype, self.latent_factor
         encode = self.autoencoder.encode_degraded if degraded else self.autoencoder.encode
 
+        def of_part(part: Tensor) -> Tensor:
+            moments: Tensor = encode(part.to(kind)).latent_dist.parameters
+            return moments
+
         def moments() -> Tensor:
-            if self._in_lock_step:
-                found: Tensor = self.autoencoder.encode_in_lock_step(pixels, self._vae_tile, degraded=degraded)
-                return found
-            layout = self.pixel_layout(1, "degraded_halo" if degraded else "halo")
-            return tiled(lambda part: encode(part).latent_dist.parameters, layout, scale=Fraction(1, factor))(pixels)
+            if self._in_lock_step and isinstance(pixels, Tensor):
+                found: Tensor = self.autoencoder.encode_in_lock_step(pixels.to(kind), self._vae_tile, degraded=degraded)
+            else:
+                reach = "degraded_halo" if degraded else "halo"
+                run = tiled(of_part, self.pixel_layout(1, reach), scale=Fraction(1, factor))
+                with self._common_norms(of_part, pixels, 1, reach):
+                    found = run(pixels)
+            return found
 
         smaller = partial(smaller_vae_tile, longest=max(pixels.shape[-2:]))
         return DiagonalGaussianDistribution(self.current.attempt(moments, smaller).float())
 
-    def decode(self, latent: Tensor) -> Tensor:
-        """Pixels of a scaled latent, in tiles where the picture is larger than one."""
-        latent = (latent / self.scaling).to(self.autoencoder.dtype)
-        factor, decode = self.latent_factor, self.autoencoder.decode
+    @overload
+    def decode(self, latent: Tensor) -> Tensor: ...
 
-        def pixels() -> Tensor:
-            if self._in_lock_step:
+    @overload
+    def decode(self, latent: Tensor, store: Store) -> OnDisk: ...
+
+    def decode(self, latent: Tensor, store: Store | None = None) -> Tensor | OnDisk:
+        """Pixels of a scaled latent, in tiles where the picture is larger than one; with ``store`` kept there."""
+        latent = (latent / self.scaling).to(self.autoencoder.dtype)
+        factor = self.latent_factor
+
+        def pixels() -> Tensor | OnDisk:
+            if self._in_lock_step and store is None:
                 found: Tensor = self.autoencoder.decode_in_lock_step(latent, self._vae_tile // factor)
                 return found
-            return tiled(lambda part: decode(part).sample, self.pixel_layout(factor, "halo"), scale=factor)(latent)
+            run = tiled(self._decoded, self.pixel_layout(factor, "halo"), scale=factor, into=store)
+            with self._common_norms(self._decoded, latent, factor, "halo"):
+                made: Tensor | OnDisk = run(latent)
+            return made
 
         smaller = partial(smaller_vae_tile, longest=max(latent.shape[-2:]) * factor)
-        return self.current.attempt(pixels, smaller).float()
+        whole = self.current.attempt(pixels, smaller)
+        return whole.float() if isinstance(whole, Tensor) else whole
+
+    def _decoded(self, latent: Tensor) -> Tensor:
+        pixels: Tensor = self.autoencoder.decode(latent).sample
+        return pixels
+
+    @contextmanager
+    def _common_norms(self, run: Callable[[Tensor], Tensor], source: Windows, unit: int, reach: str) -> Iterator[None]:
+        """Tiles of ``source``, counted in ``unit`` pixels, are normalised alike where the autoencoder looks at all."""
+        tile = self._vae_tile // unit
+        one_tile = max(source.shape[-2:]) <= tile
+        if one_tile or self._vae_tile < COMMON_NORMS_TILE or getattr(self.autoencoder, reach, None) is not None:
+            yield  # nothing to agree on, or no good sample of it, or only its surroundings matter to a pixel
+            return
+        with common_norms(
+            self.autoencoder, lambda: run(mosaic(source, tile, align=max(self.latent_factor // unit, 1)))
+        ):
+            yield
 
     @property
     def _vae_tile(self) -> int:

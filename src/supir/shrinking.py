@@ -90,12 +90,15 @@ def ran_out(error: BaseException) -> bool:
 
 
 def smaller_tiles(options: RestoreOptions, longest: int) -> RestoreOptions | None:
-    """Half as much in one network call: fewer tiles, then smaller ones; None where neither can be.
+    """Half as much in one network call: fewer tiles, then smaller ones; None where neither can be, or prompts belong
+    to the tiles.
 
     ``longest`` is the longer side of the working size in pixels: a larger tile is no larger than that.
     """
     if options.tile_batch > 1:
         return options.replace(tile_batch=options.tile_batch // 2)
+    if options.tile_prompts:
+        return None  # there would be more tiles than prompts
     tile = min(options.tile, longest) // 2
     if tile < SMALLEST_TILE:
         return None

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby, islice
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from supir.errors import OptionError
+from supir.windows import OnDisk, Windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +112,12 @@ def tiled(
     scale: int | Fraction = 1,
     batch: int = 1,
     with_tiles: bool = False,
-) -> Callable[..., Tensor]:
+    into: Callable[[tuple[int, ...]], OnDisk] | None = None,
+) -> Callable[..., Any]:
     """Make `fn`, a function of one or several tensors (B, C, H, W) of equal H and W, work tile by tile.
+
+    Instead of tensors the result function also takes what gives windows of them (see `supir.windows`). `into` makes the
+    place of the result, of the shape it is given, where it shall not be a tensor; fn's results are float32 then.
 
     `scale` is fn's output size over its input size: 8 for a decoder, Fraction(1, 8) for an encoder. Up to `batch` tiles
     of equal size go into one call, joined on the batch axis (tile outer, sample inner). With `with_tiles`, fn also gets
@@ -122,17 +128,17 @@ def tiled(
     """
     factor = Fraction(scale)
 
-    def whole(*tensors: Tensor) -> Tensor:
-        num_samples = len(tensors[0])
+    def whole(*tensors: Windows) -> Tensor | OnDisk:
+        num_samples = tensors[0].shape[0]
         height, width = tensors[0].shape[-2:]
-        if any(tensor.shape[-2:] != (height, width) or len(tensor) != num_samples for tensor in tensors):
+        if any(tensor.shape[-2:] != (height, width) or tensor.shape[0] != num_samples for tensor in tensors):
             raise OptionError(
                 f"tensors of shapes {[tuple(tensor.shape) for tensor in tensors]} cannot be cropped alike; "
                 "give equal batch, height and width."
             )
         rows, columns = layout(height, width, factor)
         _check_edges(rows + columns, factor)
-        result: Tensor | None = None
+        result: Tensor | OnDisk | None = None
         shares = _shares(rows, columns, factor)
         for group in _batches(_tiles(rows, columns), batch):
             crops = [
@@ -146,21 +152,42 @@ def tiled(
                     f"fn turned a tile of {tuple(crops[0].shape[-2:])} into {tuple(output.shape[-2:])}; "
                     f"scale {factor} promises {size}."
                 )
-            if len(rows) * len(columns) == 1:
+            if len(rows) * len(columns) == 1 and into is None:
                 return output
             if result is None:
+                shape = (num_samples, *output.shape[1:-2], int(height * factor), int(width * factor))
                 kind = torch.promote_types(output.dtype, torch.float32)
-                result = output.new_zeros(
-                    (num_samples, *output.shape[1:-2], int(height * factor), int(width * factor)), dtype=kind
-                )
+                result = output.new_zeros(shape, dtype=kind) if into is None else into(shape)
             for tile, piece in zip(group, torch.split(output, num_samples), strict=True):
                 top, left = int(tile.top * factor), int(tile.left * factor)
-                region = result[..., top : top + piece.shape[-2], left : left + piece.shape[-1]]
-                region.lerp_(piece.to(result.dtype), next(shares).to(result.dtype).to(result.device))
+                place = (..., slice(top, top + piece.shape[-2]), slice(left, left + piece.shape[-1]))
+                region = result[place]
+                region.lerp_(piece.to(region.dtype), next(shares).to(region.dtype).to(region.device))
+                if not isinstance(result, Tensor):
+                    result[place] = region
         assert result is not None
-        return result.to(output.dtype)
+        return result.to(output.dtype) if isinstance(result, Tensor) else result
 
     return whole
+
+
+def mosaic(source: Windows, tile: int, *, pieces: int = 4, align: int = 1) -> Tensor:
+    """(B, C, tile, tile) or less, put together of pieces cut evenly from all over a picture (B, C, H, W).
+
+    As rough and as bright as the whole is, which a shrunk picture would not be; smaller sides are taken whole. Pieces
+    begin at multiples of ``align`` and are so large.
+    """
+    rows, columns = (_pieces(length, tile, pieces, align) for length in source.shape[-2:])
+    return torch.cat([torch.cat([source[..., row, column] for column in columns], -1) for row in rows], -2)
+
+
+def _pieces(extent: int, tile: int, pieces: int, align: int) -> list[slice]:
+    if extent <= tile:
+        return [slice(0, extent)]
+    size = max(tile // pieces // align, 1) * align
+    last = (extent - size) // align
+    starts = [round(last * index / max(pieces - 1, 1)) * align for index in range(pieces)]
+    return [slice(start, start + size) for start in starts]
 
 
 def _even_starts(extent: int, tile: int, overlap: int, align: int) -> list[int]:

@@ -59,7 +59,7 @@ def test_the_answer_comes_to_the_answers_latent_and_the_truths_features(
     answers: Path,  # noqa: F811
     features: Path,  # noqa: F811
 ) -> None:
-    stage = taught_stage(tiles, answers, restoring, features, batch=4, crop=64)
+    stage = taught_stage(tiles, [answers], restoring, features, batch=4, crop=64)
     optimiser = torch.optim.Adam([p for m in stage.modules.values() for p in m.parameters()], lr=1e-3)
     losses = []
     for _ in range(12):
@@ -88,7 +88,7 @@ def test_under_the_negative_words_the_hint_is_wanted(
     assert meaningless.prompts == samples.prompts
     assert meaningless.num_poor == 0
     monkeypatch.setattr(Restoring, "drawn_answer", lambda self, rng, hint, prompts: hint.clone().requires_grad_())
-    stage = taught_stage(tiles, answers, restoring, features, batch=4, crop=64)
+    stage = taught_stage(tiles, [answers], restoring, features, batch=4, crop=64)
     loss, values = stage.loss(np.random.default_rng(0), 0.5)
     # The answer is the hint: three samples want just that, only the fourth is wrong.
     torch.testing.assert_close(loss.item(), values["before"] / 4 + FEATURE_WEIGHT * values["features"])
@@ -101,7 +101,7 @@ def test_the_sheet(
     features: Path,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    stage = taught_stage(tiles, answers, restoring, features, 2, 64)
+    stage = taught_stage(tiles, [answers], restoring, features, 2, 64)
     assert stage.sheet is not None
     with torch.no_grad():
         values = stage.sheet(tmp_path / "sheet.png")

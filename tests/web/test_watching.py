@@ -204,7 +204,8 @@ def test_glimpses_are_small_without_padding_and_change_nothing(
     options = pipeline.options(**{**QUICK, "min_size": 16, "num_steps": 4, "scale": 5.0})
     seen: list[Any] = []
     steps: list[Step] = []
-    [watched] = pipeline(tmp_path / "source", options, on_glimpse=seen.append, on_step=steps.append)
+    glimpse = pipeline.glimpses(tmp_path / "source", options, seen.append)
+    [watched] = pipeline(tmp_path / "source", options, on_step=lambda step: (steps.append(step), glimpse(step)))
     [alone] = pipeline(tmp_path / "source", options)
     assert (watched.picture.pixels == alone.picture.pixels).all()
     assert len(steps) == 4

@@ -6,9 +6,9 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from supir.batch.jobs import BROWSERS_SHOW, THUMBNAIL, Job, Outcome, file_sha256, settings_sha256
 from supir.batch.model import Model
@@ -16,7 +16,6 @@ from supir.caption.words import WORDS, record_of_words
 from supir.errors import ImageError, ImageReadError, ImageWriteError, SupirError, WeightsError
 
 if TYPE_CHECKING:
-    from supir.image import Picture
     from supir.pipeline import SupirPipeline
     from supir.sampling.solvers import Step
 
@@ -70,42 +69,56 @@ def _restore(
         if target.exists() and not overwrite:
             raise ImageWriteError(f"{target} exists; pass --overwrite to replace it", target)
 
+    if job.preview_alone:
+        _preview(pipeline, job)
+        return {}
+    views = job.views
+    glimpse = views and pipeline.glimpses(job.source, job.options, lambda seen: image.write(seen, views.step))
+
     def on_step(step: Step) -> None:
+        if glimpse is not None:
+            glimpse(step)
         on_fraction((step.index + 1) / step.num_steps)
 
-    def on_preview(preview: Picture) -> None:
-        image.write(preview, cast("Path", job.preview))
-        on_fraction(0.0)
-
-    picture = image.read(job.source)
-    if job.preview_alone:
-        preview = pipeline.preview(picture, job.options)
-        image.write(preview, job.target)
-        _show(job, picture, preview)
-        return {}
-    shown: dict[str, Any] = {} if job.preview is None else {"on_preview": on_preview}
-    if job.views is not None:
-        step = job.views.step
-        shown["on_glimpse"] = lambda glimpse: image.write(glimpse, step, quality=85)
-    [restored] = pipeline([picture], job.options, on_step=on_step, **shown)
-    record = restored.record | record_of_words(job.options.prompt, job.caption)
-    image.write(restored.picture, job.target, record=record)
+    record = pipeline.restore_file(
+        job.source,
+        job.target,
+        job.options,
+        preview=job.preview,
+        record=record_of_words(job.options.prompt, job.caption),
+        on_step=on_step,
+        on_preview=None if job.preview is None else (lambda: on_fraction(0.0)),
+    )
     if job.compare is not None:
-        image.write(image.side_by_side(picture, restored.picture), job.compare)
-    _show(job, picture, restored.picture)
+        image.write(image.side_by_side(image.read(job.source), image.read(job.target)), job.compare)
+    _show(job)
     return {name: record[name] for name in WORDS if name in record}
 
 
-def _show(job: Job, picture: Picture, result: Picture) -> None:
+class _Previewed(Exception):
+    """Raised when the clean preview, which alone was asked for, is written."""
+
+
+def _preview(pipeline: SupirPipeline, job: Job) -> None:
+    def leave() -> None:
+        raise _Previewed
+
+    with suppress(_Previewed):  # so that a large one streams to its file
+        pipeline.restore_file(job.source, job.target, job.options, preview=job.target, on_preview=leave)
+    pipeline.maybe_free_model_hooks()
+    _show(job)
+
+
+def _show(job: Job) -> None:
     """Write what people who watch see at the end."""
     from supir import image
 
     if job.views is None:
         return
-    image.write(image.shown(picture), job.views.input)
-    image.write(image.shown(result, THUMBNAIL), job.views.thumbnail, quality=85)
+    image.write_shown(job.source, job.views.input)
+    image.write_shown(job.target, job.views.thumbnail, THUMBNAIL)
     if job.target.suffix not in BROWSERS_SHOW:
-        image.write(image.shown(result), job.views.result)
+        image.write_shown(job.target, job.views.result)
     job.views.step.unlink(missing_ok=True)
 
 

@@ -1,18 +1,20 @@
 """Pictures: file <-> `Picture` <-> tensor in [-1, 1]; the only place that knows integers, EXIF, ICC and file formats.
 
 read, write                  files in and out (libvips)
+open_large, write_in_bands   the same, of pictures too large for memory
 read_record, read_size, check_file   what a file's header says
 from_pil, to_pil             PIL in and out
 find_pictures, by_name       files, folders, globs; the same by their names
+read_frame, glimpsed, write_shown   for screens: what a header tells, a small picture of it, a file that browsers show
 as_picture, fitted           whatever a user hands over; its pixels at working size
-glimpsed, shown              what a screen needs: of working size at another scale, of a picture
 working_size, resize, pad_to_multiple, side_by_side
 reference_*, interactive_*   the public code's pre- and postprocessing, for parity
 """
 
 from supir.image.comparing import side_by_side
 from supir.image.finding import by_name, find_pictures
-from supir.image.fitting import PictureLike, as_picture, fitted, glimpsed, shown
+from supir.image.fitting import PictureLike, as_picture, fitted
+from supir.image.large import LARGE, LargePicture, open_large
 from supir.image.picture import Picture, from_pil, to_pil
 from supir.image.reading import MAX_PIXELS, check_file, read, read_record, read_size
 from supir.image.reference import (
@@ -23,12 +25,15 @@ from supir.image.reference import (
     reference_preprocess,
     reference_size,
 )
+from supir.image.showing import glimpsed, read_frame, write_shown
 from supir.image.sizes import WorkingSize, pad_to_multiple, resize, working_size
-from supir.image.writing import SUFFIXES, write
+from supir.image.writing import SUFFIXES, write, write_in_bands
 
 __all__ = [
+    "LARGE",
     "MAX_PIXELS",
     "SUFFIXES",
+    "LargePicture",
     "Picture",
     "PictureLike",
     "ReferenceSize",
@@ -42,17 +47,20 @@ __all__ = [
     "glimpsed",
     "interactive_preprocess",
     "interactive_resize",
+    "open_large",
     "pad_to_multiple",
     "read",
+    "read_frame",
     "read_record",
     "read_size",
     "reference_postprocess",
     "reference_preprocess",
     "reference_size",
     "resize",
-    "shown",
     "side_by_side",
     "to_pil",
     "working_size",
     "write",
+    "write_in_bands",
+    "write_shown",
 ]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -48,31 +46,3 @@ def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> tuple[Te
         return picture.with_pixels(resize(cropped, size.output_height, size.output_width))
 
     return pad_to_multiple(resize(picture.rgb, size.height, size.width), multiple), unpad
-
-
-def glimpsed(pixels: Tensor, picture: Picture, options: RestoreOptions, multiple: int) -> Picture:
-    """(3, h, w) that shows the working size of ``fitted`` at another scale, as a picture: no padding, no metadata."""
-    if not options.reference_quirks:
-        size = working_size(picture.width, picture.height, options.scale, options.min_size, multiple)
-        height, width = pixels.shape[-2:]
-        height = max(1, round(height * size.height / size.padded_height))
-        pixels = pixels[:, :height, : max(1, round(width * size.width / size.padded_width))]
-    return shown(replace(picture, alpha=None)).with_pixels(pixels)
-
-
-def shown(picture: Picture, side: int | None = None) -> Picture:
-    """What a screen needs of a picture: its pixels, their colour space, and its alpha, in 8 bits.
-
-    Args:
-        picture: any.
-        side: pixels of the longer side, at most, without alpha, which is laid on white; None leaves both as they are.
-    """
-    bare = replace(picture, exif=None, xmp=None, bits=8)
-    if side is None:
-        return bare
-    ratio = min(1.0, side / max(picture.width, picture.height))
-    height, width = (max(1, round(length * ratio)) for length in (picture.height, picture.width))
-    small = bare.with_pixels(resize(picture.pixels, height, width))
-    if small.alpha is None:
-        return small
-    return replace(small, pixels=torch.lerp(torch.ones(()), small.pixels, small.alpha), alpha=None)

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 import pyvips
+import torch
 
 from supir.errors import ImageReadError, ImageTooLargeError, OptionError
 from supir.image.exif import clean_exif, exif_of_tiff
@@ -58,9 +59,33 @@ def read(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
         ImageTooLargeError: more than `max_pixels`.
         OptionError: `max_pixels` is below 1.
     """
+    with contents(Path(path), max_pixels) as (image, turn, about):
+        values = np.frombuffer(image.write_to_memory(), np.uint16 if about["bits"] == 16 else np.uint8)
+        values = values.reshape(image.height, image.width, image.bands)
+    upright = np.ascontiguousarray(turned(values, turn))
+    return assemble(from_integers(upright), path=Path(path), **about)
+
+
+def decoded_into(
+    path: Path | str, file: BinaryIO, max_pixels: int = MAX_PIXELS
+) -> tuple[tuple[int, int, int], int, Picture]:
+    """Decode as ``read`` does, into an open file of bare integers.
+
+    Returns:
+        The (H, W, C) of the integers, the EXIF turn that they still need, and a picture of one pixel with all that
+        came along.
+    """
+    with contents(Path(path), max_pixels) as (image, turn, about):
+        image.rawsave_target(pyvips.Target.new_to_descriptor(file.fileno()))
+        shape = int(image.height), int(image.width), int(image.bands)
+    return shape, turn, assemble(torch.zeros(shape[2], 1, 1), path=Path(path), **about)
+
+
+@contextmanager
+def contents(path: Path, max_pixels: int) -> Iterator[tuple[Any, int, dict[str, Any]]]:
+    """(the image, decoded row by row, in grey or RGB, its EXIF turn, what else ``assemble`` is told) of a checked file."""
     if max_pixels < 1:
         raise OptionError(f"max_pixels is {max_pixels}; it must be at least 1")
-    path = Path(path)
     with _opened(path) as (kind, image, stream):
         _check_header(path, kind, image, max_pixels)
         bits = 16 if image.format == "ushort" else 8
@@ -70,9 +95,7 @@ def read(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
         if image.interpretation == "cmyk":
             image = image.icc_transform("srgb", embedded=True, input_profile="cmyk", intent="relative", depth=bits)
         icc = _field(image, "icc-profile-data")
-        values = np.frombuffer(image.write_to_memory(), np.uint16 if bits == 16 else np.uint8)
-        values = values.reshape(image.height, image.width, image.bands)
-    return assemble(from_integers(_upright(values, turn)), icc=icc, exif=exif, xmp=xmp, bits=bits, path=path)
+        yield image, turn, {"icc": icc, "exif": exif, "xmp": xmp, "bits": bits}
 
 
 def read_size(path: Path | str) -> tuple[int, int]:
@@ -199,16 +222,14 @@ def _check_header(path: Path, kind: str, image: Any, max_pixels: int) -> None:
             "allowed are grey, RGB and CMYK, each with or without alpha", path
         )  # fmt: skip
     if int(_field(image, "n-pages", 1)) > 1:
-        warnings.warn(f"{path}: {_field(image, 'n-pages')} pages; only the first is read", UserWarning, stacklevel=5)
+        warnings.warn(f"{path}: {_field(image, 'n-pages')} pages; only the first is read", UserWarning, stacklevel=7)
 
 
-def _upright(values: npt.NDArray[Any], turn: int) -> npt.NDArray[Any]:
-    """Undoes EXIF orientation `turn` (1 to 8; EXIF 3.0, 4.6.5, tag 274) of (H, W, C)."""
+def turned(values: npt.NDArray[Any], turn: int) -> npt.NDArray[Any]:
+    """A view of (H, W, C) that undoes EXIF orientation `turn` (1 to 8; EXIF 3.0, 4.6.5, tag 274)."""
     if turn in (5, 6, 7, 8):
         values = values.swapaxes(0, 1)
-    return np.ascontiguousarray(
-        np.flip(values, {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(turn, ()))
-    )
+    return np.flip(values, {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(turn, ()))
 
 
 def _field(image: Any, name: str, default: Any = None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from supir.errors import OptionError
 
-__all__ = ["WorkingSize", "pad_to_multiple", "resize", "working_size"]
+__all__ = ["Resampling", "WorkingSize", "mirrored_indices", "pad_to_multiple", "resize", "working_size"]
 
 
 class WorkingSize(NamedTuple):
@@ -99,7 +100,58 @@ def pad_to_multiple(pixels: Tensor, multiple: int) -> Tensor:
         size = pixels.shape[axis]
         padded = math.ceil(size / multiple) * multiple
         if padded != size:
-            period = max(1, 2 * (size - 1))
-            index = torch.arange(padded, device=pixels.device) % period
-            pixels = pixels.index_select(axis, torch.minimum(index, period - index) % size)
+            pixels = pixels.index_select(axis, mirrored_indices(0, padded, size).to(pixels.device))
     return pixels
+
+
+def mirrored_indices(start: int, stop: int, size: int) -> Tensor:
+    """Which of ``size`` pixels stands at each place from ``start`` to ``stop`` when they are mirrored to and fro."""
+    period = max(1, 2 * (size - 1))
+    index = torch.arange(start, stop) % period
+    return torch.minimum(index, period - index) % size
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """One axis of ``resize``, so that a window of the result can be computed alone.
+
+    Keys' cubic kernel with a = -1/2 where it is widened to shrink, as antialiased resampling is done since Pillow; at
+    the edges the weights inside the picture are scaled to sum to one.
+    """
+
+    size: int
+    """Of what is given, in pixels."""
+    result: int
+    """Of what comes."""
+
+    def needed(self, window: slice) -> slice:
+        """The pixels that a window of the result is made of."""
+        first, _ = self._reach(window.start)
+        _, last = self._reach(window.stop - 1)
+        return slice(first, last)
+
+    def weights(self, window: slice) -> Tensor:
+        """(pixels of the window, pixels needed), float32; each row sums to 1."""
+        needed = self.needed(window)
+        if self.size == self.result:
+            return torch.eye(window.stop - window.start)
+        places = (torch.arange(window.start, window.stop, dtype=torch.float64) + 0.5) * self._ratio
+        pixels = torch.arange(needed.start, needed.stop, dtype=torch.float64) + 0.5
+        found = _cubic((pixels - places[:, None]) / max(1.0, self._ratio))
+        return (found / found.sum(1, keepdim=True)).float()
+
+    @property
+    def _ratio(self) -> float:
+        return self.size / self.result
+
+    def _reach(self, place: int) -> tuple[int, int]:
+        if self.size == self.result:
+            return place, place + 1
+        centre, support = (place + 0.5) * self._ratio, 2 * max(1.0, self._ratio)
+        return max(0, int(centre - support + 0.5)), min(self.size, int(centre + support + 0.5))
+
+
+def _cubic(x: Tensor) -> Tensor:
+    x = x.abs()
+    inner, outer = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, inner, torch.where(x < 2, outer, torch.zeros_like(x)))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy.typing as npt
 import pyvips
 import torch
 
@@ -17,7 +20,7 @@ from supir.image.picture import Picture, icc_kind, to_integers
 from supir.image.reading import quiet_libvips
 from supir.image.xmp import add_record
 
-__all__ = ["SUFFIXES", "write"]
+__all__ = ["SUFFIXES", "write", "write_in_bands"]
 
 SUFFIXES = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WebP", ".tif": "TIFF", ".tiff": "TIFF",
@@ -56,53 +59,115 @@ def write(
         ImageWriteError: the suffix, the size or the bits are not of this format, or the file cannot be written there.
         OptionError: quality or bits outside what is allowed, or a record key that is not a plain name.
     """
-    path = Path(path)
-    kind = SUFFIXES.get(path.suffix.lower())
-    if kind is None:
-        raise ImageWriteError(f"{path}: suffix {path.suffix!r}; allowed are {', '.join(SUFFIXES)}", path)
-    if not 1 <= quality <= 100:
-        raise OptionError(f"quality is {quality}; allowed is 1 to 100")
-    if bits not in (None, 8, 16):
-        raise OptionError(f"bits is {bits}; allowed are 8 and 16")
-    if bits == 16 and kind in _MAX_SIDE:
-        raise ImageWriteError(f"{path}: {kind} holds 8 bits per channel; choose .png or .tiff for 16", path)
-    if max(picture.width, picture.height) > _MAX_SIDE.get(kind, 2**31):
-        size = f"{picture.width} x {picture.height}"
-        raise ImageWriteError(
-            f"{path}: {size} pixels; {kind} holds {_MAX_SIDE[kind]} a side at most: choose .png or .tiff", path
-        )
-    stored_bits = 8 if kind in _MAX_SIDE else bits or picture.bits
-    if record is not None and stored_bits < picture.bits:
-        record = {**record, "bits": "8 (the input has 16)"}
-    image = _vips_image(picture, kind, stored_bits, _xmp(picture, kind, record, path), path)
-    _write_whole(path, lambda stream: _save(image, stream, kind, quality, picture.exif))
+    form = _Form.of(picture, (picture.height, picture.width), Path(path), quality, bits, record)
+    values = form.integers(picture)
+    image = pyvips.Image.new_from_array(values)
+    write_whole(form.path, lambda stream: form.save(image, stream))
 
 
-def _vips_image(picture: Picture, kind: str, bits: int, xmp: bytes | None, path: Path) -> Any:
-    """The libvips image of the pixels, with the metadata that libvips writes."""
-    quiet_libvips()
-    if kind == "JPEG" and picture.alpha is not None:
-        if bool((picture.alpha < 1).any()):
-            warnings.warn(f"{path}: JPEG has no transparency; laid on white", UserWarning, stacklevel=3)
-        picture = Picture(pixels=torch.lerp(torch.ones(()), picture.pixels, picture.alpha), icc=picture.icc,
-                          exif=picture.exif, path=picture.path)  # fmt: skip
-    values = to_integers(picture, bits)
-    wide = "16" if bits == 16 else ""
-    space = f"grey{wide}" if picture.grey and wide else "b-w" if picture.grey else f"rgb{wide}" if wide else "srgb"
-    image = pyvips.Image.new_from_array(values).copy(interpretation=space, xres=_DOTS_PER_MM, yres=_DOTS_PER_MM)
-    profile = picture.icc if icc_kind(picture.icc) == ("grey" if picture.grey and kind != "WebP" else "rgb") else None
-    blocks = {"icc-profile-data": profile, "exif-data": picture.exif if kind != "TIFF" else None, "xmp-data": xmp}
-    for name, block in blocks.items():
-        if block is not None:
-            image.set_type(pyvips.GValue.blob_type, name, block)
-    return image
+def write_in_bands(
+    frame: Picture,
+    size: tuple[int, int],
+    bands: Iterable[Picture],
+    path: Path | str,
+    *,
+    quality: int = 95,
+    bits: int | None = None,
+    record: Mapping[str, str] | None = None,
+) -> None:
+    """As ``write``, of a picture too large for memory: its bands of rows, from top to bottom, are asked for one by one.
+
+    Args:
+        frame: any picture with the metadata, bits and channels of the whole; transparent if the whole may be.
+        size: (height, width) of the whole.
+        bands: pictures of the whole's width.
+        path, quality, bits, record: as in ``write``.
+
+    Raises:
+        ImageWriteError, OptionError: as ``write``.
+    """
+    form = _Form.of(frame, size, Path(path), quality, bits, record)
+
+    def save(stream: BinaryIO) -> None:
+        with tempfile.NamedTemporaryFile(dir=form.path.parent, prefix=".", suffix=".tmp") as integers:
+            num_channels = 0
+            for band in bands:
+                values = form.integers(band)
+                num_channels = values.shape[2]
+                integers.write(values.tobytes())
+            integers.flush()
+            kind = "ushort" if form.bits == 16 else "uchar"
+            form.save(pyvips.Image.rawload(integers.name, size[1], size[0], num_channels, format=kind), stream)
+
+    write_whole(form.path, save)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Form:
+    """How a picture is stored: the format, its bits, and what is stored beside the pixels."""
+
+    frame: Picture
+    path: Path
+    kind: str
+    quality: int
+    bits: int
+    xmp: bytes | None
+
+    @staticmethod
+    def of(
+        frame: Picture, size: tuple[int, int], path: Path, quality: int, bits: int | None,
+        record: Mapping[str, str] | None,
+    ) -> _Form:  # fmt: skip
+        """Checked, as ``write`` says."""
+        kind = SUFFIXES.get(path.suffix.lower())
+        if kind is None:
+            raise ImageWriteError(f"{path}: suffix {path.suffix!r}; allowed are {', '.join(SUFFIXES)}", path)
+        if not 1 <= quality <= 100:
+            raise OptionError(f"quality is {quality}; allowed is 1 to 100")
+        if bits not in (None, 8, 16):
+            raise OptionError(f"bits is {bits}; allowed are 8 and 16")
+        if bits == 16 and kind in _MAX_SIDE:
+            raise ImageWriteError(f"{path}: {kind} holds 8 bits per channel; choose .png or .tiff for 16", path)
+        if max(size) > _MAX_SIDE.get(kind, 2**31):
+            raise ImageWriteError(
+                f"{path}: {size[1]} x {size[0]} pixels; {kind} holds {_MAX_SIDE[kind]} a side at most: "
+                "choose .png or .tiff", path
+            )  # fmt: skip
+        if kind == "JPEG" and frame.alpha is not None and bool((frame.alpha < 1).any()):
+            warnings.warn(f"{path}: JPEG has no transparency; laid on white", UserWarning, stacklevel=4)
+        stored_bits = 8 if kind in _MAX_SIDE else bits or frame.bits
+        if record is not None and stored_bits < frame.bits:
+            record = {**record, "bits": "8 (the input has 16)"}
+        xmp = _xmp(frame, kind, record, path)
+        return _Form(frame=frame, path=path, kind=kind, quality=quality, bits=stored_bits, xmp=xmp)
+
+    def integers(self, picture: Picture) -> npt.NDArray[Any]:
+        """(H, W, C) of a picture or a band of it; a JPEG is laid on white."""
+        if self.kind == "JPEG" and picture.alpha is not None:
+            pixels = torch.lerp(torch.ones(()), picture.pixels, picture.alpha)
+            picture = replace(picture, pixels=pixels, alpha=None)
+        return to_integers(picture, self.bits)
+
+    def save(self, image: Any, stream: BinaryIO) -> None:
+        """Write the libvips image of the integers into an open file, with all that goes beside the pixels."""
+        quiet_libvips()
+        frame, wide = self.frame, "16" if self.bits == 16 else ""
+        space = f"grey{wide}" if frame.grey and wide else "b-w" if frame.grey else f"rgb{wide}" if wide else "srgb"
+        image = image.copy(interpretation=space, xres=_DOTS_PER_MM, yres=_DOTS_PER_MM)
+        icc = frame.icc if icc_kind(frame.icc) == ("grey" if frame.grey and self.kind != "WebP" else "rgb") else None
+        exif = frame.exif if self.kind != "TIFF" else None
+        blocks = {"icc-profile-data": icc, "exif-data": exif, "xmp-data": self.xmp}
+        for name, block in blocks.items():
+            if block is not None:
+                image.set_type(pyvips.GValue.blob_type, name, block)
+        _save(image, stream, self.kind, self.quality, frame.exif)
 
 
 def _xmp(picture: Picture, kind: str, record: Mapping[str, str] | None, path: Path) -> bytes | None:
     packet = picture.xmp if record is None else add_record(picture.xmp, record)
     if kind == "JPEG" and packet is not None and len(packet) > _MAX_XMP_IN_JPEG:
         message = f"{path}: {len(packet)} bytes of XMP do not fit into a JPEG; the photo's own is left out"
-        warnings.warn(message, UserWarning, stacklevel=3)
+        warnings.warn(message, UserWarning, stacklevel=5)
         packet = None if record is None else add_record(None, record)
         if packet is not None and len(packet) > _MAX_XMP_IN_JPEG:
             raise ImageWriteError(f"{path}: a record of {len(packet)} bytes; JPEG holds {_MAX_XMP_IN_JPEG}", path)
@@ -127,7 +192,7 @@ def _save(image: Any, stream: BinaryIO, kind: str, quality: int, exif: bytes | N
             append_exif_to_tiff(stream, exif)
 
 
-def _write_whole(path: Path, save: Any) -> None:
+def write_whole(path: Path, save: Any) -> None:
     """Calls `save` with a new open file beside `path`, then gives it the name; whatever happens, no temporary file is
     left.
     """

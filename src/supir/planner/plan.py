@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from supir.image import LARGE
 from supir.options import RestoreOptions
 from supir.planner.costs import Costs
 from supir.planner.evaluations import Evaluation, evaluations
@@ -23,7 +24,8 @@ WASTE = 2.0
 
 Measured on a processor for the bundled model: 1.3 to 2."""
 PICTURES = 4
-"""float32 pictures of the working size that a restoration holds beside its passes: input, preview, result, one more."""
+"""float32 pictures of the working size that a restoration holds beside its passes: input, preview, result, one more.
+Larger ones than ``LARGE`` stay on disk, and the latents take no more than these would up to some 100 megapixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +112,7 @@ def fit(costs: Costs, options: RestoreOptions, width: int, height: int, *, accel
 
 def _base(width: int, height: int, accelerator: bool) -> int:
     """Bytes of the pictures, and on a processor of the process."""
-    return PICTURES * 3 * 4 * width * height + (0 if accelerator else int(PROCESS))
+    return PICTURES * 3 * 4 * min(width * height, LARGE) + (0 if accelerator else int(PROCESS))
 
 
 class _Passes:

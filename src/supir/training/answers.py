@@ -101,12 +101,14 @@ def write_chunk(folder: Path, number: int, tiles: Tiles, teachers: Teachers, mix
 
 
 class Answers:
-    """The chunks of a folder: crops of clean, degraded and answer, with a caption."""
+    """The chunks of folders: crops of clean, degraded and answer, with a caption."""
 
-    def __init__(self, folder: Path) -> None:
-        paths = sorted(folder.glob("*.npy"))
-        if not paths:
-            raise OptionError(f"{folder} holds no answers; make them with python -m supir.training.answers")
+    def __init__(self, *folders: Path) -> None:
+        found = [sorted(folder.glob("*.npy")) for folder in folders]
+        for folder, chunks in zip(folders, found, strict=True):
+            if not chunks:
+                raise OptionError(f"{folder} holds no answers; make them with python -m supir.training.answers")
+        paths = [path for chunks in found for path in chunks]
         self._chunks: list[Pixels] = [np.load(path, mmap_mode="r") for path in paths]
         about = [json.loads(path.with_suffix(".json").read_text()) for path in paths]
         self._captions: list[list[str]] = [each["captions"] for each in about]

@@ -15,6 +15,7 @@ sharpens (paper section 3.2).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,21 +124,22 @@ class Restoring:
 
 
 def taught_stage(
-    tiles: Path, answers: Path, restoring: Restoring, features: Path, batch: int, crop: int,
-    *, negatives: bool = True,
+    tiles: Path, answers: Sequence[Path], restoring: Restoring, features: Path, batch: int, crop: int,
+    *, feature_weight: float = FEATURE_WEIGHT, negatives: bool = True,
 ) -> Stage:  # fmt: skip
     """UNet and adaptor learn the latents of the answers, and the truth's features.
 
     Args:
         tiles: whose held-out split is looked at.
-        answers: what is learned.
+        answers: folders of what is learned.
         restoring: the networks; those in ``LEARNING`` learn.
         features: weights of the network whose features are compared.
         batch: samples of a step.
         crop: side of a sample in pixels.
+        feature_weight: of the distance in features beside the answers' latents.
         negatives: as in ``Samples.draw``.
     """
-    train, (clean, degraded) = Answers(answers), heldout_pairs(tiles, 192)
+    train, (clean, degraded) = Answers(*answers), heldout_pairs(tiles, 192)
     distance = FeatureDistance(features)
 
     def loss(rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
@@ -149,7 +151,7 @@ def taught_stage(
         left, before = ((x - wanted)[good].square().mean().item() for x in (found.detach(), hint))
         apart = distance(restoring.picture(found[good]).clamp(-1, 1), samples.clean[good])
         values = {"left": left, "before": before, "features": apart.item()}
-        return (found - wanted).square().mean() + FEATURE_WEIGHT * apart, values
+        return (found - wanted).square().mean() + feature_weight * apart, values
 
     def sheet(path: Path) -> dict[str, float]:
         hint = restoring.hint(degraded)
@@ -166,10 +168,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="model folder whose UNet, adaptor and text begin")
     parser.add_argument("--warm-start", type=Path, help="folder of a run whose UNet and adaptor begin instead")
     parser.add_argument("--autoencoder", type=Path, required=True, help="with the E_dr that makes the hint")
-    parser.add_argument("--answers", type=Path, required=True, help="folder made by supir.training.answers")
+    answers = "folders made by supir.training.answers"
+    parser.add_argument("--answers", type=Path, nargs="+", required=True, help=answers)
     parser.add_argument("--features", type=Path, required=True, help="EfficientNet-lite0 weights")
     parser.add_argument("--connectors", choices=CONNECTOR_KINDS, help="to compare: begin with fresh ones of a kind")
     parser.add_argument("--no-negatives", action="store_true", help="to compare: without negative samples")
+    parser.add_argument("--feature-weight", type=float, default=FEATURE_WEIGHT, help="beside the answers' latents")
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=6e-4)
@@ -186,7 +190,7 @@ def main() -> None:
     restoring = Restoring(models, autoencoder, Words(tokenizers, [models["text_encoder"], models["text_encoder_2"]]))
     stage = taught_stage(
         options.tiles, options.answers, restoring, options.features, options.batch, options.crop,
-        negatives=not options.no_negatives,
+        feature_weight=options.feature_weight, negatives=not options.no_negatives,
     )  # fmt: skip
     run(stage, options, learning_rate=options.learning_rate)
     for name in LEARNING:

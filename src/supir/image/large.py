@@ -1,0 +1,111 @@
+"""Pictures that need not fit into memory: read by windows at working size, handed to the writer band by band."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from supir.image.picture import Picture, from_integers
+from supir.image.reading import MAX_PIXELS, decoded_into, turned
+from supir.image.sizes import Resampling, WorkingSize, mirrored_indices
+from supir.windows import Computed
+
+__all__ = ["LARGE", "LargePicture", "open_large"]
+
+LARGE = 12_000_000
+"""Pixels of the working size above which a file's pixels stay on disk: 150 MB for each picture held otherwise."""
+
+
+@contextmanager
+def open_large(path: Path, folder: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[LargePicture]:
+    """Decode a picture file into a nameless file of integers in a folder, where it lies until the context ends.
+
+    Raises:
+        ImageReadError, ImageTooLargeError, OptionError: as ``read``.
+        OSError: there is no room for the integers.
+    """
+    with tempfile.TemporaryFile(dir=folder) as integers:
+        shape, turn, about = decoded_into(path, integers, max_pixels)
+        yield LargePicture(integers, shape, turn, about)
+
+
+@dataclass(frozen=True, eq=False)
+class LargePicture:
+    """A picture whose pixels are in an open file, and all that came with them."""
+
+    file: BinaryIO
+    stored: tuple[int, int, int]
+    """(H, W, C) before the turn."""
+    turn: int
+    """EXIF orientation, 1 to 8."""
+    frame: Picture
+    """A picture of one pixel that carries what the large one does: profile, EXIF, XMP, bits, grey, whether alpha."""
+
+    @property
+    def height(self) -> int:
+        """In pixels, upright."""
+        return int(self._values.shape[0])
+
+    @property
+    def width(self) -> int:
+        """In pixels, upright."""
+        return int(self._values.shape[1])
+
+    @property
+    def _values(self) -> npt.NDArray[Any]:
+        """(H, W, C) integers, upright, mapped from the file; taken anew each time, so that little stays mapped."""
+        kind = np.uint16 if self.frame.bits == 16 else np.uint8
+        return turned(np.memmap(self.file, kind, "r", shape=self.stored), self.turn)
+
+    def _reader(self, channels: slice) -> Callable[[slice, slice], Tensor]:
+        """What gives rows and columns of these channels, (C, rows, columns) float32 in [0, 1]."""
+        return lambda rows, columns: from_integers(np.ascontiguousarray(self._values[rows, columns, channels]))
+
+    def at_working_size(self, size: WorkingSize, device: torch.device | str) -> Computed:
+        """What ``fitted`` gives, (1, 3, padded height, padded width) in [-1, 1], computed window by window."""
+        down, across = Resampling(self.height, size.height), Resampling(self.width, size.width)
+        colours = slice(0, 1 if self.frame.grey else 3)
+
+        def window(top: int, bottom: int, left: int, right: int) -> Tensor:
+            rows = mirrored_indices(top, bottom, size.height)
+            columns = mirrored_indices(left, right, size.width)
+            pixels = _resampled(self._reader(colours), down, across, _extent(rows), _extent(columns))
+            pixels = (pixels * 2 - 1).clamp_(-1, 1)[:, rows - rows.min()][:, :, columns - columns.min()]
+            return pixels.expand(3, -1, -1)[None].to(device)
+
+        return Computed((1, 3, size.padded_height, size.padded_width), window)
+
+    def with_bands(self, size: WorkingSize, found: Iterable[Tensor]) -> Iterator[Picture]:
+        """The restored picture from top to bottom: of bands (3, rows, W) at the output's size, as ``with_pixels``."""
+        bare, top = replace(self.frame, alpha=None), 0
+        down, across = Resampling(self.height, size.output_height), Resampling(self.width, size.output_width)
+        for pixels in found:
+            bottom = top + pixels.shape[1]
+            band = bare.with_pixels(pixels)
+            if self.frame.alpha is not None:
+                whole = slice(0, size.output_width)
+                alpha = _resampled(self._reader(slice(-1, None)), down, across, slice(top, bottom), whole)
+                band = replace(band, alpha=alpha.clamp_(0, 1))
+            yield band
+            top = bottom
+
+
+def _extent(indices: Tensor) -> slice:
+    return slice(int(indices.min()), int(indices.max()) + 1)
+
+
+def _resampled(
+    read: Callable[[slice, slice], Tensor], down: Resampling, across: Resampling, rows: slice, columns: slice
+) -> Tensor:
+    """Rows and columns (C, rows, columns) of the resampled picture, of which only what they need is read."""
+    part = read(down.needed(rows), across.needed(columns))
+    return down.weights(rows) @ part @ across.weights(columns).T

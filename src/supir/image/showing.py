@@ -1,0 +1,90 @@
+"""Pictures for screens: files that every browser shows, and small pictures of a restoration under way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyvips
+import torch
+from torch import Tensor
+
+from supir.image.picture import Picture, assemble
+from supir.image.reading import MAX_PIXELS, contents
+from supir.image.sizes import working_size
+from supir.image.writing import write_whole
+from supir.options import RestoreOptions
+
+__all__ = ["glimpsed", "read_frame", "write_shown"]
+
+_QUALITY = 85
+_WHITE = 255
+
+
+def read_frame(path: Path | str) -> tuple[tuple[int, int], Picture]:
+    """((width, height) upright, a picture of one pixel that carries the colour space). Only the header is read.
+
+    Raises:
+        ImageReadError, ImageTooLargeError: as ``read``.
+    """
+    with contents(Path(path), MAX_PIXELS) as (image, turn, about):
+        size = int(image.width), int(image.height)
+        frame = assemble(torch.zeros(int(image.bands), 1, 1), path=Path(path), **about)
+    return size[::-1] if turn > 4 else size, replace(frame, alpha=None, exif=None, xmp=None, bits=8)
+
+
+def glimpsed(pixels: Tensor, size: tuple[int, int], frame: Picture, options: RestoreOptions, multiple: int) -> Picture:
+    """A picture of (3, h, w) that shows the whole working size of ``fitted`` at another scale: no padding, no metadata.
+
+    Args:
+        pixels: near [-1, 1].
+        size: (width, height) of the photo in pixels, upright, as ``read_frame`` gives it.
+        frame: likewise.
+        options: with which it is restored.
+        multiple: of both sides of the working size.
+    """
+    if not options.reference_quirks:  # they stretch, and pad nothing
+        work = working_size(*size, options.scale, options.min_size, multiple)
+        height, width = pixels.shape[-2:]
+        height = max(1, round(height * work.height / work.padded_height))
+        pixels = pixels[:, :height, : max(1, round(width * work.width / work.padded_width))]
+    return frame.with_pixels(pixels)
+
+
+def write_shown(source: Path | str, target: Path | str, side: int | None = None) -> None:
+    """Write a picture file as every browser shows it: upright, in 8 bits, with its profile, without other metadata.
+
+    From file to file, so that the size hardly matters for memory, unless the photo has a turn.
+
+    Args:
+        source: any that ``read`` takes.
+        target: a PNG; with ``side`` a JPEG, transparency laid on white.
+        side: pixels of the longer side, at most; None leaves the size as it is.
+
+    Raises:
+        ImageReadError, ImageTooLargeError, ImageWriteError: as ``read`` and ``write``.
+    """
+    with contents(Path(source), MAX_PIXELS) as (image, turn, about):
+        if turn > 1:
+            image = image.copy_memory().autorot()  # a file that is read row by row cannot be turned
+        image = _in_8_bits(image, about["bits"])
+        if side is not None:
+            image = image.thumbnail_image(side, height=side, size="down")
+            image = image.flatten(background=_WHITE) if image.hasalpha() else image
+        write_whole(Path(target), lambda stream: _save(image, stream, small=side is not None))
+
+
+def _in_8_bits(image: Any, bits: int) -> Any:
+    grey = image.bands < 3
+    if bits == 16:
+        image = image.cast("uchar", shift=True)
+    return image.copy(interpretation="b-w" if grey else "srgb")
+
+
+def _save(image: Any, stream: Any, *, small: bool) -> None:
+    target, keep = pyvips.Target.new_to_descriptor(stream.fileno()), pyvips.enums.ForeignKeep.ICC
+    if small:
+        image.jpegsave_target(target, Q=_QUALITY, keep=keep)
+    else:
+        image.pngsave_target(target, keep=keep)

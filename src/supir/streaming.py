@@ -1,0 +1,88 @@
+"""From picture file to picture file, whatever the size: pixels stay on disk, only tiles and latents are in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from supir.color import fixed_bands
+from supir.image import LARGE, LargePicture, WorkingSize, open_large, working_size, write_in_bands
+from supir.options import RestoreOptions
+from supir.restoration import Conditions, Restorer, size_multiple
+from supir.sampling.noise import NoiseSource
+from supir.sampling.solvers import StepCallback
+from supir.windows import OnDisk, Windows
+
+
+def is_large(size: WorkingSize, options: RestoreOptions) -> bool:
+    """Whether to stream. Not with the public code's quirks, nor where the result is smaller than the working size."""
+    same = (size.height, size.width) == (size.output_height, size.output_width)
+    return same and not options.reference_quirks and size.padded_height * size.padded_width > LARGE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streaming:
+    """A restoration from file to file: how, and where the preview goes if it is wanted."""
+
+    restorer: Restorer
+    device: torch.device
+    conditions: Callable[[], Conditions]
+    noise: NoiseSource
+    preview: Path | None
+    on_step: StepCallback
+    on_preview: Callable[[], None]
+
+    def restore(self, source: Path, target: Path, record: Callable[[RestoreOptions], Mapping[str, str]]) -> None:
+        """Write the result whole or not at all; ``record`` says what to store with it, by the options really used.
+
+        Raises:
+            ImageError: as ``read`` and ``write``.
+            OSError: the target's folder has no room for the pixels in between: 24 bytes for each of the result's.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        store = partial(OnDisk, folder=target.parent, device=self.device)
+        with open_large(source, target.parent) as picture:
+            size = size_of(picture.width, picture.height, self.restorer)
+
+            def show(preview: Windows) -> None:
+                if self.preview is not None:
+                    _write(picture, size, fixed_bands(preview, preview, "none"), self.preview)
+                self.on_preview()
+
+            result = self.restorer.restore_large(
+                picture.at_working_size(size, self.device), self.conditions, self.noise, store, self.on_step, show
+            )
+            _write(picture, size, result, target, record(self.restorer.current.options))
+
+
+def size_of(width: int, height: int, restorer: Restorer) -> WorkingSize:
+    """The sizes of a picture on its way through the networks, by the restorer's options."""
+    options = restorer.options
+    return working_size(width, height, options.scale, options.min_size, size_multiple(restorer.autoencoder))
+
+
+def _write(
+    picture: LargePicture,
+    size: WorkingSize,
+    found: Iterator[Tensor],
+    path: Path,
+    record: Mapping[str, str] | None = None,
+) -> None:
+    height, width = size.output_height, size.output_width
+    whole = picture.with_bands(size, _cut(found, height, width))
+    write_in_bands(picture.frame, (height, width), whole, path, record=record)
+
+
+def _cut(found: Iterator[Tensor], height: int, width: int) -> Iterator[Tensor]:
+    """The bands (3, rows, width) without the padding at the bottom and the right."""
+    top = 0
+    for band in found:
+        rows = min(band.shape[-2], height - top)
+        if rows > 0:
+            yield band[0, :, :rows, :width].cpu().clamp(-1, 1)
+        top += rows

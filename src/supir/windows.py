@@ -1,0 +1,84 @@
+"""Arrays too large for memory, read and written window by window.
+
+Whatever has a ``shape`` (B, C, H, W) and gives a tensor for ``[..., top:bottom, left:right]`` can be tiled: a tensor
+itself, numbers in a file (``OnDisk``), or pixels that are computed when they are asked for.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import EllipsisType
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+__all__ = ["Computed", "Index", "OnDisk", "Windows", "bands"]
+
+Index = tuple[EllipsisType, slice, slice]
+"""``[..., top:bottom, left:right]``"""
+
+
+class Windows(Protocol):
+    """What is read by windows; a tensor is one."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """(B, C, H, W)."""
+        ...
+
+    def __getitem__(self, index: Index) -> Tensor:
+        """The window, a tensor (B, C, rows, columns)."""
+        ...
+
+
+class OnDisk:
+    """float32 numbers (B, C, H, W) in a nameless file, all 0 at first; the file goes when this does, or the process.
+
+    Each window is mapped, copied and let go, so that nothing of the file counts as the process's memory.
+
+    Args:
+        shape: (B, C, H, W).
+        folder: of the file. The system's own folder for such files may lie in memory.
+        device: of the tensors that are given.
+    """
+
+    def __init__(self, shape: torch.Size | tuple[int, ...], folder: Path, device: torch.device | str = "cpu") -> None:
+        self.shape, self.device = torch.Size(shape), device
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 it lives as long as this does
+        self._file.truncate(4 * self.shape.numel())
+
+    def __getitem__(self, index: Index) -> Tensor:
+        return torch.from_numpy(self._mapped("r")[index].copy()).to(self.device)
+
+    def __setitem__(self, index: Index, values: Tensor) -> None:
+        self._mapped("r+")[index] = values.detach().to("cpu", torch.float32).numpy()
+
+    def __del__(self) -> None:
+        self._file.close()
+
+    def _mapped(self, mode: Any) -> npt.NDArray[np.float32]:
+        return np.memmap(self._file, np.float32, mode, shape=tuple(self.shape))
+
+
+def bands(height: int, rows: int) -> Iterator[tuple[int, int]]:
+    """(top, bottom) of the bands of at most ``rows`` rows that a picture of this height is worked through in."""
+    for top in range(0, height, rows):
+        yield top, min(top + rows, height)
+
+
+class Computed:
+    """Windows of (B, C, H, W) computed when they are asked for, by a function of (top, bottom, left, right)."""
+
+    def __init__(self, shape: tuple[int, ...], compute: Callable[[int, int, int, int], Tensor]) -> None:
+        self.shape, self._compute = torch.Size(shape), compute
+
+    def __getitem__(self, index: Index) -> Tensor:
+        (top, bottom, _), (left, right, _) = (
+            part.indices(length) for part, length in zip(index[1:], self.shape[-2:], strict=True)
+        )
+        return self._compute(top, bottom, left, right)
