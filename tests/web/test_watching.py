@@ -12,12 +12,14 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from PIL import Image, ImageCms
 
 from service.serving import LONG, QUICK, picture, until
-from supir import glimpses, image
+from supir import glimpses, image, streaming
 from supir.batch.jobs import Job, Outcome, Views
 from supir.batch.model import Model
+from supir.batch.restoring import restore_job
 from supir.batch.runners import Event, Processes
 from supir.pipeline import SupirPipeline
 from supir.sampling.solvers import Step
@@ -212,3 +214,55 @@ def test_glimpses_are_small_without_padding_and_change_nothing(
     assert 1 <= len(seen) < 4  # none for the last
     assert (seen[0].width, seen[0].exif) == (round(128 * 200 / 224), None)
     assert seen[0].width / seen[0].height == pytest.approx(4, rel=0.1)  # whole pixels of the latent
+
+
+def test_large_photos_are_watched_too(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "LARGE", 1)
+    pipeline = SupirPipeline.from_pretrained(model)
+    pipeline.set_progress_bar_config(disable=True)
+    (tmp_path / "source").write_bytes(gradient())
+    options = pipeline.options(**QUICK)
+    views = Views(
+        input=tmp_path / "input.png", step=tmp_path / "step.jpg", result=tmp_path / "shown.png",
+        thumbnail=tmp_path / "thumbnail.jpg",
+    )  # fmt: skip
+    source, seen = tmp_path / "source", []
+    alone = Job(source=source, target=tmp_path / "a.png", options=options, views=views, preview_alone=True)
+    whole = Job(source=source, target=tmp_path / "b.tif", options=options, views=views, preview=tmp_path / "c.png")
+    first = restore_job(pipeline, alone)
+    assert first.error is None, first.unexpected
+    assert not list(tmp_path.glob("*.tif"))
+    outcome = restore_job(pipeline, whole, on_fraction=lambda fraction: seen.append(views.step.exists()))
+    assert outcome.error is None, outcome.unexpected
+    assert seen == [False, True, True, True]  # from the first step on
+    np.testing.assert_array_equal(Image.open(tmp_path / "a.png"), Image.open(tmp_path / "c.png"))
+    np.testing.assert_array_equal(Image.open(views.result), Image.open(whole.target))
+    np.testing.assert_array_equal(Image.open(views.input), Image.open(source))
+    assert not views.step.exists()
+
+
+@pytest.mark.parametrize("turn", [1, 3, 6, 8])
+def test_a_file_as_every_browser_shows_it(tmp_path: Path, turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x013B] = turn, "Ada"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    values = np.random.default_rng(turn).integers(0, 255, (40, 60, 4), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "photo.png", exif=exif, icc_profile=profile)
+    image.write_shown(tmp_path / "photo.png", tmp_path / "shown.png")
+    shown = Image.open(tmp_path / "shown.png")
+    assert (shown.mode, shown.info["icc_profile"], dict(shown.getexif())) == ("RGBA", profile, {})
+    np.testing.assert_array_equal(shown, np.rot90(values, {1: 0, 3: 2, 6: 3, 8: 1}[turn]))
+    image.write_shown(tmp_path / "photo.png", tmp_path / "small.jpg", 30)
+    small = Image.open(tmp_path / "small.jpg")
+    assert (small.format, small.mode, small.size) == ("JPEG", "RGB", (30, 20) if turn in (1, 3) else (20, 30))
+    size, frame = image.read_frame(tmp_path / "photo.png")
+    assert (size, frame.icc, frame.exif) == (shown.size, profile, None)
+
+
+def test_16_bits_are_shown_in_8(tmp_path: Path) -> None:
+    picture_of = image.Picture(pixels=torch.rand(1, 20, 30) * 2 - 1, bits=16)
+    image.write(picture_of, tmp_path / "deep.tif")
+    image.write_shown(tmp_path / "deep.tif", tmp_path / "shown.png")
+    shown = Image.open(tmp_path / "shown.png")
+    assert shown.mode == "L"
+    np.testing.assert_allclose(np.asarray(shown) / 127.5 - 1, picture_of.pixels[0], atol=0.009)

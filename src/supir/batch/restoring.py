@@ -17,7 +17,7 @@ from supir.errors import ImageError, ImageReadError, ImageWriteError, SupirError
 
 if TYPE_CHECKING:
     from supir.pipeline import SupirPipeline
-    from supir.sampling.solvers import Step
+    from supir.sampling.solvers import Step, StepCallback
 
 __all__ = ["Restoring", "restore_job"]
 
@@ -72,8 +72,10 @@ def _restore(
     if job.preview_alone:
         _preview(pipeline, job)
         return {}
-    views = job.views
-    glimpse = views and pipeline.glimpses(job.source, job.options, lambda seen: image.write(seen, views.step))
+    glimpse: StepCallback | None = None
+    if job.views is not None:
+        step_view = job.views.step
+        glimpse = pipeline.glimpses(job.source, job.options, lambda seen: image.write(seen, step_view))
 
     def on_step(step: Step) -> None:
         if glimpse is not None:

@@ -68,7 +68,8 @@ class LargePicture:
 
     def _reader(self, channels: slice) -> Callable[[slice, slice], Tensor]:
         """What gives rows and columns of these channels, (C, rows, columns) float32 in [0, 1]."""
-        return lambda rows, columns: from_integers(np.ascontiguousarray(self._values[rows, columns, channels]))
+        # A copy in any case: what is mapped to be read is nothing for torch.
+        return lambda rows, columns: from_integers(np.array(self._values[rows, columns, channels], order="C"))
 
     def at_working_size(self, size: WorkingSize, device: torch.device | str) -> Computed:
         """What ``fitted`` gives, (1, 3, padded height, padded width) in [-1, 1], computed window by window."""

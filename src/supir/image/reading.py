@@ -83,7 +83,7 @@ def decoded_into(
 
 @contextmanager
 def contents(path: Path, max_pixels: int) -> Iterator[tuple[Any, int, dict[str, Any]]]:
-    """(the image, decoded row by row, in grey or RGB, its EXIF turn, what else ``assemble`` is told) of a checked file."""
+    """Of a checked file (the image in grey or RGB, decoded lazily; its EXIF turn; what else ``assemble`` is told)."""
     if max_pixels < 1:
         raise OptionError(f"max_pixels is {max_pixels}; it must be at least 1")
     with _opened(path) as (kind, image, stream):
