@@ -123,7 +123,7 @@ def test_a_key_for_other_machines_a_captioner_and_the_browser(
             page.goto(f"{here}#key=wrong")
             expect(page.get_by_role("alert")).to_contain_text("needs a key")
             page.goto(f"{here}#{key}")
-            expect(page.locator("#status")).to_have_text("ready", timeout=30_000)
+            expect(page.locator("#status")).to_have_text("ready", timeout=120_000)
             assert page.url == here  # the key is out of sight
             open_photo(page, gradient())
             words = page.locator("#fields [name=prompt]")
