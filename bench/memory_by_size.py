@@ -3,8 +3,8 @@
     python bench/memory_by_size.py             # outputs of 1, 4, 16 and 64 megapixels
 
 Prints, for each size, seconds and the peak resident memory of ``supir restore --steps 1``, start-up included, and both
-as ratios to those of 4 megapixels, the seconds a megapixel. With ``--check`` it fails where the last size needs more than
-1.3 of the memory or 1.15 of the seconds a megapixel.
+as ratios to those of 4 megapixels, the seconds a megapixel. With ``--check`` it fails where the last size needs more
+than 1.3 of the memory or 1.15 of the seconds a megapixel.
 """
 
 from __future__ import annotations
