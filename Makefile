@@ -14,7 +14,7 @@ STAMP := $(VENV)/supir-setup.stamp
 OUT := out
 DEMO_PHOTO := examples/photo.jpg
 
-.PHONY: help setup demo readme-picture test test-slow lint format bench convert-bench memory-bench degradation-bench restoration-table evaluations-bench data-bench train-smoke clean
+.PHONY: help setup demo readme-picture test test-slow lint format bench convert-bench memory-bench degradation-bench restoration-table evaluations-bench data-bench train-smoke batch-kills clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -77,6 +77,9 @@ evaluations-bench: setup ## what each way to evaluate less costs and changes: DA
 
 data-bench: setup ## pictures a second of each step of `supir data build`, over workers, and 20 million on paper (some minutes)
 	@$(BIN)/python bench/data_build.py $(DATA)
+
+batch-kills: setup ## 200 mixed pictures restored through five kill -9, and a Ray cluster one machine of which is killed (some minutes)
+	@$(BIN)/python -m pytest tests/batch -m slow -q -s -k "kills or machine"
 
 # Both photographs are free: the example (CC0), and one by NASA (public domain) that scikit-image brings.
 train-smoke: setup ## every training stage on two photographs, and a picture restored by what they made (two minutes)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -108,7 +109,12 @@ def batch(
             show_failure(console, outcome)
         crew = _runner(runner, workers, ray_address)
         try:
-            with Interruption() as interruption, Display(console, jobs, quiet=quiet) as display:
+            # standard output is for the report: Ray prints there that a machine is lost
+            with (
+                redirect_stdout(sys.stderr),
+                Interruption() as interruption,
+                Display(console, jobs, quiet=quiet) as display,
+            ):
 
                 def on_fraction(job: Job, fraction: float) -> None:
                     interruption.check()

@@ -80,11 +80,11 @@ class _Restorer:
     """What runs on the cluster."""
 
     def __init__(self, model: Model, place: int, num_threads: int, folder: str) -> None:
-        self._opening = model, place, num_threads
-        os.chdir(folder)  # so that relative paths mean there what they mean here
+        self._opening, self._folder = (model, place, num_threads), folder
         self._restoring: Restoring | None = None
 
     def open(self) -> Event:
+        os.chdir(self._folder)  # so that relative paths mean there what they mean here
         limit_threads(self._opening[2])
         from supir.batch.restoring import Restoring
 
