@@ -182,23 +182,19 @@ class Engine:
         raise self._no_result(job)
 
     def cancel(self, job: StoredJob) -> None:
-        """Take a job out of the queue, or ask its worker to leave it; one that has ended stays as it is."""
+        """Cancel a job for good, and ask its worker to leave it if it is at work; one that has ended stays as it is."""
         with self.lock:
-            if self.store.cancel_queued(job.id):
-                self.folder.remove(job.id)
-                self._note(job, "cancelled", 0.0)
-            elif job.id in self._running:
-                self._stop(self._running[job.id], "cancel")
+            if not self.store.cancel(job.id):
+                return
+            seconds = self._dismiss(job)
+        self._note(job, "cancelled", seconds)
         self.news(None)
 
     def delete(self, job: StoredJob) -> None:
         """Forget a job and remove its files; it is stopped if it is at work."""
         with self.lock:
             self.store.delete(job.id)
-            if job.id in self._running:
-                self._stop(self._running[job.id], "cancel")
-            else:
-                self.folder.remove(job.id)
+            self._dismiss(job)
         _log.info("job deleted", extra={"job": job.id, "client": job.client})
         self.news(None)
 
@@ -238,10 +234,9 @@ class Engine:
         with self.lock:
             state, error, sha256 = self._verdict(running, answer)
             if state == "queued":
-                put_back = self.store.put_back(job.id, died=running.stop != "close")
-                state = put_back or "deleted"
+                state = self.store.put_back(job.id, died=running.stop != "close") or "left"
             elif not self.store.finish(job.id, state, error=error, sha256=sha256):
-                state = "deleted"
+                state = "left"
             if state == "queued":
                 self.lock.notify()
             elif state != "done":
@@ -252,7 +247,8 @@ class Engine:
             del self._running[job.id]
         if state == "done":
             self._seconds = 0.8 * self._seconds + 0.2 * seconds
-        self._note(job, state, seconds)
+        if state != "left":  # else it was cancelled or deleted while it was at work, which has been told
+            self._note(job, state, seconds)
         self.news(None)
 
     def give_up(self, reason: str) -> None:
@@ -271,7 +267,7 @@ class Engine:
                 return "failed", f"{job.name}: the result cannot be stored: {error.strerror}", None
             return "done", None, answer.sha256
         if running.stop == "cancel":
-            return "cancelled", None, None
+            return "left", None, None
         if running.stop == "close" or not isinstance(answer, Outcome):
             return "queued", None, None
         if answer.unexpected:
@@ -279,6 +275,15 @@ class Engine:
             return "failed", f"{job.name}: cannot be restored, by a mistake of ours; the service's log has more", None
         text = (answer.error or "").replace(str(self.folder.upload(job.id)), job.name)
         return "failed", text.replace(str(self.folder.path), "the service's folder"), None
+
+    def _dismiss(self, job: StoredJob) -> float:
+        """Remove the files of a job that nobody wants, or have its worker leave it first; its seconds at work."""
+        running = self._running.get(job.id)
+        if running is None:
+            self.folder.remove(job.id)
+            return 0.0
+        self._stop(running, "cancel")
+        return time.time() - (running.job.started or time.time())
 
     def _stop(self, running: Running, why: str, patience: float | None = None) -> None:
         if not running.stop or why == "cancel":
