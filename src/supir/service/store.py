@@ -9,9 +9,10 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+from supir.database import Database
 from supir.errors import BusyError, JobNotFoundError, OptionError
 from supir.options import RestoreOptions
-from supir.service.database import Database
+from supir.service.database import SERVICE
 from supir.service.jobs import StoredJob, Submission
 from supir.service.limits import Client
 
@@ -38,7 +39,8 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(path)
+        self._database = Database(path, SERVICE)
+        self._database.begin()
 
     def add(self, new: Submission, client: Client, max_queued: int) -> tuple[StoredJob, bool]:
         """Queue a job; (the job, whether it is new: a repeated request finds the one of its first time).
