@@ -1,6 +1,6 @@
 """Restoration as a service, without HTTP: a queue that outlives the process, workers, and what clients may do.
 
-    receiving: upload, options -> Submission -> Store (SQLite) -> Hands (one worker process each) -> Store
+    receiving: upload, options -> Submission -> Store (SQLite) -> Hands (one worker each, a process or an actor on Ray) -> Store
 
 `Engine` is the way in; what serves HTTP, or a page, stands on it. Nothing heavy is imported here.
 """

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from supir.batch.jobs import Outcome
 from supir.batch.model import Model
-from supir.batch.runners import Answer, Processes
+from supir.batch.runners import Answer, Processes, Runner
 from supir.errors import BusyError, ClosingError, JobExpiredError, JobFailedError, JobNotReadyError, ServiceError
 from supir.service.folder import Folder, safe
 from supir.service.hands import Hand, Running
@@ -49,9 +50,10 @@ class Engine:
     Args:
         data: the folder; made if it is not there.
         model: what the workers open.
-        num_workers: processes, each with its copy of the weights.
+        num_workers: processes of this machine, each with its copy of the weights.
         max_queued: jobs of all clients that may be queued or running.
         keep: seconds for which results are kept.
+        runner: starts the workers, in place of ``num_workers`` processes; it is closed with the engine.
 
     Raises:
         WeightsError: the model folder is none.
@@ -60,11 +62,12 @@ class Engine:
     """
 
     def __init__(
-        self, data: Path, model: Model, *, num_workers: int = 1, max_queued: int = 1000, keep: float = 24 * 3600.0
-    ) -> None:
+        self, data: Path, model: Model, *, num_workers: int = 1, max_queued: int = 1000, keep: float = 24 * 3600.0,
+        runner: Runner[Any] | None = None,
+    ) -> None:  # fmt: skip
         _ = model.presets, model.identity  # says at once what is wrong, and is not read again by every worker
-        runner = Processes(num_workers)
-        self.model, self.num_workers, self.max_queued, self.keep = model, num_workers, max_queued, keep
+        self._runner: Runner[Any] = runner or Processes(num_workers)
+        self.model, self.num_workers, self.max_queued, self.keep = model, self._runner.num_workers, max_queued, keep
         self.folder = Folder(data)
         self.store = Store(self.folder.database)
         self.lock = threading.Condition()
@@ -75,7 +78,7 @@ class Engine:
         """Called with the state and the seconds at work of each job that was settled."""
         self.on_failure: Callable[[], None] = lambda: None
         self._running: dict[str, Running] = {}
-        self._hands = [Hand(self, self.folder, model, runner, place) for place in range(num_workers)]
+        self._hands = [Hand(self, self.folder, model, self._runner, place) for place in range(self.num_workers)]
         self._listeners: set[Callable[[str | None], None]] = set()
         self._seconds = _GUESS
         self._closed = threading.Event()
@@ -103,6 +106,7 @@ class Engine:
                 self._stop(running, "close", _LAST_PATIENCE)
         for hand in self._hands:
             hand.join()
+        self._runner.close()
         self._closed.set()
         self._janitor.join()
         self.folder.close()
