@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from batch.pictures import BAD, FLAGS, album, failures, jobs_of, results, run, times_done
+from ray_cluster import kill_machine, ray_cluster
 from supir.batch import Model
 from supir.options import RestoreOptions
 
@@ -56,13 +57,8 @@ class _NotingPipeline:
 
 @pytest.fixture
 def cluster() -> Iterator[Any]:
-    """A machine that works on nothing and two that have room for one worker each."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    yield started
-    started.shutdown()
+    with ray_cluster() as started:
+        yield started
 
 
 def command(notes: Path, *arguments: object) -> subprocess.Popen[str]:
@@ -80,15 +76,14 @@ def command(notes: Path, *arguments: object) -> subprocess.Popen[str]:
 def test_a_machine_that_is_killed_in_the_middle(cluster: Any, folder: Path, tmp_path: Path) -> None:
     source, whole, out = album(tmp_path / "in", NAMES), tmp_path / "whole", tmp_path / "out"
     run(jobs_of(source, whole), whole, Model(folder=folder, devices=("cpu",)))
-    killed = [cluster.add_node(num_cpus=1) for _ in range(2)][1]
-    cluster.wait_for_nodes()
+    killed = cluster.machines[1]
     notes, start = Noting(folder=folder, devices=("cpu",), notes=tmp_path), time.perf_counter()
     process = command(tmp_path, source, "-o", out, "--model", folder, "--workers", 2, "--ray-address", cluster.address)
     while process.poll() is None and (len({node for node, _ in notes.noted("begun")}) < 2 or len(times_done(out)) < 6):
         time.sleep(0.01)
-    cluster.remove_node(killed, allow_graceful=False)  # kill -9 of its raylet, with which its workers die
+    cluster.add_node(num_cpus=1)  # where the worker will be replaced
+    kill_machine(killed)
     done_at_the_kill = len(times_done(out))
-    cluster.add_node(num_cpus=1)  # where the worker is replaced
     told, said = process.communicate(timeout=120)
     seconds = time.perf_counter() - start
     assert process.returncode == 1, said
@@ -101,7 +96,8 @@ def test_a_machine_that_is_killed_in_the_middle(cluster: Any, folder: Path, tmp_
     assert len(begun) == len(NAMES)
     assert sorted(begun.values())[-2] == 1, "at most the one that was at work on the killed machine is begun again"
     opened = notes.noted("opened")
-    assert len(set(opened)) == len({node for node, _ in opened}) == len(opened) == 3, "each worker once, one died"
+    assert len(set(opened)) == len({node for node, _ in opened}) == len(opened), "each worker once"
+    assert len(opened) in (2, 3), "the one that died is replaced, if there is still work when another has begun"
     machines = Counter(node for node, _ in notes.noted("begun"))
     assert killed.node_id in machines
     print(f"{len(NAMES)} good pictures; killed when {done_at_the_kill} were done; begun by machine"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
+from ray_cluster import kill_machine, ray_cluster
 from service.serving import LONG, QUICK, Server, picture, restored, until
 
 SLOW = {**QUICK, "num_steps": 100}
@@ -17,21 +17,14 @@ SLOW = {**QUICK, "num_steps": 100}
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A machine that works on nothing and two that have room for one worker each."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    yield started
-    started.shutdown()
+    with ray_cluster() as started:
+        yield started
 
 
 @pytest.mark.slow
 def test_a_machine_that_is_killed_in_the_middle(cluster: Any, model: Path, pipeline: Any, tmp_path: Path) -> None:
-    killed = [cluster.add_node(num_cpus=1) for _ in range(2)][1]
-    cluster.wait_for_nodes()
     server = Server(tmp_path, model, "--workers", 2, "--ray-address", cluster.address)
     with server.client() as client:
         until(lambda: len(server.lines("worker ready")) == 2, 120)
@@ -46,7 +39,7 @@ def test_a_machine_that_is_killed_in_the_middle(cluster: Any, model: Path, pipel
         assert "preview" in kinds
         jobs = [client.submit(picture(seed), seed=seed, **SLOW) for seed in range(6)]
         until(lambda: sum(client.get(job).step or 0 for job in jobs[:2]) > 0 and client.get(jobs[1]).state == "running")
-        os.kill(killed.all_processes["raylet"][0].process.pid, 9)
+        kill_machine(cluster.machines[1])
         until(lambda: server.lines("worker died"), 60)
         cluster.add_node(num_cpus=1)  # where the worker is replaced
         for seed, job in enumerate(jobs):

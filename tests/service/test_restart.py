@@ -64,6 +64,20 @@ def test_killed_in_the_middle_and_stopped_in_the_middle(model: Path, pipeline: A
     assert [server.times_done(job.id) for job in (first, running, *queued, last)] == [1, 1, 1, 1, 0]
 
 
+def test_a_job_that_was_cancelled_at_work_stays_so(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "data")
+    store = Store(folder.database)
+    job, _ = store.add(submission(folder), Client(name="a"), 9)
+    assert store.claim() is not None
+    assert store.cancel(job.id)
+    assert not store.finish(job.id, "done", sha256="1"), "its worker was done a moment later"
+    assert store.put_back(job.id, died=True) is None
+    assert store.recover() == (set(), set())
+    assert store.claim() is None
+    assert store.get(job.id, "a").state == "cancelled"
+
+
+@pytest.mark.slow
 def test_a_cancelled_job_is_not_begun_again_after_a_kill(model: Path, tmp_path: Path) -> None:
     server = Server(tmp_path, model)
     with server.client() as client:
