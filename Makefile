@@ -14,7 +14,7 @@ STAMP := $(VENV)/supir-setup.stamp
 OUT := out
 DEMO_PHOTO := examples/photo.jpg
 
-.PHONY: help setup demo readme-picture test test-slow lint format bench convert-bench memory-bench degradation-bench restoration-table evaluations-bench data-bench train-smoke web-screenshots clean
+.PHONY: help setup demo readme-picture test test-slow lint format bench convert-bench memory-bench degradation-bench restoration-table evaluations-bench data-bench train-smoke web-screenshots batch-kills service-load cluster-service clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -77,6 +77,15 @@ evaluations-bench: setup ## what each way to evaluate less costs and changes: DA
 
 data-bench: setup ## pictures a second of each step of `supir data build`, over workers, and 20 million on paper (some minutes)
 	@$(BIN)/python bench/data_build.py $(DATA)
+
+batch-kills: setup ## 200 mixed pictures restored through five kill -9, and a Ray cluster one machine of which is killed (some minutes)
+	@$(BIN)/python -m pytest tests/batch -m slow -q -s -k "kills or machine"
+
+service-load: setup ## fifty clients of the service for two minutes with the bundled model, then the same with a kill -9 in the middle: LOAD_SECONDS=120
+	@$(BIN)/python -m pytest tests/service/test_load.py -m slow -q -s --load-seconds $(or $(LOAD_SECONDS),120) --load-model bundled
+
+cluster-service: setup ## the service with workers on two machines of a local Ray cluster, one of which is killed (some minutes)
+	@$(BIN)/python -m pytest tests/service/test_many_machines.py -m slow -q -s
 
 # Both photographs are free: the example (CC0), and one by NASA (public domain) that scikit-image brings.
 train-smoke: setup ## every training stage on two photographs, and a picture restored by what they made (two minutes)

@@ -32,6 +32,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="folder of recorded reference arrays that tests/parity replays (default: tests/parity/fixtures)",
     )
+    load = parser.getgroup("the service under load (tests/service/test_load.py)")
+    load.addoption("--load-seconds", type=float, default=20.0, metavar="N", help="for how long clients ask (20)")
+    load.addoption("--load-model", choices=("tiny", "bundled"), default="tiny", help="what the service opens (tiny)")
 
 
 @pytest.fixture(autouse=True)

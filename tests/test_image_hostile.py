@@ -95,6 +95,24 @@ def test_truncated_files_are_refused(tmp_path: Path, kind: str, part: float) -> 
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (encode(Image.fromarray(smooth()).convert("LAB"), "TIFF"), "LAB colours"),
+        (encode(Image.fromarray(smooth()).convert("YCbCr"), "TIFF"), "YCbCr colours without JPEG compression"),
+        (encode(Image.fromarray(smooth()), "TIFF", compression="zstd"), "packed by ZSTD, which is not read"),
+        (encode(Image.fromarray(smooth()), "TIFF", tiffinfo={254: 1}), "the raw file of a camera"),
+        (encode(Image.fromarray(smooth()), "TIFF", tiffinfo={50706: b"\1\4\0\0"}), "the raw file of a camera"),
+    ],
+    ids=["lab", "ycbcr", "zstd", "thumbnail", "dng"],
+)
+def test_tiffs_that_would_be_read_wrongly_are_refused_by_their_kind(tmp_path: Path, data: bytes, reason: str) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(data)
+    with pytest.raises(ImageReadError, match=reason):
+        read(path)
+
+
 def huge_tiff(width: int, height: int) -> bytes:
     tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, height), (279, 64)]
     body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)

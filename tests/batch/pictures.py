@@ -86,9 +86,14 @@ def times_done(out: Path) -> Counter[str]:
     return Counter(line["target"] for line in log_lines(out) if "error" not in line)
 
 
+def report(out: Path) -> dict[str, Any]:
+    """What the last run came to."""
+    return dict(json.loads((out / "report.json").read_text()))
+
+
 def failures(out: Path) -> dict[str, str]:
-    """What the last run's report says of bad pictures, by the name of the input."""
-    return {Path(bad["input"]).name: bad["error"] for bad in json.loads((out / "report.json").read_text())["failures"]}
+    """What it says of bad pictures, by the name of the input."""
+    return {Path(bad["input"]).name: bad["error"] for bad in report(out)["failures"]}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import signal
 from pathlib import Path
 
 import pytest
 import typer
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from batch.pictures import BAD, FLAGS, NAMES, Finished, album, command, failures, results, save, times_done
+from batch.pictures import BAD, FLAGS, NAMES, Finished, album, command, failures, options, results, save, times_done
 from supir import image
 from supir.apps.cli import app
+from supir.apps.progress import Display
+from supir.batch import Job
 from supir.options import CaptionOptions, RestoreOptions
 
 
@@ -114,6 +119,30 @@ def test_a_warning_is_a_sentence(folder: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     [line] = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
     assert "transparency" in line
+
+
+def test_any_name_is_kept_and_shown_in_one_line(folder: Path, tmp_path: Path) -> None:
+    names = ["😀" * 60 + ".png", "two\nlines.png", "\x1b[31mred.png", "[red]bold[/].png", os.fsdecode(b"latin\xe9.png")]
+    for name in names:
+        save(tmp_path / "in" / name)
+    (tmp_path / "in" / "bad\nname.png").write_text("no picture")
+    for name in ("a.HEIC", "b.heic", "c.gif", "notes.txt", ".d.gif"):
+        (tmp_path / "in" / name).touch()
+    result = batch(folder, tmp_path / "in", "-o", tmp_path / "out")
+    assert result.exit_code == 1, result.output
+    assert set(results(tmp_path / "out")) == set(names)
+    assert "\x1b[31m" not in result.stderr
+    lines = result.stderr.splitlines()
+    assert len(lines) == len(names) + 3, lines
+    assert len([line for line in lines if line.startswith("error: ") and "bad\\nname.png: a text file" in line]) == 1
+    assert "left out, as supir does not read them: 1 .gif, 2 .heic" in result.stderr
+
+
+def test_a_name_on_the_bar_is_no_markup(tmp_path: Path) -> None:
+    job = Job(source=tmp_path / "[/].png", target=tmp_path / "out.png", options=options())
+    console = Console(force_terminal=True, file=io.StringIO())
+    with Display(console, [job]) as display:
+        display.fraction(job, 0.5)
 
 
 def test_interrupted_ends_quickly_and_resumes(folder: Path, tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import random
 import shutil
 import signal
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batch.mixed import mixed
 from batch.pictures import (
     BAD,
     NAMES,
@@ -19,8 +21,8 @@ from batch.pictures import (
     command,
     failures,
     jobs_of,
-    log_lines,
     options,
+    report,
     results,
     run,
     save,
@@ -36,10 +38,10 @@ def model(folder: Path) -> Model:
     return Model(folder=folder, devices=("cpu",))
 
 
-def kill_when(out: Path, num_lines: int, delay: float, *arguments: object) -> None:
-    """Start the command, and kill it some time after it has written so many lines."""
+def kill_when(out: Path, num_done: int, delay: float, *arguments: object) -> None:
+    """Start the command, and kill it some time after so many results are done."""
     process = command(*arguments)
-    while process.poll() is None and len(log_lines(out)) < num_lines:
+    while process.poll() is None and len(times_done(out)) < num_done:
         time.sleep(0.005)
     time.sleep(delay)
     process.kill()
@@ -118,6 +120,7 @@ def test_a_torn_line_and_what_a_killed_run_leaves(model: Model, tmp_path: Path) 
     lines = [line for line in log.read_bytes().splitlines(keepends=True) if b"error" not in line]
     log.write_bytes(b"\xff\n" + lines[0] + lines[1][:70])
     (out / ".2.png.0123456789ab.tmp").write_bytes(b"half")
+    (out / ".two\nlines.png.0123456789ab.tmp").write_bytes(b"half")
     (out / ".mine.tmp").write_bytes(b"of somebody else")
     outcomes = run(jobs_of(source, out), out, model)
     assert {outcome.source.name for outcome in outcomes if outcome.skipped} == {"1.png"}
@@ -184,24 +187,36 @@ def test_a_model_that_cannot_be_opened_in_a_process_ends_the_run(folder: Path, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_two_hundred_pictures_and_five_kills(folder: Path, model: Model, tmp_path: Path, workers: int) -> None:
-    names = [f"{'abcd'[number % 4]}/{number:03}.png" for number in range(200)]
-    source, whole, out = album(tmp_path / "in", names), tmp_path / "whole", tmp_path / "out"
+def test_two_hundred_mixed_pictures_and_five_kills(folder: Path, model: Model, tmp_path: Path, workers: int) -> None:
+    asked, whole, out = mixed(tmp_path / "in"), tmp_path / "whole", tmp_path / "out"
+    num_good, num_bad = len(asked.good), len(asked.bad)
+    assert num_good + num_bad == 200
     start = time.perf_counter()
-    run(jobs_of(source, whole), whole, model)
+    with warnings.catch_warnings(action="ignore"):
+        run(jobs_of(asked.folder, whole), whole, model)
     uninterrupted = time.perf_counter() - start
+    assert set(results(whole)) == set(asked.good)
     chance, reached = random.Random(workers), []
     for number in range(5):
-        at = 30 * number + chance.randrange(1, 25)
-        kill_when(out, at, chance.random() / 2, source, "-o", out, "--model", folder, "--workers", workers)
+        at = (num_good // 6) * number + chance.randrange(1, num_good // 6)
+        kill_when(out, at, chance.random() / 2, asked.folder, "-o", out, "--model", folder, "--workers", workers)
         reached.append(len(times_done(out)))
     start = time.perf_counter()
-    process = command(source, "-o", out, "--model", folder, "--workers", workers)
+    process = command(asked.folder, "-o", out, "--model", folder, "--workers", workers)
     _, said = process.communicate()
     assert process.returncode == 1, said
-    assert f"{200 - reached[-1]} restored, {reached[-1]} skipped, 4 failed" in said
+    assert f"{num_good - reached[-1]} restored, {reached[-1]} skipped, {num_bad} failed" in said
     assert results(out) == results(whole)
-    assert times_done(out) == dict.fromkeys(names, 1)
-    assert set(failures(out)) == {Path(name).name for name in BAD}
-    print(f"workers {workers}: uninterrupted {uninterrupted:.1f} s, done at the kills {reached}, last run"
-          f" {time.perf_counter() - start:.1f} s")  # fmt: skip
+    assert times_done(out) == dict.fromkeys(asked.good, 1)
+    told = {Path(bad["input"]).relative_to(asked.folder).as_posix(): bad["error"] for bad in report(out)["failures"]}
+    assert told.keys() == asked.bad.keys()
+    for name, why in asked.bad.items():
+        assert why in told[name].replace(name, "")
+    assert "warning: left out, as supir does not read them: 1 .gif" in said
+    assert len([line for line in said.splitlines() if line.startswith("error: ")]) == num_bad, "a line each"
+    assert "Traceback" not in said
+    assert "\x1b" not in said
+    assert not asked.sprung.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "whole", "out"}, "no name leads elsewhere"
+    print(f"workers {workers}: {num_good} good, {num_bad} bad; uninterrupted {uninterrupted:.1f} s, done at the kills"
+          f" {reached}, last run {time.perf_counter() - start:.1f} s")  # fmt: skip

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,6 +47,19 @@ def test_an_actor_killed_in_the_middle(finished: Finished, folder: Path, tmp_pat
         killed_in_the_middle(runner, finished, folder, tmp_path)
     finally:
         runner.close()
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nobody_listens_is_said_at_once(scheme: str) -> None:
+    pytest.importorskip("ray")
+    from supir.batch.on_ray import OnRay
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    start = time.perf_counter()
+    with pytest.raises(SupirError, match=rf"127.0.0.1:{port}: no Ray cluster there: .*refused"):
+        OnRay(1, f"{scheme}127.0.0.1:{port}")
+    assert time.perf_counter() - start < 5
 
 
 def test_without_ray_the_exact_line_is_said() -> None:

@@ -26,6 +26,7 @@ from supir.caption.model import _LOADED
 from supir.caption.picture import readable
 from supir.options import CaptionOptions
 from supir.prompts import POSITIVE_PROMPT
+from supir.weights import catalog
 
 SIZE = ("--min-size", "64", "--scale", "1", "--device", "cpu")
 
@@ -76,6 +77,19 @@ def test_the_preview_is_what_is_sent(folder: Path, server: ChatServer, tmp_path:
     sent = server.asked[0]["messages"]
     assert sent == asked._request(readable(preview))["messages"]
     assert sent != asked._request(readable(image.read(source)))["messages"], "not the damaged photo"
+
+
+def test_the_weights_are_hashed_once(
+    folder: Path, server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+    hash_of = catalog.file_hash
+    monkeypatch.setattr(catalog, "file_hash", lambda path: hashed.append(path) or hash_of(path))
+    source, out = save(tmp_path / "photo.png"), tmp_path / "out.png"
+    assert run("restore", "--model", folder, *FLAGS, source, "-o", out, *endpoint(server)).exit_code == 0
+    weights = [path for path in hashed if path.is_relative_to(folder)]
+    assert len(weights) == len(set(weights)) > 5
+    assert image.read_record(out)["model_sha256"] == catalog.folder_hash(folder)
 
 
 def test_the_same_photo_is_asked_about_once(folder: Path, server: ChatServer, cache: Path, tmp_path: Path) -> None:

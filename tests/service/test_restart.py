@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from service.serving import LONG, QUICK, Server, picture, restored, until
-from supir.errors import OptionError, ServiceError, SupirError
+from supir.errors import JobFailedError, OptionError, ServiceError, SupirError
 from supir.service.folder import Folder
 from supir.service.jobs import Submission
 from supir.service.limits import Client
@@ -64,6 +64,47 @@ def test_killed_in_the_middle_and_stopped_in_the_middle(model: Path, pipeline: A
     assert [server.times_done(job.id) for job in (first, running, *queued, last)] == [1, 1, 1, 1, 0]
 
 
+def test_a_job_that_was_cancelled_at_work_stays_so(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "data")
+    store = Store(folder.database)
+    job, _ = store.add(submission(folder), Client(name="a"), 9)
+    assert store.claim() is not None
+    assert store.cancel(job.id)
+    assert not store.finish(job.id, "done", sha256="1"), "its worker was done a moment later"
+    assert store.put_back(job.id, died=True) is None
+    assert store.recover() == (set(), set())
+    assert store.claim() is None
+    assert store.get(job.id, "a").state == "cancelled"
+
+
+@pytest.mark.slow
+def test_a_cancelled_job_is_not_begun_again_after_a_kill(model: Path, tmp_path: Path) -> None:
+    server = Server(tmp_path, model)
+    with server.client() as client:
+        job = client.submit(picture(), **LONG)
+        for event in client.events(job):
+            if event.kind == "step":
+                break
+        workers = psutil.Process(server.process.pid).children()
+        for worker in workers:
+            worker.suspend()  # it does not even hear of it
+        assert client.cancel(job).state == "cancelled"
+        with pytest.raises(JobFailedError, match="cancelled"):
+            client.wait(job)
+    server.process.kill()
+    for worker in workers:
+        worker.resume()  # to end with its service
+    server.kill()
+    server.start()
+    with server.client() as client:
+        assert client.wait(client.submit(picture(), **QUICK)).state == "done"
+        assert client.get(job).state == "cancelled"
+        assert not (server.data / "jobs" / job.id).exists()
+    assert server.stop() == 0
+    assert [line["job"] for line in server.lines("job begun")].count(job.id) == 1
+    assert [line["state"] for line in server.lines("job ended") if line["job"] == job.id] == ["cancelled"]
+
+
 def kill_worker(server: Server) -> None:
     """As the system does that has no memory left."""
     for process in psutil.Process(server.process.pid).children():
@@ -103,9 +144,9 @@ def test_a_state_is_left_only_for_one_that_follows(tmp_path: Path) -> None:
     assert claimed is not None
     assert claimed.id == job.id
     assert store.claim() is None
-    assert not store.cancel_queued(job.id)
     assert store.finish(job.id, "done", sha256="1")
     assert not store.finish(job.id, "failed", error="late")
+    assert not store.cancel(job.id)
     assert store.put_back(job.id, died=True) is None
     assert store.get(job.id, "a").state == "done"
     assert store.expire(1000, 1000) == []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,13 +22,13 @@ from supir.apps.arguments import (
     with_restore_options,
 )
 from supir.apps.caption_commands import captioning_of
-from supir.apps.ending import FAILED, sentences, usage
+from supir.apps.ending import FAILED, sentences, show_warning, usage
 from supir.apps.jobs import Interruption
 from supir.apps.progress import Display, clock, show_failure
 from supir.batch.jobs import Job, Outcome
 from supir.batch.manifest import read_manifest
 from supir.batch.model import Model
-from supir.batch.planning import Wanted, find_wanted, plan_batch
+from supir.batch.planning import Wanted, find_wanted, left_out, plan_batch
 from supir.batch.run import REPORT, run_batch
 from supir.batch.runners import Processes, Runner, Serial
 from supir.options import DEFAULT_PRESET
@@ -106,9 +107,17 @@ def batch(
         jobs = usage(plan_batch, wanted, output, variants=variants)
         for outcome in outcomes:
             show_failure(console, outcome)
+        if others := left_out(inputs or [], output):
+            counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+            show_warning(console, f"left out, as supir does not read them: {counts}; convert them to JPEG, PNG or TIFF")
         crew = _runner(runner, workers, ray_address)
         try:
-            with Interruption() as interruption, Display(console, jobs, quiet=quiet) as display:
+            # standard output is for the report: Ray prints there that a machine is lost
+            with (
+                redirect_stdout(sys.stderr),
+                Interruption() as interruption,
+                Display(console, jobs, quiet=quiet) as display,
+            ):
 
                 def on_fraction(job: Job, fraction: float) -> None:
                     interruption.check()

@@ -24,9 +24,14 @@ def usage(function: Any, *arguments: Any, **named: Any) -> Any:
         raise typer.BadParameter(str(error)) from error
 
 
+def one_line(text: str) -> str:
+    """A text, names of files in it, as it may be shown: line ends and what commands a terminal are written out."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
 def show_warning(console: Console, message: Warning | str) -> None:
     """One line for a warning."""
-    console.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"warning: {one_line(str(message))}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

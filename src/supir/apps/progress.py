@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from supir.apps.ending import show_warning
+from supir.apps.ending import one_line, show_warning
 from supir.apps.jobs import effort
 from supir.batch.jobs import Job, Outcome
 
@@ -52,7 +52,7 @@ class Display:
         self._quiet = quiet
         self._num_done = 0
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("picture {task.fields[number]}/{task.fields[pictures]}"),
@@ -75,7 +75,7 @@ class Display:
     def fraction(self, job: Job, fraction: float) -> None:
         """A picture is done to this fraction."""
         self._at_work[job.target] = fraction * self._efforts[job.target]
-        self._update(job.source.name)
+        self._update(one_line(job.source.name))
 
     def captions(self, done: int, total: int) -> None:
         """So many pictures have their words; nothing is restored before all have."""
@@ -99,7 +99,7 @@ class Display:
         elif not self._quiet and not outcome.skipped:
             count = f"[{self._num_done}/{len(self._efforts)}] "
             text = f"{count}{outcome.source} -> {outcome.target} ({outcome.seconds:.1f} s)"
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
 
     def _update(self, name: str | None = None) -> None:
         completed = self._spent + sum(self._at_work.values())
@@ -112,6 +112,6 @@ def show_failure(console: Console, outcome: Outcome) -> None:
     text = outcome.error or ""
     if str(outcome.source) not in text:
         text = f"{outcome.source}: {text}"
-    console.print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"error: {one_line(text)}", style="red", markup=False, highlight=False, soft_wrap=True)
     if outcome.unexpected:
         console.print(outcome.unexpected, markup=False, highlight=False, soft_wrap=True)

@@ -14,6 +14,7 @@ from rich.console import Console
 from supir.apps.arguments import ModelFolder
 from supir.apps.ending import sentences, usage
 from supir.batch.model import Model
+from supir.batch.runners import Runner
 from supir.errors import OptionError, ServiceError
 from supir.service.limits import Limits, new_key, read_keys
 
@@ -41,8 +42,16 @@ def serve(
         ),
     ] = None,
     workers: Annotated[
-        int, typer.Option(help="Processes; each holds its own copy of the weights.", min=1, max=256, metavar="N")
+        int, typer.Option(help="Each holds its own copy of the weights.", min=1, max=256, metavar="N")
     ] = 1,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="Workers on a Ray cluster in place of this machine's: auto, HOST:PORT, or local.",
+            metavar="ADDRESS",
+            show_default=False,
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8189,
     keys: Annotated[
@@ -99,7 +108,8 @@ def serve(
 
         listening = listen(host, port, open_to_all=clients is not None or insecure)
         weights = Model(folder=model, devices=tuple(device.split(",")) if device else ())
-        engine = usage(Engine, data, weights, num_workers=workers, max_queued=queue, keep=seconds)
+        runner = None if ray_address is None else _on_ray(workers, ray_address)
+        engine = usage(Engine, data, weights, num_workers=workers, max_queued=queue, keep=seconds, runner=runner)
         app = web_app(engine, clients, limits, insecure=insecure, log_details=log_details)
         from supir.apps.serving.logs import set_up_logs
 
@@ -107,6 +117,12 @@ def serve(
         shown_host = f"[{host}]" if ":" in host else host
         typer.echo(f"http://{shown_host}:{listening.getsockname()[1]}/")
         serve_until_stopped(app, engine, listening, grace)
+
+
+def _on_ray(num_workers: int, address: str) -> Runner[Any]:
+    from supir.service.on_ray import OnRay
+
+    return OnRay(num_workers, address)
 
 
 def seconds_of(text: str) -> float:

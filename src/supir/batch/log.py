@@ -22,7 +22,7 @@ __all__ = ["LOG", "Log", "opened"]
 
 LOG = "batch.jsonl"
 
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")  # the hidden names under which results are written
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp", re.DOTALL)  # the hidden names under which results are written
 
 
 class Log:

@@ -19,7 +19,7 @@ from supir.errors import OptionError, SupirError, WeightsError
 if TYPE_CHECKING:
     from supir.batch.restoring import Restoring
 
-__all__ = ["OnRay"]
+__all__ = ["OnRay", "begin_actor", "result_of", "threads_of_each"]
 
 _WAIT = 1.0  # seconds after which a wait looks up, so that Ctrl-C is heard
 
@@ -40,12 +40,8 @@ class OnRay:
     """
 
     def __init__(self, num_workers: int, address: str = LOCAL) -> None:
-        if num_workers < 1:
-            raise OptionError(f"num_workers is {num_workers}; at least 1 is needed")
-        connect(address, max(num_workers, all_threads()))
         self.num_workers = num_workers
-        cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-        self._num_threads = max(1, min(sum(cores) // num_workers, *(count for count in cores if count)))
+        self._num_threads = threads_of_each(num_workers, address)
 
     def start(self, model: Model, place: int) -> _Actor:
         """As `Runner.start`."""
@@ -55,7 +51,7 @@ class OnRay:
         """As `Runner.wait`; how much of a picture is done is not told."""
         by_reference = {worker.reference: worker for worker in workers}
         finished, _ = ray.wait(list(by_reference), timeout=_WAIT)
-        return [(by_reference[reference], _answer(reference)) for reference in finished]
+        return [(by_reference[reference], result_of(reference)) for reference in finished]
 
     def close(self) -> None:
         """Leaves the cluster; ends a local Ray."""
@@ -64,9 +60,7 @@ class OnRay:
 
 class _Actor:
     def __init__(self, model: Model, place: int, num_threads: int) -> None:
-        on_cuda = any(device.startswith("cuda") for device in model.devices)
-        kind = ray.remote(num_cpus=num_threads, num_gpus=int(on_cuda), max_restarts=0)(_Restorer)
-        self._handle = kind.remote(model, 0 if on_cuda else place, num_threads, os.getcwd())  # noqa: PTH109
+        self._handle = begin_actor(_Restorer, model, place, num_threads, os.getcwd())  # noqa: PTH109
         self.reference: Any = self._handle.open.remote()
 
     def give(self, job: Job) -> None:
@@ -80,11 +74,11 @@ class _Restorer:
     """What runs on the cluster."""
 
     def __init__(self, model: Model, place: int, num_threads: int, folder: str) -> None:
-        self._opening = model, place, num_threads
-        os.chdir(folder)  # so that relative paths mean there what they mean here
+        self._opening, self._folder = (model, place, num_threads), folder
         self._restoring: Restoring | None = None
 
     def open(self) -> Event:
+        os.chdir(self._folder)  # so that relative paths mean there what they mean here
         limit_threads(self._opening[2])
         from supir.batch.restoring import Restoring
 
@@ -96,12 +90,41 @@ class _Restorer:
         return self._restoring(job)
 
 
-def _answer(reference: Any) -> Answer:
+def threads_of_each(num_workers: int, address: str) -> int:
+    """Join the cluster at ``address``; of its cores each of so many workers gets as many as this.
+
+    Raises:
+        OptionError: ``num_workers`` is below 1.
+        SupirError: the cluster cannot be reached.
+    """
+    if num_workers < 1:
+        raise OptionError(f"num_workers is {num_workers}; at least 1 is needed")
+    connect(address, max(num_workers, all_threads()))
+    cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    return max(1, min(sum(cores) // num_workers, *(count for count in cores if count)))
+
+
+def begin_actor(kind: type, model: Model, place: int, num_threads: int, *more: Any, **options: Any) -> Any:
+    """Start a worker of a class that is made from the model, its place, its threads and ``more``; its handle.
+
+    Where the model is told to run on CUDA, it asks for a GPU of its own, which is number 0 to it.
+    """
+    on_cuda = any(device.startswith("cuda") for device in model.devices)
+    remote = ray.remote(num_cpus=num_threads, num_gpus=int(on_cuda), max_restarts=0, **options)(kind)
+    return remote.remote(model, 0 if on_cuda else place, num_threads, *more)
+
+
+def result_of(reference: Any) -> Any:
+    """What an actor's call gave, or that the actor died.
+
+    Raises:
+        WeightsError: it cannot open the weights.
+        SupirError: the call raised one.
+    """
     try:
-        answer: Answer = ray.get(reference)
+        return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         cause = getattr(error, "cause", None)
         raise cause if isinstance(cause, SupirError) else WeightsError(f"Ray: {cause or error!r}") from error
     except ray.exceptions.RayError:  # the actor, or its machine, is gone
         return Event.DIED
-    return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -13,7 +14,10 @@ from supir.caption import Caption
 from supir.errors import ImageError, ImageReadError, OptionError
 from supir.options import RestoreOptions
 
-__all__ = ["COMPARE_MARK", "MARK", "RESULT_ENDINGS", "Wanted", "check_targets", "find_wanted", "plan_batch", "writable"]
+__all__ = [
+    "COMPARE_MARK", "MARK", "RESULT_ENDINGS", "Wanted", "check_targets", "find_wanted", "left_out", "plan_batch",
+    "writable",
+]  # fmt: skip
 
 MARK = ".restored"
 """Added to the name of a result that lies beside its input."""
@@ -22,6 +26,12 @@ COMPARE_MARK = ".compare"
 """Added to the name of a result for its before-and-after sheet."""
 
 RESULT_ENDINGS = (MARK, MARK + COMPARE_MARK)
+
+_OTHER_PICTURES = (
+    ".arw", ".avif", ".bmp", ".cr2", ".cr3", ".dng", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".orf", ".psd",
+    ".raf", ".rw2", ".svg",
+)  # fmt: skip
+"""Suffixes of pictures that supir does not read: raw files of cameras among them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +88,21 @@ def _found(name: str, out: Path) -> Iterator[tuple[Path, PurePath]]:
     if not kept:
         raise ImageReadError(f"{name}: no picture but results; name those that are to be restored again", name)
     yield from ((path, path.relative_to(base)) for path in kept)
+
+
+def left_out(inputs: Sequence[str], out: Path) -> Counter[str]:
+    """How many pictures of kinds that supir does not read lie in the folders among the inputs, by suffix.
+
+    `find_wanted` passes over them, as it does over everything that is no picture.
+    """
+    found: Counter[str] = Counter()
+    skipped = os.path.realpath(out)
+    for folder in filter(os.path.isdir, inputs):
+        for here, folders, names in os.walk(folder):
+            folders[:] = [name for name in folders if name[0] != "." and os.path.realpath(Path(here, name)) != skipped]
+            suffixes = [Path(name).suffix.lower() for name in names if name[0] != "."]
+            found.update(suffix for suffix in suffixes if suffix in _OTHER_PICTURES)
+    return found
 
 
 def plan_batch(wanted: Sequence[Wanted], out: Path, *, variants: int = 1) -> list[Job]:

@@ -6,6 +6,8 @@ All machines must see the photographs and the output folder under the same paths
 from __future__ import annotations
 
 import os
+import re
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -26,6 +28,8 @@ Result = TypeVar("Result")
 
 LOCAL = "local"
 """Address that starts Ray on this machine, for this run alone."""
+_PATIENCE = 10.0
+"""Seconds for a cluster to answer at its address."""
 
 
 def connect(address: str, num_cpus: int | None = None) -> None:
@@ -34,6 +38,7 @@ def connect(address: str, num_cpus: int | None = None) -> None:
     Raises:
         SupirError: the cluster cannot be reached.
     """
+    _check_listens(address)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == LOCAL:
         options |= {"num_cpus": num_cpus, "include_dashboard": False}
@@ -41,6 +46,17 @@ def connect(address: str, num_cpus: int | None = None) -> None:
     try:
         ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
+        raise SupirError(f"{address}: no Ray cluster there: {error}") from error
+
+
+def _check_listens(address: str) -> None:
+    """Whether somebody listens there: Ray itself would ask for ten minutes."""
+    found = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d+)", address)
+    if found is None:
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
         raise SupirError(f"{address}: no Ray cluster there: {error}") from error
 
 

@@ -13,7 +13,7 @@ import os
 import struct
 from typing import BinaryIO
 
-__all__ = ["append_exif_to_tiff", "clean_exif", "exif_of_tiff"]
+__all__ = ["append_exif_to_tiff", "clean_exif", "exif_of_tiff", "tiff_numbers"]
 
 Entry = tuple[int, int, bytes]  # type, count, payload in little-endian order
 Directory = dict[int, Entry]
@@ -51,6 +51,20 @@ def clean_exif(block: bytes) -> bytes | None:
 def exif_of_tiff(stream: BinaryIO) -> bytes | None:
     """The cleaned EXIF block of an open TIFF file."""
     return _clean(stream)
+
+
+def tiff_numbers(stream: BinaryIO) -> dict[int, int]:
+    """The whole numbers of the first directory of an open TIFF file, by tag; of several, the first.
+
+    Empty for a damaged file and a BigTIFF.
+    """
+    try:
+        order, offset = _header(stream)
+        directory = _read_directory(stream, order, offset)
+    except (ValueError, struct.error, OSError):
+        return {}
+    sizes = {tag: _UNIT_SIZE[kind] for tag, (kind, _, _) in directory.items() if kind in (1, 3, 4)}
+    return {tag: int.from_bytes(directory[tag][2][:size], "little") for tag, size in sizes.items()}
 
 
 def append_exif_to_tiff(stream: BinaryIO, block: bytes) -> None:

@@ -21,7 +21,7 @@ import pyvips
 import torch
 
 from supir.errors import ImageReadError, ImageTooLargeError, OptionError
-from supir.image.exif import clean_exif, exif_of_tiff
+from supir.image.exif import clean_exif, exif_of_tiff, tiff_numbers
 from supir.image.picture import Picture, assemble, from_integers
 from supir.image.xmp import clean_xmp, record_of
 
@@ -33,6 +33,9 @@ MAX_PIXELS = 256 * 1000 * 1000
 _ALLOWED = "allowed are JPEG, PNG, WebP and TIFF"
 _LOADERS = {"JPEG": "jpegload_source", "PNG": "pngload_source", "WebP": "webpload_source", "TIFF": "tiffload_source"}
 _BANDS = {"b-w": (1, 2), "grey16": (1, 2), "srgb": (3, 4), "rgb": (3, 4), "rgb16": (3, 4), "cmyk": (4, 5)}
+_SUBFILE, _COMPRESSION, _PHOTOMETRIC, _DNG_VERSION = 254, 259, 262, 50706  # tags of TIFF
+_YCBCR, _LAB, _OF_SENSORS, _JPEG_IN_TIFF = 6, (8, 9, 10), (32803, 34892), (6, 7)
+_NOT_BUILT_IN = " compression support is not configured"
 _STRANGERS = [  # only for the message
     (b"GIF8", "a GIF"), (b"BM", "a BMP"), (b"%PDF", "a PDF"), (b"%!PS", "PostScript"), (b"PK\x03\x04", "a ZIP archive"),
     (b"\x1f\x8b", "a gzip archive"), (b"\x80\x02", "a Python pickle"), (b"\x80\x03", "a Python pickle"),
@@ -48,7 +51,8 @@ def read(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
     The EXIF turn is applied. RGB and grey stay in their own colour space with their ICC profile; CMYK is converted to
     sRGB through its profile; palettes become RGB or RGBA; 1, 2 and 4 bits become 8. Of an animation or a file of
     several pages the first is read, with a UserWarning. Refused are: float and 32-bit samples (their range is not in
-    the file), LAB, more channels than colour and alpha.
+    the file), LAB, YCbCr that is no JPEG, more channels than colour and alpha, and the raw files of cameras, of which
+    a thumbnail would be read.
 
     Args:
         path: the file; its suffix does not matter.
@@ -162,12 +166,20 @@ def _opened(path: Path) -> Iterator[tuple[str, Any, BinaryIO]]:
             raise ImageReadError(f"{path}: {kind}; a picture file is needed", path)
         with path.open("rb") as stream:
             kind = _recognise(path, stream.read(64))
+            if kind == "TIFF":
+                _check_tiff(path, stream)
             os.lseek(stream.fileno(), 0, os.SEEK_SET)
             source = pyvips.Source.new_from_descriptor(stream.fileno())
             image = getattr(pyvips.Image, _LOADERS[kind])(source, access="sequential", fail_on="error")
             yield kind, image, stream
     except pyvips.Error as error:
-        raise ImageReadError(f"{path}: damaged or truncated: {_reason(error)}", path) from error
+        reason = _reason(error)
+        if reason.endswith(_NOT_BUILT_IN):
+            method = reason.removesuffix(_NOT_BUILT_IN).split()[-1]
+            raise ImageReadError(
+                f"{path}: packed by {method}, which is not read; save it anew with LZW or Deflate", path
+            ) from error
+        raise ImageReadError(f"{path}: damaged or truncated: {reason}", path) from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ImageReadError(f"{path}: cannot be read: {reason}", path) from error
@@ -185,6 +197,19 @@ def _recognise(path: Path, head: bytes) -> str:
     raise ImageReadError(
         f"{path}: {_stranger(head)}, not a picture supir reads; {_ALLOWED} (the content decides, not the name)", path
     )
+
+
+def _check_tiff(path: Path, stream: BinaryIO) -> None:
+    """Refuse what libvips would take for something else, or for damage (TIFF 6.0, sections 8 and 21; DNG 1.7)."""
+    found = tiff_numbers(stream)
+    kind, packing = found.get(_PHOTOMETRIC), found.get(_COMPRESSION)
+    stream.seek(8)
+    if found.get(_SUBFILE, 0) & 1 or _DNG_VERSION in found or kind in _OF_SENSORS or stream.read(2) == b"CR":
+        raise ImageReadError(f"{path}: the raw file of a camera; develop it first, to a 16-bit TIFF or PNG", path)
+    if kind in _LAB:
+        raise ImageReadError(f"{path}: LAB colours; convert it to RGB first", path)
+    if kind == _YCBCR and packing not in _JPEG_IN_TIFF:
+        raise ImageReadError(f"{path}: YCbCr colours without JPEG compression; convert it to RGB first", path)
 
 
 def _stranger(head: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import tempfile
 import warnings
@@ -196,7 +197,8 @@ def write_whole(path: Path, save: Any) -> None:
     """Calls `save` with a new open file beside `path`, then gives it the name; whatever happens, no temporary file is
     left.
     """
-    temporary = path.with_name(f".{path.name[:60]}.{secrets.token_hex(6)}.tmp")
+    start = os.fsencode(path.name)[:200].decode(errors="ignore")  # a name has 255 bytes at most
+    temporary = path.with_name(f".{start}.{secrets.token_hex(6)}.tmp")
     try:
         if path.is_dir():
             raise ImageWriteError(f"{path}: is a folder; name a file", path)

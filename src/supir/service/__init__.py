@@ -1,6 +1,8 @@
 """Restoration as a service, without HTTP: a queue that outlives the process, workers, and what clients may do.
 
-    receiving: upload, options -> Submission -> Store (SQLite) -> Hands (one worker process each) -> Store
+    receiving: upload, options -> Submission -> Store (SQLite) -> Hands -> Store
+
+A hand keeps one worker, which is a process of this machine or an actor on a Ray cluster.
 
 `Engine` is the way in; what serves HTTP, or a page, stands on it. Nothing heavy is imported here.
 """

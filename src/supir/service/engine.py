@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from supir.batch.jobs import Outcome
 from supir.batch.model import Model
-from supir.batch.runners import Answer, Processes
+from supir.batch.runners import Answer, Processes, Runner
 from supir.errors import BusyError, ClosingError, ServiceError
 from supir.service.describing import Describing
 from supir.service.folder import Folder, safe
@@ -55,9 +55,10 @@ class Engine:
     Args:
         data: the folder; made if it is not there.
         model: what the workers open.
-        num_workers: processes, each with its copy of the weights.
+        num_workers: processes of this machine, each with its copy of the weights.
         max_queued: jobs of all clients that may be queued or running.
         keep: seconds for which results are kept.
+        runner: starts the workers, in place of ``num_workers`` processes; it is closed with the engine.
         watched: people watch: uploads are kept as long as results, and what `Views` names is made of every job.
         captioner: asked about photos that are sent for their preview; None asks nobody.
 
@@ -69,11 +70,11 @@ class Engine:
 
     def __init__(
         self, data: Path, model: Model, *, num_workers: int = 1, max_queued: int = 1000, keep: float = 24 * 3600.0,
-        watched: bool = False, captioner: PictureCaptioner | None = None,
+        runner: Runner[Any] | None = None, watched: bool = False, captioner: PictureCaptioner | None = None,
     ) -> None:  # fmt: skip
         _ = model.presets, model.identity  # says at once what is wrong, and is not read again by every worker
-        runner = Processes(num_workers)
-        self.model, self.num_workers, self.max_queued, self.keep = model, num_workers, max_queued, keep
+        self._runner: Runner[Any] = runner or Processes(num_workers)
+        self.model, self.num_workers, self.max_queued, self.keep = model, self._runner.num_workers, max_queued, keep
         self.folder = Folder(data, keep_uploads=watched)
         self.store = Store(self.folder.database)
         self.shelf = Shelf(self.folder, keep, lambda job: self.progress(job).preview)
@@ -85,7 +86,7 @@ class Engine:
         """Called with the state and the seconds at work of each job that was settled."""
         self.on_failure: Callable[[], None] = lambda: None
         self._running: dict[str, Running] = {}
-        self._hands = [Hand(self, self.folder, model, runner, place) for place in range(num_workers)]
+        self._hands = [Hand(self, self.folder, model, self._runner, place) for place in range(self.num_workers)]
         self._listeners: set[Callable[[str | None], None]] = set()
         self._seconds = _GUESS
         self.captioner = None if captioner is None else captioner.name
@@ -120,6 +121,7 @@ class Engine:
                 self._stop(running, "close", _LAST_PATIENCE)
         for hand in self._hands:
             hand.join()
+        self._runner.close()
         self._closed.set()
         self._janitor.join()
         if self._describing is not None:
@@ -185,23 +187,19 @@ class Engine:
         return Progress(preview=job.state == "done")
 
     def cancel(self, job: StoredJob) -> None:
-        """Take a job out of the queue, or ask its worker to leave it; one that has ended stays as it is."""
+        """Cancel a job for good, and ask its worker to leave it if it is at work; one that has ended stays as it is."""
         with self.lock:
-            if self.store.cancel_queued(job.id):
-                self.folder.remove(job.id)
-                self._note(job, "cancelled", 0.0)
-            elif job.id in self._running:
-                self._stop(self._running[job.id], "cancel")
+            if not self.store.cancel(job.id):
+                return
+            seconds = self._dismiss(job)
+        self._note(job, "cancelled", seconds)
         self.news(None)
 
     def delete(self, job: StoredJob) -> None:
         """Forget a job and remove its files; it is stopped if it is at work."""
         with self.lock:
             self.store.delete(job.id)
-            if job.id in self._running:
-                self._stop(self._running[job.id], "cancel")
-            else:
-                self.folder.remove(job.id)
+            self._dismiss(job)
         _log.info("job deleted", extra={"job": job.id, "client": job.client})
         self.news(None)
 
@@ -241,10 +239,9 @@ class Engine:
         with self.lock:
             state, error, sha256 = self._verdict(running, answer)
             if state == "queued":
-                put_back = self.store.put_back(job.id, died=running.stop != "close")
-                state = put_back or "deleted"
+                state = self.store.put_back(job.id, died=running.stop != "close") or "left"
             elif not self.store.finish(job.id, state, error=error, sha256=sha256):
-                state = "deleted"
+                state = "left"
             if state == "queued":
                 self.lock.notify()
             elif state != "done":
@@ -258,7 +255,8 @@ class Engine:
                 self._describing.add(job)
         elif state == "done":
             self._seconds = 0.8 * self._seconds + 0.2 * seconds
-        self._note(job, state, seconds)
+        if state != "left":  # else it was cancelled or deleted while it was at work, which has been told
+            self._note(job, state, seconds)
         self.news(None)
 
     def give_up(self, reason: str) -> None:
@@ -277,7 +275,7 @@ class Engine:
                 return "failed", f"{job.name}: the result cannot be stored: {error.strerror}", None
             return "done", None, answer.sha256
         if running.stop == "cancel":
-            return "cancelled", None, None
+            return "left", None, None
         if running.stop == "close" or not isinstance(answer, Outcome):
             return "queued", None, None
         if answer.unexpected:
@@ -285,6 +283,15 @@ class Engine:
             return "failed", f"{job.name}: cannot be restored, by a mistake of ours; the service's log has more", None
         text = (answer.error or "").replace(str(self.folder.upload(job.id)), job.name)
         return "failed", text.replace(str(self.folder.path), "the service's folder"), None
+
+    def _dismiss(self, job: StoredJob) -> float:
+        """Remove the files of a job that nobody wants, or have its worker leave it first; its seconds at work."""
+        running = self._running.get(job.id)
+        if running is None:
+            self.folder.remove(job.id)
+            return 0.0
+        self._stop(running, "cancel")
+        return time.time() - (running.job.started or time.time())
 
     def _stop(self, running: Running, why: str, patience: float | None = None) -> None:
         if not running.stop or why == "cancel":

@@ -1,7 +1,7 @@
-"""Hands: threads that each keep one worker process, give it job after job, and settle what becomes of each.
+"""Hands: threads that each keep one worker, give it job after job, and settle what becomes of each.
 
-The process is that of the batch (`supir.batch.runners`): it opens the weights once, can be asked to leave a job after
-the step it is at, and is replaced when it dies.
+The worker is a process of the batch's (`supir.batch.runners`) or an actor on Ray (`supir.service.on_ray`): it opens the
+weights once, can be asked to leave a job after the step it is at, and is replaced when it dies.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from supir.batch.jobs import Job, Outcome
 from supir.batch.model import Model
-from supir.batch.runners import Answer, Event, Process, Processes
+from supir.batch.runners import Answer, Event, Runner, Worker
 from supir.caption import Caption
 from supir.errors import ServiceError, SupirError
 from supir.service.folder import Folder
@@ -44,6 +44,16 @@ class Running:
     given: bool = False
     """The worker has it."""
     hand: Hand | None = None
+
+
+class Stoppable(Worker, Protocol):
+    """A worker that can be asked to leave its job: a process of this machine, or an actor on Ray."""
+
+    def stop(self) -> None:
+        """Ask it to leave the job it has; it answers with an outcome, and is ready again."""
+
+    def kill(self) -> None:
+        """Let it die at once: whoever waits for it hears of that."""
 
 
 class Desk(Protocol):
@@ -75,22 +85,22 @@ class Desk(Protocol):
 
 
 class Hand(threading.Thread):
-    """One worker process, and what it does.
+    """One worker, and what it does.
 
     Args:
         desk: gives the jobs.
         folder: where their files are.
         model: what the worker opens.
-        runner: starts it.
+        runner: starts it; its workers are `Stoppable`.
         place: the number of this hand, from 0.
     """
 
-    def __init__(self, desk: Desk, folder: Folder, model: Model, runner: Processes, place: int) -> None:
+    def __init__(self, desk: Desk, folder: Folder, model: Model, runner: Runner[Any], place: int) -> None:
         super().__init__(name=f"hand-{place}", daemon=True)
         self.ready = False
         """The worker has opened the weights."""
         self._desk, self._folder, self._model, self._runner, self._place = desk, folder, model, runner, place
-        self._worker: Process | None = None
+        self._worker: Stoppable | None = None
 
     def run(self) -> None:
         """Work until the service closes, or no worker can open the weights."""
@@ -186,7 +196,7 @@ class Hand(threading.Thread):
             for _, answer in self._runner.wait([self._worker], lambda worker, fraction: on_fraction(fraction)):
                 return answer
 
-    def _kill(self, running: Running, worker: Process) -> None:
+    def _kill(self, running: Running, worker: Stoppable) -> None:
         with self._desk.lock:
             if running.hand is self and self._worker is worker:
                 worker.kill()

@@ -9,7 +9,7 @@ from supir.options import RestoreOptions
 __all__ = ["ACTIVE", "STATES", "UNTIL", "StoredJob", "Submission"]
 
 STATES = ("queued", "running", "done", "failed", "cancelled", "expired")
-"""queued -> running -> done -> expired; running -> failed, cancelled, or queued again; queued -> cancelled."""
+"""queued -> running -> done -> expired; running -> failed, or queued again; queued, running -> cancelled."""
 ACTIVE = ("queued", "running")
 """The states that a job can still leave by itself."""
 UNTIL = ("result", "preview")

@@ -9,9 +9,10 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+from supir.database import Database
 from supir.errors import BusyError, JobNotFoundError, OptionError
 from supir.options import RestoreOptions
-from supir.service.database import Database
+from supir.service.database import SERVICE
 from supir.service.jobs import StoredJob, Submission
 from supir.service.limits import Client
 
@@ -40,7 +41,8 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(path)
+        self._database = Database(path, SERVICE)
+        self._database.begin()
 
     def add(self, new: Submission, client: Client, max_queued: int) -> tuple[StoredJob, bool]:
         """Queue a job; (the job, whether it is new: a repeated request finds the one of its first time).
@@ -152,19 +154,19 @@ class Store:
             return _job(database.execute(f"SELECT {_ALL} FROM job WHERE number = ?", (row["number"],)).fetchone())
 
     def finish(self, job: str, state: str, *, error: str | None = None, sha256: str | None = None) -> bool:
-        """From running to done, failed or cancelled. False if it was deleted meanwhile."""
+        """From running to done or failed. False if it was cancelled or deleted meanwhile."""
         return self._change(
             "UPDATE job SET state = ?, finished = ?, error = ?, sha256 = ? WHERE id = ? AND state = 'running'",
             (state, time.time(), error, sha256, job),
         )
 
     def put_back(self, job: str, *, died: bool) -> str | None:
-        """From running to queued, at its old place; or to failed when it ``died`` too often. None if it was deleted.
+        """From running to queued, at its old place; or to failed when it ``died`` too often.
 
         A job that was stopped because the service is closing did not die: that try is not counted.
 
         Returns:
-            The new state.
+            The new state; None if it was cancelled or deleted meanwhile.
         """
         with self._database.writing() as database:
             if not died:
@@ -182,10 +184,11 @@ class Store:
                 ).fetchone()
         return None if row is None else str(row["state"])
 
-    def cancel_queued(self, job: str) -> bool:
-        """From queued to cancelled; False if it was not queued."""
+    def cancel(self, job: str) -> bool:
+        """From queued or running to cancelled, whatever its worker does from now on; False if it had ended."""
         return self._change(
-            "UPDATE job SET state = 'cancelled', finished = ? WHERE id = ? AND state = 'queued'", (time.time(), job)
+            "UPDATE job SET state = 'cancelled', finished = ? WHERE id = ? AND state IN ('queued', 'running')",
+            (time.time(), job),
         )
 
     def delete(self, job: str) -> None:

@@ -135,7 +135,7 @@ class Routes:
         self._engine.delete(self._stored(request, job))
 
     def cancel(self, request: Request, job: JobID) -> JobView:
-        """Stop a job. One at work leaves after the step it is at; one that has ended stays as it is."""
+        """Cancel a job. A worker at it leaves it after the step it is at; one that has ended stays as it is."""
         self._engine.cancel(self._stored(request, job))
         return self._view(job, request.state.client)
 

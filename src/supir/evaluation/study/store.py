@@ -17,7 +17,7 @@ from itertools import combinations
 from pathlib import Path
 
 from supir.errors import OptionError, StudyError
-from supir.evaluation.study.database import begin, study_name, transaction
+from supir.evaluation.study.database import begin, opened
 from supir.evaluation.study.pictures import INPUT, ORIGINAL
 
 __all__ = ["CHOICES", "SIDES", "AlreadyAnswered", "NotAsked", "Progress", "Store", "Vote"]
@@ -75,7 +75,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.name = study_name(path)
+        self._database, self.name = opened(path)
         """A random word that tells studies apart."""
 
     @staticmethod
@@ -97,7 +97,7 @@ class Store:
 
     def num_questions(self) -> int:
         """All that there are; a participant may be asked fewer."""
-        with transaction(self.path) as database:
+        with self._database.reading() as database:
             [[count]] = database.execute("SELECT COUNT(*) FROM question")
         return int(count)
 
@@ -111,7 +111,7 @@ class Store:
             The secret by which the participant is known; the file keeps its hash alone.
         """
         token, chance = secrets.token_urlsafe(24), random.SystemRandom()
-        with transaction(self.path, "IMMEDIATE") as database:
+        with self._database.writing() as database:
             counts = database.execute(
                 "SELECT question.id, COUNT(vote.id) FROM question LEFT JOIN asked ON asked.question = question.id"
                 " LEFT JOIN vote ON vote.asked = asked.token AND NOT vote.undone GROUP BY question.id"
@@ -133,13 +133,13 @@ class Store:
 
     def participant(self, token: str) -> int | None:
         """Who knows this secret; None for nobody."""
-        with transaction(self.path) as database:
+        with self._database.reading() as database:
             found = database.execute("SELECT id FROM participant WHERE token_sha256 = ?", (_hash(token),)).fetchone()
         return None if found is None else int(found[0])
 
     def progress(self, participant: int) -> Progress:
         """Where a participant is."""
-        with transaction(self.path) as database:
+        with self._database.reading() as database:
             return _progress(database, participant)
 
     def vote(self, participant: int, question: str, choice: str, client_id: str) -> None:
@@ -158,7 +158,7 @@ class Store:
         """
         if choice not in CHOICES:
             raise OptionError(f"choice is {choice!r}; allowed are {', '.join(CHOICES)}")
-        with transaction(self.path, "IMMEDIATE") as database:
+        with self._database.writing() as database:
             first_is_left = _asked(database, participant, question)[1]
             votes = database.execute("SELECT client_id, undone FROM vote WHERE asked = ?", (question,)).fetchall()
             if client_id in [known for known, _ in votes]:
@@ -180,7 +180,7 @@ class Store:
             NotAsked: the question is not this participant's.
             AlreadyAnswered: later questions are answered too.
         """
-        with transaction(self.path, "IMMEDIATE") as database:
+        with self._database.writing() as database:
             _asked(database, participant, question)
             last = _progress(database, participant).last
             taken_back = "UPDATE vote SET undone = 1 WHERE asked = ? AND NOT undone"
@@ -198,7 +198,7 @@ class Store:
         Raises:
             NotAsked: the question is not this participant's, or there is no such place.
         """
-        with transaction(self.path) as database:
+        with self._database.reading() as database:
             number, first_is_left = _asked(database, participant, question)
             [[recipe, picture, *pair]] = database.execute(
                 "SELECT recipe, picture, first, second FROM question WHERE id = ?", (number,)
@@ -211,7 +211,7 @@ class Store:
 
     def votes(self) -> list[Vote]:
         """All that count, in the order they came."""
-        with transaction(self.path) as database:
+        with self._database.reading() as database:
             rows = database.execute(
                 "SELECT participant, recipe, picture, first, second, choice, first_is_left FROM vote"
                 " JOIN asked ON asked.token = vote.asked JOIN question ON question.id = asked.question"
