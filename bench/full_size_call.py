@@ -1,31 +1,43 @@
-"""Time one full-size denoiser call: adaptor, connectors and SDXL UNet, both guidance branches, random weights.
+"""One full-size denoiser call: adaptor, connectors and SDXL UNet, both guidance branches, random weights, in many ways.
 
-    python bench/full_size_call.py            # 16 GB of memory, some minutes
-    python bench/full_size_call.py --tiny     # the same program in seconds, to try it
+    python bench/full_size_call.py                          # every way, three rounds (17 GB of memory, an hour)
+    python bench/full_size_call.py --ways plain rows int8   # some of them
+    python bench/full_size_call.py --tiny                   # the same program in a minute, to try it
 
-Prints JSON and then one line: seconds (median and each), operations, the measured matrix-multiply peak of this machine,
-the fraction of it that the call reaches, and the peak memory of the process.
+Each call is made in a process of its own, way after way and round after round, so that whatever else the machine does
+strikes all alike. Times are processor seconds a thread, and wall seconds beside them; the peak is that of float32
+matrix multiplication, measured right before and right after the call by the same clock. Errors are those of the output
+against the plain way's, for the same weights and inputs. Writes out/bench/full_size_call.json and .svg, prints a table.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import inspect
 import json
 import os
 import platform
 import resource
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
+from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from supir.models.adaptor import SupirAdaptor
+from supir.models.feed_forward import FeedForwardInRows
+from supir.models.stored import store_in_eight_bits
 from supir.models.unet import SDXL_UNET, SupirUNet
+from supir.weights.load import fill as fill_in
 
 TINY = {
     "block_out_channels": (32, 64, 128),
@@ -36,9 +48,41 @@ TINY = {
     "projection_class_embeddings_input_dim": 16 + 6 * 8,
 }
 BATCH, LATENT_CHANNELS, NUM_TOKENS = 2, 4, 77
+PLAIN = "plain"
 
 
-def make_networks(config: dict[str, object]) -> tuple[SupirUNet, SupirAdaptor]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Way:
+    """How the networks are held and run."""
+
+    what: str
+    dtype: torch.dtype = torch.float32
+    quantize: str = "none"
+    channels_last: bool = False
+    rows: bool = True
+    compile: bool = False
+    layerwise: bool = False
+
+
+BF16 = torch.bfloat16
+WAYS = {
+    PLAIN: Way(what="float32, the networks as diffusers runs them", rows=False),
+    "rows": Way(what="float32, feed-forward in rows: the default"),
+    "channels_last": Way(what="float32, in rows, channels last", channels_last=True),
+    "compile": Way(what="float32, --compile", compile=True),
+    "bfloat16_first": Way(what="bfloat16, channels first", dtype=BF16),
+    "bfloat16": Way(what="--dtype bfloat16 (channels last)", dtype=BF16, channels_last=True),
+    "bfloat16_compile": Way(what="--dtype bfloat16 --compile", dtype=BF16, channels_last=True, compile=True),
+    "int8": Way(what="--dtype bfloat16 --quantize int8", dtype=BF16, quantize="int8", channels_last=True),
+    "int8_float32": Way(what="--dtype float32 --quantize int8", quantize="int8"),
+    "float8": Way(what="--dtype bfloat16 --quantize float8", dtype=BF16, quantize="float8", channels_last=True),
+    "float8_layerwise": Way(
+        what="bfloat16 with diffusers' enable_layerwise_casting, float8", dtype=BF16, channels_last=True, layerwise=True
+    ),
+}
+
+
+def make_networks(config: dict[str, Any]) -> tuple[SupirUNet, SupirAdaptor]:
     """The two networks without memory: their parameters are on the meta device.
 
     The adaptor takes what it shares with the UNet; the rest of the configuration is about the UNet's decoder.
@@ -48,39 +92,65 @@ def make_networks(config: dict[str, object]) -> tuple[SupirUNet, SupirAdaptor]:
         return SupirUNet(**config).eval(), SupirAdaptor(**shared).eval()
 
 
-def fill(network: nn.Module, seed: int = 0) -> nn.Module:
+def fill(network: nn.Module, way: Way, seed: int = 0) -> nn.Module:
     """Give a meta network real parameters: one block of normal numbers, repeated and scaled by the fan-in.
 
     Drawing billions of numbers would take longer than the call; what they are does not change its time, as long as
-    they are neither zero, denormal nor so large that the activations overflow.
+    they are neither zero, denormal nor so large that the activations overflow. Each is stored as soon as it is made.
     """
     block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(seed))
-    network.to_empty(device="cpu")
-    for parameter in network.parameters():
-        flat = parameter.data.view(-1)
+    shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
+    nn.Module.to(network, way.dtype)  # not diffusers' own, which warns of what does not concern us
+    if way.quantize != "none":
+        store_in_eight_bits(network, way.quantize)
+    for name, shape in shapes.items():
+        weight = torch.empty(shape)
+        flat = weight.view(-1)
         for start in range(0, flat.numel(), block.numel()):
             part = flat[start : start + block.numel()]
             part.copy_(block[: part.numel()])
-        if parameter.ndim > 1:
-            parameter.data.mul_(parameter[0].numel() ** -0.5)
+        if weight.ndim > 1:
+            weight.mul_(weight[0].numel() ** -0.5)
         else:
-            parameter.data.mul_(0.1).add_(0.5)
+            weight.mul_(0.1).add_(0.5)
+        fill_in(network, name, weight, way.dtype)
     return network
 
 
-def make_inputs(config: dict[str, object], side: int, device: str) -> dict[str, Tensor]:
+def prepared(config: dict[str, Any], way: Way) -> tuple[SupirUNet, SupirAdaptor]:
+    """The networks, filled and arranged."""
+    found = make_networks(config)
+    for seed, network in enumerate(found):
+        fill(network, way, seed)
+        if way.layerwise:
+            network.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=way.dtype)
+        if way.channels_last:
+            network.to(memory_format=torch.channels_last)
+        if way.compile:
+            network.compile_repeated_blocks()
+        for layer in network.modules():
+            if not way.rows and isinstance(layer, FeedForwardInRows):
+                layer.__class__ = FeedForward
+    return found
+
+
+def make_inputs(
+    config: dict[str, Any], side: int, device: str, dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
     """What one call gets: latent and hint (2, 4, side, side), tokens (2, 77, width), vector, timesteps."""
+    torch.manual_seed(0)
     with torch.device(device):
-        return {
+        drawn = {
             "latent": torch.randn(BATCH, LATENT_CHANNELS, side, side),
             "hint": torch.randn(BATCH, LATENT_CHANNELS, side, side),
             "tokens": torch.randn(BATCH, NUM_TOKENS, config["cross_attention_dim"]),
             "vector": torch.randn(BATCH, config["projection_class_embeddings_input_dim"]),
-            "timestep": torch.full((BATCH,), 500, dtype=torch.int64),
         }
+        made = {name: value.to(dtype) for name, value in drawn.items()}
+        return made | {"timestep": torch.full((BATCH,), 500, dtype=torch.int64)}
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def call(unet: SupirUNet, adaptor: SupirAdaptor, inputs: dict[str, Tensor]) -> Tensor:
     """One denoiser call: the adaptor reads the hint, the UNet predicts with its features."""
     latent, timestep, tokens = inputs["latent"], inputs["timestep"], inputs["tokens"]
@@ -89,7 +159,7 @@ def call(unet: SupirUNet, adaptor: SupirAdaptor, inputs: dict[str, Tensor]) -> T
     return unet(latent, timestep, tokens, added_cond_kwargs=added, control=control).sample
 
 
-def count_operations(config: dict[str, object], side: int) -> int:
+def count_operations(config: dict[str, Any], side: int) -> int:
     """Floating-point operations of one call (a multiply-add counts two), from the shapes alone."""
     unet, adaptor = make_networks(config)
     with FlopCounterMode(display=False) as counter:
@@ -98,20 +168,21 @@ def count_operations(config: dict[str, object], side: int) -> int:
 
 
 def matmul_peak(sizes: tuple[int, ...], repeats: int = 3) -> float:
-    """Best float32 matrix-multiply rate over a few square sizes, in operations per second."""
+    """Best float32 matrix-multiply rate over a few square sizes, in operations per processor second a thread."""
     rates = []
     for size in sizes:
         left, right = torch.randn(size, size), torch.randn(size, size)
         torch.mm(left, right)
-        rates += [2 * size**3 / seconds(lambda left=left, right=right: torch.mm(left, right)) for _ in range(repeats)]
+        for _ in range(repeats):
+            rates.append(2 * size**3 / timed(lambda left=left, right=right: torch.mm(left, right))[1])
     return max(rates)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one execution."""
-    start = time.perf_counter()
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall seconds of one execution, and processor seconds a thread."""
+    wall, processor = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - start
+    return time.perf_counter() - wall, (time.process_time() - processor) / torch.get_num_threads()
 
 
 def peak_gigabytes() -> float:
@@ -121,44 +192,121 @@ def peak_gigabytes() -> float:
 
 
 def measure(
-    config: dict[str, object], side: int, repeats: int, peak_sizes: tuple[int, ...] = (1024, 2048, 4096)
-) -> dict[str, object]:
-    """Everything that is printed. The peak is measured before and after, since other work may share the machine."""
-    operations = count_operations(config, side)
+    config: dict[str, Any], side: int, name: str, folder: Path, peak_sizes: tuple[int, ...] = (1024, 2048, 4096)
+) -> dict[str, Any]:
+    """One way in this process: a first call, then the one that is timed; its output against the plain way's."""
+    unet, adaptor = prepared(config, WAYS[name])
+    inputs = make_inputs(config, side, "cpu", WAYS[name].dtype)
+    first, _ = timed(lambda: call(unet, adaptor, inputs))
+    memory = peak_gigabytes()  # before the peak measurement adds its own
     peak = matmul_peak(peak_sizes)
-    unet, adaptor = make_networks(config)
-    num_parameters = sum(p.numel() for network in (unet, adaptor) for p in network.parameters())
-    fill(unet, 0)
-    fill(adaptor, 1)
-    inputs = make_inputs(config, side, "cpu")
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        output = call(unet, adaptor, inputs)
-        times.append(time.perf_counter() - start)
-        if not torch.isfinite(output).all():
-            raise SystemExit("the output is not finite: the time of this call means nothing")
-    memory = peak_gigabytes()  # before the second peak measurement adds its own
+    outputs: list[Tensor] = []
+    wall, processor = timed(lambda: outputs.append(call(unet, adaptor, inputs).float()))
     peak = max(peak, matmul_peak(peak_sizes))
-    median = statistics.median(times)
+    if not torch.isfinite(outputs[0]).all():
+        raise SystemExit("the output is not finite: the time of this call means nothing")
+    expected = folder / "plain.pt"
+    if name == PLAIN:
+        torch.save(outputs[0], expected)
+    error: dict[str, float] = {}
+    if expected.exists():
+        plain = torch.load(expected, weights_only=True)
+        away, rms = outputs[0] - plain, float(plain.square().mean().sqrt())
+        error = {"rms_error": float(away.square().mean().sqrt()) / rms, "largest_error": float(away.abs().max()) / rms}
     return {
-        "batch": BATCH,
-        "latent": [side, side],
-        "tokens": NUM_TOKENS,
-        "dtype": "float32",
-        "parameters": num_parameters,
-        "seconds": round(median, 3),
-        "seconds_each": [round(value, 3) for value in times],
-        "operations": operations,
-        "operations_per_second": round(operations / median),
-        "matmul_peak_per_second": round(peak),
-        "fraction_of_peak": round(operations / median / peak, 4),
-        "peak_memory_gb": round(memory, 2),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "machine": platform.processor() or platform.machine(),
-        "load_average": os.getloadavg()[0],
-    }
+        "first_call_seconds": first, "wall_seconds": wall, "seconds": processor, "peak_rate": peak,
+        "memory_gb": memory, "threads": torch.get_num_threads(), "load": os.getloadavg()[0], **error,
+    }  # fmt: skip
+
+
+def run(names: list[str], rounds: int, side: int, tiny: bool, out: Path) -> dict[str, Any]:
+    """Every way in fresh processes, round after round; writes the JSON after each, so that nothing is lost."""
+    config = TINY if tiny else SDXL_UNET
+    operations = count_operations(config, side)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    report: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for _ in range(rounds):
+            for name in names:
+                order = [sys.executable, __file__, "--one", name, "--scratch", scratch, "--side", str(side)]
+                done = subprocess.run([*order, *["--tiny"] * tiny], stdout=subprocess.PIPE, text=True, check=False)
+                if done.returncode:
+                    print(f"{name}: failed with {done.returncode}", file=sys.stderr, flush=True)
+                    continue
+                found[name].append(json.loads(done.stdout.splitlines()[-1]))
+                print(name, found[name][-1], file=sys.stderr, flush=True)
+                report = summary(found, operations, side)
+                out.mkdir(parents=True, exist_ok=True)
+                (out / "full_size_call.json").write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def summary(found: dict[str, list[dict[str, Any]]], operations: int, side: int) -> dict[str, Any]:
+    """Medians of what was measured, and ratios to the plain way."""
+    ways = {}
+    middle: Callable[[list[dict[str, Any]], str], float] = lambda runs, key: statistics.median(r[key] for r in runs)  # noqa: E731
+    for name, runs in found.items():
+        if not runs:
+            continue
+        ways[name] = {
+            "what": WAYS[name].what,
+            **{key: middle(runs, key) for key in ("seconds", "wall_seconds", "first_call_seconds", "memory_gb")},
+            "share_of_peak": statistics.median(operations / each["seconds"] / each["peak_rate"] for each in runs),
+            "peak_rate": middle(runs, "peak_rate"),
+            **{key: middle(runs, key) for key in ("rms_error", "largest_error") if all(key in run for run in runs)},
+            "runs": runs,
+        }
+    if PLAIN in ways:
+        for way in ways.values():
+            way["time_ratio"] = way["seconds"] / ways[PLAIN]["seconds"]
+            way["memory_ratio"] = way["memory_gb"] / ways[PLAIN]["memory_gb"]
+    return {
+        "batch": BATCH, "latent": [side, side], "tokens": NUM_TOKENS, "operations": operations,
+        "torch": torch.__version__, "processor": processor_name(), "ways": ways,
+    }  # fmt: skip
+
+
+def processor_name() -> str:
+    """What the processor calls itself, and which of the wide instructions it has."""
+    able = torch.cpu.get_capabilities()
+    flags = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "amx_int8") if able.get(name)]
+    return f"{able.get('cpu_name') or platform.machine()} ({', '.join(flags)})"
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report in Markdown."""
+    lines = [
+        "| way | what | processor s | x plain | share of float32 peak | memory GB | x plain | RMS error | largest |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, way in report["ways"].items():
+        times = [f"{way['seconds']:.1f}", shown(way, "time_ratio", ".2f"), f"{100 * way['share_of_peak']:.0f} %"]
+        memory = [f"{way['memory_gb']:.1f}", shown(way, "memory_ratio", ".2f")]
+        numbers = [*times, *memory, shown(way, "rms_error", ".1e"), shown(way, "largest_error", ".1e")]
+        lines.append(f"| {name} | {way['what']} | {' | '.join(numbers)} |")
+    return "\n".join(lines)
+
+
+def shown(way: dict[str, Any], key: str, form: str) -> str:
+    """A figure; a dash where the plain way, to which it is relative, was not measured."""
+    return format(way[key], form) if key in way else "–"
+
+
+def plot(report: dict[str, Any], path: Path) -> None:
+    """Time against memory, a point a way."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 5))
+    for name, way in report["ways"].items():
+        axes.plot(way["memory_gb"], way["seconds"], "o")
+        axes.annotate(name, (way["memory_gb"], way["seconds"]), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    axes.set(xlabel="peak memory, GB", ylabel="processor seconds a call", xlim=(0, None), ylim=(0, None))
+    axes.set_title(f"One denoiser call, {report['operations'] / 1e12:.2f} TFLOP, on {report['processor']}", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path)
 
 
 def main() -> None:
@@ -166,19 +314,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="tiny networks: tries the program, measures nothing of use")
     parser.add_argument("--side", type=int, help="latent side (default 64; 16 with --tiny)")
-    parser.add_argument("--repeats", type=int, default=3, help="calls that are timed (default 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="calls of each way that are timed (default 3)")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="those to measure (default all)")
+    parser.add_argument("--out", type=Path, default=Path("out/bench"))
+    parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    torch.manual_seed(0)
     side = chosen.side or (16 if chosen.tiny else 64)
-    result = measure(TINY if chosen.tiny else SDXL_UNET, side, chosen.repeats)
-    print(json.dumps(result, indent=2))
-    print(
-        f"one denoiser call, batch {BATCH}, {side}x{side} latent, float32: {result['seconds']:.1f} s (median of"
-        f" {chosen.repeats}), {result['operations'] / 1e12:.2f} TFLOP,"
-        f" {result['operations_per_second'] / 1e9:.0f} of {result['matmul_peak_per_second'] / 1e9:.0f} GFLOP/s"
-        f" = {100 * result['fraction_of_peak']:.0f} % of the matrix-multiply peak,"
-        f" {result['peak_memory_gb']:.1f} GB peak memory"
-    )
+    if chosen.one:
+        sizes = (256,) if chosen.tiny else (1024, 2048, 4096)
+        print(json.dumps(measure(TINY if chosen.tiny else SDXL_UNET, side, chosen.one, chosen.scratch, sizes)))
+        return
+    report = run(chosen.ways, chosen.rounds, side, chosen.tiny, chosen.out)
+    plot(report, chosen.out / "full_size_call.svg")
+    print(f"{report['processor']}, {report['operations'] / 1e12:.2f} TFLOP a call\n\n{table(report)}")
 
 
 if __name__ == "__main__":

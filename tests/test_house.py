@@ -133,11 +133,14 @@ def test_the_bundled_model_is_small() -> None:
     assert sum(path.stat().st_size for path in assets.rglob("*") if path.is_file()) <= 60e6
 
 
-def test_the_benchmark_runs_at_tiny_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_benchmark_runs_at_tiny_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "bench"))
     import full_size_call as bench
 
-    result = bench.measure(bench.TINY, side=8, repeats=2, peak_sizes=(128, 256))
-    assert len(result["seconds_each"]) == 2
-    assert 0 < result["fraction_of_peak"] < 3
-    assert result["operations"] > 1e8
+    names = ["plain", "rows", "int8"]
+    runs = {name: [bench.measure(bench.TINY, 8, name, tmp_path, peak_sizes=(128, 256))] for name in names}
+    report = bench.summary(runs, bench.count_operations(bench.TINY, 8), 8)
+    assert report["operations"] > 1e8
+    assert 0 < report["ways"]["plain"]["share_of_peak"] < 3
+    assert report["ways"]["rows"]["rms_error"] < 1e-5 < report["ways"]["int8"]["rms_error"] < 0.1
+    assert len(bench.table(report).splitlines()) == 2 + len(names)

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from supir import write
 from supir.apps.cli import app
 from supir.errors import WeightsError
-from supir.options import RestoreOptions
+from supir.options import NetworkOptions, RestoreOptions
 from supir.pipeline import SupirPipeline
 from supir.planner import GIGABYTE, Costs, Evaluation, evaluations, make_plan, networks_of, on_meta
 from supir.planner.costs import traced
@@ -43,7 +43,7 @@ def costs(pipeline: SupirPipeline) -> Costs:
 
 @pytest.fixture(scope="module")
 def bundled() -> Costs:
-    return Costs(networks_of(BUNDLED_MODEL, torch.float32))
+    return Costs(networks_of(BUNDLED_MODEL, NetworkOptions()))
 
 
 def test_live_bytes_of_a_chain() -> None:
@@ -195,7 +195,7 @@ def test_a_folder_without_configuration_is_refused(tmp_path: Path) -> None:
     model = save_tiny_model(tmp_path / "model")
     (model / "unet" / "config.json").write_text("{")
     with pytest.raises(WeightsError, match="configuration cannot be read"):
-        networks_of(model, torch.float32)
+        networks_of(model, NetworkOptions())
 
 
 @pytest.mark.slow

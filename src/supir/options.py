@@ -115,6 +115,29 @@ class CaptionOptions:
         fields.check(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """How the networks are held and run, whatever the picture: told to whoever loads them."""
+
+    dtype: str = choice(
+        "auto",
+        ("auto", "float32", "bfloat16", "float16"),
+        "arithmetic of the networks; auto: float16 on a GPU, float32 on a processor, so that all make the same picture",
+    )
+    quantize: str = choice("none", ("none", "int8", "float8"), "store UNet and adaptor in 8 bits a weight: less memory")
+    compile: bool = plain(False, "compile the repeated blocks: a minute or more at the first picture, then faster")
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What of this makes another result, for records; nothing where all is as by default."""
+        asked = (self.dtype if self.dtype != "auto" else "", self.quantize if self.quantize != "none" else "")
+        words = [*filter(None, asked), *["compiled"] * self.compile]
+        return {"networks": ", ".join(words)} if words else {}
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     "reference": {
         "num_steps": 50,

@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from supir import __version__, image
+from supir.errors import OptionError
 from supir.glimpses import Glimpses
 from supir.image import Picture, PictureLike
 from supir.models.adaptor import SupirAdaptor
 from supir.models.text import TextTowers
 from supir.models.unet import SupirUNet, condition_vector
-from supir.options import DEFAULT_PRESET, RestoreOptions, restore_options
+from supir.options import DEFAULT_PRESET, NetworkOptions, RestoreOptions, restore_options
 from supir.planner import Costs, fit, on_meta
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT, join_prompt, split_prompts
 from supir.restoration import Conditions, RestoredPixels, Restorer, noise_schedule, size_multiple
@@ -35,8 +36,9 @@ from supir.sampling.noise import NoiseSource, SampleNoise
 from supir.sampling.solvers import Step, StepCallback
 from supir.streaming import Streaming, is_large, size_of
 from supir.weights.catalog import folder_hash
-from supir.weights.folder import BUNDLED_MODEL, check_complete, check_model_index
+from supir.weights.folder import BUNDLED_MODEL, check_complete, check_model_index, read_model_index
 from supir.weights.load import load_single_files
+from supir.weights.running import arrange, autoencoder_dtype, check_compiler, dtype_of, load_stored
 
 SIZE_IDS = (1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0)
 """Original size, crop and target size told to SDXL, whatever the picture's (reference section 4)."""
@@ -95,35 +97,53 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         )
         self.register_to_config(presets=presets)
         self.source: Path | None = None
+        self.networks = NetworkOptions()
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path | None = None, *, dtype: torch.dtype | None = None, **keywords: Any
+        cls,
+        folder: str | Path | None = None,
+        *,
+        dtype: torch.dtype | str | None = None,
+        quantize: str = "none",
+        compile: bool = False,
+        **keywords: Any,
     ) -> SupirPipeline:
         """Load a model folder in diffusers layout; without one, the bundled small model. Nothing is fetched.
 
         Args:
             folder: as written by ``supir convert`` or ``save_pretrained``.
-            dtype: of the networks; None is float16 where an accelerator is, else float32. A KL autoencoder stays
-                float32, since SDXL's overflows in half precision.
+            dtype: of the networks, or its name; None and ``auto`` are float16 where an accelerator is, else float32.
+                Beside float16 the autoencoder stays float32, since SDXL's overflows in it.
+            quantize: ``int8`` or ``float8`` stores the weights of UNet and adaptor in 8 bits; see ``NetworkOptions``.
+            compile: compile the repeated blocks of UNet and adaptor.
             keywords: for diffusers, such as ``quantization_config`` or ready components.
 
         Raises:
+            OptionError: a value is none of those, or there is no compiler.
             WeightsError: the folder is missing, is no model folder, or names classes from an unknown library.
             KeyMismatchError: a component's files lack weights that its configuration asks for.
         """
         path = BUNDLED_MODEL if folder is None else Path(folder)
+        name = "auto" if dtype is None else str(dtype).removeprefix("torch.")
+        networks = NetworkOptions(dtype=name, quantize=quantize, compile=compile)
+        if compile:
+            check_compiler()
         check_model_index(path, cls.__name__)
-        wanted = dtype or default_dtype()
+        if quantize != "none":
+            index = read_model_index(path, cls.__name__)
+            left = {part: entry for part, entry in index.items() if part not in keywords}
+            keywords = load_stored(path, left, networks) | keywords
         pipeline: SupirPipeline = super().from_pretrained(
             str(path),
-            dtype={"default": wanted, "autoencoder": torch.float32},
+            dtype={"default": dtype_of(networks), "autoencoder": autoencoder_dtype(dtype_of(networks))},
             use_safetensors=True,
             local_files_only=True,
             **keywords,
         )
-        pipeline.source = path
+        pipeline.source, pipeline.networks = path, networks
         check_complete(path, pipeline.components)
+        arrange(pipeline.components, networks)
         return pipeline
 
     @classmethod
@@ -143,12 +163,23 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             dtype: as in ``from_pretrained``.
             strict: missing, unexpected or mis-shaped keys raise ``KeyMismatchError``.
         """
-        kinds = {"default": dtype or default_dtype(), "autoencoder": torch.float32}
+        wanted = dtype or dtype_of(NetworkOptions())
+        kinds = {"default": wanted, "autoencoder": autoencoder_dtype(wanted)}
         components, _ = load_single_files(sdxl, supir, dtype=kinds, strict=strict)
         tokenizers = {
             name: CLIPTokenizer.from_pretrained(BUNDLED_MODEL / name) for name in ("tokenizer", "tokenizer_2")
         }
         return cls(**components, **tokenizers)
+
+    def save_pretrained(self, *args: Any, **keywords: Any) -> None:
+        """As diffusers'; weights stored in 8 bits cannot be written.
+
+        Raises:
+            OptionError: the weights are stored in 8 bits.
+        """
+        if self.networks.quantize != "none":
+            raise OptionError(f"weights stored as {self.networks.quantize} cannot be saved; load with quantize='none'")
+        super().save_pretrained(*args, **keywords)
 
     def options(self, preset: str = DEFAULT_PRESET, **overrides: Any) -> RestoreOptions:
         """The options of a preset with this model's own numbers and the user's on top (see ``restore_options``)."""
@@ -408,10 +439,10 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """Name and hash of the weights; a model that was built in memory has no hash."""
+        """Name and hash of the weights, and how they run; a model that was built in memory has no hash."""
         if self.source is None:
-            return {"model": "unnamed"}
-        return {"model": self.source.name, "model_sha256": folder_hash(self.source)}
+            return {"model": "unnamed", **self.networks.identity}
+        return {"model": self.source.name, "model_sha256": folder_hash(self.source), **self.networks.identity}
 
 
 def whole_prompts(options: RestoreOptions) -> tuple[str, str]:
@@ -426,8 +457,3 @@ def positive_prompts(options: RestoreOptions) -> list[str]:
     """What the text towers read for the tiles, each with the quality words; the one prompt where all show the same."""
     prompts = split_prompts(options.tile_prompts) or [options.prompt]
     return [whole_prompts(options.replace(prompt=prompt))[0] for prompt in prompts]
-
-
-def default_dtype() -> torch.dtype:
-    """float16 where an accelerator is; float32 on a CPU, whose half precision is far slower."""
-    return torch.float16 if torch.accelerator.is_available() else torch.float32

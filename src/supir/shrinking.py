@@ -62,7 +62,7 @@ class Current:
                 if found is None:
                     raise OutOfMemoryError(
                         f"memory ran out with tiles as small as they get ({self._named(self.options)}): {error}; "
-                        "choose a smaller scale or min_size, or free memory"
+                        "choose a smaller scale or min_size, load with quantize int8 (--quantize int8), or free memory"
                     ) from error
             # Only here, when the error is gone with all that its traceback held, is the memory free again.
             warnings.warn(

@@ -17,7 +17,7 @@ import typer
 from supir import fields
 from supir.batch.captioning import OF_THE_PREVIEW
 from supir.errors import OptionError
-from supir.options import DEFAULT_PRESET, OPTIONAL_NUMBERS, PRESETS, CaptionOptions, RestoreOptions
+from supir.options import DEFAULT_PRESET, OPTIONAL_NUMBERS, PRESETS, CaptionOptions, NetworkOptions, RestoreOptions
 
 FLAGS = {"num_steps": "--steps"}
 """Field -> flag, where it is not simply the field's name with hyphens."""
@@ -28,6 +28,7 @@ COMMON = ("scale", "prompt", "negative_prompt", "seed", "num_steps", "tile")
 COMMON_PANEL = "Restoration (unset: the preset's value)"
 MORE_PANEL = "More of the restoration (unset: the preset's value)"
 CAPTION_PANEL = "Captions (see docs/captions.md)"
+NETWORK_PANEL = "Networks (see docs/performance.md)"
 
 Preset = Annotated[
     str | None,
@@ -63,6 +64,11 @@ def with_caption_options(command: Callable[..., None]) -> Callable[..., None]:
     return _with(command, dataclasses.fields(CaptionOptions))
 
 
+def with_network_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for `NetworkOptions`; `split_networks` parts them from the others."""
+    return _with(command, dataclasses.fields(NetworkOptions))
+
+
 def with_preview_options(command: Callable[..., None]) -> Callable[..., None]:
     """The same for those fields of `RestoreOptions` that a clean preview depends on."""
     return _with(command, [spec for spec in dataclasses.fields(RestoreOptions) if spec.name in OF_THE_PREVIEW])
@@ -75,7 +81,21 @@ def with_captioner_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def split_captions(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What was given for `RestoreOptions`, unset ones included, and what was set of `CaptionOptions`."""
-    names = {spec.name for spec in dataclasses.fields(CaptionOptions)}
+    return _split(overrides, CaptionOptions)
+
+
+def split_networks(overrides: dict[str, Any]) -> tuple[dict[str, Any], NetworkOptions]:
+    """What was given for other options, unset ones included, and the `NetworkOptions`.
+
+    Raises:
+        OptionError: a value is none of those allowed.
+    """
+    rest, given = _split(overrides, NetworkOptions)
+    return rest, NetworkOptions(**given)
+
+
+def _split(overrides: dict[str, Any], kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    names = {spec.name for spec in dataclasses.fields(kind)}
     rest = {name: value for name, value in overrides.items() if name not in names}
     return rest, {name: value for name, value in overrides.items() if name in names and value is not None}
 
@@ -116,6 +136,8 @@ def _annotation(spec: dataclasses.Field[Any]) -> Any:
 def _panel(name: str) -> str:
     if name in (spec.name for spec in dataclasses.fields(CaptionOptions)):
         return CAPTION_PANEL
+    if name in (spec.name for spec in dataclasses.fields(NetworkOptions)):
+        return NETWORK_PANEL
     return COMMON_PANEL if name in COMMON else MORE_PANEL
 
 

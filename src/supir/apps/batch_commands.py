@@ -18,7 +18,9 @@ from supir.apps.arguments import (
     Preset,
     Quiet,
     split_captions,
+    split_networks,
     with_caption_options,
+    with_network_options,
     with_restore_options,
 )
 from supir.apps.caption_commands import captioning_of
@@ -37,6 +39,7 @@ RUNNERS = ("serial", "processes", "ray")
 
 
 @with_caption_options
+@with_network_options
 @with_restore_options
 def batch(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write or go on with.")],
@@ -99,7 +102,8 @@ def batch(
     outcomes: list[Outcome] = []
     interrupted = False
     with sentences(console):
-        weights = Model(folder=model, devices=tuple(device.split(",")) if device else ())
+        overrides, networks = usage(split_networks, overrides)
+        weights = Model(folder=model, devices=tuple(device.split(",")) if device else (), networks=networks)
         overrides, of_captions = split_captions(overrides)
         captioning = captioning_of(of_captions, weights.devices[0] if weights.devices else None)
         chosen = {"preset": preset or DEFAULT_PRESET, **overrides}

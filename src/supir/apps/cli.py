@@ -24,7 +24,9 @@ from supir.apps.arguments import (
     Quiet,
     flag,
     split_captions,
+    split_networks,
     with_caption_options,
+    with_network_options,
     with_restore_options,
 )
 from supir.apps.batch_commands import batch
@@ -78,6 +80,7 @@ def door(
 
 @app.command()
 @with_caption_options
+@with_network_options
 @with_restore_options
 def restore(
     photos: Annotated[
@@ -107,11 +110,12 @@ def restore(
     """
     console = Console(stderr=True)
     overrides, of_captions = split_captions(overrides)
+    overrides, networks = usage(split_networks, overrides)
     chosen = {"preset": preset or DEFAULT_PRESET, **overrides}
     start = time.perf_counter()
     interrupted = False
     with sentences(console):
-        weights = Model(folder=model, devices=(device,) if device else ())
+        weights = Model(folder=model, devices=(device,) if device else (), networks=networks)
         options = usage(weights.options, **chosen)
         captioning = captioning_of(of_captions, device)
         sources, outcomes = find_sources(photos)

@@ -10,13 +10,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from supir.apps.arguments import ModelFolder, Preset, with_restore_options
+from supir.apps.arguments import ModelFolder, Preset, split_networks, with_network_options, with_restore_options
 from supir.apps.ending import sentences, usage
 from supir.batch import Model
 from supir.errors import OptionError
 from supir.options import DEFAULT_PRESET
 
 
+@with_network_options
 @with_restore_options
 def plan(
     photo: Annotated[Path, typer.Argument(help="A picture; only its size is read.", show_default=False)],
@@ -38,36 +39,39 @@ def plan(
     """
     console = Console(stderr=True)
     with sentences(console):
+        overrides, networks = usage(split_networks, overrides)
         weights = Model(folder=model)
         options = usage(weights.options, **{"preset": preset or DEFAULT_PRESET, **overrides})
         from supir.weights.quiet import quiet_libraries
 
         quiet_libraries()
         from supir.image import read_size, working_size
-        from supir.pipeline import default_dtype
-        from supir.planner import GIGABYTE, Costs, make_plan, measured_rate, networks_of, working_multiple
+        from supir.planner import GIGABYTE, Costs, advice, make_plan, measured_rate, networks_of, working_multiple
         from supir.weights.device import best_device
         from supir.weights.folder import BUNDLED_MODEL
 
         width, height = read_size(photo)
         place = device or best_device()
-        costs = Costs(networks_of(model or BUNDLED_MODEL, default_dtype()))
+        costs = Costs(networks_of(model or BUNDLED_MODEL, networks))
         size = working_size(width, height, options.scale, options.min_size, working_multiple(costs))
+        picture = options, size.padded_width, size.padded_height
         found = make_plan(
             costs,
-            options,
-            size.padded_width,
-            size.padded_height,
+            *picture,
             memory=None if options.memory is None else options.memory * GIGABYTE,
             accelerator=place != "cpu",
             rate=rate * 1e9 if rate is not None else _rate(measured_rate, place, costs.dtype),
         )
+        advised = None if found.fits else advice(model or BUNDLED_MODEL, networks, *picture, accelerator=place != "cpu")
         if as_json:
-            typer.echo(json.dumps({"working_size": [size.padded_width, size.padded_height], **asdict(found)}))
+            working = {"working_size": [size.padded_width, size.padded_height], "advice": advised}
+            typer.echo(json.dumps({**working, **asdict(found)}))
             return
         typer.echo(f"working size: {size.padded_width}x{size.padded_height} px, from {width}x{height} px")
         for reason in found.reasons:
             typer.echo(reason)
+        if advised is not None:
+            typer.echo(f"advice: {advised}")
 
 
 def _rate(measure: Any, place: str, dtype: Any) -> float:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from supir.apps.arguments import ModelFolder
+from supir.apps.arguments import ModelFolder, split_networks, with_network_options
 from supir.apps.ending import sentences, usage
 from supir.batch.model import Model
 from supir.batch.runners import Runner
@@ -30,6 +30,7 @@ def limit(name: str, flag: str) -> Any:
     return typer.Option(flag, help=f"Limit of a key that sets none: {allowed['doc']} ({unit}).", metavar="N")
 
 
+@with_network_options
 def serve(
     data: Annotated[Path, typer.Option(help="The folder of jobs and files, begun or gone on with.")] = Path(
         "supir-service"
@@ -84,6 +85,7 @@ def serve(
     log_details: Annotated[
         bool, typer.Option("--log-details", help="Write file names and options into the log, prompts among them.")
     ] = False,
+    **of_networks: Any,
 ) -> None:
     """Serve restorations over HTTP, with a queue that outlives the process.
 
@@ -96,6 +98,7 @@ def serve(
             typer.echo(f"the key, shown this once: {key}", err=True)  # apart, so that the file gets the lines alone
             typer.echo(lines, nl=False)
             return
+        _, networks = usage(split_networks, of_networks)
         limits = usage(
             Limits, queued=queued, requests_a_minute=requests_a_minute, megapixels=megapixels,
             work_megapixels=work_megapixels, megabytes=megabytes,
@@ -107,7 +110,7 @@ def serve(
         from supir.service.engine import Engine
 
         listening = listen(host, port, open_to_all=clients is not None or insecure)
-        weights = Model(folder=model, devices=tuple(device.split(",")) if device else ())
+        weights = Model(folder=model, devices=tuple(device.split(",")) if device else (), networks=networks)
         runner = None if ray_address is None else _on_ray(workers, ray_address)
         engine = usage(Engine, data, weights, num_workers=workers, max_queued=queue, keep=seconds, runner=runner)
         app = web_app(engine, clients, limits, insecure=insecure, log_details=log_details)

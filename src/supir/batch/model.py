@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supir.options import DEFAULT_PRESET, RestoreOptions, restore_options
+from supir.options import DEFAULT_PRESET, NetworkOptions, RestoreOptions, restore_options
 
 if TYPE_CHECKING:
     from supir.pipeline import SupirPipeline
@@ -23,6 +23,8 @@ class Model:
     """As ``SupirPipeline.from_pretrained`` takes it; None is the bundled small model."""
     devices: tuple[str, ...] = ()
     """Where the networks run, worker after worker in turn; empty is a GPU if torch sees one."""
+    networks: NetworkOptions = field(default_factory=NetworkOptions)
+    """In which arithmetic they run, how they are stored, whether they are compiled."""
 
     @cached_property
     def presets(self) -> dict[str, dict[str, Any]]:
@@ -37,10 +39,10 @@ class Model:
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """Name and hash of the weights, as the pipeline records them. Reads every byte: a second a gigabyte."""
+        """Name and hash of the weights and how they run, as the pipeline records it. A second a gigabyte."""
         from supir.weights.catalog import folder_hash
 
-        return {"model": self._path.name, "model_sha256": folder_hash(self._path)}
+        return {"model": self._path.name, "model_sha256": folder_hash(self._path), **self.networks.identity}
 
     def options(self, preset: str = DEFAULT_PRESET, **overrides: Any) -> RestoreOptions:
         """As ``SupirPipeline.options``, without loading the weights."""
@@ -73,7 +75,8 @@ class Model:
         from supir.pipeline import SupirPipeline
         from supir.weights.device import best_device
 
-        pipeline = SupirPipeline.from_pretrained(self.folder, **components)
+        given: dict[str, Any] = asdict(self.networks) | components
+        pipeline = SupirPipeline.from_pretrained(self.folder, **given)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline.to(self.devices[place % len(self.devices)] if self.devices else best_device())
 

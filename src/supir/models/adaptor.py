@@ -16,6 +16,7 @@ from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2DCrossAttn, get_d
 from torch import Tensor, nn
 
 from supir.models.connectors import zeroed
+from supir.models.feed_forward import in_rows
 from supir.models.unet import condition_vector, encode, encode_outer
 
 
@@ -83,6 +84,7 @@ class SupirAdaptor(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin):
             num_attention_heads=attention_head_dim[-1],
             **common,
         )
+        in_rows(self)
 
     def forward(
         self,

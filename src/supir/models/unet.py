@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from supir.errors import OptionError
 from supir.models.connectors import ZeroConv, ZeroCrossAttention, ZeroSFT
+from supir.models.feed_forward import in_rows
 
 SDXL_UNET: dict[str, Any] = {
     "sample_size": 128,
@@ -95,6 +96,7 @@ class SupirUNet(UNet2DConditionModel, ModelMixin):
             prediction_type=prediction_type,
         )
         self.connectors = nn.ModuleList(self._build_connectors())
+        in_rows(self)
 
     @staticmethod
     def _get_init_keys(input_class: type) -> set[str]:

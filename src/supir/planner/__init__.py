@@ -3,8 +3,10 @@
 evaluations     which parts of the networks each step runs
 costs           bytes and operations of those parts, from a model folder's configurations alone
 plan            dtype, tiles, memory and time, each with its reason
+advice          which dtype and storage would fit where these do not
 """
 
+from supir.planner.advice import advice
 from supir.planner.costs import Costs, Networks, networks_of, on_meta
 from supir.planner.evaluations import Evaluation, evaluations
 from supir.planner.plan import GIGABYTE, Plan, fit, make_plan, working_multiple
@@ -16,6 +18,7 @@ __all__ = [
     "Evaluation",
     "Networks",
     "Plan",
+    "advice",
     "evaluations",
     "fit",
     "make_plan",

@@ -25,7 +25,10 @@ from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
 from supir.errors import WeightsError
+from supir.models.stored import store_in_eight_bits, stored_kind
+from supir.options import NetworkOptions
 from supir.weights.folder import check_model_index, read_model_index
+from supir.weights.running import STORED, autoencoder_dtype, dtype_of
 
 NUM_TOKENS = 77
 TRACED = 32
@@ -53,18 +56,19 @@ class Networks:
     """Bytes of every component."""
 
 
-def networks_of(folder: Path, dtype: torch.dtype) -> Networks:
+def networks_of(folder: Path, options: NetworkOptions) -> Networks:
     """The networks that a model folder's configurations describe; no weights are read.
 
     Args:
         folder: in diffusers layout.
-        dtype: of all but the autoencoder, which stays float32.
+        options: how they are to be held.
 
     Raises:
         WeightsError: the folder is no model folder, names unknown libraries, or lacks a configuration.
     """
     check_model_index(folder, "SupirPipeline")
     found: dict[str, nn.Module] = {}
+    dtype = dtype_of(options)
     for name, entry in read_model_index(folder, "SupirPipeline").items():
         if not isinstance(entry, list) or len(entry) != 2 or entry[0] is None or name.startswith("tokenizer"):
             continue
@@ -75,7 +79,9 @@ def networks_of(folder: Path, dtype: torch.dtype) -> Networks:
             raise WeightsError(f"{folder / name}: its configuration cannot be read: {error}") from error
         with torch.device("meta"):
             made = kind(kind.config_class(**config)) if entry[0] == "transformers" else kind.from_config(config)
-        found[name] = nn.Module.to(made.eval(), torch.float32 if name == "autoencoder" else dtype)
+        found[name] = nn.Module.to(made.eval(), autoencoder_dtype(dtype) if name == "autoencoder" else dtype)
+        if options.quantize != "none" and name in STORED:
+            store_in_eight_bits(made, options.quantize)
     return Networks(components=found, weights=_bytes(found))
 
 
@@ -87,6 +93,8 @@ def on_meta(components: Mapping[str, nn.Module]) -> Networks:
         with torch.device("meta"):
             made = kind.from_config(components[name].config)
         found[name] = nn.Module.to(made.eval(), next(components[name].parameters()).dtype)
+        if (kind := stored_kind(components[name])) is not None:
+            store_in_eight_bits(found[name], kind)
     return Networks(components=found, weights=_bytes(components))
 
 
@@ -113,6 +121,11 @@ class Costs:
     def dtype(self) -> torch.dtype:
         """Of the UNet."""
         return next(self._unet.parameters()).dtype
+
+    @property
+    def stored(self) -> str | None:
+        """How the UNet's weights are stored, where that is not their dtype."""
+        return stored_kind(self._unet)
 
     def peak_of_evaluation(self, height: int, width: int) -> float:
         """Bytes at the worst moment of a whole evaluation of one row.

@@ -215,7 +215,9 @@ def _reasons(
     where = "GPU" if accelerator else "processor"
     number, height, width = picked.tiles
     options = plan.options
-    yield f"dtype: {plan.dtype}, as the networks are loaded on a {where}; the autoencoder is float32"
+    coder, stored = next(picked.costs.networks.components["autoencoder"].parameters()).dtype, picked.costs.stored
+    held = "" if stored is None else f"; the weights of UNet and adaptor are stored as {stored}"
+    yield f"dtype: {plan.dtype} on a {where}; the autoencoder is {str(coder).removeprefix('torch.')}{held}"
     if accelerator:
         together = "one component at a time (enable_model_cpu_offload), since together they do not fit"
         yield f"offload: {together if plan.offload else 'none, since the components fit together'}"

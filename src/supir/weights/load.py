@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from supir.errors import KeyMismatchError
+from supir.models.stored import StoredConv2d, StoredLinear
 from supir.weights.checkpoint import Merged, StateDict, TensorSource, open_checkpoint
 from supir.weights.layout import COMPONENTS, HeadDims
 from supir.weights.plan import ComponentPlan, make_plan
@@ -98,10 +99,18 @@ def _dtype_of(component: str, dtype: Dtypes) -> torch.dtype | None:
 def _fill(plan: ComponentPlan, source: TensorSource, dtype: torch.dtype | None) -> None:
     """Put each parameter in its place as soon as it is read, so that nothing is held twice."""
     for name in plan.origins:
-        parent_name, _, own_name = name.rpartition(".")
-        parent = plan.model.get_submodule(parent_name)
-        tensor = plan.tensor(name, source, dtype)
-        if own_name in parent._parameters:
-            setattr(parent, own_name, nn.Parameter(tensor, requires_grad=parent._parameters[own_name].requires_grad))
-        else:
-            setattr(parent, own_name, tensor)
+        fill(plan.model, name, plan.tensor(name, source, dtype), dtype)
+
+
+def fill(model: nn.Module, name: str, tensor: Tensor, dtype: torch.dtype | None) -> None:
+    """Make a tensor the parameter or buffer of that name; layers that store 8 bits a weight make them of it."""
+    parent_name, _, own_name = name.rpartition(".")
+    parent = model.get_submodule(parent_name)
+    if own_name == "weight" and isinstance(parent, (StoredLinear, StoredConv2d)):
+        parent.store(tensor)
+    elif own_name in parent._parameters:
+        wanted = parent._parameters[own_name]
+        tensor = tensor if dtype is None else tensor.to(dtype)
+        setattr(parent, own_name, nn.Parameter(tensor, requires_grad=wanted is not None and wanted.requires_grad))
+    else:
+        setattr(parent, own_name, tensor)

@@ -1,0 +1,56 @@
+"""What to load instead, where a picture does not fit: the networks in fewer bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from supir.options import NetworkOptions, RestoreOptions
+from supir.planner.costs import Costs, networks_of
+from supir.planner.plan import GIGABYTE, make_plan
+
+
+def advice(
+    folder: Path, networks: NetworkOptions, options: RestoreOptions, width: int, height: int, *, accelerator: bool
+) -> str:
+    """The first way of loading that fits into the ``memory`` of the options, as a sentence; else the smallest.
+
+    Args:
+        folder: the model.
+        networks: how it was meant to be loaded.
+        options: for one picture; their ``memory`` is set.
+        width: of the working size, in pixels.
+        height: likewise.
+        accelerator: whether the networks run on a GPU.
+    """
+    memory = (options.memory or 0.0) * GIGABYTE
+    said = ""
+    for other in _smaller(networks, accelerator):
+        costs = Costs(networks_of(folder, other))
+        plan = make_plan(costs, options, width, height, memory=memory, accelerator=accelerator)
+        flags = f"--dtype {other.dtype}" + (f" --quantize {other.quantize}" if other.quantize != "none" else "")
+        if plan.fits:
+            return f"{flags} fits: {plan.peak / GIGABYTE:.2f} GB"
+        said = f"not even {flags} fits: that takes {plan.peak / GIGABYTE:.2f} GB"
+    return said or "the weights are stored as small as they get"
+
+
+def _smaller(networks: NetworkOptions, accelerator: bool) -> Iterator[NetworkOptions]:
+    """Ways to load that take less, the most exact first."""
+    half = "float16" if accelerator else "bfloat16"
+    slow = not accelerator and not multiplies_bfloat16()  # such a processor gains from 8 bits, but not from 16
+    if networks.quantize == "none":
+        if not slow and networks.dtype in ("auto", "float32") and not accelerator:
+            yield NetworkOptions(dtype=half)
+        exact = "float32" if slow else half
+        yield NetworkOptions(dtype=exact, quantize="int8")
+    elif networks.dtype in ("auto", "float32") and not accelerator:
+        yield NetworkOptions(dtype=half, quantize=networks.quantize)
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16; without them they are very slow."""
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
