@@ -22,16 +22,16 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from supir import __version__, image
+from supir.conditions import Conditions, embed, whole_prompts
 from supir.errors import OptionError
 from supir.glimpses import Glimpses
 from supir.image import Picture, PictureLike
 from supir.models.adaptor import SupirAdaptor
 from supir.models.text import TextTowers
-from supir.models.unet import SupirUNet, condition_vector
+from supir.models.unet import SupirUNet
 from supir.options import DEFAULT_PRESET, NetworkOptions, RestoreOptions, restore_options
 from supir.planner import Costs, fit, on_meta
-from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT, join_prompt, split_prompts
-from supir.restoration import Conditions, RestoredPixels, Restorer, noise_schedule, size_multiple
+from supir.restoration import RestoredPixels, Restorer, noise_schedule, size_multiple
 from supir.sampling.noise import NoiseSource, SampleNoise
 from supir.sampling.solvers import Step, StepCallback
 from supir.streaming import Streaming, is_large, size_of
@@ -39,9 +39,6 @@ from supir.weights.catalog import folder_hash
 from supir.weights.folder import BUNDLED_MODEL, check_complete, check_model_index, read_model_index
 from supir.weights.load import load_single_files
 from supir.weights.running import arrange, autoencoder_dtype, check_compiler, dtype_of, load_stored
-
-SIZE_IDS = (1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0)
-"""Original size, crop and target size told to SDXL, whatever the picture's (reference section 4)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,7 +265,19 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         size = size_of(*image.read_size(source), self._restorer(options))
         if is_large(size, options):
             options = self._fitted(options, size.padded_width, size.padded_height)
-            return self._stream(source, target, options, preview, record, on_step, on_preview)
+            with self._reporting(options, on_step) as report:
+                streaming = Streaming(
+                    restorer=self._restorer(options),
+                    device=self._execution_device,
+                    conditions=lambda: self.embed_words(options, 1),
+                    noise=SampleNoise([options.seed]),
+                    preview=preview,
+                    on_step=report,
+                    on_preview=on_preview or (lambda: None),
+                )
+                about = streaming.restore(source, target, lambda used: self._record(used) | dict(record))
+            self.maybe_free_model_hooks()
+            return about
 
         def show(found: Picture) -> None:
             if preview is not None:
@@ -280,36 +289,6 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         [restored] = self([source], options, on_step=on_step, on_preview=show if wanted else None)
         about = restored.record | dict(record)
         image.write(restored.picture, target, record=about)
-        return about
-
-    def _stream(
-        self,
-        source: Path,
-        target: Path,
-        options: RestoreOptions,
-        preview: Path | None,
-        record: Mapping[str, str],
-        on_step: StepCallback | None,
-        on_preview: Callable[[], None] | None,
-    ) -> dict[str, str]:
-        """``restore_file`` of a large picture, with options whose tiles fit."""
-        about: dict[str, str] = {}
-
-        def told(used: RestoreOptions) -> dict[str, str]:
-            about.update(self._record(used) | dict(record))
-            return about
-
-        with self._reporting(options, on_step) as report:
-            Streaming(
-                restorer=self._restorer(options),
-                device=self._execution_device,
-                conditions=lambda: self.embed_words(options, 1),
-                noise=SampleNoise([options.seed]),
-                preview=preview,
-                on_step=report,
-                on_preview=on_preview or (lambda: None),
-            ).restore(source, target, told)
-        self.maybe_free_model_hooks()
         return about
 
     def glimpses(self, source: str | Path, options: RestoreOptions, show: Callable[[Picture], None]) -> StepCallback:
@@ -404,26 +383,13 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
 
     def embed_words(self, options: RestoreOptions, batch: int) -> Conditions:
         """Embed the prompt, or one a tile, with its quality words, and the negative prompt; once for the batch."""
-        *positives, negative = [*positive_prompts(options), whole_prompts(options)[1]]
         towers = TextTowers(
             tokenizer=self.tokenizer,
             tokenizer_2=self.tokenizer_2,
             text_encoder=self.text_encoder,
             text_encoder_2=self.text_encoder_2,
         )
-        text = towers.encode([*positives, negative], long_prompt=options.long_prompt)
-        sizes = torch.tensor([SIZE_IDS] * len(text.pooled), device=text.pooled.device)
-        vector = condition_vector(
-            {"text_embeds": text.pooled, "time_ids": sizes}, self.unet.config.addition_time_embed_dim
-        )
-        tokens = [each.expand(batch, -1, -1) for each in text.tokens[:, None]]
-        vectors = [each.expand(batch, -1) for each in vector[:, None]]
-        return Conditions(
-            tokens=tokens[:-1] if options.tile_prompts else tokens[0],
-            vector=vectors[:-1] if options.tile_prompts else vectors[0],
-            negative_tokens=tokens[-1],
-            negative_vector=vectors[-1],
-        )
+        return embed(towers, options, batch, self.unet.config.addition_time_embed_dim)
 
     def _record(self, options: RestoreOptions) -> dict[str, str]:
         """What was done, for the metadata of the result: enough to do it again."""
@@ -443,17 +409,3 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         if self.source is None:
             return {"model": "unnamed", **self.networks.identity}
         return {"model": self.source.name, "model_sha256": folder_hash(self.source), **self.networks.identity}
-
-
-def whole_prompts(options: RestoreOptions) -> tuple[str, str]:
-    """What the text towers read: the prompt with its quality words, and the negative prompt."""
-    positive_words = POSITIVE_PROMPT if options.positive_prompt is None else options.positive_prompt
-    negative = NEGATIVE_PROMPT if options.negative_prompt is None else options.negative_prompt
-    separator = "" if options.reference_quirks else " "
-    return join_prompt(options.prompt, positive_words, separator=separator), negative
-
-
-def positive_prompts(options: RestoreOptions) -> list[str]:
-    """What the text towers read for the tiles, each with the quality words; the one prompt where all show the same."""
-    prompts = split_prompts(options.tile_prompts) or [options.prompt]
-    return [whole_prompts(options.replace(prompt=prompt))[0] for prompt in prompts]

@@ -15,6 +15,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 from supir import color
+from supir.conditions import Conditions
 from supir.errors import OptionError
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
@@ -58,19 +59,6 @@ COMMON_NORMS_TILE = 384
 """Pixels of the smallest autoencoder tile whose norms are made to agree: a smaller mosaic would have too many cuts."""
 LATENT_ALIGN = 4
 """The UNet halves a latent twice: its tiles start and end on multiples of this."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conditions:
-    """What the words say to the networks: text tokens (B, tokens, features) and condition vectors (B, features).
-
-    Lists hold one for each tile, row by row.
-    """
-
-    tokens: Tensor | list[Tensor]
-    vector: Tensor | list[Tensor]
-    negative_tokens: Tensor
-    negative_vector: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from supir.color import fixed_bands
+from supir.conditions import Conditions
 from supir.image import LARGE, LargePicture, WorkingSize, open_large, working_size, write_in_bands
 from supir.options import RestoreOptions
-from supir.restoration import Conditions, Restorer, size_multiple
+from supir.restoration import Restorer, size_multiple
 from supir.sampling.noise import NoiseSource
 from supir.sampling.solvers import StepCallback
 from supir.windows import OnDisk, Windows
@@ -37,8 +38,15 @@ class Streaming:
     on_step: StepCallback
     on_preview: Callable[[], None]
 
-    def restore(self, source: Path, target: Path, record: Callable[[RestoreOptions], Mapping[str, str]]) -> None:
-        """Write the result whole or not at all; ``record`` says what to store with it, by the options really used.
+    def restore(self, source: Path, target: Path, record: Callable[[RestoreOptions], dict[str, str]]) -> dict[str, str]:
+        """Write the result whole or not at all.
+
+        Args:
+            source, target: the files.
+            record: what is stored with the result, by the options really used.
+
+        Returns:
+            The record.
 
         Raises:
             ImageError: as ``read`` and ``write``.
@@ -57,7 +65,9 @@ class Streaming:
             result = self.restorer.restore_large(
                 picture.at_working_size(size, self.device), self.conditions, self.noise, store, self.on_step, show
             )
-            _write(picture, size, result, target, record(self.restorer.current.options))
+            about = record(self.restorer.current.options)
+            _write(picture, size, result, target, about)
+        return about
 
 
 def size_of(width: int, height: int, restorer: Restorer) -> WorkingSize:

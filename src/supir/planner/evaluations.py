@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from supir.conditions import Conditions
 from supir.options import RestoreOptions
-from supir.restoration import Conditions, Restorer, noise_schedule
+from supir.restoration import Restorer, noise_schedule
 from supir.sampling.noise import SampleNoise
 
 NUM_OUTER = 3

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from supir.pipeline import SIZE_IDS
+from supir.conditions import SIZE_IDS
 from supir.prompts import NEGATIVE_PROMPT
 from supir.sampling.denoiser import discrete_denoiser
 from supir.sampling.sigmas import Schedule, alphas_cumprod, full_range_sigmas, initial_latent, training_sigmas

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from supir.conditions import SIZE_IDS
 from supir.models.thin_autoencoder import ThinAutoencoder
-from supir.pipeline import SIZE_IDS
 from supir.prompts import POSITIVE_PROMPT
 from supir.sampling.denoiser import discrete_denoiser
 from supir.sampling.sigmas import Schedule, alphas_cumprod, full_range_sigmas, initial_latent, training_sigmas
