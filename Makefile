@@ -14,7 +14,7 @@ STAMP := $(VENV)/supir-setup.stamp
 OUT := out
 DEMO_PHOTO := examples/photo.jpg
 
-.PHONY: help setup demo readme-picture test test-slow lint format bench convert-bench memory-bench degradation-bench restoration-table evaluations-bench data-bench train-smoke web-screenshots batch-kills service-load cluster-service clean
+.PHONY: help setup demo readme-picture test test-slow lint format bench picture-bench paths-bench convert-bench memory-bench degradation-bench restoration-table evaluations-bench data-bench train-smoke web-screenshots batch-kills service-load cluster-service clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -57,8 +57,14 @@ format: setup ## put the code into the common format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup ## one full-size denoiser call: seconds, operations, fraction of peak, memory (16 GB, some minutes)
-	@$(BIN)/python bench/full_size_call.py
+bench: setup ## one full-size denoiser call in every way to run it: time, share of peak, memory, error (17 GB, an hour)
+	@$(BIN)/python bench/full_size_call.py --out $(OUT)/bench
+
+picture-bench: setup ## a 1024x1024 picture by a full-size model of random weights: stages, memory (10 GB of disk, minutes)
+	@$(BIN)/python bench/full_size_picture.py $(OUT)/picture-bench
+
+paths-bench: setup ## what bfloat16, int8, float8 and compiling change in real results: DATA=folder of photographs
+	@$(BIN)/python bench/quality_of_paths.py --data $(or $(DATA),$(error DATA is not set: make paths-bench DATA=folder)) --out $(OUT)/bench
 
 convert-bench: setup ## peak memory of converting and loading full-size files of random weights (28 GB of disk)
 	@$(BIN)/python bench/convert_memory.py $(OUT)/convert-bench

@@ -169,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             scores.append(one)
     low = read(find_pictures([str(chosen.out / RECIPE / "lq")])[0])
-    costs = Costs(networks_of(pipeline.source, pipeline.dtype))
+    costs = Costs(networks_of(pipeline.source, pipeline.networks))
     found = []
     for each in variants:
         options = pipeline.options(PRESET, **{**common, **each.options}).replace(scale=4.0)
