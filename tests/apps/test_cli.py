@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 import supir
 from supir import image
 from supir.apps.cli import app
-from supir.options import PRESETS, CaptionOptions, RestoreOptions
+from supir.options import PRESETS, CaptionOptions, NetworkOptions, RestoreOptions
 from tiny import save_tiny_model
 
 QUICK = ("--steps", "2", "--min-size", "64", "--scale", "2", "--device", "cpu")
@@ -218,7 +218,8 @@ def test_every_field_of_the_options_is_an_option_without_a_default_of_its_own() 
     parameters = {parameter.name: parameter for parameter in command.params}
     own = {"photos", "output", "preset", "model", "device", "compare", "overwrite", "quiet", "as_json", "help"}
     fields = RestoreOptions.__dataclass_fields__
-    assert set(parameters) - own == set(fields) | set(CaptionOptions.__dataclass_fields__)
+    others = set(CaptionOptions.__dataclass_fields__) | set(NetworkOptions.__dataclass_fields__)
+    assert set(parameters) - own == set(fields) | others
     for name, spec in fields.items():
         assert parameters[name].default is None
         assert parameters[name].help.startswith(spec.metadata["doc"])

@@ -137,11 +137,11 @@ class _DeadlyPipeline:
         self._pipeline, self._model = pipeline, model
         self.identity = pipeline.identity
 
-    def __call__(self, pictures: list[Any], options: RestoreOptions, *, on_step: Any) -> Any:
+    def restore_file(self, source: Path, target: Path, options: RestoreOptions, *, on_step: Any, **more: Any) -> Any:
         def step(done: Any) -> None:
             on_step(done)
-            if pictures[0].path.name == self._model.victim and not (self._model.notes / "killed").exists():
+            if source.name == self._model.victim and not (self._model.notes / "killed").exists():
                 (self._model.notes / "killed").touch()
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        return self._pipeline(pictures, options, on_step=step)
+        return self._pipeline.restore_file(source, target, options, on_step=step, **more)

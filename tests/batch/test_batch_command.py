@@ -19,7 +19,7 @@ from supir import image
 from supir.apps.cli import app
 from supir.apps.progress import Display
 from supir.batch import Job
-from supir.options import CaptionOptions, RestoreOptions
+from supir.options import CaptionOptions, NetworkOptions, RestoreOptions
 
 
 def invoke(*arguments: object) -> Result:
@@ -171,5 +171,6 @@ def test_every_field_of_the_options_is_an_option_without_a_default_of_its_own() 
     own = {"inputs", "output", "manifest", "variants", "runner", "workers", "ray_address", "preset", "model", "device",
            "quiet", "as_json", "help"}  # fmt: skip
     captions = set(CaptionOptions.__dataclass_fields__)
-    assert set(parameters) - own == set(RestoreOptions.__dataclass_fields__) | captions
+    networks = set(NetworkOptions.__dataclass_fields__)
+    assert set(parameters) - own == set(RestoreOptions.__dataclass_fields__) | captions | networks
     assert all(parameters[name].default is None for name in RestoreOptions.__dataclass_fields__)

@@ -49,10 +49,10 @@ class _NotingPipeline:
     def __init__(self, pipeline: Any, model: Noting) -> None:
         self._pipeline, self._model, self.identity = pipeline, model, pipeline.identity
 
-    def __call__(self, pictures: list[Any], options: RestoreOptions, *, on_step: Any) -> Any:
-        self._model.note("begun", str(pictures[0].path))
+    def restore_file(self, source: Path, target: Path, options: RestoreOptions, **more: Any) -> Any:
+        self._model.note("begun", str(source))
         time.sleep(0.5)
-        return self._pipeline(pictures, options, on_step=on_step)
+        return self._pipeline.restore_file(source, target, options, **more)
 
 
 @pytest.fixture

@@ -139,9 +139,9 @@ class _MeddlingPipeline:
     def __init__(self, pipeline: Any) -> None:
         self._pipeline, self.identity = pipeline, pipeline.identity
 
-    def __call__(self, pictures: list[Any], *arguments: Any, **named: Any) -> Any:
-        save(pictures[0].path, 9)
-        return self._pipeline(pictures, *arguments, **named)
+    def restore_file(self, source: Path, *arguments: Any, **named: Any) -> Any:
+        save(source, 9)
+        return self._pipeline.restore_file(source, *arguments, **named)
 
 
 def test_a_source_that_changes_meanwhile_is_not_done(model: Model, tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def _check_header(path: Path, kind: str, image: Any, max_pixels: int) -> None:
             "allowed are grey, RGB and CMYK, each with or without alpha", path
         )  # fmt: skip
     if int(_field(image, "n-pages", 1)) > 1:
-        warnings.warn(f"{path}: {_field(image, 'n-pages')} pages; only the first is read", UserWarning, stacklevel=7)
+        warnings.warn(f"{path}: {_field(image, 'n-pages')} pages; only the first is read", UserWarning, stacklevel=5)
 
 
 def turned(values: npt.NDArray[Any], turn: int) -> npt.NDArray[Any]:

@@ -135,7 +135,7 @@ class _Form:
                 "choose .png or .tiff", path
             )  # fmt: skip
         if kind == "JPEG" and frame.alpha is not None and bool((frame.alpha < 1).any()):
-            warnings.warn(f"{path}: JPEG has no transparency; laid on white", UserWarning, stacklevel=4)
+            warnings.warn(f"{path}: JPEG has no transparency; laid on white", UserWarning, stacklevel=3)
         stored_bits = 8 if kind in _MAX_SIDE else bits or frame.bits
         if record is not None and stored_bits < frame.bits:
             record = {**record, "bits": "8 (the input has 16)"}
@@ -168,7 +168,7 @@ def _xmp(picture: Picture, kind: str, record: Mapping[str, str] | None, path: Pa
     packet = picture.xmp if record is None else add_record(picture.xmp, record)
     if kind == "JPEG" and packet is not None and len(packet) > _MAX_XMP_IN_JPEG:
         message = f"{path}: {len(packet)} bytes of XMP do not fit into a JPEG; the photo's own is left out"
-        warnings.warn(message, UserWarning, stacklevel=5)
+        warnings.warn(message, UserWarning, stacklevel=4)
         packet = None if record is None else add_record(None, record)
         if packet is not None and len(packet) > _MAX_XMP_IN_JPEG:
             raise ImageWriteError(f"{path}: a record of {len(packet)} bytes; JPEG holds {_MAX_XMP_IN_JPEG}", path)
