@@ -208,8 +208,19 @@ function size(job) {
   return [Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale))];
 }
 
-function put(k, layer, address) {
-  Promise.resolve(address).then(found => stage.paint(k, layer, found ?? ''), () => {});
+// Pictures come when they are there; until then what is seen is of before, and the pane is busy.
+const coming = new Map();
+
+async function put(k, layer, address) {
+  const figure = stage.figures[k], count = change => {
+    coming.set(figure, (coming.get(figure) ?? 0) + change);
+    figure.setAttribute('aria-busy', coming.get(figure) > 0);
+  };
+  count(1);
+  try {
+    await stage.paint(k, layer, await address ?? '');
+  } catch { /* there is none, or not any more */ }
+  count(-1);
 }
 
 const view = (job, name, more) => picture(`/v1/jobs/${job.id}/${name}`, more);
