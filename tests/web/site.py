@@ -84,8 +84,14 @@ def open_photo(page: Page, data: bytes, name: str = "photo.png", **options: Any)
     """Choose settings that tiny networks are quick with, open a photo, and wait for its clean preview."""
     choose(page, **({**QUICK, **options}))
     page.locator("#file").set_input_files(file(data, name))
-    expect(variants(page)).to_have_attribute("data-state", "done")
+    painted(page)
     expect(page.locator("#restore")).to_be_enabled()
+
+
+def painted(page: Page, number: int = 0) -> None:
+    """Wait until a job is done and what it made is on the screen."""
+    expect(variants(page).nth(number)).to_have_attribute("data-state", "done")
+    expect(variants(page).nth(number)).to_have_attribute("aria-busy", "false")
 
 
 def variants(page: Page) -> Locator:

@@ -24,6 +24,7 @@ from web.site import (
     gradient,
     layer,
     open_photo,
+    painted,
     pixels,
     saved,
     scale,
@@ -55,20 +56,18 @@ def test_from_drop_to_download(server: WebServer, visit: Visit, tmp_path: Path) 
     expect(page.get_by_role("heading", name="Drop a photo here")).to_be_visible()
     choose(page, num_steps=3, min_size=64, scale=2, text_guidance=1)
     page.evaluate(DROP, [b64encode(data).decode(), "Äpfel.jpg"])
-    expect(variants(page)).to_have_attribute("data-state", "done")
+    painted(page)
     expect(described(page)).to_have_text("Clean preview")
     [photo] = server.jobs()
     assert (photo["until"], photo["name"]) == ("preview", "Äpfel.jpg")
-    expect(layer(page, "after")).to_be_visible()
     np.testing.assert_array_equal(pixels(layer(page, "after")), decoded(got(server, photo["id"], "preview")))
-    expect(layer(page, "before")).to_be_visible()
     assert np.abs(pixels(layer(page, "before")).astype(int) - decoded(data)).max() <= 3
     choose(page, prompt="three apples", negative_prompt="blur")
     page.get_by_role("button", name="Restore").click()
     expect(page.locator(".tag.right").first).to_have_text("After")
     job = server.jobs()[0]
     assert (job["source"], job["options"]["scale"]) == (photo["id"], 2)
-    until(lambda: layer(page, "after").evaluate("image => image.naturalWidth") == 192)
+    painted(page)
     np.testing.assert_array_equal(pixels(layer(page, "after")), decoded(got(server, job["id"], "result")))
     with page.expect_download() as downloading:
         page.get_by_role("button", name="Download").click()
@@ -223,6 +222,7 @@ def test_the_history_survives_reload_and_a_killed_server(server: WebServer, visi
     open_photo(page, gradient(), "first.png", seed=4)
     page.locator("#restore").click()
     expect(page.locator(".tag.right").first).to_have_text("After")
+    painted(page)
     shown = pixels(layer(page, "after"))
     server.kill()
     expect(page.get_by_role("alert")).to_contain_text("Trying again")

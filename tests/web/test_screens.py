@@ -36,7 +36,7 @@ def fits(page: Page) -> None:
 def test_a_phone(visit: Visit) -> None:
     page = visit(**PHONE)
     fits(page)
-    open_photo(page, gradient(240, 160))
+    open_photo(page, gradient(240, 160), num_steps=1)
     fits(page)
     for name in ("Restore", "Before", "Fit", "100 %", "Download"):
         box = page.get_by_role("button", name=name, exact=True).bounding_box()
@@ -130,7 +130,7 @@ def test_without_a_pointer(visit: Visit) -> None:
 
 def test_the_pictures_for_the_documents(server: WebServer, visit: Visit, browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(gradient())
-    made = take(server.url, browser, tmp_path, tmp_path / "photo.png", {**QUICK, "seed": 7})
+    made = take(server.url, browser, tmp_path, tmp_path / "photo.png", {**QUICK, "num_steps": 1, "seed": 7})
     assert [Image.open(path).size for path in made] == [(1440, 900), (780, 1688)]
     for path in (ROOT / "docs").glob("web-*"):
         assert path.stat().st_size < 300_000

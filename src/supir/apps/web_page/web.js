@@ -1,17 +1,15 @@
 // The page: what is known of the jobs, which of them are on the stage, and what the user does with them.
 
-import {again, ask, download, follow, json, picture, upload} from './api.js';
+import {again, ask, download, follow, json, upload} from './api.js';
 import {listen} from './controls.js';
 import {Form} from './form.js';
 import {History} from './history.js';
+import {Pictures} from './pictures.js';
 import {MOST, Stage} from './stage.js';
 import {isActive, progress, resultName, stem, title} from './words.js';
 
 const $ = selector => document.querySelector(selector);
 const jobs = new Map();        // by ID, as the service told of them
-const sizes = new Map();       // of photos by source: [width, height], upright
-const local = new Map();       // addresses of photos that were dropped here, by source
-const looking = new Map();     // jobs whose step is being fetched
 let photo = null;              // the source of the photo that is open
 let shown = [];                // jobs on the stage
 let against = 'input';
@@ -21,8 +19,7 @@ let form, stage, history;
 
 const newest = () => [...jobs.values()].sort((one, other) => other.created.localeCompare(one.created));
 const of = source => newest().filter(job => job.source === source);
-const kept = source => of(source).find(job => job.state === 'done');
-const previewOf = source => of(source).find(job => job.until === 'preview');
+const pictures = new Pictures(of, () => render());
 
 function say(text) {
   $('#message').hidden = !text;
@@ -65,7 +62,7 @@ async function open(files) {
     render();
     try {
       const job = learn(await upload(file, form.json()));
-      keepLocal(job.source, file);
+      pictures.open(job.source, file);
       show([job.id]);
     } catch (error) {
       say(error.message);
@@ -76,23 +73,11 @@ async function open(files) {
   }
 }
 
-// What the browser can show of a file at once, until the service shows what it read.
-async function keepLocal(source, file) {
-  const address = URL.createObjectURL(file), image = new Image();
-  image.src = address;
-  try {
-    await image.decode();
-    sizes.set(source, [image.naturalWidth, image.naturalHeight]);
-    local.set(source, address);
-    render();
-  } catch { URL.revokeObjectURL(address); }   // a TIFF, or damaged
-}
-
 async function restore() {
   if ($('#restore').disabled || !$('#panel').reportValidity()) return;
   say(null);
   $('#restore').disabled = true;
-  const count = Number($('#variants :checked').value), from = kept(photo), made = [];
+  const count = Number($('#variants :checked').value), from = pictures.kept(photo), made = [];
   try {
     for (let k = 0n; k < count; k++) {
       const job = learn(await again(from.id, form.json({seed: String(form.seed + k)}), $('#format').value));
@@ -148,7 +133,7 @@ function toggle(id) {
 }
 
 function describe(source) {
-  const {caption} = previewOf(source) ?? {};
+  const {caption} = pictures.previewOf(source) ?? {};
   if (caption !== null && caption !== undefined) form.caption(caption); else form.caption('');
 }
 
@@ -164,7 +149,7 @@ function render() {
   const active = photo ? of(photo).filter(isActive) : [];
   $('#cancel').hidden = !active.length;
   $('#cancel').textContent = active.length > 1 ? 'Cancel all' : 'Cancel';
-  $('#restore').disabled = !photo || !kept(photo) || sending > 0;
+  $('#restore').disabled = !photo || !pictures.kept(photo) || sending > 0;
   $('#status').textContent = status(active);
   const first = panes.find(job => job.state === 'running' && job.step);
   document.title = first ? `${Math.round(100 * first.step / first.num_steps)} % – ${first.name}` : 'supir';
@@ -193,69 +178,27 @@ function caption(figure, job) {
 }
 
 async function paint(panes) {
-  const [width, height] = size(panes[0]);
+  const [width, height] = pictures.size(panes[0]);
   stage.shape(panes.length, width, height);
   panes.forEach((job, k) => {
-    put(k, 'before', before(job));
-    put(k, 'after', after(job));
+    put(k, 'before', pictures.before(job, against));
+    put(k, 'after', pictures.after(job));
   });
 }
 
-// Pixels of the result; before the photo was decoded, as its header says.
-function size(job) {
-  const [width, height] = sizes.get(job.source) ?? [job.width, job.height];
-  const scale = Number(job.options?.scale ?? 1);
-  return [Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale))];
-}
+// Pictures come when they are there; until then what is seen is of before, and the pane is busy.
+const coming = new Map();
 
-function put(k, layer, address) {
-  Promise.resolve(address).then(found => stage.paint(k, layer, found ?? ''), () => {});
-}
-
-const view = (job, name, more) => picture(`/v1/jobs/${job.id}/${name}`, more);
-
-function before(job) {
-  const done = kept(job.source);
-  if (against === 'preview') return clean(job);
-  return done ? view(done, 'views/input').then(found => measure(job.source, found)) : local.get(job.source);
-}
-
-// The size of a photo as it was read, which its header does not say when it has a turn.
-async function measure(source, address) {
-  if (local.has(source) || sizes.has(source)) return address;
-  const image = new Image();
-  image.src = address;
-  await image.decode();
-  sizes.set(source, [image.naturalWidth, image.naturalHeight]);
-  render();
-  return address;
-}
-
-function clean(job) {
-  if (job.preview) return view(job, 'preview');
-  const first = previewOf(job.source);
-  return first?.preview ? view(first, 'preview') : local.get(job.source);
-}
-
-function after(job) {
-  if (job.state === 'done') return view(job, job.until === 'preview' ? 'preview' : 'views/result');
-  if (job.state === 'running' && job.step) return glimpse(job);
-  return clean(job);
-}
-
-// The last step's picture; while one is on its way, no other is asked for.
-function glimpse(job) {
-  const known = looking.get(job.id) ?? {step: 0, address: null};
-  looking.set(job.id, known);
-  if (job.step > known.step && !known.busy) {
-    known.busy = true;
-    known.step = job.step;
-    view(job, 'views/step', {fresh: true}).then(found => { known.address = found; }, () => {}).finally(() => {
-      known.busy = false;
-      render();
-    });
-  }
-  return known.address ?? clean(job);
+async function put(k, layer, address) {
+  const figure = stage.figures[k], count = change => {
+    coming.set(figure, (coming.get(figure) ?? 0) + change);
+    figure.setAttribute('aria-busy', coming.get(figure) > 0);
+  };
+  count(1);
+  try {
+    await stage.paint(k, layer, await address ?? '');
+  } catch { /* there is none, or not any more */ }
+  count(-1);
 }
 
 // What comes
@@ -266,7 +209,7 @@ function heard(kind, told) {
   if (!job.options) attempt(json('GET', `/v1/jobs/${job.id}`).then(view => learn(view)).then(render));
   if (job.state === 'failed' && before && before !== 'failed') say(job.error);
   if (kind === 'caption' && job.source === photo) form.caption(job.caption);
-  if (!isActive(job)) looking.delete(job.id);
+  if (!isActive(job)) pictures.steps.delete(job.id);
   opening &&= job.state !== 'running';
   render();
 }
