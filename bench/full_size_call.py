@@ -2,6 +2,7 @@
 
     python bench/full_size_call.py                          # every way, three rounds (17 GB of memory, an hour)
     python bench/full_size_call.py --ways plain rows int8   # some of them
+    python bench/full_size_call.py --shared-weights         # 2 GB: times and errors, but no memory
     python bench/full_size_call.py --tiny                   # the same program in a minute, to try it
 
 Each call is made in a process of its own, way after way and round after round, so that whatever else the machine does
@@ -22,7 +23,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -92,11 +92,12 @@ def make_networks(config: dict[str, Any]) -> tuple[SupirUNet, SupirAdaptor]:
         return SupirUNet(**config).eval(), SupirAdaptor(**shared).eval()
 
 
-def fill(network: nn.Module, way: Way, seed: int = 0) -> nn.Module:
+def fill(network: nn.Module, way: Way, seed: int = 0, shared: dict[Any, nn.Module] | None = None) -> nn.Module:
     """Give a meta network real parameters: one block of normal numbers, repeated and scaled by the fan-in.
 
     Drawing billions of numbers would take longer than the call; what they are does not change its time, as long as
     they are neither zero, denormal nor so large that the activations overflow. Each is stored as soon as it is made.
+    With ``shared``, layers of the same kind and shape take the weights of the first of them.
     """
     block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(seed))
     shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
@@ -104,6 +105,13 @@ def fill(network: nn.Module, way: Way, seed: int = 0) -> nn.Module:
     if way.quantize != "none":
         store_in_eight_bits(network, way.quantize)
     for name, shape in shapes.items():
+        layer, own = network.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
+        first = None if shared is None else shared.setdefault((type(layer), own, shape), layer)
+        if first is not None and first is not layer:
+            setattr(layer, own, getattr(first, own))
+            if own == "weight" and hasattr(first, "scale"):
+                layer.scale = first.scale
+            continue
         weight = torch.empty(shape)
         flat = weight.view(-1)
         for start in range(0, flat.numel(), block.numel()):
@@ -117,11 +125,12 @@ def fill(network: nn.Module, way: Way, seed: int = 0) -> nn.Module:
     return network
 
 
-def prepared(config: dict[str, Any], way: Way) -> tuple[SupirUNet, SupirAdaptor]:
+def prepared(config: dict[str, Any], way: Way, share: bool = False) -> tuple[SupirUNet, SupirAdaptor]:
     """The networks, filled and arranged."""
     found = make_networks(config)
+    shared: dict[Any, nn.Module] | None = {} if share else None
     for seed, network in enumerate(found):
-        fill(network, way, seed)
+        fill(network, way, seed, shared)
         if way.layerwise:
             network.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=way.dtype)
         if way.channels_last:
@@ -192,10 +201,15 @@ def peak_gigabytes() -> float:
 
 
 def measure(
-    config: dict[str, Any], side: int, name: str, folder: Path, peak_sizes: tuple[int, ...] = (1024, 2048, 4096)
+    config: dict[str, Any],
+    side: int,
+    name: str,
+    folder: Path,
+    peak_sizes: tuple[int, ...] = (1024, 2048, 4096),
+    share: bool = False,
 ) -> dict[str, Any]:
     """One way in this process: a first call, then the one that is timed; its output against the plain way's."""
-    unet, adaptor = prepared(config, WAYS[name])
+    unet, adaptor = prepared(config, WAYS[name], share)
     inputs = make_inputs(config, side, "cpu", WAYS[name].dtype)
     first, _ = timed(lambda: call(unet, adaptor, inputs))
     memory = peak_gigabytes()  # before the peak measurement adds its own
@@ -205,7 +219,7 @@ def measure(
     peak = max(peak, matmul_peak(peak_sizes))
     if not torch.isfinite(outputs[0]).all():
         raise SystemExit("the output is not finite: the time of this call means nothing")
-    expected = folder / "plain.pt"
+    expected = folder / f"plain-{side}{'-shared' if share else ''}.pt"
     if name == PLAIN:
         torch.save(outputs[0], expected)
     error: dict[str, float] = {}
@@ -219,25 +233,23 @@ def measure(
     }  # fmt: skip
 
 
-def run(names: list[str], rounds: int, side: int, tiny: bool, out: Path) -> dict[str, Any]:
+def run(names: list[str], rounds: int, side: int, flags: list[str], out: Path) -> dict[str, Any]:
     """Every way in fresh processes, round after round; writes the JSON after each, so that nothing is lost."""
-    config = TINY if tiny else SDXL_UNET
-    operations = count_operations(config, side)
+    operations = count_operations(TINY if "--tiny" in flags else SDXL_UNET, side)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     report: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for _ in range(rounds):
-            for name in names:
-                order = [sys.executable, __file__, "--one", name, "--scratch", scratch, "--side", str(side)]
-                done = subprocess.run([*order, *["--tiny"] * tiny], stdout=subprocess.PIPE, text=True, check=False)
-                if done.returncode:
-                    print(f"{name}: failed with {done.returncode}", file=sys.stderr, flush=True)
-                    continue
-                found[name].append(json.loads(done.stdout.splitlines()[-1]))
-                print(name, found[name][-1], file=sys.stderr, flush=True)
-                report = summary(found, operations, side)
-                out.mkdir(parents=True, exist_ok=True)
-                (out / "full_size_call.json").write_text(json.dumps(report, indent=2) + "\n")
+    out.mkdir(parents=True, exist_ok=True)
+    for _ in range(rounds):
+        for name in names:
+            order = [sys.executable, __file__, "--one", name, "--out", str(out), "--side", str(side), *flags]
+            done = subprocess.run(order, stdout=subprocess.PIPE, text=True, check=False)
+            if done.returncode:
+                print(f"{name}: failed with {done.returncode}", file=sys.stderr, flush=True)
+                continue
+            found[name].append(json.loads(done.stdout.splitlines()[-1]))
+            print(name, found[name][-1], file=sys.stderr, flush=True)
+            report = summary(found, operations, side) | {"flags": flags}
+            (out / "full_size_call.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
 
 
@@ -317,15 +329,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="calls of each way that are timed (default 3)")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="those to measure (default all)")
     parser.add_argument("--out", type=Path, default=Path("out/bench"))
+    parser.add_argument("--shared-weights", action="store_true", help="layers of one shape share a weight: no memory")
     parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
-    parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     side = chosen.side or (16 if chosen.tiny else 64)
     if chosen.one:
-        sizes = (256,) if chosen.tiny else (1024, 2048, 4096)
-        print(json.dumps(measure(TINY if chosen.tiny else SDXL_UNET, side, chosen.one, chosen.scratch, sizes)))
+        config, sizes = (TINY, (256,)) if chosen.tiny else (SDXL_UNET, (1024, 2048, 4096))
+        print(json.dumps(measure(config, side, chosen.one, chosen.out, sizes, chosen.shared_weights)))
         return
-    report = run(chosen.ways, chosen.rounds, side, chosen.tiny, chosen.out)
+    flags = ["--tiny"] * chosen.tiny + ["--shared-weights"] * chosen.shared_weights
+    report = run(chosen.ways, chosen.rounds, side, flags, chosen.out)
     plot(report, chosen.out / "full_size_call.svg")
     print(f"{report['processor']}, {report['operations'] / 1e12:.2f} TFLOP a call\n\n{table(report)}")
 

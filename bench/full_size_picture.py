@@ -12,6 +12,7 @@ stage and the peak memory of the process, and removes the folder.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import resource
@@ -109,15 +110,14 @@ class Stages:
         print(f"  {name:32} {wall:8.1f} s, processor {processor:8.1f} s, peak RSS {peak:.2f} GB", flush=True)
         self._last = now
 
-    def told(self, owner: Any, method: str, name: str) -> None:
-        """Every call of a method is a stage."""
+    def told(self, owner: Any, method: str, name: Callable[[dict[str, Any]], str]) -> None:
+        """Every call of a method is a stage; ``name`` is given its keywords."""
         plain: Callable[..., Any] = getattr(owner, method)
 
         @wraps(plain)
         def timed(*arguments: Any, **named: Any) -> Any:
-            self.end("between")
             result = plain(*arguments, **named)
-            self.end(name)
+            self.end(name(named))
             return result
 
         setattr(owner, method, timed)
@@ -133,16 +133,18 @@ def restore(folder: Path, networks: dict[str, Any], side: int, memory: float, ru
     pipeline = SupirPipeline.from_pretrained(folder, **networks)
     pipeline.set_progress_bar_config(disable=True)
     stages.end("load")
-    stages.told(Restorer, "encode", "encode")
-    stages.told(Restorer, "decode", "decode")
-    stages.told(SupirPipeline, "embed_words", "text")
+    decodings = itertools.cycle(("decode the preview", "decode the result"))
+    stages.told(SupirPipeline, "_fitted", lambda named: "plan")
+    stages.told(Restorer, "encode", lambda named: "encode" if named["degraded"] else "anchor")
+    stages.told(Restorer, "decode", lambda named: next(decodings))
+    stages.told(SupirPipeline, "embed_words", lambda named: "text")
     coarse = torch.rand(1, 3, 33, 33, generator=torch.Generator().manual_seed(0)) * 1.6 - 0.8
     pixels = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic", align_corners=True)[0]
     for name, given in runs.items():
         print(f"{name}:", flush=True)
         options = pipeline.options(scale=1.0, min_size=side, memory=memory, **given)
         [found] = pipeline(Picture(pixels=pixels.clone()), options, on_step=lambda step: stages.end("step"))
-        stages.end("colours and the rest")
+        stages.end("colours")
         assert torch.isfinite(found.picture.pixels).all()
         used = json.loads(found.record["options"])
         print(f"  tiles: {used['tile']} px, {used['vae_tile']} px in the autoencoder", flush=True)
