@@ -15,11 +15,12 @@ CREATE TABLE job (
     state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled', 'expired')),
     created REAL NOT NULL, started REAL, finished REAL, tries INTEGER NOT NULL DEFAULT 0, error TEXT, sha256 TEXT,
     until TEXT NOT NULL CHECK (until IN ('result', 'preview')), source TEXT NOT NULL,
-    caption TEXT, captioner TEXT,
+    caption TEXT, captioner TEXT, described REAL,
     UNIQUE (client, idempotency_key)) STRICT;
 CREATE INDEX by_state ON job (state, number);
 CREATE INDEX by_client ON job (client, number);
 CREATE INDEX by_end ON job (client, finished);
+CREATE INDEX by_description ON job (client, described);
 """
 
-SERVICE = Kind(name="a service", application=0x73757073, version=2, schema=_SCHEMA, error=ServiceError)  # "sups"
+SERVICE = Kind(name="a service", application=0x73757073, version=3, schema=_SCHEMA, error=ServiceError)  # "sups"

@@ -175,6 +175,13 @@ class Engine:
             found = self.store.get(job, client.name)
             return found, self.progress(found)
 
+    def lively(self, client: Client, since: float) -> list[tuple[StoredJob, Progress]]:
+        """The jobs of which there may be news: active, or ended or described ``since`` (seconds since 1970)."""
+        with self.lock:
+            jobs, places = self.store.lively(client.name, since), self.store.positions()
+            queued = {job.id: Progress(position=places.get(job.id)) for job in jobs if job.state == "queued"}
+            return [(job, queued.get(job.id) or self.progress(job)) for job in jobs]
+
     def progress(self, job: StoredJob) -> Progress:
         """Where a job is."""
         if job.state == "queued":

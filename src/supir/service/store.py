@@ -113,18 +113,22 @@ class Store:
         return [_job(row) for row in rows]
 
     def lively(self, client: str, since: float) -> list[StoredJob]:
-        """Jobs of this client that have not ended, or not before ``since`` (seconds since 1970); the oldest first."""
+        """Jobs of this client that have not ended, or have ended or been described ``since`` (seconds since 1970)."""
         with self._database.reading() as database:
             rows = database.execute(
                 f"SELECT {_ALL} FROM job WHERE client = ?1 AND state IN ('queued', 'running')"
-                f" UNION SELECT {_ALL} FROM job WHERE client = ?1 AND finished >= ?2 ORDER BY number",
+                f" UNION SELECT {_ALL} FROM job WHERE client = ?1 AND finished >= ?2"
+                f" UNION SELECT {_ALL} FROM job WHERE client = ?1 AND described >= ?2 ORDER BY number",
                 (client, since),
             ).fetchall()
         return [_job(row) for row in rows]
 
     def describe(self, job: str, caption: str, captioner: str) -> None:
         """Write down what a captioner said of a job's picture."""
-        self._change("UPDATE job SET caption = ?, captioner = ? WHERE id = ?", (caption, captioner, job))
+        self._change(
+            "UPDATE job SET caption = ?, captioner = ?, described = ? WHERE id = ?",
+            (caption, captioner, time.time(), job),
+        )
 
     def position(self, job: StoredJob) -> int:
         """How many queued jobs come before this one, whoever's."""
@@ -133,6 +137,12 @@ class Store:
                 f"SELECT COUNT(*) FROM job WHERE state = 'queued' AND ({_ORDER}) < (?, ?)", (job.until, job.number)
             )
         return int(count)
+
+    def positions(self) -> dict[str, int]:
+        """Of every queued job, by ID, how many come before it."""
+        with self._database.reading() as database:
+            rows = database.execute(f"SELECT id FROM job WHERE state = 'queued' ORDER BY {_ORDER}").fetchall()
+        return {str(row["id"]): place for place, row in enumerate(rows)}
 
     def counts(self) -> Counter[str]:
         """Jobs by state."""

@@ -18,10 +18,12 @@ __all__ = ["Hub", "changes", "changes_of_all"]
 
 _ALIVE = 15.0
 """Seconds after which a comment keeps a silent connection open."""
-_LATELY = 600.0
-"""Seconds for which there may be news of a job that has ended: its caption, or that it was deleted."""
+_OVERLAP = 2.0
+"""Seconds that two looks at the jobs that have ended have in common: what is written has its time from just before."""
 _REST = 0.05
 """Seconds between two looks at a job: faster steps than that are told together."""
+_REST_OF_ALL = 0.15
+"""The same for all jobs, which may be many."""
 
 
 class Hub:
@@ -52,7 +54,7 @@ class Hub:
                     continue
                 bell.clear()
                 yield True
-                await asyncio.sleep(_REST)
+                await asyncio.sleep(_REST if job else _REST_OF_ALL)
         finally:
             self._waiting[job].discard(bell)
             if not self._waiting[job]:
@@ -88,22 +90,24 @@ async def changes(hub: Hub, job: str, look: Callable[[], JobView]) -> AsyncItera
 
 
 async def changes_of_all(hub: Hub, look: Callable[[float], list[JobView]]) -> AsyncIterator[str]:
-    """The events of all jobs of a client, as text, without an end; first of those that are active or ended lately.
+    """The events of all jobs of a client, as text, without an end; first of those that are active.
 
     Args:
         hub: wakes.
-        look: called in a thread with seconds since 1970; the jobs that are active, or have ended since then.
+        look: called in a thread with seconds since 1970; the jobs that are active, or have ended or been described
+            since then.
     """
     before: dict[str, JobView] = {}
+    since = time.time() - _OVERLAP
     async for news in hub.wakes(None):
         if not news:
             yield ": still here\n\n"
             continue
-        since = time.time() - _LATELY
-        now = {view.id: view for view in await run_in_threadpool(look, since)}
+        since, then = time.time() - _OVERLAP, since
+        now = {view.id: view for view in await run_in_threadpool(look, then)}
         for gone in before.keys() - now.keys():
             ended = before[gone].finished
-            if ended is None or ended.timestamp() >= since:
+            if ended is None or ended.timestamp() >= then:
                 yield f"event: deleted\ndata: {json.dumps({'id': gone})}\n\n"
         for job, view in now.items():
             for kind in _kinds(before.get(job), view):

@@ -164,8 +164,7 @@ class Routes:
         engine = self._engine
 
         def look(since: float) -> list[JobView]:
-            jobs = engine.store.lively(client.name, since)
-            return [job_view(job, engine.progress(job), engine.keep) for job in jobs]
+            return [job_view(*each, engine.keep) for each in engine.lively(client, since)]
 
         assert self.hub is not None
         texts = changes_of_all(self.hub, look)

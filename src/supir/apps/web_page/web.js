@@ -205,10 +205,11 @@ async function put(k, layer, address) {
 
 function heard(kind, told) {
   if (kind === 'deleted') { if (jobs.has(told.id)) forget(told.id); return; }
-  const before = jobs.get(told.id)?.state, job = learn(told, {ordered: true});
+  const {state: before, caption: described} = jobs.get(told.id) ?? {};
+  const job = learn(told, {ordered: true});
   if (!job.options) attempt(json('GET', `/v1/jobs/${job.id}`).then(view => learn(view)).then(render));
   if (job.state === 'failed' && before && before !== 'failed') say(job.error);
-  if (kind === 'caption' && job.source === photo) form.caption(job.caption);
+  if (job.caption !== null && job.caption !== described && job.source === photo) describe(photo);
   if (!isActive(job)) pictures.steps.delete(job.id);
   opening &&= job.state !== 'running';
   render();
