@@ -134,6 +134,7 @@ FILE = {"file": ("a.png", picture())}
         ({"options": "[" * 100_000}, "options is not JSON"),
         ({"options": '["scale"]'}, "must be a JSON object"),
         ({"options": '{"preset": ["fast"]}'}, "preset is ['fast']"),
+        ({"options": '{"preset": {}}'}, "preset is {}"),
         ({"options": '{"colour": 1}'}, "'colour' is not an option"),
         ({"seed": "1", "options": '{"seed": 1}'}, "seed is given twice: in options and as a field of its own"),
         ({"preset": "fast", "options": '{"preset": "fast"}'}, "preset is given twice"),

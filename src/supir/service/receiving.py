@@ -58,7 +58,8 @@ def chosen_options(
             raise OptionError(
                 f"{name!r} is not a field; there are: file, options, format, until, preset, {', '.join(_SPECS)}"
             )
-    preset = chosen.pop("preset", None) or DEFAULT_PRESET
+    preset = chosen.pop("preset", None)
+    preset = DEFAULT_PRESET if preset is None else preset
     if not isinstance(preset, str) or preset not in PRESETS:
         raise OptionError(f"preset is {preset!r}; it must be one of {', '.join(PRESETS)}")
     found = options(preset, **fields.known(RestoreOptions, chosen, "an option"))
