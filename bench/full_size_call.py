@@ -1,6 +1,7 @@
 """One full-size denoiser call: adaptor, connectors and SDXL UNet, both guidance branches, random weights, in many ways.
 
     python bench/full_size_call.py                          # every way, three rounds (17 GB of memory, an hour)
+                                                            # where nothing multiplies bfloat16: float32's alone
     python bench/full_size_call.py --ways plain rows int8   # some of them
     python bench/full_size_call.py --shared-weights         # 2 GB: times and errors, but no memory
     python bench/full_size_call.py --tiny                   # the same program in a minute, to try it
@@ -80,6 +81,18 @@ WAYS = {
         what="bfloat16 with diffusers' enable_layerwise_casting, float8", dtype=BF16, channels_last=True, layerwise=True
     ),
 }
+
+
+def worth_measuring() -> list[str]:
+    """All ways; on a processor that does not multiply bfloat16, where a call in it takes an hour, those of float32."""
+    fast = multiplies_bfloat16()
+    return [name for name, way in WAYS.items() if fast or way.dtype is torch.float32]
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for it; without, a product in it takes many times as long."""
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def make_networks(config: dict[str, Any]) -> tuple[SupirUNet, SupirAdaptor]:
@@ -327,7 +340,9 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="tiny networks: tries the program, measures nothing of use")
     parser.add_argument("--side", type=int, help="latent side (default 64; 16 with --tiny)")
     parser.add_argument("--rounds", type=int, default=3, help="calls of each way that are timed (default 3)")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="those to measure (default all)")
+    parser.add_argument(
+        "--ways", nargs="+", choices=WAYS, help="those to measure (default all that this processor is made for)"
+    )
     parser.add_argument("--out", type=Path, default=Path("out/bench"))
     parser.add_argument("--shared-weights", action="store_true", help="layers of one shape share a weight: no memory")
     parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
@@ -338,9 +353,12 @@ def main() -> None:
         print(json.dumps(measure(config, side, chosen.one, chosen.out, sizes, chosen.shared_weights)))
         return
     flags = ["--tiny"] * chosen.tiny + ["--shared-weights"] * chosen.shared_weights
-    report = run(chosen.ways, chosen.rounds, side, flags, chosen.out)
+    ways = chosen.ways or worth_measuring()
+    report = run(ways, chosen.rounds, side, flags, chosen.out)
     plot(report, chosen.out / "full_size_call.svg")
     print(f"{report['processor']}, {report['operations'] / 1e12:.2f} TFLOP a call\n\n{table(report)}")
+    if left_out := ", ".join(name for name in WAYS if name not in ways):
+        print(f"\nnot measured: {left_out}")
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ def main() -> None:
     """Write, load and restore, remove."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a new folder on a disk with 10 GB to spare")
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dtype", help="default bfloat16, and float32 where the processor does not multiply it")
     parser.add_argument("--quantize", default="int8")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--side", type=int, default=1024)
@@ -166,7 +166,10 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="tiny networks: tries the program, measures nothing of use")
     parser.add_argument("--keep", action="store_true", help="do not remove the folder; one that is there is used")
     chosen = parser.parse_args()
-    networks = {"dtype": chosen.dtype, "quantize": chosen.quantize, "compile": chosen.compile}
+    from full_size_call import multiplies_bfloat16
+
+    dtype = chosen.dtype or ("bfloat16" if multiplies_bfloat16() else "float32")
+    networks = {"dtype": dtype, "quantize": chosen.quantize, "compile": chosen.compile}
     unguided = {"num_steps": chosen.steps, "text_guidance": 1.0, "text_guidance_start": "off"}
     runs = {f"{chosen.steps} steps without text guidance": unguided}
     if not chosen.unguided_only:

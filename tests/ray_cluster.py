@@ -29,3 +29,8 @@ def ray_cluster() -> Iterator[Any]:
 def kill_machine(machine: Any) -> None:
     """kill -9 of its raylet, with which its workers die."""
     os.kill(machine.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+
+
+def kill_head(cluster: Any) -> None:
+    """kill -9 of the process that the whole cluster is known by."""
+    os.kill(cluster.head_node.all_processes["gcs_server"][0].process.pid, signal.SIGKILL)

@@ -130,6 +130,27 @@ class Client:
         files = {"file": (shown, data, "application/octet-stream")}
         return _job(self._ask("POST", "/v1/jobs", data=form, files=files, headers=headers).json())
 
+    def again(
+        self, job: RemoteJob | str, *, format: str | None = None, idempotency_key: str | None = None, **options: Any
+    ) -> RemoteJob:
+        """The picture of an earlier job once more, with other options, without sending it again.
+
+        Only a service that keeps uploads does this: that of `supir web`.
+
+        Args:
+            job: the earlier one.
+            format: as in `submit`, and so is `idempotency_key`.
+            options: all that shall differ from the preset, not from the earlier job.
+
+        Raises:
+            JobNotFoundError: there is none, or no upload of it is kept.
+            OptionError, ImageTooLargeError, BusyError, ServiceError: as in `submit`.
+        """
+        headers = {"Idempotency-Key": idempotency_key or secrets.token_urlsafe(24)}
+        asked = {} if format is None else {"format": format}
+        answer = self._ask("POST", f"{_path(job)}/again", json=options, params=asked, headers=headers)
+        return _job(answer.json())
+
     def get(self, job: RemoteJob | str) -> RemoteJob:
         """A job as it is now.
 

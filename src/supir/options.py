@@ -108,7 +108,7 @@ class CaptionOptions:
         " beside the photos), a .txt file for all, or none",
     )
     caption_model: str = plain("", "the model's name at the endpoint")
-    caption_bits: str = choice("off", ("off", "8", "4"), "bits a weight of a model folder, on CUDA")
+    caption_bits: str = choice("off", ("off", "8", "4"), "bits a weight of a model folder")
     caption_cache: bool = plain(True, "keep captions in the user's cache folder, and take them from there")
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 from transformers import AutoProcessor, BlipForConditionalGeneration
 
 from caption.tiny_captioners import WORDS, save_tiny_blip, save_tiny_llava
@@ -106,12 +107,36 @@ def test_pickles_and_strangers_code_are_not_loaded(llava: Path, tmp_path: Path) 
     assert not (tmp_path / "ran").exists()
 
 
-def test_bits_need_cuda_and_are_8_or_4(llava: Path) -> None:
+@pytest.mark.parametrize(("bits", "moved"), [(8, 0.1), (4, 0.8)])
+def test_8_and_4_bits_a_weight(llava: Path, caplog: pytest.LogCaptureFixture, bits: int, moved: float) -> None:
+    plain, small = ModelCaptioner(llava, max_tokens=12), ModelCaptioner(llava, max_tokens=12, bits=bits)
+    with small:
+        said = [small(noise(seed)) for seed in (0, 1, 0)]
+        scores, size = scores_of(small)
+    with plain:
+        expected, whole = scores_of(plain)
+    assert said[0] == said[2]
+    assert all(len(text.split()) == 12 for text in said), said
+    assert size < 0.6 * whole
+    assert 0 < (scores - expected).std() / expected.std() < moved
+    assert f"{bits} bits" in small.name
+    assert small.identity != plain.identity
+    assert [record for record in caplog.records if record.name.startswith("bitsandbytes")] == []
+
+
+@torch.no_grad()
+def scores_of(captioner: ModelCaptioner) -> tuple[Tensor, int]:
+    """Of the first word about a picture the scores, and the bytes of the model's weights."""
+    processor, model = captioner._open()
+    inputs = captioner._inputs(processor, noise(0))
+    return model(**inputs).logits[:, -1].float(), model.get_memory_footprint()
+
+
+def test_bits_are_8_or_4_and_of_a_device_that_has_them(llava: Path) -> None:
     with pytest.raises(OptionError, match="8 or 4"):
         ModelCaptioner(llava, bits=3)
-    if not torch.cuda.is_available():
-        with pytest.raises(OptionError, match="needs a CUDA GPU"):
-            ModelCaptioner(llava, bits=4)
+    with pytest.raises(OptionError, match="works on cuda and cpu, not on mps"):
+        ModelCaptioner(llava, bits=4, device="mps")
 
 
 def test_a_data_set_is_captioned_by_it(llava: Path, tmp_path: Path) -> None:

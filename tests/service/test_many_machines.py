@@ -9,16 +9,21 @@ from typing import Any
 import psutil
 import pytest
 
-from ray_cluster import kill_machine, ray_cluster
+from ray_cluster import kill_head, kill_machine, ray_cluster
 from service.serving import LONG, QUICK, Server, picture, restored, until
 
 SLOW = {**QUICK, "num_steps": 50}
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "5")  # Ray waits a minute for its head
+
+
+@pytest.fixture
+def cluster(settings: None) -> Iterator[Any]:
     with ray_cluster() as started:
         yield started
 
@@ -62,3 +67,28 @@ def test_a_machine_that_is_killed_in_the_middle(cluster: Any, model: Path, pipel
     assert server.lines("mistake of ours") == []
     print(f"\n{len(jobs)} jobs on two machines, one killed: each done once, begun again {len(again)}; workers that"
           f" opened the weights {len(server.lines('worker ready'))}")  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("settings")
+def test_the_head_of_the_cluster_is_lost(model: Path, pipeline: Any, tmp_path: Path) -> None:
+    """The service ends; begun again beside another cluster it goes on where it was."""
+    with ray_cluster() as first:
+        server = Server(tmp_path, model, "--workers", 2, "--ray-address", first.address)
+        with server.client() as client:
+            until(lambda: len(server.lines("worker ready")) == 2, 120)
+            jobs = [client.submit(picture(seed), seed=seed, **SLOW) for seed in range(4)]
+            until(lambda: client.get(jobs[1]).state == "running", 120)
+            kill_head(first)
+            until(lambda: server.process.poll() is not None, 120)
+    assert server.process.returncode != 0
+    with ray_cluster() as second:
+        server.start("--ray-address", second.address)
+        with server.client() as client:
+            for seed, job in enumerate(jobs):
+                done = client.wait(job)
+                assert client.result(done) == restored(pipeline, picture(seed), tmp_path, seed=seed, **SLOW)
+        assert server.stop() == 0
+    assert [server.times_done(job.id) for job in jobs] == [1] * len(jobs)
+    print(f"\nthe head lost, the service ended with {server.process.returncode} and begun again: {len(jobs)} jobs, each"
+          " done once")  # fmt: skip

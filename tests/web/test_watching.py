@@ -21,6 +21,7 @@ from supir.batch.jobs import Job, Outcome, Views
 from supir.batch.model import Model
 from supir.batch.restoring import restore_job
 from supir.batch.runners import Event, Processes
+from supir.errors import JobNotFoundError, OptionError
 from supir.pipeline import SupirPipeline
 from supir.sampling.solvers import Step
 from web.site import WebServer, gradient
@@ -89,6 +90,22 @@ def test_the_same_photo_once_more(server: WebServer) -> None:
     server.delete(photo["id"])
     assert server.again(first["id"]).status_code == 202  # which has the photo still
     assert server.again(photo["id"]).status_code == 404
+
+
+@pytest.mark.usefixtures("tidy")
+def test_the_client_asks_once_more(server: WebServer) -> None:
+    with server.client() as client:
+        first = client.wait(client.submit(picture(1), name="cat.png", **QUICK))
+        second = client.again(first, format="jpeg", idempotency_key="twice", **QUICK, seed=3)
+        assert client.again(first, format="jpeg", idempotency_key="twice", **QUICK, seed=3).id == second.id
+        done = client.wait(second)
+        assert (done.name, done.told["format"], done.told["options"]["seed"]) == ("cat.png", ".jpg", 3)
+        assert client.result(done).startswith(b"\xff\xd8")
+        with pytest.raises(OptionError, match="scale is 99"):
+            client.again(first, scale=99)
+        client.delete(first)
+        with pytest.raises(JobNotFoundError):
+            client.again(first)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import gc
 import hashlib
 import importlib.util
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -32,7 +33,8 @@ class ModelCaptioner:
     at the end of a ``with``.
 
     Raises:
-        OptionError: the folder is not there or is not a model folder; ``bits`` without CUDA, or neither 8 nor 4.
+        OptionError: the folder is not there or is not a model folder; ``bits`` on another device than a CUDA GPU or the
+            processor, or neither 8 nor 4.
         MissingExtraError: ``bits`` without bitsandbytes.
     """
 
@@ -42,7 +44,7 @@ class ModelCaptioner:
     prompt: str | None = None
     """What is asked. None: models with a chat template are asked `QUESTION`, others are asked nothing."""
     bits: int | None = None
-    """8 or 4 bits a weight, through bitsandbytes, on CUDA; None: as they are stored."""
+    """8 or 4 bits a weight, through bitsandbytes, on a CUDA GPU or the processor; None: as they are stored."""
     device: str | None = None
     """Where it runs, as in ``cuda:1``; None is the CPU."""
 
@@ -148,9 +150,12 @@ class ModelCaptioner:
         safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         extra: dict[str, Any] = {}
         if self.bits is not None:
-            kind = {"bnb_4bit_compute_dtype": "float16"} if self.bits == 4 else {}
+            logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # else a line for every product it rounds
+            where = self.device or "cpu"
+            exact = "float32" if where == "cpu" else "float16"  # what the processor multiplies fast
+            kind = {"bnb_4bit_compute_dtype": exact} if self.bits == 4 else {}
             extra["quantization_config"] = BitsAndBytesConfig(**{f"load_in_{self.bits}bit": True}, **kind)
-            extra["device_map"] = {"": self.device or "cuda"}
+            extra |= {"device_map": {"": where}, "dtype": exact}
         try:
             processor = AutoProcessor.from_pretrained(str(self.folder), **safe)
             model = AutoModelForImageTextToText.from_pretrained(str(self.folder), use_safetensors=True, **safe, **extra)
@@ -172,10 +177,9 @@ def _moved(values: Any, model: Any) -> Any:
 def _check_bits(bits: int, device: str | None) -> None:
     if bits not in (8, 4):
         raise OptionError(f"caption_bits is {bits}; it must be 8 or 4")
-    import torch
-
-    if not torch.cuda.is_available() or (device or "cuda").split(":")[0] != "cuda":
-        raise OptionError(f"caption_bits is {bits}: needs a CUDA GPU; leave it out, or ask an endpoint")
+    if (kind := (device or "cpu").split(":")[0]) not in ("cuda", "cpu"):
+        message = f"caption_bits is {bits}: works on cuda and cpu, not on {kind}; leave it out, or ask an endpoint"
+        raise OptionError(message)
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MissingExtraError("bitsandbytes", "caption-bits", "a caption model of 8 or 4 bits")
 
