@@ -68,3 +68,12 @@ def test_blended_autoencoders_lie_between(tmp_path: Path) -> None:
     expected = 0.75 * first.restorer.conv_in.weight + 0.25
     torch.testing.assert_close(found.restorer.conv_in.weight, expected)
     assert torch.equal(found.decoder.conv_in.weight, first.decoder.conv_in.weight)
+
+
+@pytest.mark.usefixtures("empty")
+def test_a_share_of_the_last_folder_is_taken(tmp_path: Path) -> None:
+    for folder, value in (("model", 1), ("run", 3)):
+        Part(value).save(tmp_path / folder / "unet")
+    Part(8).save(tmp_path / "model" / "adaptor")
+    found = assembled([tmp_path / "model", tmp_path / "run"], 32, share=0.75)
+    assert [found[name].weight.item() for name in ("unet", "adaptor")] == [2.5, 8]

@@ -3,8 +3,9 @@
     python -m supir.training.export --autoencoder AUTOENCODER --diffusion MODEL RUN --tokenizers FOLDER --out OUT
 
 ``--diffusion`` takes model folders, finished runs, and ones still training (then the averaged weights of their last
-state); of a component that several hold, the last one's is taken. An autoencoder that learned with an opponent may be
-blended with what it began with: ``--blend RUN1/autoencoder 0.2`` (network interpolation, arXiv 1809.00219).
+state); of a component that several hold, the last one's is taken, or with ``--share 0.7`` so much of it and the rest of
+those before (what a further training gained, and what it lost, in part: arXiv 2109.01903). An autoencoder that learned
+with an opponent may be blended likewise: ``--blend RUN1/autoencoder 0.2`` (arXiv 1809.00219).
 """
 
 from __future__ import annotations
@@ -46,13 +47,16 @@ def weights(folder: Path, components: Iterable[str]) -> dict[str, Tensor]:
     return found
 
 
-def assembled(folders: Sequence[Path], latent_channels: int, connectors: str = "zero_sft") -> dict[str, Any]:
+def assembled(
+    folders: Sequence[Path], latent_channels: int, connectors: str = "zero_sft", share: float = 1.0
+) -> dict[str, Any]:
     """UNet, adaptor and text towers, each from the last folder that holds it.
 
     Args:
         folders: model folders and runs.
         latent_channels: of the autoencoder that they go with.
         connectors: kind of the UNet's.
+        share: of the last folder's weights, where one before it holds them too; the rest is the earlier one's.
 
     Raises:
         OptionError: a folder holds nothing, or some weight is in none.
@@ -60,7 +64,10 @@ def assembled(folders: Sequence[Path], latent_channels: int, connectors: str = "
     models = build(latent_channels, connectors)
     known: dict[str, Tensor] = {}
     for folder in folders:
-        known |= weights(folder, models)
+        found = weights(folder, models)
+        if folder == folders[-1]:
+            found = {key: known.get(key, value).lerp(value, share) for key, value in found.items()}
+        known |= found
     for name, model in models.items():
         part = {key: known.get(f"{name}.{key}") for key in model.state_dict()}
         missing = [key for key, value in part.items() if value is None]
@@ -79,13 +86,18 @@ def blended(autoencoder: Path, other: Path, share: float) -> ThinAutoencoder:
 
 
 def export(
-    coder: ThinAutoencoder, diffusion: Sequence[Path], tokenizers: Path, out: Path, connectors: str = "zero_sft"
+    coder: ThinAutoencoder,
+    diffusion: Sequence[Path],
+    tokenizers: Path,
+    out: Path,
+    connectors: str = "zero_sft",
+    share: float = 1.0,
 ) -> int:
     """Write the model folder; returns its size in bytes."""
     names = ("tokenizer", "tokenizer_2")
     pipeline = SupirPipeline(
         autoencoder=coder,
-        **assembled(diffusion, coder.config.latent_channels, connectors),
+        **assembled(diffusion, coder.config.latent_channels, connectors, share),
         **{name: CLIPTokenizer.from_pretrained(tokenizers / name) for name in names},
         presets=PRESETS,
     )
@@ -108,11 +120,12 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--diffusion", type=Path, nargs="+", required=True, help="model folders, runs")
     parser.add_argument("--connectors", default="zero_sft", choices=CONNECTOR_KINDS, help="kind of the UNet's")
+    parser.add_argument("--share", type=float, default=1.0, help="of the last one's weights (default 1)")
     parser.add_argument("--blend", nargs=2, metavar=("FOLDER", "SHARE"), help="another autoencoder and its share")
     options = parser.parse_args()
-    other, share = options.blend or (options.autoencoder, 0.0)
-    coder = blended(options.autoencoder, Path(other), float(share))
-    size = export(coder, options.diffusion, options.tokenizers, options.out, options.connectors)
+    other, part = options.blend or (options.autoencoder, 0.0)
+    coder = blended(options.autoencoder, Path(other), float(part))
+    size = export(coder, options.diffusion, options.tokenizers, options.out, options.connectors, options.share)
     print(f"{options.out}: {size / 1e6:.1f} MB")  # noqa: T201
 
 
