@@ -5,6 +5,7 @@ lens ─ air ─ sensor ─ print (or halftone) ─ scan, resize ─ file ─ vi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,7 +184,7 @@ def _draw_halftone(rng: np.random.Generator) -> Step:
 def _draw_video(rng: np.random.Generator) -> Step:
     moves = rng.random() < 0.6
     speed, angle = _even_ratio(rng, 0.2, 4.0) * moves, _between(rng, -np.pi, np.pi)
-    motion = {"motion_x": float(speed * np.cos(angle)), "motion_y": float(speed * np.sin(angle))}
+    motion = {"motion_x": speed * math.cos(angle), "motion_y": speed * math.sin(angle)}
     deblock = bool(rng.random() < 0.75)
     return step("video", quantiser=_whole(rng, 24, 40), frames=_whole(rng, 1, 4), **motion, deblock=deblock)
 
@@ -214,8 +215,10 @@ def _between(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def _even_ratio(rng: np.random.Generator, low: float, high: float) -> float:
-    """Drawn evenly in the logarithm: as often from 1 to 2 as from 2 to 4."""
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    """Drawn evenly in the logarithm: as often from 1 to 2 as from 2 to 4. By `math`, since numpy's last bit depends on
+    the processor.
+    """
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
 def _whole(rng: np.random.Generator, low: int, high: int) -> int:

@@ -6,6 +6,7 @@ does. What a drawing is, and how it is replayed, is in ``process``; the names of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -114,7 +115,7 @@ def draw(rng: np.random.Generator, recipe: Recipe = RECIPES["default"]) -> Degra
 
 def _draw_everyday(rng: np.random.Generator) -> Degradation:
     scale = float(rng.choice([1.0, 2.0, 4.0, 0.0], p=[0.15, 0.2, 0.15, 0.5]))
-    scale = scale or float(np.exp(_between(rng, np.log([1.2, 8.0]))))
+    scale = scale or math.exp(_between(rng, (math.log(1.2), math.log(8.0))))
     steps = []
     if rng.random() < 0.5:
         sigma = scale * _between(rng, (0.2, 1.0))
@@ -124,7 +125,7 @@ def _draw_everyday(rng: np.random.Generator) -> Degradation:
         soft = rng.random() < 0.6
         steps.append(step("shrink", fraction=1 / scale) if soft else _area(1 / scale))
     if rng.random() < 0.4:
-        gaussian, strength = bool(rng.random() < 0.5), float(np.exp(_between(rng, np.log([1.0, 45.0]))))
+        gaussian, strength = bool(rng.random() < 0.5), math.exp(_between(rng, (0.0, math.log(45.0))))
         values = {"strength": strength if gaussian else strength / 8, "grey": bool(rng.random() < 0.4)}
         steps.append(step("gaussian_noise" if gaussian else "poisson_noise", **values, seed=int(rng.integers(2**31))))
     if rng.random() < 0.6 or not steps:
