@@ -84,7 +84,7 @@ def tiny_pipeline(**overrides: object) -> SupirPipeline:
     return pipeline
 
 
-def save_tiny_model(folder: Path) -> Path:
+def save_tiny_model(folder: Path, **overrides: object) -> Path:
     """A model folder as users have them."""
-    tiny_pipeline().save_pretrained(folder)
+    tiny_pipeline(**overrides).save_pretrained(folder)
     return folder

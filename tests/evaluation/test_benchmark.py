@@ -30,7 +30,8 @@ from tiny import save_tiny_model
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
+    """Its previews are small too, since the preset of all others has no size of its own."""
+    return save_tiny_model(tmp_path_factory.mktemp("model"), presets={"all": {"min_size": 64}})
 
 
 @pytest.fixture

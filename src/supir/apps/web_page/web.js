@@ -28,11 +28,13 @@ function say(text) {
 
 const attempt = action => action.catch(error => { if (error.name !== 'AbortError') say(error.message); });
 
-// Events come in order; an answer may come late, when events have told of what followed.
-function learn(view, {ordered = false} = {}) {
-  const known = jobs.get(view.id) ?? {};
+// Events come in order; an answer may come late, when events have told of what followed. A failure is said when it is
+// first heard of, by whichever way, of a job that was not known as failed; of one sent from here also when nothing was.
+function learn(view, {ordered = false, sent = false} = {}) {
+  const known = jobs.get(view.id) ?? {}, before = known.state;
   const late = !ordered && age(view) < age(known);
   jobs.set(view.id, Object.assign(known, late ? {...view, ...known} : view));
+  if (known.state === 'failed' && (sent || before && before !== 'failed')) say(known.error);
   return known;
 }
 
@@ -61,7 +63,7 @@ async function open(files) {
     sending += 1;
     render();
     try {
-      const job = learn(await upload(file, form.json()));
+      const job = learn(await upload(file, form.json()), {sent: true});
       pictures.open(job.source, file);
       show([job.id]);
     } catch (error) {
@@ -80,7 +82,7 @@ async function restore() {
   const count = Number($('#variants :checked').value), from = pictures.kept(photo), made = [];
   try {
     for (let k = 0n; k < count; k++) {
-      const job = learn(await again(from.id, form.json({seed: String(form.seed + k)}), $('#format').value));
+      const job = learn(await again(from.id, form.json({seed: String(form.seed + k)}), $('#format').value), {sent: true});
       made.push(job.id);
       show(made);
     }
@@ -205,10 +207,9 @@ async function put(k, layer, address) {
 
 function heard(kind, told) {
   if (kind === 'deleted') { if (jobs.has(told.id)) forget(told.id); return; }
-  const {state: before, caption: described} = jobs.get(told.id) ?? {};
+  const {caption: described} = jobs.get(told.id) ?? {};
   const job = learn(told, {ordered: true});
   if (!job.options) attempt(json('GET', `/v1/jobs/${job.id}`).then(view => learn(view)).then(render));
-  if (job.state === 'failed' && before && before !== 'failed') say(job.error);
   if (job.caption !== null && job.caption !== described && job.source === photo) describe(photo);
   if (!isActive(job)) pictures.steps.delete(job.id);
   opening &&= job.state !== 'running';
