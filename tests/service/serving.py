@@ -36,6 +36,8 @@ class Server:
     """One that can be killed and started again with the same data."""
 
     command: tuple[str, ...] = ("serve",)
+    only_json = True
+    """Whether nothing else may stand in its log."""
 
     def __init__(self, folder: Path, model: Path, *flags: object) -> None:
         self.folder, self.model, self.flags = folder, model, list(map(str, flags))
@@ -73,7 +75,8 @@ class Server:
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """What the log says of something, over all processes."""
-        found = [json.loads(line) for line in (self.folder / "log").read_text().splitlines()]
+        written = (self.folder / "log").read_text().splitlines()
+        found = [json.loads(line) for line in written if self.only_json or line.startswith("{")]
         return [line for line in found if line["event"] == event]
 
     def times_done(self, job: str) -> int:

@@ -21,15 +21,11 @@ class WebServer(Server):
     """A server that can be killed and started again at the same address."""
 
     command = ("web", "--no-browser")
+    only_json = False  # people are spoken to as well
 
     def start(self, *more: object) -> None:
         before = getattr(self, "url", "")
         super().start(*more, *(["--port", before.rsplit(":", 1)[1]] if before else []))
-
-    def lines(self, event: str) -> list[dict[str, Any]]:
-        """What the log says of something; between its lines people are spoken to."""
-        found = [json.loads(line) for line in (self.folder / "log").read_text().splitlines() if line.startswith("{")]
-        return [line for line in found if line["event"] == event]
 
     def ready(self) -> None:
         until(lambda: httpx2.get(f"{self.url}/health/ready").status_code == 200, 120)
