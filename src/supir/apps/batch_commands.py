@@ -116,9 +116,10 @@ def batch(
             show_warning(console, f"left out, as supir does not read them: {counts}; convert them to JPEG, PNG or TIFF")
         crew = _runner(runner, workers, ray_address)
         try:
-            # standard output is for the report: Ray prints there that a machine is lost
+            # standard output is for the report: Ray prints there that a machine is lost, until it is left
             with (
                 redirect_stdout(sys.stderr),
+                closing(crew),
                 Interruption() as interruption,
                 Display(console, jobs, quiet=quiet) as display,
             ):
@@ -147,8 +148,6 @@ def batch(
                         interruption.check()
         except KeyboardInterrupt:
             interrupted = True
-        finally:
-            crew.close()
         _summarise(console, outcomes, output, time.perf_counter() - start, quiet=quiet, as_json=as_json)
         if interrupted:
             raise KeyboardInterrupt
