@@ -126,9 +126,8 @@ class Client:
         data = picture if isinstance(picture, bytes) else _read(Path(picture))
         shown = name or ("picture" if isinstance(picture, bytes) else Path(picture).name)
         form = {"options": json.dumps(options), "until": until} | ({} if format is None else {"format": format})
-        headers = {"Idempotency-Key": idempotency_key or secrets.token_urlsafe(24)}
         files = {"file": (shown, data, "application/octet-stream")}
-        return _job(self._ask("POST", "/v1/jobs", data=form, files=files, headers=headers).json())
+        return _job(self._ask("POST", "/v1/jobs", data=form, files=files, headers=_once(idempotency_key)).json())
 
     def again(
         self, job: RemoteJob | str, *, format: str | None = None, idempotency_key: str | None = None, **options: Any
@@ -146,9 +145,8 @@ class Client:
             JobNotFoundError: there is none, or no upload of it is kept.
             OptionError, ImageTooLargeError, BusyError, ServiceError: as in `submit`.
         """
-        headers = {"Idempotency-Key": idempotency_key or secrets.token_urlsafe(24)}
         asked = {} if format is None else {"format": format}
-        answer = self._ask("POST", f"{_path(job)}/again", json=options, params=asked, headers=headers)
+        answer = self._ask("POST", f"{_path(job)}/again", json=options, params=asked, headers=_once(idempotency_key))
         return _job(answer.json())
 
     def get(self, job: RemoteJob | str) -> RemoteJob:
@@ -310,6 +308,11 @@ def _job(told: dict[str, Any]) -> RemoteJob:
 
 def _path(job: RemoteJob | str) -> str:
     return f"/v1/jobs/{job if isinstance(job, str) else job.id}"
+
+
+def _once(key: str | None) -> dict[str, str]:
+    """The header by which a request that is repeated makes one job."""
+    return {"Idempotency-Key": key or secrets.token_urlsafe(24)}
 
 
 def _read(path: Path) -> bytes:

@@ -60,16 +60,16 @@ def test_help_imports_nothing_heavy() -> None:
     assert not modules & {"torch", "numpy", "diffusers", "transformers", "pyvips", "PIL"}
 
 
-def test_help_answers_within_a_second_of_work() -> None:
+def test_help_answers_within_half_a_second() -> None:
     command = (
-        "import time; start = time.process_time(); from supir.apps.cli import app; app(['-h'], standalone_mode=False)"
+        "import time; start = time.perf_counter(); from supir.apps.cli import app; app(['-h'], standalone_mode=False)"
     )
-    command += "; print('took', time.process_time() - start)"
-    seconds = []
-    for _ in range(5):  # of its own processor time, the best of five: what else the machine does is not its doing
+    command += "; print('took', time.perf_counter() - start)"
+    seconds: list[float] = []
+    while len(seconds) < 20 and min(seconds, default=1.0) >= 0.5:  # what else the machine does is not its doing
         done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
         seconds.append(float(done.stdout.split()[-1]))
-    assert min(seconds) < 1.0
+    assert min(seconds) < 0.5
 
 
 @pytest.mark.usefixtures("folder")

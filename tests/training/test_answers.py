@@ -203,6 +203,11 @@ def test_one_teacher_answers_alone(features: Path) -> None:  # noqa: F811
     assert torch.allclose(found, crisp(lq).clamp(-1, 1))
 
 
+def order(tiles: Path, features: Path, out: Path, *more: object) -> list[str]:  # noqa: F811
+    """The command line that makes answers."""
+    return [str(part) for part in ("answers", "--tiles", tiles, "--features", features, "--out", out, *more)]
+
+
 def test_a_model_answers_by_its_one_step(
     tmp_path: Path,
     tiles: Path,  # noqa: F811
@@ -211,8 +216,7 @@ def test_a_model_answers_by_its_one_step(
 ) -> None:
     monkeypatch.setattr("supir.training.answers.CHUNK", 2)
     out = tmp_path / "answers"
-    given = {"--tiles": tiles, "--model": BUNDLED_MODEL, "--features": features, "--out": out, "--chunks": 1}
-    monkeypatch.setattr("sys.argv", ["answers", *(str(part) for pair in given.items() for part in pair)])
+    monkeypatch.setattr("sys.argv", order(tiles, features, out, "--model", BUNDLED_MODEL, "--chunks", 1))
     main()
     _, degraded, answer = np.load(out / "00000.npy").transpose(1, 0, 2, 3, 4)
     expected = Restoring.load(BUNDLED_MODEL).restored(to_tensor(list(degraded)))
@@ -226,7 +230,6 @@ def test_without_a_network_no_answer_is_made(
     features: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    given = ["--tiles", str(tiles), "--features", str(features), "--out", str(tmp_path / "answers")]
-    monkeypatch.setattr("sys.argv", ["answers", *given])
+    monkeypatch.setattr("sys.argv", order(tiles, features, tmp_path / "answers"))
     with pytest.raises(OptionError, match="name one by --crisp, --model or --real-esrgan"):
         main()

@@ -303,6 +303,23 @@ def test_an_answer_that_comes_late_does_not_turn_back_time(server: WebServer, vi
     expect(described(page)).to_have_text("Clean preview")
 
 
+def test_a_failure_is_said_that_was_known_before_the_answer(server: WebServer, visit: Visit) -> None:
+    page = visit()
+
+    def held(route: Route) -> None:
+        answer = route.fetch()
+        job = answer.json()["id"]
+        until(lambda: server.get(job)["state"] == "failed")
+        route.fulfill(response=answer, json=server.get(job))
+
+    page.route("**/v1/events", lambda route: None)  # no event ever comes
+    page.reload()
+    page.route("**/v1/jobs", lambda route: held(route) if route.request.method == "POST" else route.continue_())
+    torn = picture(3)
+    page.locator("#file").set_input_files(file(torn[: len(torn) // 2], "torn.png"))
+    expect(page.get_by_role("alert")).to_contain_text("torn.png: damaged or truncated")
+
+
 def test_the_place_in_the_queue(server: WebServer, visit: Visit) -> None:
     page = visit()
     open_photo(page, gradient())

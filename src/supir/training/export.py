@@ -63,11 +63,11 @@ def assembled(
     """
     models = build(latent_channels, connectors)
     known: dict[str, Tensor] = {}
-    for folder in folders:
-        found = weights(folder, models)
-        if folder == folders[-1]:
-            found = {key: known.get(key, value).lerp(value, share) for key, value in found.items()}
-        known |= found
+    *earlier, last = folders
+    for folder in earlier:
+        known |= weights(folder, models)
+    for key, weight in weights(last, models).items():
+        known[key] = weight if share == 1 or key not in known else known[key].lerp(weight, share)
     for name, model in models.items():
         part = {key: known.get(f"{name}.{key}") for key in model.state_dict()}
         missing = [key for key, value in part.items() if value is None]
