@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 import supir
 from supir import image
-from supir.apps.cli import app
+from supir.apps.cli import app, main
 from supir.options import PRESETS, CaptionOptions, NetworkOptions, RestoreOptions
 from tiny import save_tiny_model
 
@@ -235,3 +235,16 @@ def test_ranges_are_those_of_the_options(name: str, folder: Path) -> None:
         result = run("restore", "one.jpg", f"{flag}={value}")
         assert result.exit_code == 2, f"{flag} {value}"
         assert name in result.stderr
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_told_otherwise(
+    given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["supir", "--version"])
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")  # so that it is put back in any case
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["OMP_WAIT_POLICY"] == expected

@@ -47,6 +47,23 @@ def plain() -> Tensor:
     return evaluated(*networks())
 
 
+@pytest.mark.parametrize("kind", ["int8", "float8"])
+def test_pieces_store_what_the_whole_would(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the size of the pieces, the same bytes; and the weight that was given stays what it was."""
+    weight = torch.randn(37, 11, generator=torch.Generator().manual_seed(0))
+    given = weight.clone()
+    found = []
+    for values in (37 * 11, 25, 1):
+        monkeypatch.setattr("supir.models.stored._VALUES_AT_ONCE", values)
+        layer = nn.Sequential(nn.Linear(11, 37))
+        layer[0].weight.data = weight
+        found.append(store_in_eight_bits(layer, kind)[0])
+    assert torch.equal(weight, given)
+    for other in found[1:]:
+        assert torch.equal(other.weight, found[0].weight)
+        assert torch.equal(other.scale, found[0].scale)
+
+
 def test_every_float8_is_widened_exactly() -> None:
     stored = torch.arange(-128, 128, dtype=torch.int16).to(torch.int8)
     expected = stored.view(torch.float8_e4m3fn).float()

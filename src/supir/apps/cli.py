@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -60,6 +61,8 @@ app.add_typer(study_app, name="study")
 
 def main() -> None:
     """The entry point of the console script."""
+    # Threads that wait for others sleep. By default they spin, which gains nothing here and takes the core from others.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app(prog_name="supir")
 
 

@@ -16,6 +16,8 @@ KINDS = ("int8", "float8")
 KEPT_WHOLE = ("conv_in", "conv_out", "hint_conv", "time_embedding", "add_embedding")
 """Small layers through which everything goes; they stay as they are."""
 
+_VALUES_AT_ONCE = 2**20
+"""Weights are narrowed in pieces: large passing tensors would leave holes between those that stay."""
 _LARGEST = {"int8": 127.0, "float8": 448.0}
 _SIGN_EXPONENT_MANTISSA = -30736
 """The bits 15 and 4 to 10 of an int16."""
@@ -42,15 +44,22 @@ class _Stored(nn.Module):
 
     def store(self, weight: Tensor) -> None:
         """Take a weight of any floating type; each of its output channels gets a scale of its own."""
-        # Rounded before it divides, so that what it will multiply is exactly undone.
-        scale = (weight.float().flatten(1).abs().amax(1) / _LARGEST[self.kind]).to(self.scale.dtype)
-        self.scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-        values = weight.float() / self._per_channel(self.scale.float())
-        if self.kind == "int8":
-            stored = values.round_().clamp_(-127, 127).to(torch.int8)
-        else:
-            stored = values.clamp_(-448, 448).to(torch.float8_e4m3fn).view(torch.int8)
+        stored = torch.empty_like(weight, dtype=torch.int8)
+        scale = self.scale.new_empty(len(weight), device=weight.device)
+        channels = max(1, _VALUES_AT_ONCE // weight[0].numel())
+        for part, to, scales in zip(*(torch.split(of, channels) for of in (weight, stored, scale)), strict=True):
+            values = part.float()
+            # Rounded before it divides, so that what it will multiply is exactly undone.
+            scales.copy_(values.flatten(1).abs().amax(1) / _LARGEST[self.kind])
+            scales.masked_fill_(scales == 0, 1)
+            to.copy_(self._eight_bits(values / self._per_channel(scales.float())))
+        self.scale = scale
         self.weight = nn.Parameter(stored, requires_grad=False)
+
+    def _eight_bits(self, values: Tensor) -> Tensor:
+        if self.kind == "int8":
+            return values.round_().clamp_(-127, 127).to(torch.int8)
+        return values.clamp_(-448, 448).to(torch.float8_e4m3fn).view(torch.int8)
 
     def widened(self, dtype: torch.dtype) -> Tensor:
         """The weight in a floating type."""

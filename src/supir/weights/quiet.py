@@ -8,8 +8,8 @@ import threading
 
 def quiet_libraries() -> None:
     """No bars, notices or complaints of the libraries we stand on."""
-    # torchao, where it is installed, complains of GPUs that are not there.
-    for name in ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao"):
+    # torchao and bitsandbytes, where they are installed, complain of GPUs and kernels that are not there.
+    for name in ("bitsandbytes", "torchao", "torch.utils._pytree", "diffusers.quantizers.torchao"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("pyvips").setLevel(logging.WARNING)
     from diffusers.utils import logging as diffusers_logging
