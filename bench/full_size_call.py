@@ -335,12 +335,14 @@ def plot(report: dict[str, Any], path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(8, 5))
     for name, way in report["ways"].items():
-        axes.plot(way["memory_gb"], way["seconds"], "o")
-        axes.annotate(name, (way["memory_gb"], way["seconds"]), xytext=(5, 4), textcoords="offset points", fontsize=8)
-    axes.set(xlabel="peak memory, GB", ylabel="processor seconds a call", xlim=(0, None), ylim=(0, None))
+        axes.plot(way["memory_gb"], way["seconds"], "o", label=name, alpha=0.7)
+    axes.legend(loc="lower right", frameon=False, fontsize=8)
+    axes.set(
+        xlabel="peak memory, GB", ylabel="processor seconds a call", xlim=(0, 1.1 * axes.get_xlim()[1]), ylim=(0, None)
+    )
     axes.set_title(f"One denoiser call, {report['operations'] / 1e12:.2f} TFLOP, on {report['processor']}", fontsize=9)
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
