@@ -115,6 +115,8 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     panels = [("quality", name) for name in QUALITY[1:]] + [("change", "efficientnet_lite0_distance")]
+    # Pictures may be too small for a measure.
+    panels = [p for p in panels if any(math.isfinite(each[p[0]].get(p[1], math.nan)) for each in found)]
     with matplotlib.rc_context({"svg.hashsalt": "supir", "font.size": 9, "axes.spines.top": False}):
         figure = Figure(figsize=(14, 4.8), layout="constrained")
         for axes, (kind, name) in zip(figure.subplots(1, len(panels)), panels, strict=True):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import psutil
 import pytest
 
 
@@ -27,8 +28,11 @@ def ray_cluster() -> Iterator[Any]:
 
 
 def kill_machine(machine: Any) -> None:
-    """kill -9 of its raylet, with which its workers die."""
-    os.kill(machine.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+    """kill -9 of its raylet and of all that it started; workers alone live on for many seconds, and end their work."""
+    raylet = psutil.Process(machine.all_processes["raylet"][0].process.pid)
+    for process in (raylet, *raylet.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def kill_head(cluster: Any) -> None:
