@@ -61,7 +61,7 @@ app.add_typer(study_app, name="study")
 
 def main() -> None:
     """The entry point of the console script."""
-    # Threads that wait for others sleep. By default they spin, which gains nothing here and takes the core from others.
+    # Threads that wait for others sleep. By default they spin, which gains little and keeps others off the core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app(prog_name="supir")
 

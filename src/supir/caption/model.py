@@ -165,7 +165,7 @@ class ModelCaptioner:
             message = f"captions {self.folder}: cannot be loaded as an image-to-text model: {error}"
             raise CaptionerError(message) from error
         for layer in model.modules():
-            # bitsandbytes packs 4 bits anew where the processor multiplies bfloat16, and fails on layers smaller than its blocks.
+            # Where the processor multiplies bfloat16, bitsandbytes packs anew, and fails on small layers.
             if hasattr(layer, "support_avx512bf16_for_cpu"):
                 layer.support_avx512bf16_for_cpu = False
         return processor, model.eval()
