@@ -314,6 +314,7 @@ def test_a_failure_is_said_that_was_known_before_the_answer(server: WebServer, v
 
     page.route("**/v1/events", lambda route: None)  # no event ever comes
     page.reload()
+    page.locator("#presets input").first.wait_for()  # before it, the page does not hear of a file
     page.route("**/v1/jobs", lambda route: held(route) if route.request.method == "POST" else route.continue_())
     torn = picture(3)
     page.locator("#file").set_input_files(file(torn[: len(torn) // 2], "torn.png"))
