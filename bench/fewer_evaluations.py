@@ -115,8 +115,12 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     panels = [("quality", name) for name in QUALITY[1:]] + [("change", "efficientnet_lite0_distance")]
+
+    def measured(each: Mapping[str, Any], kind: str, name: str) -> bool:
+        return math.isfinite(each[kind].get(name, math.nan))
+
     # Pictures may be too small for a measure.
-    panels = [p for p in panels if any(math.isfinite(each[p[0]].get(p[1], math.nan)) for each in found)]
+    panels = [panel for panel in panels if any(measured(each, *panel) for each in found)]
     with matplotlib.rc_context({"svg.hashsalt": "supir", "font.size": 9, "axes.spines.top": False}):
         figure = Figure(figsize=(14, 4.8), layout="constrained")
         for axes, (kind, name) in zip(figure.subplots(1, len(panels)), panels, strict=True):
@@ -124,7 +128,7 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
                 shown = sorted(
                     (each["evaluations"], each[kind][name])
                     for each in found
-                    if each["study"] == study and math.isfinite(each[kind].get(name, math.nan))
+                    if each["study"] == study and measured(each, kind, name)
                 )
                 style = {PLAIN: "k*", "own": "kD"}.get(study, ".-")
                 axes.plot([cost for cost, _ in shown], [value for _, value in shown], style, label=study)
