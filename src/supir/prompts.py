@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import html
+
+import ftfy
+
 POSITIVE_PROMPT = (
     "Cinematic, High Contrast, highly detailed, taken using a Canon EOS R camera, hyper detailed photo - realistic"
     " maximum detail, 32k, Color Grading, ultra HD, extreme meticulous detailing, skin pore detailing, hyper sharpness,"
@@ -25,3 +29,13 @@ def join_prompt(caption: str, positive_prompt: str, *, separator: str = " ") -> 
 def split_prompts(text: str) -> list[str]:
     """The prompts of ``tile_prompts``; none where the text is empty."""
     return [each.strip() for each in text.split("|")] if text else []
+
+
+def clean_text(text: str) -> str:
+    """Words as the public tokenizers read them before they split: the recorded ids are those of such words.
+
+    Both towers were trained on them. ``ftfy`` makes typographic quotes and apostrophes plain, takes ligatures and wide
+    letters apart, joins accents to their letters, and mends what was decoded wrongly; then HTML entities are resolved,
+    twice, and white space is folded.
+    """
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())

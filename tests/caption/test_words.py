@@ -8,7 +8,8 @@ import pytest
 
 from supir.caption import Caption, clean_caption
 from supir.caption.words import MAX_LENGTH, record_of_words
-from supir.models.text import clean_text, token_ids
+from supir.models.text import token_ids
+from supir.prompts import clean_text
 from tiny import tiny_tokenizer
 
 
@@ -22,6 +23,7 @@ from tiny import tiny_tokenizer
         ("-2+3", "2+3"),
         ("AT&T and R&amp;D &amp;amp;lt;b&gt;", "AT&T and R&D b"),
         ("(a red door:1.5) [x] BREAK", "(a red door:1.5) [x] BREAK"),
+        ("Two dogs don\u2019t run: \u201cno\u201d.", "Two dogs don't run: \"no\"."),
         ("", ""),
     ],
 )
@@ -30,7 +32,7 @@ def test_one_clean_line(text: str, clean: str) -> None:
     assert clean_caption(clean) == clean
 
 
-@pytest.mark.parametrize("text", ["a<|endoftext|>b", "a&lt;|endoftext|&gt;b", "a&amp;amp;lt;|endoftext|>b"])
+@pytest.mark.parametrize("text", ["a<|endoftext|>b", "a&lt;|endoftext|&gt;b", "a&amp;amp;lt;|endoftext|>b", "a\uff1c|endoftext|\uff1eb"])
 def test_no_caption_ends_the_prompt(text: str) -> None:
     tokenizer = tiny_tokenizer()
     end = tokenizer.eos_token_id

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 
+from supir.prompts import clean_text
+
 __all__ = ["MAX_LENGTH", "QUESTION", "WORDS", "Caption", "clean_caption", "record_of_words"]
 
 QUESTION = "Describe this photograph in one or two sentences: the subject, the materials and textures, and the setting."
@@ -32,13 +34,14 @@ class Caption:
 def clean_caption(text: str) -> str:
     """A caption as one line of printable words, at most `MAX_LENGTH` characters.
 
-    Control characters and line breaks become spaces. HTML entities are resolved, since the text towers would, and angle
-    brackets go: a tokenizer takes ``<|endoftext|>`` for the end of the prompt. So do signs at the beginning that
-    make a spreadsheet take the words for a formula.
+    Control characters and line breaks become spaces. What the text towers would make of the letters is made of them
+    here, and angle brackets go: a tokenizer takes ``<|endoftext|>`` for the end of the prompt. So do signs at the
+    beginning that make a spreadsheet take the words for a formula.
     """
     text = text[:_MAX_READ]
     while (plain := html.unescape(text)) != text:
         text = plain
+    text = clean_text(text)
     kept = "".join(letter if letter.isprintable() and letter not in "<>" else " " for letter in text)
     line = " ".join(kept.split()).lstrip("=+-@ ")
     if len(line) <= MAX_LENGTH:

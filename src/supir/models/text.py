@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from supir.prompts import clean_text
 
 NUM_TOKENS = 77
 CHUNK_CAPACITY = NUM_TOKENS - 2  # between the begin and the end token
@@ -83,8 +83,3 @@ def token_ids(tokenizer: Any, prompts: Sequence[str], *, long_prompt: str, warn:
         framed = [[tokenizer.bos_token_id, *chunk, tokenizer.eos_token_id] for chunk in chunks]
         rows.append([chunk + [tokenizer.pad_token_id] * (NUM_TOKENS - len(chunk)) for chunk in framed])
     return torch.tensor(rows)
-
-
-def clean_text(text: str) -> str:
-    """HTML entities resolved and white space folded, as open_clip's tokenizer does before splitting."""
-    return re.sub(r"\s+", " ", html.unescape(html.unescape(text))).strip()
