@@ -17,7 +17,7 @@ from tiny import tiny_tokenizer
     ("text", "clean"),
     [
         ("A red door.", "A red door."),
-        (" two\r\nlines\tand\x00a\x1b[31m bell\x07 ", "two lines and a [31m bell"),
+        (" two\r\nlines\tand\x00a\x1b[31m bell\x07 ", "two lines and a bell"),
         ("left\u202eright\u200b\ufeff", "left right"),
         ('=HYPERLINK("x") ', 'HYPERLINK("x")'),
         ("-2+3", "2+3"),

@@ -18,6 +18,8 @@ MAX_LENGTH = 1000
 WORDS = ("prompt", "words_from", "caption", "captioner")
 """What the record of a result says of its words; the caption is there where one was made."""
 
+ESCAPE = "\x1b"
+"""Begins the colours of a terminal, which go as a whole."""
 _MAX_READ = 10_000  # characters that are looked at, whatever came
 
 
@@ -41,7 +43,8 @@ def clean_caption(text: str) -> str:
     text = text[:_MAX_READ]
     while (plain := html.unescape(text)) != text:
         text = plain
-    text = clean_text(text)
+    # Before the towers' rule, which drops control characters and so joins the words between which they stand.
+    text = clean_text("".join(" " if letter < " " and letter != ESCAPE else letter for letter in text))
     kept = "".join(letter if letter.isprintable() and letter not in "<>" else " " for letter in text)
     line = " ".join(kept.split()).lstrip("=+-@ ")
     if len(line) <= MAX_LENGTH:
