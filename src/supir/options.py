@@ -42,7 +42,7 @@ class RestoreOptions:
     )
     text_guidance: float = number(4.0, 0, 30, "guidance at the end of sampling; 1 is off and halves the cost")
     text_guidance_start: float | None = number(
-        None, 0, 30, "guidance at the highest noise, linear in sigma to text_guidance; unset: constant"
+        None, 0, 30, "guidance in the first step, linear in sigma to text_guidance at no noise; unset: constant"
     )
     text_guidance_low: float | None = number(
         None, 0, 14.6, "guide only above this noise level, elsewhere at half the cost; unset: down to none"
@@ -52,7 +52,7 @@ class RestoreOptions:
     )
     control_scale: float = number(1.0, 0, 2, "strength of the connectors at the end; lower gives more freedom")
     control_scale_start: float | None = number(
-        None, 0, 2, "strength at the highest noise, linear in sigma to control_scale; unset: constant"
+        None, 0, 2, "strength in the first step, linear in sigma to control_scale at no noise; unset: constant"
     )
     restoration_guidance: float | None = number(
         None, 0.01, 100, "tau_r: pull toward the input, stronger when smaller; unset: off"

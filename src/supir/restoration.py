@@ -43,7 +43,6 @@ from supir.sampling.sigmas import (
     initial_latent,
     reference_karras_sigmas,
     starting_at,
-    training_sigmas,
 )
 from supir.sampling.solvers import Denoiser, StepCallback, dpmpp_2m, edm_euler
 from supir.shrinking import Current, smaller_tiles, smaller_vae_tile
@@ -54,7 +53,8 @@ Store = Callable[[tuple[int, ...]], OnDisk]
 """Makes a place for (B, C, H, W) outside of memory."""
 
 REFERENCE_MIN_NEXT_SIGMA = 0.05
-"""Steps that end at or below this level are not pulled toward the anchor (reference section 6)."""
+"""With quirks, steps that end at or below this level are not pulled toward the anchor (reference section 6); ours are
+pulled in all but the last, whose answer is the result."""
 COMMON_NORMS_TILE = 384
 """Pixels of the smallest autoencoder tile whose norms are made to agree: a smaller mosaic would have too many cuts."""
 LATENT_ALIGN = 4
@@ -171,7 +171,7 @@ class Restorer:
     def _stack(self, lq_latent: Tensor, anchor: Tensor, conditions: Conditions, schedule: Schedule) -> Denoiser:
         """The stack of wrappers, for the tiles of now."""
         options = self.current.options
-        sigma_max = REFERENCE_SIGMA_MAX if options.reference_quirks else float(training_sigmas()[-1])
+        sigma_max = highest_sigma(options, schedule)
         deaf = options.solver == "reference_dpmpp_2m"  # the public one hears neither (reference section 15, quirk 6)
         control_scale = ramp(options.control_scale, None if deaf else options.control_scale_start, sigma_max)
         network = Network(
@@ -188,8 +188,12 @@ class Restorer:
         layout = self.latent_layout()
         if any(cache.in_use for cache in kept):
             negative[ROWS], positive[ROWS] = rows_of(lq_latent, layout)
+        strength = text_guidance(options, sigma_max)
         guided = text_guided(
-            in_tiles(denoise, layout, batch=options.tile_batch), positive, negative, text_guidance(options, sigma_max)
+            in_tiles(denoise, layout, batch=options.tile_batch),
+            positive,
+            negative,
+            strength if options.reference_quirks else lambda sigma: strength(schedule.before_churn(sigma)),
         )
         return restored_towards(
             counting_steps(guided, *kept),
@@ -197,7 +201,7 @@ class Restorer:
             None if deaf else options.restoration_guidance,
             schedule=schedule,
             sigma_max=sigma_max,
-            min_next_sigma=REFERENCE_MIN_NEXT_SIGMA,
+            min_next_sigma=REFERENCE_MIN_NEXT_SIGMA if options.reference_quirks else 0.0,
         )
 
     def sample(
@@ -373,8 +377,18 @@ def noise_schedule(options: RestoreOptions) -> Schedule:
     return Schedule(sigmas if start is None else starting_at(sigmas, start), s_churn=churn)
 
 
+def highest_sigma(options: RestoreOptions, schedule: Schedule) -> float:
+    """Where ramps begin and the pull toward the input is whole: the level that sampling starts at.
+
+    It is sigma_T of the paper's Algorithm 1. The public code, which always starts at the highest level, has it rounded.
+    """
+    if options.reference_quirks and options.start_sigma is None:
+        return REFERENCE_SIGMA_MAX
+    return float(schedule.sigmas[0])
+
+
 def ramp(at_end: float, at_start: float | None, sigma_max: float) -> Ramp:
-    """A strength constant over sigma, or linear from ``at_start`` at the highest noise to ``at_end`` at none."""
+    """A strength constant over sigma, or linear from ``at_start`` at ``sigma_max`` to ``at_end`` at none."""
     return linear_in_sigma(at_end, at_end if at_start is None else at_start, sigma_max)
 
 
