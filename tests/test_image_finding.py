@@ -45,6 +45,16 @@ def test_globs(folder: Path) -> None:
     assert names(find_pictures(folder / "x[1].png"), folder) == ["x[1].png"], "a file of that name is no glob"
 
 
+def test_a_glob_does_not_go_round_in_circles(folder: Path) -> None:
+    (folder / "deep" / "up").symlink_to(folder)
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "f.png").touch()
+    everything = ["a.png", "b.JPG", "C.tiff", "deep/d.webp", "deep/deeper/e.jpeg", "x[1].png"]
+    assert names(find_pictures(f"{folder}/**"), folder) == everything
+    assert names(find_pictures(f"{folder}/**/deeper/**/*.jpeg"), folder) == ["deep/deeper/e.jpeg"]
+    assert names(find_pictures(f"{folder}/*/up/a.png"), folder) == ["deep/up/a.png"], "a link that is named is followed"
+
+
 def test_files_are_taken_as_they_are_and_once_in_the_order_given(folder: Path) -> None:
     (folder / "link.png").symlink_to(folder / "a.png")
     given = [folder / "notes.txt", folder / "b.JPG", folder / "link.png", folder, folder / "deep" / ".." / "b.JPG"]

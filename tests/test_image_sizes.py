@@ -12,6 +12,7 @@ from PIL import Image
 from supir.errors import OptionError
 from supir.image import (
     Picture,
+    fitted,
     pad_to_multiple,
     reference_postprocess,
     reference_preprocess,
@@ -20,6 +21,7 @@ from supir.image import (
     side_by_side,
     working_size,
 )
+from supir.options import restore_options
 
 SIDE = st.integers(1, 6000)
 
@@ -31,21 +33,41 @@ def test_working_sizes(width: int, height: int, scale: float, min_size: int, mul
     assert abs(size.output_height - height * scale) <= max(0.5, 1 - height * scale)
     assert size.width >= size.output_width
     assert size.height >= size.output_height
-    assert min(size.width, size.height) >= min_size
+    if max(width, height) <= 4 * min(width, height):
+        assert min(size.width, size.height) >= min_size
+    assert size.width * size.height <= max(1.01 * 4 * min_size**2, size.output_width * size.output_height) + 6001
     for padded, side in ((size.padded_width, size.width), (size.padded_height, size.height)):
         assert padded % multiple == 0
         assert 0 <= padded - side < multiple
     if min(width, height) * scale >= max(min_size, 1):
         assert (size.width, size.height) == (size.output_width, size.output_height)
-    factor = max(1.0, min_size / (min(width, height) * scale))  # both sides by the same, so the aspect is kept
+    factor = size.width / (width * scale) if width > height else size.height / (height * scale)  # the aspect is kept
     for found, side in ((size.width, width), (size.height, height)):
-        assert abs(found - side * scale * factor) <= max(0.5 + 1e-6, 1 - side * scale * factor)
+        assert abs(found - side * scale * factor) <= max(1.0, 1 - side * scale * factor)
 
 
 def test_working_size_examples() -> None:
     assert working_size(1000, 700, 1, 1024, 64) == (700, 1000, 1024, 1463, 1024, 1472)
     assert working_size(333, 500, 2, 0, 8) == (1000, 666, 1000, 666, 1000, 672)
     assert working_size(1, 1) == (1, 1, 1, 1, 64, 64)
+
+
+@pytest.mark.parametrize(("width", "height"), [(128, 1), (1, 128), (20_000, 8), (8, 60_000), (3000, 40)])
+@pytest.mark.parametrize("min_size", [256, 1024])
+def test_a_strip_is_not_worked_on_at_many_megapixels(width: int, height: int, min_size: int) -> None:
+    size = working_size(width, height, 2.0, min_size, 32)
+    asked = size.output_width * size.output_height
+    assert size.width * size.height < 1.01 * max(4 * min_size**2, asked)
+    assert size.padded_width * size.padded_height < 2 * max(
+        4 * min_size**2, 32 * max(size.output_width, size.output_height), asked
+    )
+    assert size.width / size.height == pytest.approx(width / height, rel=0.05)
+
+
+def test_the_public_codes_sizes_of_a_strip_are_refused() -> None:
+    options = restore_options("reference")
+    with pytest.raises(OptionError, match=r"128 x 1 pixels would be worked on at 131072 x 1024.*choose another preset"):
+        fitted(Picture(pixels=torch.zeros(3, 1, 128)), options, 64)
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf])

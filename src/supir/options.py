@@ -23,7 +23,11 @@ class RestoreOptions:
 
     scale: float = number(2.0, 0.05, 32, "output size over input size", unit="x")
     min_size: int = number(
-        1024, 16, 65536, "work on at least this short side; the output keeps its asked size", unit="px"
+        1024,
+        16,
+        65536,
+        "work on at least this short side (strips: on four of its squares); the output keeps its asked size",
+        unit="px",
     )
     prompt: str = plain("", "what the picture shows; steers content and materials")
     tile_prompts: str = plain("", "what each tile shows instead of the prompt, row by row, divided by |")

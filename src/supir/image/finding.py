@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from supir.errors import ImageError, ImageReadError, OptionError
@@ -21,7 +21,8 @@ def find_pictures(
     - A file is taken as it is, whatever its suffix (its content decides when it is read).
     - A folder gives its own pictures by suffix, sorted by name, without hidden files; the folders inside are not
       entered: `folder/**` does that.
-    - Anything else with *, ? or [ in it is a glob (** goes through folders), filtered and sorted likewise.
+    - Anything else with *, ? or [ in it is a glob, filtered and sorted likewise. ** goes through folders, but not
+      through links to folders, which may lead in a circle.
 
     Args:
         inputs: one or several.
@@ -72,7 +73,7 @@ def _pictures_of(name: Path | str) -> list[Path]:
         if os.path.lexists(path):
             return [path]
         if glob.has_magic(str(name)):
-            paths = _pictures_only(Path(match) for match in glob.iglob(str(name), recursive=True))  # noqa: PTH207
+            paths = _pictures_only(_matches(path))
             if not paths:
                 raise ImageReadError(f"{name}: no picture matches; looked for {kinds}", path)
             return paths
@@ -80,6 +81,19 @@ def _pictures_of(name: Path | str) -> list[Path]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ImageReadError(f"{path}: cannot be read: {reason}", path) from error
     raise ImageReadError(f"{path}: does not exist; give picture files, folders or globs", path)
+
+
+def _matches(pattern: Path) -> Iterator[Path]:
+    """What a glob stands for; each ** for the folders from there to the bottom, hidden and linked ones left out."""
+    if "**" not in pattern.parts:
+        yield from map(Path, glob.iglob(str(pattern)))  # noqa: PTH207 (pathlib's matches hidden names)
+        return
+    at = pattern.parts.index("**")
+    rest = pattern.parts[at + 1 :] or ("*",)
+    for top in glob.iglob(str(Path(*pattern.parts[:at]))):  # noqa: PTH207
+        for folder, inside, _ in os.walk(top):
+            inside[:] = [name for name in inside if not name.startswith(".")]
+            yield from _matches(Path(glob.escape(folder), *rest))
 
 
 def _pictures_only(paths: Iterable[Path]) -> list[Path]:

@@ -8,11 +8,15 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from supir.errors import OptionError
 from supir.image.picture import Picture, from_pil, to_pil
 from supir.image.reading import read
-from supir.image.reference import reference_postprocess, reference_preprocess
+from supir.image.reference import reference_postprocess, reference_preprocess, reference_size
 from supir.image.sizes import pad_to_multiple, resize, working_size
 from supir.options import RestoreOptions
+
+_MAX_REFERENCE_AREA = 16
+"""Squares of min_size that a picture may be enlarged to as the public code does it: strips of up to 1 to 16."""
 
 PictureLike = str | Path | Image.Image | Picture
 
@@ -32,6 +36,7 @@ def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> tuple[Te
     The result is used up: clamped where it lies, since large pictures are large.
     """
     if options.reference_quirks:
+        _check_reference_area(picture, options)
         stretched, reference = reference_preprocess(to_pil(picture), options.scale, options.min_size)
 
         def cut_to_integers(pixels: Tensor) -> Picture:
@@ -46,3 +51,14 @@ def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> tuple[Te
         return picture.with_pixels(resize(cropped, size.output_height, size.output_width))
 
     return pad_to_multiple(resize(picture.rgb, size.height, size.width), multiple), unpad
+
+
+def _check_reference_area(picture: Picture, options: RestoreOptions) -> None:
+    """The public code enlarges the shorter side to min_size whatever the longer becomes: refuse what never ends."""
+    size = reference_size(picture.width, picture.height, options.scale, options.min_size)
+    asked = size.output_width * size.output_height
+    if size.width * size.height > max(2 * asked, _MAX_REFERENCE_AREA * options.min_size**2):
+        raise OptionError(
+            f"{picture.width} x {picture.height} pixels would be worked on at {size.width} x {size.height} with"
+            f" reference_quirks and min_size {options.min_size}; choose another preset or a smaller min_size"
+        )

@@ -11,7 +11,10 @@ from torch import Tensor
 
 from supir.errors import OptionError
 
-__all__ = ["Resampling", "WorkingSize", "mirrored_indices", "pad_to_multiple", "resize", "working_size"]
+MAX_ENLARGED = 4
+"""`min_size` enlarges to at most this many of its squares: pictures of up to 1 to 4 reach it, a strip stays one."""
+
+__all__ = ["MAX_ENLARGED", "Resampling", "WorkingSize", "mirrored_indices", "pad_to_multiple", "resize", "working_size"]
 
 
 class WorkingSize(NamedTuple):
@@ -38,7 +41,8 @@ def working_size(width: int, height: int, scale: float = 1.0, min_size: int = 0,
         width: of the input, in pixels.
         height: of the input, in pixels.
         scale: output side / input side, above 0.
-        min_size: the network sees at least this many pixels on the shorter side; the output is not enlarged by it.
+        min_size: the network sees at least this many pixels on the shorter side, or as many as an area of
+            ``MAX_ENLARGED * min_size ** 2`` allows; the output is not enlarged by it.
         multiple: what both padded sides are a multiple of.
 
     Raises:
@@ -51,7 +55,9 @@ def working_size(width: int, height: int, scale: float = 1.0, min_size: int = 0,
     if not (math.isfinite(scale) and scale > 0):
         raise OptionError(f"scale is {scale}; it must be above 0, for example 2 for twice the width and height")
     output_height, output_width = _round(height * scale), _round(width * scale)
-    factor = max(1.0, min_size / (min(width, height) * scale))
+    area, shorter, longer = MAX_ENLARGED * min_size**2, min(width, height) * scale, max(width, height) * scale
+    bounds = min_size / shorter, math.sqrt(area / (shorter * longer)), area / (multiple * longer)  # with its padding
+    factor = max(1.0, min(bounds))
     work_height = max(output_height, _round(height * scale * factor))
     work_width = max(output_width, _round(width * scale * factor))
     padded_height = math.ceil(work_height / multiple) * multiple
