@@ -94,12 +94,13 @@ def _totals(picture: Windows, rows: int) -> tuple[Tensor, Tensor]:
     height, width = picture.shape[-2:]
     sums = squares = torch.zeros(())
     for top, bottom in bands(height, rows):
-        band = picture[..., slice(top, bottom), slice(0, width)].double()
+        found = picture[..., slice(top, bottom), slice(0, width)]
+        band, device = found.cpu().double(), found.device  # not every device has float64
         sums, squares = sums + band.sum((-2, -1), keepdim=True), squares + band.square().sum((-2, -1), keepdim=True)
     number = height * width
     mean = sums / number
     variance = (squares - number * mean.square()) / max(1, number - 1)
-    return mean.float(), (variance + 1e-5).sqrt().float()
+    return mean.float().to(device), (variance + 1e-5).sqrt().float().to(device)
 
 
 def wavelet_split(image: Tensor, num_levels: int = NUM_LEVELS) -> tuple[Tensor, Tensor]:
