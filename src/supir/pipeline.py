@@ -27,6 +27,7 @@ from supir.errors import OptionError
 from supir.glimpses import Glimpses
 from supir.image import Picture, PictureLike
 from supir.models.adaptor import SupirAdaptor
+from supir.models.offload import OffloadedByLeaves
 from supir.models.text import TextTowers
 from supir.models.unet import SupirUNet
 from supir.options import DEFAULT_PRESET, NetworkOptions, RestoreOptions, restore_options
@@ -54,7 +55,7 @@ class Restored:
         image.write(self.picture, path, record=self.record)
 
 
-class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
+class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
     """Restores pictures with an SDXL-like prior steered by the adaptor.
 
     Made by ``from_pretrained`` (a model folder, or the bundled small model) or ``from_single_file`` (original weights).
@@ -388,6 +389,7 @@ class SupirPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             tokenizer_2=self.tokenizer_2,
             text_encoder=self.text_encoder,
             text_encoder_2=self.text_encoder_2,
+            device=self._execution_device,
         )
         return embed(towers, options, batch, self.unet.config.addition_time_embed_dim)
 

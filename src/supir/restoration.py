@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
@@ -268,9 +267,8 @@ class Restorer:
                 found: Tensor = self.autoencoder.encode_in_lock_step(pixels.to(kind), self._vae_tile, degraded=degraded)
             else:
                 reach = "degraded_halo" if degraded else "halo"
-                run = tiled(of_part, self.pixel_layout(1, reach), scale=Fraction(1, factor))
-                with self._common_norms(of_part, pixels, 1, reach):
-                    found = run(pixels)
+                alike = self._with_common_norms(of_part, pixels, 1, reach)
+                found = tiled(alike, self.pixel_layout(1, reach), scale=Fraction(1, factor))(pixels)
             return found
 
         smaller = partial(smaller_vae_tile, longest=max(pixels.shape[-2:]))
@@ -291,9 +289,8 @@ class Restorer:
             if self._in_lock_step and store is None:
                 found: Tensor = self.autoencoder.decode_in_lock_step(latent, self._vae_tile // factor)
                 return found
-            run = tiled(self._decoded, self.pixel_layout(factor, "halo"), scale=factor, into=store)
-            with self._common_norms(self._decoded, latent, factor, "halo"):
-                made: Tensor | OnDisk = run(latent)
+            alike = self._with_common_norms(self._decoded, latent, factor, "halo")
+            made: Tensor | OnDisk = tiled(alike, self.pixel_layout(factor, "halo"), scale=factor, into=store)(latent)
             return made
 
         smaller = partial(smaller_vae_tile, longest=max(latent.shape[-2:]) * factor)
@@ -304,18 +301,15 @@ class Restorer:
         pixels: Tensor = self.autoencoder.decode(latent).sample
         return pixels
 
-    @contextmanager
-    def _common_norms(self, run: Callable[[Tensor], Tensor], source: Windows, unit: int, reach: str) -> Iterator[None]:
-        """Tiles of ``source``, counted in ``unit`` pixels, are normalised alike where the autoencoder looks at all."""
+    def _with_common_norms(
+        self, run: Callable[[Tensor], Tensor], source: Windows, unit: int, reach: str
+    ) -> Callable[[Tensor], Tensor]:
+        """``run``; tiles of ``source``, in units of so many pixels, are normalised alike where it looks at all of one."""
         tile = self._vae_tile // unit
         one_tile = max(source.shape[-2:]) <= tile
         if one_tile or self._vae_tile < COMMON_NORMS_TILE or getattr(self.autoencoder, reach, None) is not None:
-            yield  # nothing to agree on, or no good sample of it, or only its surroundings matter to a pixel
-            return
-        with common_norms(
-            self.autoencoder, lambda: run(mosaic(source, tile, align=max(self.latent_factor // unit, 1)))
-        ):
-            yield
+            return run  # nothing to agree on, or no good sample of it, or only its surroundings matter to a pixel
+        return common_norms(run, mosaic(source, tile, align=max(self.latent_factor // unit, 1)))
 
     @property
     def _vae_tile(self) -> int:

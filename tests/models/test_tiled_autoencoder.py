@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from supir.models.autoencoder import SupirAutoencoder
-from supir.models.tiled_autoencoder import _normalised, decode_in_lock_step, encode_in_lock_step, lock_step_extents
+from supir.models.norms import normed_together
+from supir.models.tiled_autoencoder import decode_in_lock_step, encode_in_lock_step, lock_step_extents
 
 
 @pytest.fixture(scope="module")
@@ -57,5 +58,5 @@ def test_shared_statistics_are_those_of_the_whole_when_the_tiles_are_alike() -> 
     nn.init.normal_(norm.bias)
     part = torch.randn(2, 8, 6, 5)
     whole = norm(torch.cat([part, part.flip(-1)], dim=-1))
-    found = torch.cat(list(_normalised(norm, [part, part.flip(-1)])), dim=-1)
+    found = torch.cat(list(normed_together(norm, [part, part.flip(-1)])), dim=-1)
     torch.testing.assert_close(found, whole, rtol=0, atol=1e-5)

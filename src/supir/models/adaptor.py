@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from supir.models.connectors import zeroed
 from supir.models.feed_forward import in_rows
+from supir.models.offload import OffloadedByLeaves
 from supir.models.unet import condition_vector, encode, encode_outer
 
 
-class SupirAdaptor(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin):
+class SupirAdaptor(OffloadedByLeaves, ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin):
     """Trunk whose ten features steer the UNet; the published, untrimmed depth when made without arguments.
 
     ``transformer_layers_per_block`` has one depth a level; the last also serves the middle block. The paper's trim is

@@ -11,6 +11,7 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
+from supir.models.offload import OffloadedByLeaves
 from supir.models.tiled_autoencoder import decode_in_lock_step, encode_in_lock_step
 
 SDXL_AUTOENCODER: dict[str, Any] = {
@@ -26,7 +27,7 @@ SDXL_AUTOENCODER: dict[str, Any] = {
 
 
 # ModelMixin is named again because diffusers, loading a model folder, looks for it in the component's own module.
-class SupirAutoencoder(AutoencoderKL, ModelMixin):
+class SupirAutoencoder(OffloadedByLeaves, AutoencoderKL, ModelMixin):
     """``AutoencoderKL`` plus ``degraded_encoder``; SDXL's when made without arguments.
 
     Three methods carry the pipeline: ``encode``, ``encode_degraded`` and ``decode``; latents are multiplied by

@@ -33,12 +33,16 @@ class TextEmbedding:
 
 @dataclass(frozen=True, kw_only=True)
 class TextTowers:
-    """CLIP ViT-L/14 and OpenCLIP bigG-14, or smaller ones of the same classes, with their tokenizers."""
+    """CLIP ViT-L/14 and OpenCLIP bigG-14, or smaller ones of the same classes, with their tokenizers.
+
+    ``device`` is where they run, which weights that come and go cannot tell; None is where the weights are.
+    """
 
     tokenizer: Any
     tokenizer_2: Any
     text_encoder: Any
     text_encoder_2: Any
+    device: torch.device | None = None
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], *, long_prompt: str = "chunks") -> TextEmbedding:
@@ -50,7 +54,7 @@ class TextTowers:
         tokens, pooled = [], torch.empty(0)
         for tokenizer, encoder in ((self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)):
             warn = encoder is self.text_encoder  # both tokenizers cut at the same place: say so once
-            ids = token_ids(tokenizer, prompts, long_prompt=long_prompt, warn=warn).to(encoder.device)
+            ids = token_ids(tokenizer, prompts, long_prompt=long_prompt, warn=warn).to(self.device or encoder.device)
             batch, chunks, _ = ids.shape
             output = encoder(ids.flatten(0, 1), output_hidden_states=True)
             tokens.append(output.hidden_states[-2].reshape(batch, chunks * NUM_TOKENS, -1))

@@ -18,6 +18,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
+from supir.models.offload import OffloadedByLeaves
 from supir.models.restorer import Restorer, reach
 
 SHUFFLE = 4
@@ -95,7 +96,7 @@ class ThinDecoder(nn.Module):
         return F.pixel_shuffle(self.linear(z), FACTOR) + F.pixel_shuffle(self.conv_out(self.fine(h)), SHUFFLE)
 
 
-class ThinAutoencoder(ModelMixin, ConfigMixin):
+class ThinAutoencoder(OffloadedByLeaves, ModelMixin, ConfigMixin):
     """The three methods of ``SupirAutoencoder`` (``encode``, ``encode_degraded``, ``decode``) at a tenth of the cost.
 
     Pictures are (B, 3, H, W) in [-1, 1] with sides a multiple of 8. Latents are to be multiplied by

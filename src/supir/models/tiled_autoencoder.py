@@ -8,17 +8,17 @@ so the result differs from the untiled one by construction, and every tile's fea
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from diffusers.models.autoencoders.vae import Decoder, Encoder
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D
-from torch import Tensor, nn
+from torch import Tensor
+
+from supir.models.norms import normed_together
 
 ENCODER_PAD = 32
 """Pixels a tile sees beyond what it yields."""
@@ -126,12 +126,12 @@ def _middle(block: UNetMidBlock2D, tiles: list[Tensor]) -> list[Tensor]:
 
 
 def _head(module: Encoder | Decoder, tiles: list[Tensor]) -> list[Tensor]:
-    return [module.conv_out(module.conv_act(part)) for part in _normalised(module.conv_norm_out, tiles)]
+    return [module.conv_out(module.conv_act(part)) for part in normed_together(module.conv_norm_out, tiles)]
 
 
 def _resnet(block: ResnetBlock2D, tiles: list[Tensor]) -> list[Tensor]:
-    hidden = [block.conv1(block.nonlinearity(part)) for part in _normalised(block.norm1, tiles)]
-    hidden = [block.conv2(block.nonlinearity(part)) for part in _normalised(block.norm2, hidden)]
+    hidden = [block.conv1(block.nonlinearity(part)) for part in normed_together(block.norm1, tiles)]
+    hidden = [block.conv2(block.nonlinearity(part)) for part in normed_together(block.norm2, hidden)]
     if block.conv_shortcut is not None:
         tiles = [block.conv_shortcut(part) for part in tiles]
     return [(part + change) / block.output_scale_factor for part, change in zip(tiles, hidden, strict=True)]
@@ -140,7 +140,7 @@ def _resnet(block: ResnetBlock2D, tiles: list[Tensor]) -> list[Tensor]:
 def _attention(block: Attention, tiles: list[Tensor]) -> list[Tensor]:
     """Attention within each tile, over its own pixels only."""
     results = []
-    for part, normed in zip(tiles, _normalised(block.group_norm, tiles), strict=False):
+    for part, normed in zip(tiles, normed_together(block.group_norm, tiles), strict=False):
         tokens = normed.flatten(2).transpose(1, 2)
         heads = (
             layer(tokens).unflatten(2, (block.heads, -1)).transpose(1, 2)
@@ -150,20 +150,3 @@ def _attention(block: Attention, tiles: list[Tensor]) -> list[Tensor]:
         change = block.to_out[0](answer).transpose(1, 2).reshape(part.shape)
         results.append((part + change) / block.rescale_output_factor)
     return results
-
-
-def _normalised(norm: nn.GroupNorm, tiles: list[Tensor]) -> Iterator[Tensor]:
-    """GroupNorm with the means and variances of all tiles averaged by pixels; the spread between the means is not
-    added.
-    """
-    mean, variance, num_pixels = tiles[0].new_zeros(()), tiles[0].new_zeros(()), 0
-    for part in tiles:
-        size = part.shape[-2] * part.shape[-1]
-        groups = part.reshape(len(part), norm.num_groups, -1)
-        mean = mean + groups.mean(2, keepdim=True) * size
-        variance = variance + groups.var(2, keepdim=True, correction=0) * size
-        num_pixels += size
-    shift, factor = mean / num_pixels, torch.rsqrt(variance / num_pixels + norm.eps)
-    for part in tiles:
-        groups = (part.reshape(len(part), norm.num_groups, -1) - shift) * factor
-        yield groups.reshape(part.shape) * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from supir.errors import OptionError
 from supir.models.connectors import ZeroConv, ZeroCrossAttention, ZeroSFT
 from supir.models.feed_forward import in_rows
+from supir.models.offload import OffloadedByLeaves
 
 SDXL_UNET: dict[str, Any] = {
     "sample_size": 128,
@@ -63,7 +64,7 @@ CONNECTOR_KINDS = ("zero_sft", "zero_conv")
 
 
 # ModelMixin is named again because diffusers, loading a model folder, looks for it in the component's own module.
-class SupirUNet(UNet2DConditionModel, ModelMixin):
+class SupirUNet(OffloadedByLeaves, UNet2DConditionModel, ModelMixin):
     """``UNet2DConditionModel`` that owns the connectors; SDXL-base when made without arguments.
 
     Args:
