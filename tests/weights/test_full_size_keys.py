@@ -24,6 +24,7 @@ class ShapesOnly:
 
     def __init__(self, shapes: Shapes) -> None:
         self.shapes = shapes
+        self.dtypes = dict.fromkeys(shapes, "F32")
 
     def tensor(self, key: str) -> Tensor:
         return torch.empty(self.shapes[key], device="meta")

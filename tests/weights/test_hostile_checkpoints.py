@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -80,31 +83,55 @@ def _safetensors(path: Path, header: bytes, claimed: int | None = None, content:
     return path
 
 
-def test_damaged_safetensors(tmp_path: Path) -> None:
-    whole = tmp_path / "whole.safetensors"
-    save_file({"weight": torch.zeros(1000)}, whole)
-    content = whole.read_bytes()
-    described = json.dumps({"w": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}).encode()
-    quantised = json.dumps({"w": {"dtype": "Q4_0", "shape": [2], "data_offsets": [0, 1]}}).encode()
-    cases = {
-        "truncated": (whole.with_name("truncated.safetensors"), "damaged or truncated"),
-        "empty": (whole.with_name("empty.safetensors"), "not a whole safetensors file"),
-        "text": (whole.with_name("text.safetensors"), "not a whole safetensors file"),
-        "huge": (_safetensors(tmp_path / "huge.safetensors", b"{}", claimed=1 << 62), "claim a header of"),
-        "no json": (_safetensors(tmp_path / "nojson.safetensors", b"not json"), "no JSON"),
-        "list": (_safetensors(tmp_path / "list.safetensors", b"[1, 2]"), "does not describe tensors"),
-        "bomb": (_safetensors(tmp_path / "bomb.safetensors", described), "damaged or truncated"),
-        "quantised": (_safetensors(tmp_path / "quantised.safetensors", quantised, content=b"0"), "Quantised"),
-        "absent": (tmp_path / "absent.safetensors", "cannot be read"),
-        "folder": (tmp_path, "cannot be read"),
+def _described(**tensors: tuple[str, list[int], int, int]) -> bytes:
+    entries = {
+        name: {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+        for name, (dtype, shape, begin, end) in tensors.items()
     }
-    cases["truncated"][0].write_bytes(content[:-100])
-    cases["empty"][0].write_bytes(b"")
-    cases["text"][0].write_text("<html>404: the file you asked for is not here</html>")
-    for name, (path, reason) in cases.items():
-        with pytest.raises(WeightsError, match=reason) as caught:
+    return json.dumps(entries).encode()
+
+
+HEADERS: dict[str, tuple[bytes, int, str]] = {
+    "no json": (b"{not json", 0, "no JSON"),
+    "nested too deep": (b'{"a":' + b"[" * 100_000, 0, "no JSON"),
+    "a name twice": (b'{"a": 1, "a": 2}', 0, "no JSON .*twice"),
+    "no tensors": (b'{"a": [1, 2]}', 0, "does not describe tensors"),
+    "huge": (_described(w=("F32", [1 << 40], 0, 1 << 42)), 8, "truncated .*4,398,046,511,104 bytes"),
+    "negative": (_described(w=("F32", [-1], 0, 4)), 4, "does not describe tensors"),
+    "of truths": (_described(w=("F32", [True], 0, 4)), 4, "does not describe tensors"),  # type: ignore[list-item]
+    "wrong width": (_described(w=("F32", [2], 0, 4)), 4, "claims 4 bytes"),
+    "overlapping": (_described(a=("F32", [2], 0, 8), b=("F32", [2], 4, 12)), 12, "lies over another"),
+    "with a gap": (_described(a=("F32", [2], 0, 8), b=("F32", [2], 12, 20)), 20, "behind a gap"),
+    "too long": (_described(w=("F32", [2], 0, 8)), 9, "take 8 bytes, and 9 are there"),
+    "of another type": (_described(w=("Q4_0", [2], 0, 1)), 1, "Quantised"),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_headers_are_not_believed(tmp_path: Path, name: str) -> None:
+    header, num_bytes, reason = HEADERS[name]
+    path = _safetensors(tmp_path / "hostile.safetensors", header, content=bytes(num_bytes))
+    with pytest.raises(WeightsError, match=reason) as caught:
+        open_checkpoint(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_sound_file_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
+    """Also where a byte was changed: it opens as something else, or is refused in a sentence."""
+    save_file({f"layer.{i}.weight": torch.zeros(2, 3) for i in range(4)}, tmp_path / "whole.safetensors")
+    content = (tmp_path / "whole.safetensors").read_bytes()
+    path = tmp_path / "damaged.safetensors"
+    for length in (*range(20), *range(20, len(content), 7)):
+        path.write_bytes(content[:length])
+        with pytest.raises(WeightsError, match=r"truncated|empty|a whole|no JSON"):
             open_checkpoint(path)
-        assert str(path) in str(caught.value), name
+    opened = 0
+    for place in (*range(12), *range(12, len(content), 5)):
+        for bit in (0, 7):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
+            with contextlib.suppress(WeightsError):
+                opened += len(open_checkpoint(path).shapes)
+    assert opened > 0
 
 
 def test_damaged_torch_files(tmp_path: Path) -> None:
@@ -116,7 +143,55 @@ def test_damaged_torch_files(tmp_path: Path) -> None:
         file.writestr("readme.txt", "not weights")
     torch.save({"epoch": 3}, empty)
     text.write_text("hello, this is a letter and no checkpoint")
-    for path in (truncated, archive, empty, text):
-        with pytest.raises(WeightsError) as caught:
+    reasons = {
+        truncated: "damaged or truncated torch file",
+        archive: r"a zip archive, no weights file: it holds readme\.txt",
+        empty: "holds no tensors, but 'epoch'",
+        text: "a text that begins 'hello",
+    }
+    for path, reason in reasons.items():
+        with pytest.raises(WeightsError, match=reason) as caught:
             open_checkpoint(path)
         assert str(path) in str(caught.value)
+
+
+def test_what_trainers_put_around_the_weights_is_read(tmp_path: Path) -> None:
+    """Lightning's and DeepSpeed's nests, with NumPy's numbers in them; classes are still refused, by name."""
+    weights = {"a.weight": torch.randn(3, 2)}
+    numbers = {"best": np.float64(0.5), "steps": np.int64(7), "seen": np.bool_(True)}
+    nests: list[dict[str, Any]] = [
+        {"state_dict": weights, "epoch": 1, "callbacks": {"ModelCheckpoint": numbers}, "hyper_parameters": numbers},
+        {"module": weights, "global_steps": 7, "dp_world_size": 1, "optimizer": None},
+        {"state_dict": {"module": weights}},
+        {"model": weights, "optimizer": {"state": {0: torch.zeros(2)}}},
+    ]
+    for number, nest in enumerate(nests):
+        path = tmp_path / f"{number}.ckpt"
+        torch.save(nest, path)
+        source = open_checkpoint(path)
+        assert list(source.shapes) == ["a.weight"]
+        assert torch.equal(source.tensor("a.weight"), weights["a.weight"])
+    torch.save({"state_dict": weights, "callbacks": Malice(tmp_path / "trace")}, tmp_path / "malice.ckpt")
+    with pytest.raises(UnsafeCheckpointError, match=r"besides tensors \(\S+\), which could run code"):
+        open_checkpoint(tmp_path / "malice.ckpt")
+
+
+def test_sharded_files_are_one_source(tmp_path: Path) -> None:
+    parts = [{"a": torch.zeros(2), "stale": torch.zeros(1)}, {"b": torch.ones(3)}]
+    for number, part in enumerate(parts):
+        save_file(part, tmp_path / f"part-{number}.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    places = {"a": "part-0.safetensors", "b": "part-1.safetensors"}
+    index.write_text(json.dumps({"weight_map": places}))
+    source = open_checkpoint(index)
+    assert source.shapes == {"a": (2,), "b": (3,)}
+    assert source.tensor("b").tolist() == [1.0] * 3
+    for places_then, reason in (
+        (places | {"b": "../part-1.safetensors"}, "outside of its folder"),
+        (places | {"b": "part-2.safetensors"}, "lacks 1 of its 2 files, such as part-2"),
+        (places | {"c": "part-1.safetensors"}, "lacks c, which"),
+        (None, "has no weight_map"),
+    ):
+        index.write_text(json.dumps({"weight_map": places_then} if places_then else {"a": 1}))
+        with pytest.raises(WeightsError, match=reason):
+            open_checkpoint(index)

@@ -1,42 +1,49 @@
 """Weights files, opened without executing anything and read one tensor at a time.
 
-`open_checkpoint` decides by content, not by suffix: safetensors by its header, torch files by `torch.load` with
-`weights_only=True`, memory-mapped. A file that could run code when read is refused.
+`open_checkpoint` decides by content, not by suffix (`supir.weights.formats`): safetensors by its header, torch files by
+`torch.load` with `weights_only=True`, memory-mapped. A file that could run code when read is refused.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from supir.errors import UnsafeCheckpointError, WeightsError
+from supir.weights.formats import format_of
+from supir.weights.safetensors_file import SafetensorsFile
+from supir.weights.torch_file import load_torch_file
 
-MAX_HEADER_BYTES = 100_000_000
-"""What the safetensors format allows its header; a larger claim is damage or an attack."""
-
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
+_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
 }
+"""Types as safetensors calls them; torch's own word for the others."""
 
 
 class TensorSource(Protocol):
-    """Named tensors, of which shapes are known without reading and each is read when asked for."""
+    """Named tensors, of which shapes and types are known without reading and each is read when asked for.
+
+    Types are called as in safetensors: ``F16``, ``I64``.
+    """
 
     shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, str]
 
     def tensor(self, key: str) -> Tensor:
         """The tensor `key`, on the CPU; it may share memory with the source and is not to be written to."""
@@ -49,31 +56,13 @@ class StateDict:
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = tensors
         self.shapes: Mapping[str, tuple[int, ...]] = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+        self.dtypes: Mapping[str, str] = {
+            key: _NAMES.get(tensor.dtype, str(tensor.dtype).removeprefix("torch.")) for key, tensor in tensors.items()
+        }
 
     def tensor(self, key: str) -> Tensor:
         """The tensor `key`."""
         return self._tensors[key]
-
-
-class SafetensorsFile:
-    """A .safetensors file as a source."""
-
-    def __init__(self, path: Path) -> None:
-        _check_header(path)
-        try:
-            # Read, not mapped: pages of a mapped file count as memory of this process beside what is made of them.
-            self._file = cast(Any, safe_open(path, framework="pt", backend="pread"))
-            self.shapes: Mapping[str, tuple[int, ...]] = {
-                key: tuple(self._file.get_slice(key).get_shape())
-                for key in self._file.keys()  # noqa: SIM118
-            }
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(f"{path}: a damaged or truncated safetensors file ({error}); fetch it again") from error
-
-    def tensor(self, key: str) -> Tensor:
-        """The tensor `key`."""
-        tensor: Tensor = self._file.get_tensor(key)
-        return tensor
 
 
 class Merged:
@@ -82,6 +71,7 @@ class Merged:
     def __init__(self, sources: Sequence[TensorSource]) -> None:
         self._owner = {key: source for source in sources for key in source.shapes}
         self.shapes: Mapping[str, tuple[int, ...]] = {key: owner.shapes[key] for key, owner in self._owner.items()}
+        self.dtypes: Mapping[str, str] = {key: owner.dtypes[key] for key, owner in self._owner.items()}
         self.num_overridden = sum(len(source.shapes) for source in sources) - len(self.shapes)
 
     def tensor(self, key: str) -> Tensor:
@@ -89,78 +79,67 @@ class Merged:
         return self._owner[key].tensor(key)
 
 
+class Renamed:
+    """A source under other names; what is not named is not there."""
+
+    def __init__(self, source: TensorSource, names: Mapping[str, str]) -> None:
+        """``names``: the new name of each tensor, and its name in the source."""
+        self._source, self._names = source, names
+        self.shapes: Mapping[str, tuple[int, ...]] = {new: source.shapes[old] for new, old in names.items()}
+        self.dtypes: Mapping[str, str] = {new: source.dtypes[old] for new, old in names.items()}
+
+    def tensor(self, key: str) -> Tensor:
+        """The tensor of the new name `key`."""
+        return self._source.tensor(self._names[key])
+
+
 def open_checkpoint(path: Path | str) -> TensorSource:
-    """Open a weights file: safetensors, or a torch file of tensors alone, plain or under a key `state_dict`.
+    """Open a weights file: safetensors, a torch file of tensors alone as trainers nest them, or the index of shards.
 
     Raises:
         UnsafeCheckpointError: the file holds pickled objects other than tensors, or is a pickle named .safetensors.
-        WeightsError: the file is missing, damaged, truncated or of no known kind.
+        WeightsError: the file is missing, damaged, truncated or of another kind.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            beginning = file.read(16)
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror}); give a .safetensors or .ckpt file") from error
-    is_torch_file = beginning.startswith((b"PK\x03\x04", b"\x80"))
-    if path.suffix == ".safetensors" and is_torch_file:
-        # A header length beginning with these bytes would be larger than any allowed header, so nothing valid is lost.
+    if path.name.endswith(".json") and path.is_file():
+        return open_shards(path)
+    kind = format_of(path)
+    if kind == "safetensors":
+        return SafetensorsFile(path)
+    if path.suffix == ".safetensors":
         raise UnsafeCheckpointError(
             f"{path}: named .safetensors, but it is a pickle, which could run code when read. It was not read."
             " Get the file from its publisher again; rename it to .ckpt only if you know why it is so."
         )
-    if is_torch_file:
-        return StateDict(_load_torch_file(path))
-    return SafetensorsFile(path)
+    return StateDict(load_torch_file(path, zipped=kind == "zip"))
 
 
-def _check_header(path: Path) -> None:
-    """Refuse what cannot be safetensors, with the reason, before the library maps anything."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        claimed = int.from_bytes(file.read(8), "little")
-        if size < 8 or claimed > min(size - 8, MAX_HEADER_BYTES):
-            raise WeightsError(
-                f"{path}: not a whole safetensors file: it is {size} bytes long and its first 8 bytes claim a header of"
-                f" {claimed} bytes ({MAX_HEADER_BYTES} are allowed). Fetch it again, or give another file."
-            )
-        try:
-            header = json.loads(file.read(claimed))
-        except ValueError as error:
-            raise WeightsError(f"{path}: not a safetensors file: its header is no JSON. Give another file.") from error
-        known = isinstance(header, dict) and all(
-            isinstance(entry, dict) and (key == "__metadata__" or entry.get("dtype") in DTYPES)
-            for key, entry in header.items()
-        )
-        if not known:
-            raise WeightsError(
-                f"{path}: its safetensors header does not describe tensors of the types that are read:"
-                f" {', '.join(DTYPES)}. Quantised files cannot be converted; give the original one."
-            )
+def open_shards(index: Path) -> TensorSource:
+    """The files of a sharded model, by its index: each key from the file that the index names for it.
 
-
-def _load_torch_file(path: Path) -> dict[str, Tensor]:
-    """The tensors of a torch file; memory-mapped where the file is of the zip kind."""
-    options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
+    Raises:
+        WeightsError: the index is none, a file of it is missing or outside of its folder, or lacks a key.
+    """
     try:
-        try:
-            content = torch.load(path, mmap=True, **options)
-        except RuntimeError as error:
-            if "mmap" not in str(error):
-                raise
-            content = torch.load(path, **options)  # files of torch before 1.6 cannot be mapped
-    except pickle.UnpicklingError as error:
-        raise UnsafeCheckpointError(
-            f"{path}: holds pickled objects besides tensors, which could run code when read. It was not read. Use a"
-            " .safetensors file, or one that holds the state_dict alone."
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, OSError) as error:
-        raise WeightsError(f"{path}: a damaged or truncated torch file ({error}); fetch it again") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise WeightsError(f"{path}: holds {type(content).__name__}, not a dictionary of named tensors")
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise WeightsError(f"{path}: holds no tensors; give the file with the model's state_dict")
-    return tensors
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = sorted(set(places.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WeightsError(f"{index}: not the index of a sharded model: it has no weight_map") from error
+    strangers = [name for name in files if not isinstance(name, str) or Path(name).name != name or "\\" in name]
+    if strangers:
+        raise WeightsError(f"{index}: names files outside of its folder, such as {strangers[0]!r}; they are not read")
+    absent = [name for name in files if not (index.parent / name).is_file()]
+    if absent:
+        raise WeightsError(
+            f"{index.parent}: lacks {len(absent)} of its {len(files)} files, such as {absent[0]}; fetch them all"
+        )
+    opened = {name: open_checkpoint(index.parent / name) for name in files}
+    lacking = [key for key, name in places.items() if key not in opened[name].shapes]
+    if lacking:
+        raise WeightsError(
+            f"{index.parent / places[lacking[0]]}: lacks {lacking[0]}, which {index.name} puts in it; fetch both again"
+        )
+    parts = [
+        Renamed(file, {key: key for key in file.shapes if places.get(key) == name}) for name, file in opened.items()
+    ]
+    return Merged(parts)

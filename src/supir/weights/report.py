@@ -49,8 +49,7 @@ class KeyReport:
         if not self.ok:
             raise KeyMismatchError(
                 f"{what}: {self.summary()}\n"
-                "Give the SDXL single file and the published SUPIR file that belong together. To go on all the same,"
-                " ignoring what is unexpected and filling what is missing, use --no-strict (strict=False)."
+                "Give the SDXL file and the SUPIR file that belong together; a weight that is missing is never made up."
             )
 
 
