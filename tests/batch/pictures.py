@@ -62,8 +62,8 @@ def run(jobs: Sequence[Job], out: Path, model: Model, runner: Any = None) -> lis
 
 
 def results(out: Path) -> dict[str, bytes]:
-    """What lies in the output folder, without log and report."""
-    kept = {"batch.jsonl", "report.json"}
+    """What lies in the output folder, without log, report and lock."""
+    kept = {"batch.jsonl", "report.json", ".batch.lock"}
     return {
         path.relative_to(out).as_posix(): path.read_bytes()
         for path in sorted(out.rglob("*"))

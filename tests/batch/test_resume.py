@@ -29,8 +29,8 @@ from batch.pictures import (
     times_done,
 )
 from supir.batch import Job, Model, Processes
-from supir.data.files import lock
 from supir.errors import OptionError, SupirError, WeightsError
+from supir.files import alone
 
 
 @pytest.fixture
@@ -121,6 +121,7 @@ def test_a_torn_line_and_what_a_killed_run_leaves(model: Model, tmp_path: Path) 
     log.write_bytes(b"\xff\n" + lines[0] + lines[1][:70])
     (out / ".2.png.0123456789ab.tmp").write_bytes(b"half")
     (out / ".two\nlines.png.0123456789ab.tmp").write_bytes(b"half")
+    (out / ".part.0123456789ab.tmp").write_bytes(b"pixels of a large picture")
     (out / ".mine.tmp").write_bytes(b"of somebody else")
     outcomes = run(jobs_of(source, out), out, model)
     assert {outcome.source.name for outcome in outcomes if outcome.skipped} == {"1.png"}
@@ -165,10 +166,8 @@ def test_the_folder_of_somebody_else_and_of_another_batch(model: Model, tmp_path
     (out / "1.png").unlink()
     (out / ".directory").touch()
     assert run(jobs_of(tmp_path / "in", out), out, model)[0].error is None
-    with (out / "batch.jsonl").open("rb") as stream:
-        lock(stream, out, "batch")
-        with pytest.raises(SupirError, match="another batch is at work"):
-            run(jobs_of(tmp_path / "in", out), out, model)
+    with alone(out / ".batch.lock", "batch"), pytest.raises(SupirError, match="another batch is at work"):
+        run(jobs_of(tmp_path / "in", out), out, model)
 
 
 def test_a_model_that_cannot_be_opened_ends_the_run(tmp_path: Path) -> None:

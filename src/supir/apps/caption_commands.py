@@ -162,7 +162,7 @@ def _check_manifest(manifest: Path, sources: Sequence[Path], *, overwrite: bool)
 
 def _write_manifest(manifest: Path, found: Iterable[tuple[Path, Caption | None]]) -> None:
     """The captions as prompts to be edited, and once more as they were made: a record can tell the two apart."""
-    from supir.data.files import write_whole
+    from supir.files import write_whole
 
     rows = []
     for source, said in found:

@@ -7,22 +7,20 @@ weights asked for now, and its file holds the bytes that were written. Anything 
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from supir.batch.jobs import Job, Outcome
-from supir.data.files import lock
-from supir.errors import OptionError, SupirError
+from supir.errors import SupirError
+from supir.files import alone, check_ours, sentence, sweep
 
 __all__ = ["LOG", "Log", "opened"]
 
 LOG = "batch.jsonl"
 
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp", re.DOTALL)  # the hidden names under which results are written
+_LOCK = ".batch.lock"
 
 
 class Log:
@@ -91,24 +89,15 @@ def opened(out: Path) -> Iterator[Log]:
         SupirError: it cannot be made or written, or another batch is at work in it.
     """
     try:
-        if out.exists() and not out.is_dir():
-            raise OptionError(f"{out}: is a file; name a folder")
+        check_ours(out, [LOG], "batch")
         out.mkdir(parents=True, exist_ok=True)
-        if not (out / LOG).exists() and any(not path.name.startswith(".") for path in out.iterdir()):
-            raise OptionError(f"{out}: holds something that no batch made; name a new or an empty folder")
-        os.close(os.open(out / LOG, os.O_CREAT | os.O_WRONLY, 0o666))
-        with (out / LOG).open("r+b") as stream:
-            lock(stream, out, "batch")
-            _sweep(out)
+        with alone(out / _LOCK, "batch"):
+            (out / LOG).touch()
+            sweep(out, inside=True)
             try:
-                yield Log(out, stream)
+                with (out / LOG).open("r+b") as stream:
+                    yield Log(out, stream)
             finally:
-                _sweep(out)
+                sweep(out, inside=True)
     except OSError as error:
-        raise SupirError(f"{error.filename or out}: {error.strerror or error}") from error
-
-
-def _sweep(out: Path) -> None:
-    for path in out.rglob(".*.tmp"):
-        if _TEMPORARY.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+        raise SupirError(sentence(error)) from error

@@ -21,7 +21,7 @@ from supir.batch.jobs import Job, Outcome, settings_sha256
 from supir.batch.log import LOG, Log, opened
 from supir.batch.model import Model
 from supir.batch.runners import Runner, Serial
-from supir.data.files import write_whole
+from supir.files import write_whole
 
 __all__ = ["REPORT", "run_batch"]
 

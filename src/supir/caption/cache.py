@@ -16,7 +16,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from supir.caption.words import Caption, clean_caption
-from supir.data.files import write_whole
+from supir.files import write_whole
 
 __all__ = ["CaptionCache", "default_folder"]
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from supir.data.captions import Captioner
-from supir.data.files import write_whole
 from supir.data.folder import WORK, claimed
 from supir.data.judging import Journal, Measured, Verdict, judge, measure, stored_size
 from supir.data.provenance import check_lists
@@ -29,6 +28,7 @@ from supir.data.rules import BuildOptions
 from supir.data.runners import Runner, Serial
 from supir.data.shards import INDEX, ShardJob, WrittenShard, index_bytes, shard_name, write_shard
 from supir.data.sources import Source, find_photographs
+from supir.files import write_whole
 
 __all__ = ["FACTS", "PICTURES", "Summary", "build"]
 

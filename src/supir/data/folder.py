@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from supir.data.files import lock, write_whole
 from supir.data.shards import INDEX
 from supir.errors import OptionError, SupirError
+from supir.files import alone, check_ours, sentence, sweep, write_whole
 
 __all__ = ["WORK", "claimed"]
 
@@ -34,19 +34,15 @@ def claimed(out: Path, settings: dict[str, Any], *, overwrite: bool) -> Iterator
     """
     work = out / WORK
     try:
-        if out.exists() and not out.is_dir():
-            raise OptionError(f"{out}: is a file; name a folder")
-        if out.is_dir() and any(out.iterdir()) and not work.is_dir():
-            raise OptionError(f"{out}: holds something that no build made; name a new or an empty folder")
+        check_ours(out, [WORK], "build")
         work.mkdir(parents=True, exist_ok=True)
-        with (work / "lock").open("wb") as stream:
-            lock(stream, out, "build")
+        with alone(work / "lock", "build"):
             _settle(out, work / _SETTINGS, settings, overwrite)
-            for left in [*out.glob(".*.tmp"), *work.glob(".*.tmp")]:
-                left.unlink(missing_ok=True)
+            for folder in (out, work):
+                sweep(folder)
             yield
     except OSError as error:
-        raise SupirError(f"{error.filename or out}: {error.strerror or error}") from error
+        raise SupirError(sentence(error)) from error
 
 
 def _settle(out: Path, path: Path, settings: dict[str, Any], overwrite: bool) -> None:

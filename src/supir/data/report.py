@@ -46,7 +46,7 @@ def write_report(folder: Path | str) -> Path:
         OptionError: the folder is not a finished data set.
     """
     from supir.data.build import FACTS, PICTURES
-    from supir.data.files import write_whole
+    from supir.files import write_whole
 
     folder = Path(folder)
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,11 +20,11 @@ import numpy.typing as npt
 
 from supir.data import quality
 from supir.data.captions import Captioner
-from supir.data.files import temporary_name
 from supir.data.judging import Measured, stored_size
 from supir.data.pixels import encode, load, reduced
 from supir.data.rules import BuildOptions
 from supir.errors import SupirError
+from supir.files import written_whole
 
 if TYPE_CHECKING:
     from supir.data.pixels import Pixels
@@ -75,35 +74,27 @@ def shard_name(number: int) -> str:
 
 
 def write_shard(job: ShardJob) -> WrittenShard:
-    """Writes one shard under a temporary name and renames it.
+    """Writes one shard, whole or not at all.
 
     Raises:
         SupirError: a photograph has changed since it was measured, or cannot be read any more.
     """
     path = Path(job.folder) / shard_name(job.number)
-    temporary = temporary_name(path)
     entries: list[tuple[Any, ...]] = []
     left_out = 0
-    try:
-        with temporary.open("xb") as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for measured in job.pictures:
-                for sample in _samples(measured, job):
-                    if sample is None:
-                        left_out += 1
-                        continue
-                    data, suffix, record = sample
-                    key = f"{job.number:06d}{len(entries):06d}"
-                    text = json.dumps({"key": key, **record}, sort_keys=True).encode()
-                    members = {suffix: data, "json": text}
-                    places = {name: _add(tar, f"{key}.{name}", members[name]) for name in sorted(members)}
-                    entries.append((key, job.number, places[suffix], len(data), places["json"], len(text)))
-            tar.close()
-            stream.flush()
-            os.fsync(stream.fileno())
-        size = temporary.stat().st_size
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for measured in job.pictures:
+            for sample in _samples(measured, job):
+                if sample is None:
+                    left_out += 1
+                    continue
+                data, suffix, record = sample
+                key = f"{job.number:06d}{len(entries):06d}"
+                text = json.dumps({"key": key, **record}, sort_keys=True).encode()
+                members = {suffix: data, "json": text}
+                places = {name: _add(tar, f"{key}.{name}", members[name]) for name in sorted(members)}
+                entries.append((key, job.number, places[suffix], len(data), places["json"], len(text)))
+    size = path.stat().st_size
     return WrittenShard(number=job.number, entries=tuple(entries), num_tiles_left_out=left_out, size=size)
 
 

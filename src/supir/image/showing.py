@@ -13,7 +13,7 @@ from torch import Tensor
 from supir.image.picture import Picture, assemble
 from supir.image.reading import MAX_PIXELS, contents
 from supir.image.sizes import working_size
-from supir.image.writing import write_whole
+from supir.image.writing import store
 from supir.options import RestoreOptions
 
 __all__ = ["glimpsed", "read_frame", "write_shown"]
@@ -72,7 +72,7 @@ def write_shown(source: Path | str, target: Path | str, side: int | None = None)
         if side is not None:
             image = image.thumbnail_image(side, height=side, size="down")
             image = image.flatten(background=_WHITE) if image.hasalpha() else image
-        write_whole(Path(target), lambda stream: _save(image, stream, small=side is not None))
+        store(Path(target), lambda stream: _save(image, stream, small=side is not None))
 
 
 def _in_8_bits(image: Any, bits: int) -> Any:

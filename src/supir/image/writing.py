@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import secrets
-import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +15,7 @@ import pyvips
 import torch
 
 from supir.errors import ImageWriteError, OptionError
+from supir.files import sentence, temporary_file, written_whole
 from supir.image.exif import append_exif_to_tiff
 from supir.image.picture import Picture, icc_kind, to_integers
 from supir.image.reading import quiet_libvips
@@ -63,7 +63,7 @@ def write(
     form = _Form.of(picture, (picture.height, picture.width), Path(path), quality, bits, record)
     values = form.integers(picture)
     image = pyvips.Image.new_from_array(values)
-    write_whole(form.path, lambda stream: form.save(image, stream))
+    store(form.path, lambda stream: form.save(image, stream))
 
 
 def write_in_bands(
@@ -90,7 +90,7 @@ def write_in_bands(
     form = _Form.of(frame, size, Path(path), quality, bits, record)
 
     def save(stream: BinaryIO) -> None:
-        with tempfile.NamedTemporaryFile(dir=form.path.parent, prefix=".", suffix=".tmp") as integers:
+        with temporary_file(form.path.parent) as integers:
             num_channels = 0
             for band in bands:
                 values = form.integers(band)
@@ -100,7 +100,7 @@ def write_in_bands(
             kind = "ushort" if form.bits == 16 else "uchar"
             form.save(pyvips.Image.rawload(integers.name, size[1], size[0], num_channels, format=kind), stream)
 
-    write_whole(form.path, save)
+    store(form.path, save)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,26 +193,24 @@ def _save(image: Any, stream: BinaryIO, kind: str, quality: int, exif: bytes | N
             append_exif_to_tiff(stream, exif)
 
 
-def write_whole(path: Path, save: Any) -> None:
-    """Calls `save` with a new open file beside `path`, then gives it the name; whatever happens, no temporary file is
-    left.
+def store(path: Path, save: Callable[[BinaryIO], None]) -> None:
+    """Calls `save` with a new open file that takes the path's name when all is written.
+
+    Raises:
+        ImageWriteError: it cannot be written there.
     """
-    start = os.fsencode(path.name)[:200].decode(errors="ignore")  # a name has 255 bytes at most
-    temporary = path.with_name(f".{start}.{secrets.token_hex(6)}.tmp")
     try:
-        if path.is_dir():
-            raise ImageWriteError(f"{path}: is a folder; name a file", path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("x+b") as stream:
-                save(stream)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with written_whole(path) as stream:
+            save(stream)
     except pyvips.Error as error:
-        raise ImageWriteError(
-            f"{path}: cannot be written: {str(error).strip().splitlines()[-1].strip()}", path
-        ) from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        text = str(error).strip()
+        if os.strerror(errno.ENOSPC) in text:
+            raise ImageWriteError(
+                sentence(OSError(errno.ENOSPC, text), path, failed="cannot be written"), path
+            ) from error
+        reason = text.splitlines()[-1].strip() if text else "libvips does not say why"
         raise ImageWriteError(f"{path}: cannot be written: {reason}", path) from error
+    except OSError as error:
+        raise ImageWriteError(sentence(error, path, failed="cannot be written"), path) from error
+    except ValueError as error:
+        raise ImageWriteError(f"{path}: cannot be written: {error}", path) from error

@@ -10,11 +10,12 @@ import os
 import secrets
 import shutil
 from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
 
 from supir.batch.jobs import Views
-from supir.data.files import lock
-from supir.errors import OptionError, ServiceError
+from supir.errors import ServiceError
+from supir.files import alone, check_ours, flush, sentence
 
 __all__ = ["Folder", "safe"]
 
@@ -39,17 +40,16 @@ class Folder:
         self.keep_uploads = keep_uploads
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if not (path / _LOCK).exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
-                raise OptionError(f"{path}: holds something that no service made; name a new or an empty folder")
-            self._stream = os.fdopen(os.open(path / _LOCK, os.O_CREAT | os.O_RDWR, 0o600), "r+b")
-            lock(self._stream, path, "service")
+            check_ours(path, [_LOCK, _DATABASE], "service")
+            self._held = ExitStack()
+            self._held.enter_context(alone(path / _LOCK, "service"))
             self._jobs.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise ServiceError(f"{path}: cannot be used: {error.strerror or error}") from error
+            raise ServiceError(sentence(error, path, failed="cannot be used")) from error
 
     def close(self) -> None:
         """Let others in."""
-        self._stream.close()
+        self._held.close()
 
     def begin(self) -> str:
         """A new random ID, with a folder of its own."""
@@ -124,8 +124,4 @@ def safe(path: Path) -> None:
         OSError: it is not there, or the disk does not take it.
     """
     for each in (path, path.parent):
-        descriptor = os.open(each, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        flush(each)

@@ -17,10 +17,10 @@ from supir.batch.jobs import Job, Outcome
 from supir.batch.model import Model
 from supir.batch.on_ray import begin_actor, result_of, threads_of_each
 from supir.batch.runners import Answer, Event, OnFraction
-from supir.data.files import write_whole
 from supir.data.on_ray import LOCAL, ray
 from supir.data.runners import limit_threads
 from supir.errors import SupirError
+from supir.files import write_whole
 
 if TYPE_CHECKING:
     from supir.batch.restoring import Restoring
