@@ -11,6 +11,7 @@
     │   └── UnsafeCheckpointError                   a checkpoint that would run code when read
     ├── CaptionError                                a picture got no caption
     │   └── CaptionerError                          nor will any other: who should describe them cannot be asked
+    ├── StateError                              a state of a training run cannot be written, or read on this machine
     ├── StudyError                              a study whose pictures, database or votes do not belong together
     ├── ServiceError                                the service cannot do, or does not allow, what it was asked for
     │   ├── UploadError                             the body of a request is not what a submission must be
@@ -52,6 +53,7 @@ __all__ = [
     "OptionError",
     "OutOfMemoryError",
     "ServiceError",
+    "StateError",
     "StudyError",
     "SupirError",
     "UnsafeCheckpointError",
@@ -112,6 +114,10 @@ class CaptionError(SupirError):
 
 class CaptionerError(CaptionError):
     """No picture will get a caption: the model cannot be loaded, the endpoint is not there or refuses the key."""
+
+
+class StateError(SupirError):
+    """A state of a training run cannot be written, or not be read on this machine; earlier states are untouched."""
 
 
 class StudyError(SupirError):

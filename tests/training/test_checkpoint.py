@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from supir.errors import StateError
 from supir.training import checkpoint
 from supir.training.checkpoint import State, load_latest, save, save_best, stored
 
@@ -19,6 +23,7 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np, torch
 from torch import nn
+from supir.errors import StateError
 from supir.training import checkpoint
 from supir.training.loop import Budget, Stage, Trainer
 
@@ -141,6 +146,72 @@ def test_a_damaged_state_is_passed_over(tmp_path: Path, damage: str) -> None:
         state = load_latest(tmp_path)
     assert state is not None
     assert state.numbers == {"step": 1}
+
+
+def tagged(folder: Path, place: str) -> None:
+    """Make a state as one whose moments were stored on another device."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: place)
+        moments = {"state": {0: {"exp_avg": torch.arange(4.0)}}, "param_groups": []}
+        torch.save(moments, folder / "optimiser.pt")
+    record = json.loads((folder / "state.json").read_text())
+    record["checksums"]["optimiser.pt"] = checkpoint.checksum(folder / "optimiser.pt")
+    (folder / "state.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("place", ["cuda:3", "mps", "xpu:0"])
+def test_a_state_of_another_device_is_read(tmp_path: Path, place: str) -> None:
+    folder = save(tmp_path, a_state(7))
+    tagged(folder, place)
+    with pytest.raises(RuntimeError):
+        torch.load(folder / "optimiser.pt", weights_only=True)
+    state = load_latest(tmp_path)
+    assert state is not None
+    assert state.numbers == {"step": 7}
+    assert torch.equal(state.optimiser["state"][0]["exp_avg"], torch.arange(4.0))
+
+
+def test_new_states_are_kept_beside_damaged_ones_of_later_steps(tmp_path: Path) -> None:
+    for step in (300, 400, 500):
+        save(tmp_path, a_state(step))
+    for step in (400, 500):
+        (tmp_path / "checkpoints" / f"step_{step:08d}" / "ema.safetensors").write_bytes(b"cut")
+    save(tmp_path, a_state(300))
+    for step in (310, 320, 330):
+        save(tmp_path, a_state(step))
+        latest = load_latest(tmp_path)
+        assert latest is not None
+        assert latest.numbers == {"step": step}
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["aside_step_00000400", "aside_step_00000500", "step_00000320", "step_00000330"]
+
+
+def test_a_run_does_not_begin_anew_where_no_state_can_be_read(tmp_path: Path) -> None:
+    for step in (1, 2):
+        (save(tmp_path, a_state(step)) / "optimiser.pt").write_bytes(b"")
+    with pytest.warns(UserWarning, match="is damaged"), pytest.raises(StateError, match="every state there"):
+        load_latest(tmp_path)
+
+
+def test_what_is_whole_and_cannot_be_read_is_no_damage(tmp_path: Path) -> None:
+    save(tmp_path, a_state(1))
+    folder = save(tmp_path, a_state(2))
+    (folder / "optimiser.pt").write_bytes(pickle.dumps(os.getcwd))  # code, which is never run
+    record = json.loads((folder / "state.json").read_text())
+    record["checksums"]["optimiser.pt"] = checkpoint.checksum(folder / "optimiser.pt")
+    (folder / "state.json").write_text(json.dumps(record))
+    with pytest.raises(StateError, match="step_00000002 is whole, but cannot be read on this machine"):
+        load_latest(tmp_path)
+
+
+def test_a_reader_leaves_alone_what_is_being_written(tmp_path: Path) -> None:
+    save(tmp_path, a_state(1))
+    unfinished = tmp_path / "checkpoints" / ".unfinished-step_00000002"
+    unfinished.mkdir()
+    assert load_latest(tmp_path) is not None
+    assert unfinished.is_dir()
+    save(tmp_path, a_state(3))
+    assert not unfinished.exists()
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:

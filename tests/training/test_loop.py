@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from supir.errors import StateError
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.training.autoencoder import start_from_principal_components
 from supir.training.checkpoint import load_latest, stored
@@ -166,6 +168,41 @@ def test_a_stage_that_draws_batches_is_seeded_by_its_step(tmp_path: Path) -> Non
         return seen
 
     assert run((6,), tmp_path / "whole") == run((2, 4), tmp_path / "parts")
+
+
+def test_a_state_that_finds_no_room_is_told_and_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run goes on, with the state before it kept; at the end there must be room."""
+    from supir.training import checkpoint
+
+    save_file, full = checkpoint.save_file, {2: False, 4: True, 6: False, 8: True}
+    trainer = Trainer(linear_stage(begun(), []), tmp_path, Budget(steps=8, checkpoint_steps=2, warmup_steps=1))
+
+    def save_until_full(tensors: dict[str, Tensor], path: Path) -> None:
+        if full[trainer.step]:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save_file(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", save_until_full)
+    with (
+        pytest.warns(UserWarning, match=r"step_00000004 cannot be written .*No space left.* tries again in 2 steps"),
+        pytest.raises(StateError, match="step_00000008 cannot be written"),
+    ):
+        trainer.train()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir() if not path.name.startswith("step")] == []
+    full[8] = False
+    again = Trainer(linear_stage(begun(), []), tmp_path, Budget(steps=8, checkpoint_steps=2, warmup_steps=1))
+    assert again.resume()
+    assert again.step == 6
+    assert again.train()
+    assert [path.name for path in stored(tmp_path / "checkpoints")] == ["step_00000006", "step_00000008"]
+
+
+def test_a_state_of_other_networks_is_said(tmp_path: Path) -> None:
+    Trainer(linear_stage(begun(), []), tmp_path, Budget(steps=1)).train()
+    stage = replace(linear_stage(begun(), []), modules={"other": begun()})
+    with pytest.raises(StateError, match="of other networks"):
+        Trainer(stage, tmp_path, Budget(steps=2)).resume()
 
 
 def test_curves_and_sheets_reach_tensorboard(tmp_path: Path) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import two_processes
 
-from supir.training.checkpoint import load_latest
-from supir.training.recipes import named_run
+from supir.pipeline import SupirPipeline
+from supir.training.checkpoint import load_averages, load_latest
+from supir.training.loop import Budget, Trainer
+from supir.training.recipes import STAGES, named_run
 from supir.training.runs import Request, open_run
 from supir.training.sharding import WRAPPED, fsdp_plugin
 from supir.training.sizes import build_size
@@ -64,11 +71,74 @@ def test_two_processes_are_one_of_twice_the_batch(photographs: Path, tmp_path: P
     assert ends[0].numbers["step"] == ends[1].numbers["step"] == 3
 
 
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the two processes of ``two_processes.py`` left."""
+    folder = tmp_path_factory.mktemp("launched")
+    script = str(Path(__file__).with_name("two_processes.py"))
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, *launch], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        _, said = process.communicate(timeout=150)
+    finally:
+        with suppress(ProcessLookupError):  # processes that wait for one another would do so for half an hour
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, said[-3000:]
+    return folder
+
+
+def found_by(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("what", ["steps", "pace"])
+def test_minutes_end_all_processes_in_the_same_step(launched: Path, what: str) -> None:
+    """Their clocks run at different speeds; without steps the learning rate is by the clock, too."""
+    first, second = found_by(launched / what)
+    assert first == second
+    assert first["finished"] is (what == "pace")
+    state = load_latest(launched / what)
+    assert state is not None
+    assert state.numbers["step"] == first["step"] > 0
+    assert state.numbers["seconds"] >= 0.6  # 0.01 minutes of the first process's clock
+    if what == "pace":
+        assert len(set(first["rates"][2:])) > 1
+
+
+def test_shards_go_through_the_whole_of_training(launched: Path, tmp_path: Path) -> None:
+    """accelerate's own FSDP, validation and the best state included, ends with what one process ends with."""
+    first, second = found_by(launched / "shards")
+    assert first == second
+    assert first["kinds"] == ["DTensor"]
+    budget = Budget(
+        steps=two_processes.STEPS,
+        validation_steps=100,  # it must change nothing
+        accumulation=2,
+        warmup_steps=2,
+        learning_rate=0.02,
+        ema_decay=0.5,
+    )
+    alone = Trainer(two_processes.toy_stage(two_processes.BATCH), tmp_path, budget)
+    alone.train()
+    state, best = load_latest(launched / "shards"), load_averages(launched / "shards", best=True)
+    assert state is not None
+    assert best is not None
+    assert state.ema.keys() == best.ema.keys() == alone.ema.keys()
+    assert "net.2.bias" not in state.ema
+    for name, tensor in load_latest(tmp_path).ema.items():
+        torch.testing.assert_close(state.ema[name], tensor, rtol=1e-4, atol=1e-5)
+    assert len(list((launched / "shards" / "sheets").iterdir())) == two_processes.STEPS / 2
+
+
 def test_the_plugin_wraps_classes_of_our_networks() -> None:
     plugin = fsdp_plugin()
     assert plugin.fsdp_version == 2
     assert plugin.reshard_after_forward is True
     assert plugin.transformer_cls_names_to_wrap == list(WRAPPED)
+    assert os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] == "False"  # no process is left with empty text towers
     networks = build_size("smoke", meta=True)
     found = {type(module).__name__ for network in networks.values() for module in network.modules()}
     assert set(WRAPPED) <= found
@@ -83,58 +153,58 @@ def test_the_plugin_wraps_classes_of_our_networks() -> None:
         assert share > 0.5, name
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_documented_command_shards_every_stage(photographs: Path, tmp_path: Path, stage: str) -> None:
+    """`accelerate launch --use_fsdp` as users type it: with the paper's arithmetic, through validation, to a model."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--use_fsdp"]
+    command += ["-m", "supir.apps.cli", "train", f"smoke/{stage}", "--data", str(photographs), "--out", str(out)]
+    settings = ["steps=2", "validation_steps=1", "mixed_precision=bf16", "frozen_dtype=bfloat16"]
+    if stage in ("adaptor", "lora"):
+        settings += ["gradient_checkpointing=true", "accumulation=2"]
+    command += ["--threads", "1", *(word for setting in settings for word in ("--set", setting))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count(f"wrote {out / 'model'}") == 1
+    assert {path.name for path in (out / "sheets").iterdir()} == {"step_00000001.png", "step_00000002.png"}
+    assert SupirPipeline.from_pretrained(out / "model").unet is not None
+    assert load_averages(out, best=True) is not None
+
+
 SHARDED = """
-import sys
+import os, sys
 from pathlib import Path
 import torch
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+os.environ["ACCELERATE_USE_FSDP"] = "true"
 from supir.training import runs
 from supir.training.recipes import named_run
-from supir.training.sharding import WRAPPED, make_accelerator
 
 torch.set_num_threads(1)
-
-def sharding_accelerator(**options):
-    accelerator = make_accelerator(**options)
-    mesh = init_device_mesh("cpu", (accelerator.num_processes,))
-
-    def prepare(learner, optimiser):
-        names = {id(parameter): name for name, parameter in learner.named_parameters()}
-        for module in [m for m in learner.modules() if type(m).__name__ in WRAPPED] + [learner]:
-            fully_shard(module, mesh=mesh)
-        shards = dict(learner.named_parameters())
-        for group in optimiser.param_groups:
-            group["params"] = [shards[names[id(parameter)]] for parameter in group["params"]]
-        return learner, optimiser
-
-    def clip(parameters, longest):
-        return torch.nn.utils.clip_grad_norm_(parameters, longest).full_tensor()
-
-    accelerator.prepare, accelerator.clip_grad_norm_ = prepare, clip
-    return accelerator
-
-runs.make_accelerator = sharding_accelerator
-options = named_run("smoke/adaptor", batch=2, steps=3, validation_steps=3, accumulation=1, seed=4)
+options = named_run("smoke/adaptor", batch=2, steps=3, validation_steps=2, accumulation=1, seed=4)
 run = runs.open_run(runs.Request(options=options, data=(Path(sys.argv[2]),), out=Path(sys.argv[1])), curves=False)
 assert type(next(iter(run.trainer.ema.values()))).__name__ == "DTensor"
-batches = run.trainer.batches()
-for _ in range(int(sys.argv[3])):
-    run.trainer._one_step(batches)
-run.trainer.save()
+if sys.argv[3] == "stop":
+    batches = run.trainer.batches()
+    for _ in range(2):
+        run.trainer._one_step(batches)
+    run.trainer.validate()
+    run.trainer.save()
+else:
+    run.train()
 run.trainer.accelerator.end_training()
 """
 
 
 @pytest.mark.slow
 def test_sharded_parameters_learn_and_continue_the_same(photographs: Path, tmp_path: Path) -> None:
-    """FSDP2 of torch itself, as accelerate has none on processors: shards learn, are stored whole, and continue."""
     script = tmp_path / "sharded.py"
     script.write_text(SHARDED)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for folder, steps in (("whole", 3), ("parts", 2), ("parts", 1)):
-        command = [*launch, str(tmp_path / folder), str(photographs), str(steps)]
+    for folder, how in (("whole", "go"), ("parts", "stop"), ("parts", "go")):
+        command = [*launch, str(tmp_path / folder), str(photographs), how]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
     whole, parts = (load_latest(tmp_path / folder) for folder in ("whole", "parts"))

@@ -113,7 +113,10 @@ def train(
             negatives=negatives,
             heldout=heldout,
         )
-        product = usage(open_run, request, metrics=_metrics(), minutes=minutes).train()
+        opened = usage(open_run, request, metrics=_metrics(), minutes=minutes)
+        product = opened.train()
+        if not opened.trainer.accelerator.is_main_process:
+            return
         if product is None:
             console.print(f"stopped after {minutes:g} minutes; the same command continues {out}", markup=False)
             return

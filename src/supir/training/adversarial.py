@@ -94,7 +94,7 @@ def opposed(
     return generator + 0.1 * opponent, values | {"fooled": fooled.item(), "strength": float(strength)}
 
 
-def compared(path: Path, shown: dict[str, Tensor], clean: Tensor, distance: FeatureDistance) -> dict[str, float]:
+def compared(path: Path | None, shown: dict[str, Tensor], clean: Tensor, distance: FeatureDistance) -> dict[str, float]:
     """Write the sheet of some forms of the held-out pictures and the clean ones; their PSNR and feature distances."""
     write_sheet(path, halved([*shown.values(), clean]))
     far = {f"{name}_features": float(distance(p.clamp(-1, 1), clean)) for name, p in shown.items()}
@@ -129,7 +129,7 @@ def adversarial_stage(
         x, lq = drawn(rng)
         return opposed(model.restorer(lq), x, progress, distance, discriminator)
 
-    def sheet(path: Path) -> dict[str, float]:
+    def sheet(path: Path | None) -> dict[str, float]:
         restored = model.restorer(degraded)
         preview = model.decode(model.encode_degraded(degraded).latent_dist.mode()).sample
         shown = {"degraded": degraded, "restored": restored, "preview": preview}

@@ -65,11 +65,11 @@ class Draw:
 def autoencoder_stage(materials: Materials) -> Stage:
     """The stage: everything of the autoencoder but E_dr learns."""
     model, options, clean = materials.networks["autoencoder"], materials.options, materials.heldout.clean
-    distance = FeatureDistance(Path(options.features)) if options.features else None
+    distance = FeatureDistance(Path(options.features)).to(materials.device) if options.features else None
 
     def loss(
         samples: Sequence[tuple[Pixels, npt.NDArray[np.float32]]], progress: float
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         x = to_tensor([pixels for pixels, _ in samples]).to(materials.device)
         noise = torch.from_numpy(np.stack([noise for _, noise in samples])).to(materials.device)
         posterior = model.encode(x).latent_dist
@@ -77,12 +77,12 @@ def autoencoder_stage(materials: Materials) -> Stage:
         pixel, sharp = (y - x).abs().mean(), sharpness(y, x)
         kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
         total = pixel + sharp + KL_WEIGHT * kl
-        values = {"l1": pixel.item(), "sharp": sharp.item(), "kl": kl.item(), "std": posterior.std.mean().item()}
+        values = {"l1": pixel, "sharp": sharp, "kl": kl, "std": posterior.std.mean()}
         if distance is not None and progress > FEATURES_FROM:
             perceived = distance(y, x)
             total = total + FEATURE_WEIGHT * perceived
-            values["features"] = perceived.item()
-        return total, values
+            values["features"] = perceived
+        return total, {name: value.detach() for name, value in values.items()}
 
     def pictures() -> dict[str, Tensor]:
         return {"result": model.decode(model.encode(clean.to(materials.device)).latent_dist.mode()).sample}

@@ -13,6 +13,7 @@ import cv2
 import torch
 
 from supir.training.loop import Budget, Stage, Trainer
+from supir.training.sharding import make_accelerator
 
 
 def arguments(description: str | None, minutes: float) -> argparse.ArgumentParser:
@@ -45,6 +46,7 @@ def run(stage: Stage, options: argparse.Namespace, *, learning_rate: float, log_
         weight_decay=weight_decay,
         mixed_precision=options.mixed_precision,
     )
-    trainer = Trainer(stage, options.out, budget)
+    # What these stages compute with beside their networks lies on the processor, so they run there.
+    trainer = Trainer(stage, options.out, budget, make_accelerator(mixed_precision=options.mixed_precision, cpu=True))
     trainer.resume()
     trainer.train()

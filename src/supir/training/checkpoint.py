@@ -4,7 +4,8 @@
     RUN/best/step_00000200/          ema.safetensors  state.json
 
 A state is written to a folder of another name, flushed to the disk and renamed. ``state.json`` holds the checksums of
-the files beside it, so a damaged state is found out and the one before it taken.
+the files beside it, so a damaged state is found out and the one before it taken. All tensors are stored, and read, on
+the processor: a state of one machine is read on any other.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
+import re
 import shutil
 import warnings
 import zlib
@@ -25,10 +28,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from supir.errors import StateError
+
 logger = logging.getLogger(__name__)
 
 KEPT = 2
+ASIDE = "aside_"
+"""Before the name of a state that the run has gone back behind; nothing reads or removes it."""
 _UNFINISHED = ".unfinished-"
+_NAME = re.compile(r"step_(\d+)")
 _BLOCK = 1 << 20
 
 
@@ -50,15 +58,33 @@ class DamagedStateError(Exception):
 
 
 def save(run: Path, state: State) -> Path:
-    """Store the state of its step and remove all but the last ``KEPT``; returns its folder."""
-    folder = _write(run / "checkpoints", state, whole=True)
-    for old in stored(run / "checkpoints")[:-KEPT]:
+    """Store the state of its step and remove all but the last ``KEPT``; returns its folder.
+
+    States of later steps are those that could not be read when the run went on from an earlier one: they are set
+    aside, so that neither are they taken for newer than this, nor is this removed in their favour.
+
+    Raises:
+        StateError: it cannot be written; those before it are as they were.
+    """
+    parent = run / "checkpoints"
+    folder = _write(parent, state, whole=True)
+    found = stored(parent)
+    for later in found[found.index(folder) + 1 :]:
+        aside = later.with_name(ASIDE + later.name)
+        shutil.rmtree(aside, ignore_errors=True)
+        later.replace(aside)
+        logger.warning("%s is of a later step than the run; it is now %s and is not read", later, aside.name)
+    for old in stored(parent)[:-KEPT]:
         shutil.rmtree(old)
     return folder
 
 
 def save_best(run: Path, state: State) -> Path:
-    """Store the averaged weights as the best so far, in place of those before; returns their folder."""
+    """Store the averaged weights as the best so far, in place of those before; returns their folder.
+
+    Raises:
+        StateError: they cannot be written; those before are as they were.
+    """
     folder = _write(run / "best", state, whole=False)
     for old in stored(run / "best"):
         if old != folder:
@@ -66,68 +92,113 @@ def save_best(run: Path, state: State) -> Path:
     return folder
 
 
-def load_latest(run: Path) -> State | None:
-    """The newest state that is whole, or None where there is none; a damaged one is passed over with a warning."""
-    for folder in reversed(stored(run / "checkpoints")):
+def load_latest(run: Path, *, optimiser: bool = True) -> State | None:
+    """The newest state that is whole, or None where there is none; a damaged one is passed over with a warning.
+
+    Args:
+        run: the run's folder; a run may be under way in it.
+        optimiser: read its moments too.
+
+    Raises:
+        StateError: there are states, and none can be read: going on would be to begin anew.
+    """
+    names = ("weights", "ema", *(("optimiser",) if optimiser else ()))
+    found = stored(run / "checkpoints")
+    damaged = dict[Path, DamagedStateError]()
+    for folder in reversed(found):
         try:
-            return _read(folder, whole=True)
+            return _read(folder, names)
         except DamagedStateError as error:
-            warnings.warn(f"{folder} is damaged ({error}); the state before it is taken", stacklevel=2)
-    return None
+            if folder.exists():  # else a run under way has put a newer one in its place
+                damaged[folder] = error
+                warnings.warn(f"{folder} is damaged ({error}); the state before it is taken", stacklevel=2)
+    if stored(run / "checkpoints") != found:
+        return load_latest(run, optimiser=optimiser)
+    if not damaged:
+        return None
+    newest = next(iter(damaged))
+    raise StateError(
+        f"{newest} is damaged ({damaged[newest]}), and so is every state there; put one back from a copy, or move the"
+        " run's folder away to begin anew"
+    )
 
 
 def load_averages(run: Path, *, best: bool = False) -> State | None:
-    """Averaged weights and buffers of the newest state, or of the best one; None where there is none."""
+    """Averaged weights and buffers of the newest state, or of the best one; None where there is none.
+
+    Raises:
+        StateError: there is one, and it cannot be read.
+    """
     if not best:
-        return load_latest(run)
+        return load_latest(run, optimiser=False)
     found = stored(run / "best")
-    return _read(found[-1], whole=False) if found else None
+    try:
+        return _read(found[-1], ("ema",)) if found else None
+    except DamagedStateError as error:
+        raise StateError(f"{found[-1]} is damaged ({error}); the newest state may be whole") from error
 
 
 def stored(folder: Path) -> list[Path]:
-    """The states below a folder, oldest first; half-written ones are removed."""
-    if not folder.is_dir():
-        return []
-    for unfinished in folder.glob(f"{_UNFINISHED}*"):
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return sorted(folder.glob("step_*"))
+    """The states below a folder, oldest first."""
+    found = {path: _NAME.fullmatch(path.name) for path in (folder.iterdir() if folder.is_dir() else ())}
+    return sorted((path for path, match in found.items() if match), key=lambda path: int(path.name[len("step_") :]))
 
 
 def _write(parent: Path, state: State, *, whole: bool) -> Path:
     name = f"step_{state.numbers['step']:08d}"
     final, new = parent / name, parent / f"{_UNFINISHED}{name}"
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    save_file(_plain(state.ema), new / "ema.safetensors")
-    if whole:
-        save_file(_plain(state.weights), new / "weights.safetensors")
-        torch.save(state.optimiser, new / "optimiser.pt")
-    sums = {path.name: checksum(path) for path in sorted(new.iterdir())}
-    (new / "state.json").write_text(json.dumps({"numbers": state.numbers, "checksums": sums}, indent=2) + "\n")
-    for path in new.iterdir():
-        _flush(path)
-    _flush(new)
-    if final.exists():  # a run that fell back to an earlier state comes by again
-        shutil.rmtree(final)
-    new.replace(final)
-    _flush(parent)
+    for unfinished in parent.glob(f"{_UNFINISHED}*"):  # of a run that was killed
+        shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        new.mkdir(parents=True)
+        save_file(_plain(state.ema), new / "ema.safetensors")
+        if whole:
+            save_file(_plain(state.weights), new / "weights.safetensors")
+            with (new / "optimiser.pt").open("wb") as stream:
+                torch.save(on_processor(state.optimiser), stream)
+        sums = {path.name: checksum(path) for path in sorted(new.iterdir())}
+        (new / "state.json").write_text(json.dumps({"numbers": state.numbers, "checksums": sums}, indent=2) + "\n")
+        for path in new.iterdir():
+            _flush(path)
+        _flush(new)
+        if final.exists():  # a run that fell back to an earlier state comes by again
+            shutil.rmtree(final)
+        new.replace(final)
+        _flush(parent)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap what the disk says
+        shutil.rmtree(new, ignore_errors=True)
+        free = shutil.disk_usage(parent).free if parent.is_dir() else 0
+        raise StateError(f"{final} cannot be written ({error}; {free / 1e9:.1f} GB are free); make room") from error
     return final
 
 
-def _read(folder: Path, *, whole: bool) -> State:
+def _read(folder: Path, names: tuple[str, ...]) -> State:
+    """What is named of a state.
+
+    Raises:
+        DamagedStateError: it is not what was written.
+        StateError: it is, and yet cannot be read here.
+    """
     try:
-        record = json.loads((folder / "state.json").read_text())
+        record = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        numbers = dict(record["numbers"])
         for name, known in record["checksums"].items():
             if checksum(folder / name) != known:
                 raise DamagedStateError(f"{name} is not what was written")
-        return State(
-            weights=load_file(folder / "weights.safetensors") if whole else {},
-            ema=load_file(folder / "ema.safetensors"),
-            optimiser=torch.load(folder / "optimiser.pt", weights_only=True) if whole else {},
-            numbers=record["numbers"],
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except PermissionError as error:
+        raise StateError(f"{folder} may not be read: {error.strerror}; change its permissions") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedStateError(str(error)) from error
+    try:
+        parts: dict[str, Any] = {
+            name: torch.load(folder / "optimiser.pt", weights_only=True, map_location="cpu")
+            if name == "optimiser"
+            else load_file(folder / f"{name}.safetensors", device="cpu")
+            for name in names
+        }
+    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        raise StateError(f"{folder} is whole, but cannot be read on this machine: {error}") from error
+    return State(weights=parts.pop("weights", {}), numbers=numbers, **parts)
 
 
 def checksum(path: Path) -> str:
@@ -137,6 +208,17 @@ def checksum(path: Path) -> str:
         while block := file.read(_BLOCK):
             total = zlib.crc32(block, total)
     return f"{total:08x}"
+
+
+def on_processor(value: Any) -> Any:
+    """The same nest of dictionaries and lists, every tensor on the processor."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, Mapping):
+        return {name: on_processor(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [on_processor(part) for part in value]
+    return value
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ def to_tensor(pictures: list[Pixels]) -> Tensor:
 def to_pixels(batch: Tensor) -> list[Pixels]:
     """(B, 3, H, W) in [-1, 1] to uint8 (H, W, 3) pictures."""
     scaled = batch.detach().clamp(-1, 1).add(1).mul(127.5).round().byte()
-    return list(scaled.permute(0, 2, 3, 1).contiguous().numpy())
+    return list(scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
 
 def psnr(first: Tensor, second: Tensor) -> float:
@@ -73,7 +73,9 @@ def halved(batches: Sequence[Tensor]) -> list[list[Pixels]]:
     return [to_pixels(batch[half]) for half in (slice(6), slice(6, 12)) for batch in batches]
 
 
-def write_sheet(path: Path, rows: list[list[Pixels]]) -> None:
-    """One picture of all rows, each a list of equally high pictures."""
+def write_sheet(path: Path | None, rows: list[list[Pixels]]) -> None:
+    """One picture of all rows, each a list of equally high pictures; without a path there is nothing to do."""
+    if path is None:
+        return
     sheet = np.concatenate([np.concatenate(row, 1) for row in rows], 0)
     cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))

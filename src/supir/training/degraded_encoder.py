@@ -43,7 +43,7 @@ def encoder_stage(tiles: Path, model: ThinAutoencoder, batch: int, crop: int) ->
         values = {"left": pixel.item(), "before": (lq - x).abs().mean().item(), "sharp": sharp.item()}
         return total, values
 
-    def sheet(path: Path) -> dict[str, float]:
+    def sheet(path: Path | None) -> dict[str, float]:
         y = model.decode(model.encode_degraded(degraded).latent_dist.mode()).sample
         best = model(clean).sample
         write_sheet(path, halved([degraded, y, best, clean]))

@@ -117,7 +117,7 @@ class Denoising:
         decoded: Tensor = self.autoencoder.decode((latent / self.scaling).to(self.autoencoder.dtype)).sample
         return decoded.float()
 
-    def loss(self, samples: Sequence[Sample], progress: float) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, samples: Sequence[Sample], progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, a mean over its samples."""
         latent = self.latent(to_tensor([sample.target for sample in samples]))
         hint = None
@@ -127,7 +127,7 @@ class Denoising:
         noise = torch.from_numpy(np.stack([sample.noise for sample in samples])).to(self.device)
         known = self.known([sample.prompt for sample in samples])
         error = self.error(latent, hint, timestep, noise, known)
-        return error, {"mse": error.item()}
+        return error, {"mse": error.detach()}
 
     def error(
         self,

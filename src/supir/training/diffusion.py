@@ -90,7 +90,7 @@ def diffusion_stage(
         error = F.mse_loss(prediction, noise)
         return error, {"free" if control is None else "mse": error.item()}
 
-    def sheet(path: Path) -> dict[str, float]:
+    def sheet(path: Path | None) -> dict[str, float]:
         hint = autoencoder.encode_degraded(degraded).latent_dist.mode() * scaling
         result = autoencoder.decode(sample(models, words, hint, num_steps=16) / scaling).sample
         preview = autoencoder.decode(hint / scaling).sample

@@ -27,6 +27,7 @@ from supir.training.pairs import Heldout
 from supir.training.photographs import Crop, Photographs
 from supir.training.recipes import USES, StageOptions, shares
 from supir.training.runs import budget, checkpointed, load_networks, make_stage, taking_part
+from supir.training.sharding import make_accelerator
 from supir.training.sizes import Networks, build_size
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "no": 4, "bf16": 2, "fp16": 2}
@@ -118,25 +119,29 @@ def outlook(options: StageOptions, *, start: Path | None = None, photographs: Ph
     num_pictures = None if photographs is None else len(photographs)
     if options.size == "paper" and start is None:
         return _on_meta(options, num_pictures)
+    accelerator = make_accelerator(mixed_precision=options.mixed_precision, accumulation=options.accumulation)
     networks, _ = load_networks(options, start)
     source = photographs or Noise()
     materials = Materials(
         options=options,
-        networks=taking_part(networks, options, torch.device("cpu")),
+        networks=taking_part(networks, options, accelerator.device),
         photographs=source,
         heldout=Heldout.of(source, options.crop, shares(options.degradation), 1),
+        device=accelerator.device,
     )
     stage = make_stage(materials)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(stage, Path(folder), budget(options))
+        trainer = Trainer(stage, Path(folder), budget(options), accelerator)
         batches = trainer.batches()
         with kept_for_backward(materials.networks) as kept:
-            loss, _ = trainer.learner(next(batches), 0.0)
+            loss, _ = trainer.learner(stage.loss, next(batches), 0.0)
         del loss
         trainer._one_step(batches)
+        _wait(accelerator.device)
         begun = time.perf_counter()
         for _ in range(2):
             trainer._one_step(batches)
+        _wait(accelerator.device)
         seconds = time.perf_counter() - begun
     learning, frozen = counts(materials.networks, set(stage.modules), stage.frozen)
     return Outlook(
@@ -149,6 +154,12 @@ def outlook(options: StageOptions, *, start: Path | None = None, photographs: Ph
         samples_per_second=2 * options.batch * options.accumulation / seconds,
         sharded=tuple(stage.modules),
     )
+
+
+def _wait(device: torch.device) -> None:
+    """Until a device has done what it was given; a processor has it done already."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
 
 
 def counts(networks: Networks, learning: set[str], frozen: Any) -> tuple[dict[str, int], dict[str, int]]:

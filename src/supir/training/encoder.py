@@ -72,11 +72,11 @@ def encoder_stage(materials: Materials) -> Stage:
         "reconstruction": options.reconstruction_weight,
     }
 
-    def loss(samples: Sequence[tuple[Pixels, Pixels]], progress: float) -> tuple[Tensor, dict[str, float]]:
+    def loss(samples: Sequence[tuple[Pixels, Pixels]], progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         x, lq = (to_tensor([pair[side] for pair in samples]).to(materials.device) for side in (0, 1))
         terms = encoder_terms(model, x, lq)
         total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-        return total, {name: term.item() for name, term in terms.items()}
+        return total, {name: term.detach() for name, term in terms.items()}
 
     def pictures() -> dict[str, Tensor]:
         lq, x = heldout.degraded.to(materials.device), heldout.clean.to(materials.device)

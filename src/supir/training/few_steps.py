@@ -95,7 +95,7 @@ def taught_stage(
         values = {"left": left, "before": before, "features": apart.item()}
         return (found - wanted).square().mean() + feature_weight * apart, values
 
-    def sheet(path: Path) -> dict[str, float]:
+    def sheet(path: Path | None) -> dict[str, float]:
         hint = restoring.hint(degraded)
         latents = {"preview": hint, "result": restoring.sample(hint, min(NUM_STEPS))}
         shown = {name: restoring.picture(latent) for name, latent in latents.items()}

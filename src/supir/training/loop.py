@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,19 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from supir.errors import StateError
 from supir.training import checkpoint
 from supir.training.checkpoint import State
 from supir.training.journal import Journal
 from supir.training.optimiser import make_optimiser, set_rate
 from supir.training.samples import Generator, sample_batches
-from supir.training.sharding import gathered, make_accelerator, spread
+from supir.training.sharding import first_says, gathered, make_accelerator, prepared, resharded, spread
 
 logger = logging.getLogger(__name__)
+
+
+Value = Tensor | float
+"""A number to log."""
 
 
 @dataclass
@@ -37,11 +43,13 @@ class Stage:
     name: str
     modules: Mapping[str, nn.Module]
     """Everything that learns, by component name; saved and averaged under these names."""
-    loss: Callable[[Any, float], tuple[Tensor, dict[str, float]]]
+    loss: Callable[[Any, float], tuple[Tensor, Mapping[str, Value]]]
     """(samples, progress in [0, 1]) to (mean loss, values to log); the samples are what ``draw`` gave. Without ``draw``
-    it gets a generator for the whole batch, and torch's own generator is seeded for it."""
-    sheet: Callable[[Path], dict[str, float]] | None = None
-    """Writes a sample sheet with the averaged weights in place; returns held-out values."""
+    it gets a generator for the whole batch, and torch's own generator is seeded for it. Values are best left on the
+    device, detached: they are waited for when they are logged, and not in every step."""
+    sheet: Callable[[Path | None], dict[str, float]] | None = None
+    """Writes a sample sheet with the averaged weights in place; returns held-out values. Every process computes, the
+    first alone has a path to write to."""
     frozen: Callable[[str], bool] = field(default=lambda name: False)
     """True for parameters, named ``component.parameter``, that do not learn."""
     pace: Mapping[str, float] = field(default_factory=dict)
@@ -88,16 +96,20 @@ class Budget:
 
 
 class Learner(nn.Module):
-    """A stage as one module, so that a pass through it is what accelerate sees: gradients meet, shards gather."""
+    """A stage as one module, so that a pass through it is what accelerate sees: gradients meet, shards gather.
 
-    def __init__(self, stage: Stage) -> None:
+    Nothing else may run the networks: outside of a pass, a process holds its own shard of them.
+    """
+
+    def __init__(self, stage: Stage, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
         super().__init__()
         self.parts = nn.ModuleDict(dict(stage.modules))
-        self._loss = stage.loss
+        self._autocast = autocast
 
-    def forward(self, samples: Any, progress: float) -> tuple[Tensor, dict[str, float]]:
-        """The loss of some samples."""
-        return self._loss(samples, progress)
+    def forward(self, compute: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function of the stage (its loss, its sheet) gives for its arguments."""
+        with self._autocast():  # accelerate does so in one process and leaves it to FSDP's own way in several
+            return compute(*arguments)
 
 
 class Trainer:
@@ -114,7 +126,8 @@ class Trainer:
         optimiser = make_optimiser(
             dict(self._named_parameters()), stage.pace, budget.optimiser, budget.learning_rate, budget.weight_decay
         )
-        self.learner, self.optimiser = self.accelerator.prepare(Learner(stage), optimiser)
+        learner = Learner(stage, self.accelerator.autocast)
+        self.learner, self.optimiser = prepared(self.accelerator, learner, optimiser)
         self.learning = {name: p for name, p in self._named_parameters() if p.requires_grad}
         self.ema = {name: p.detach().clone() for name, p in self.learning.items()}
         self.journal = Journal(folder, stage.name, curves=budget.curves, active=self.accelerator.is_main_process)
@@ -140,11 +153,24 @@ class Trainer:
         return self.seconds / (60 * (self.budget.minutes or 1))
 
     def save(self) -> None:
-        """Store the whole state (see ``supir.training.checkpoint``); all processes call it, the first writes."""
+        """Store the whole state (see ``supir.training.checkpoint``); all processes call it, the first writes.
+
+        Raises:
+            StateError: in every process, where the first could not write.
+        """
         state = self._state()
+        self._written(lambda: checkpoint.save(self.folder, state))
+
+    def _written(self, write: Callable[[], Any]) -> None:
+        """Let the first process write; whether it could is known to all, so that none goes on alone."""
+        failed: StateError | None = None
         if self.accelerator.is_main_process:
-            checkpoint.save(self.folder, state)
-        self.accelerator.wait_for_everyone()
+            try:
+                write()
+            except StateError as error:
+                failed = error
+        if first_says(self.accelerator, failed is not None):
+            raise failed or StateError("the first process could not write its state")
 
     def _state(self) -> State:
         scaler = self.accelerator.scaler
@@ -157,10 +183,16 @@ class Trainer:
         )
 
     def resume(self) -> bool:
-        """Continue from the newest whole state, when there is one."""
+        """Continue from the newest whole state, when there is one.
+
+        Raises:
+            StateError: there are states, but none that can be read; or it is one of other weights.
+        """
         state = checkpoint.load_latest(self.folder)
         if state is None:
             return False
+        if state.ema.keys() != self.ema.keys() or not state.weights.keys() >= self.learning.keys():
+            raise StateError(f"{self.folder}: the state there is of other networks than this run's; use another folder")
         with torch.no_grad():
             for name, tensor in (self.learning | self._named_buffers()).items():
                 tensor.copy_(spread(state.weights[name], tensor))
@@ -198,8 +230,8 @@ class Trainer:
             yield np.random.default_rng((seed, first, rank))
             first += 1
 
-    def _one_step(self, batches: Iterator[Any]) -> dict[str, float]:
-        budget, progress, values = self.budget, self.progress, dict[str, float]()
+    def _one_step(self, batches: Iterator[Any]) -> dict[str, Value]:
+        budget, progress, values = self.budget, self.progress, dict[str, Value]()
         for group in self.optimiser.param_groups:
             set_rate(group, group["pace"] * budget.rate(self.step, progress))
         self.optimiser.zero_grad(set_to_none=True)
@@ -210,12 +242,12 @@ class Trainer:
             samples = next(batches)
             last = number == budget.accumulation - 1
             with nullcontext() if last else self.accelerator.no_sync(self.learner):
-                loss, found = self.learner(samples, progress)
+                loss, found = self.learner(self.stage.loss, samples, progress)
                 self.accelerator.backward(loss)
             for name, value in found.items():
                 values[name] = values.get(name, 0.0) + value / budget.accumulation
-        norm = self.accelerator.clip_grad_norm_(list(self.learning.values()), budget.clip)
-        finite = bool(torch.isfinite(norm))
+        norm = gathered(self.accelerator.clip_grad_norm_(list(self.learning.values()), budget.clip))
+        finite = bool(torch.isfinite(norm))  # the one wait of a step: what follows depends on it
         if finite or self.accelerator.scaler is not None:  # a scaler of gradients skips by itself and learns from it
             self.optimiser.step()
         self.step += 1
@@ -224,7 +256,7 @@ class Trainer:
         else:
             self.skipped += 1
             logger.warning("%s: step %d skipped, its gradient is not finite", self.stage.name, self.step)
-        return values | {"norm": float(norm), "skipped": float(self.skipped)}
+        return values | {"norm": norm, "skipped": float(self.skipped)}
 
     def _average(self) -> None:
         decay = min(self.budget.ema_decay, (1 + self.step) / (10 + self.step))
@@ -233,55 +265,77 @@ class Trainer:
             torch._foreach_lerp_([self.ema[n] for n in names], [self.learning[n] for n in names], 1 - decay)
 
     def validate(self) -> dict[str, float]:
-        """Write the sample sheet with the averaged weights and keep them when they are the best so far."""
-        if self.stage.sheet is None or not self.accelerator.is_main_process:
+        """Write the sample sheet with the averaged weights and keep them when they are the best so far.
+
+        All processes call it: where the networks lie in shards, none has them alone.
+        """
+        if self.stage.sheet is None:
             return {}
-        path = self.folder / "sheets" / f"step_{self.step:08d}.png"
-        path.parent.mkdir(exist_ok=True)
+        path = self.folder / "sheets" / f"step_{self.step:08d}.png" if self.accelerator.is_main_process else None
+        if path is not None:
+            path.parent.mkdir(exist_ok=True)
         modes = [(module, module.training) for module in self.stage.modules.values()]
         self.swap()
         for module, _ in modes:
             module.eval()
-        with torch.no_grad(), self.accelerator.autocast():
-            values = self.stage.sheet(path)
+        with torch.no_grad():
+            values: dict[str, float] = self.learner(self.stage.sheet, path)
+        resharded(self.learner)
         for module, mode in modes:
             module.train(mode)
         self.swap()
         self.journal.values(self.step, values, "held out")
-        self.journal.sheet(self.step, path)
-        name = self.budget.keep_best.removeprefix("-")
-        if name in values:
-            score = -values[name] if self.budget.keep_best.startswith("-") else values[name]
-            if math.isfinite(score) and (self.best is None or score > self.best):
-                self.best = score
-                numbers = {"step": self.step, name: values[name]}
-                checkpoint.save_best(
-                    self.folder, State(weights={}, ema=self.ema | self._named_buffers(), numbers=numbers)
-                )
+        if path is not None:
+            self.journal.sheet(self.step, path)
+        self._keep_best(values)
         return values
+
+    def _keep_best(self, values: Mapping[str, float]) -> None:
+        name = self.budget.keep_best.removeprefix("-")
+        if name not in values:
+            return
+        score = -values[name] if self.budget.keep_best.startswith("-") else values[name]
+        better = math.isfinite(score) and (self.best is None or score > self.best)
+        if not first_says(self.accelerator, better):  # the others' may differ in the last bit
+            return
+        state = State(
+            weights={},
+            ema=gathered(self.ema | self._named_buffers()),
+            numbers={"step": self.step, name: values[name]},
+        )
+        try:
+            self._written(lambda: checkpoint.save_best(self.folder, state))
+            self.best = score
+        except StateError as error:
+            self._told(f"{error}; the best before it is kept")
 
     def train(self) -> bool:
         """Train to the end of the budget and leave the averaged weights in the modules.
 
+        A state that cannot be written on the way is told and tried again when the next is due.
+
         Returns whether the end was reached; when the minutes ran out first, the run is stored and can be continued.
+
+        Raises:
+            StateError: the last state cannot be written; an earlier one is there to continue from.
         """
-        budget, sums, num_summed = self.budget, dict[str, float](), 0
+        budget, means = self.budget, _Means()
         limit = math.inf if budget.steps is None or budget.minutes is None else self.seconds + 60 * budget.minutes
         batches = self.batches()
         while self.progress < 1 and self.seconds < limit:
             begun = time.perf_counter()
-            for name, value in self._one_step(batches).items():
-                sums[name] = sums.get(name, 0.0) + value
-            num_summed += 1
+            means.add(self._one_step(batches))
             self.seconds += time.perf_counter() - begun
+            self._set_clock()
             if self.step % budget.log_steps == 0:
-                means = {name: value / num_summed for name, value in sums.items()}
-                self.journal.values(self.step, means | {"seconds": round(self.seconds, 1)})
-                sums, num_summed = {}, 0
+                self.journal.values(self.step, means.take() | {"seconds": round(self.seconds, 1)})
             if self.step % budget.validation_steps == 0 and self.progress < 1:
                 self.validate()
             if self.step % budget.checkpoint_steps == 0 and self.progress < 1:
-                self.save()
+                try:
+                    self.save()
+                except StateError as error:
+                    self._told(f"{error}; the run goes on, and tries again in {budget.checkpoint_steps} steps")
         finished = self.progress >= 1
         if finished:
             self.validate()
@@ -289,3 +343,34 @@ class Trainer:
         self.journal.close()
         self.swap()
         return finished
+
+    def _set_clock(self) -> None:
+        """One clock for all processes, the first one's: where minutes count, they must stop and slow down together."""
+        if self.budget.minutes is not None:
+            self.seconds = first_says(self.accelerator, round(self.seconds * 1e6)) / 1e6
+
+    def _told(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            warnings.warn(text, stacklevel=2)
+
+
+class _Means:
+    """Means of what the steps since the last log gave, summed where it lies: only ``take`` waits for the device."""
+
+    def __init__(self) -> None:
+        self._sums, self._number = dict[str, Value](), 0
+
+    def add(self, values: Mapping[str, Value]) -> None:
+        """One more step."""
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + (value.detach() if isinstance(value, Tensor) else value)
+        self._number += 1
+
+    def take(self) -> dict[str, float]:
+        """The means, and begin anew."""
+        found = {name: value for name, value in self._sums.items() if isinstance(value, Tensor)}
+        read = torch.stack([value.float() for value in found.values()]).tolist() if found else []
+        sums = self._sums | dict(zip(found, read, strict=True))
+        means = {name: float(value) / self._number for name, value in sums.items()}
+        self._sums, self._number = {}, 0
+        return means

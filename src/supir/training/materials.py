@@ -54,7 +54,7 @@ class Materials:
 
     def sheet(
         self, pictures: Callable[[], Mapping[str, Tensor]], more: Callable[[], dict[str, float]] | None = None
-    ) -> Callable[[Path], dict[str, float]]:
+    ) -> Callable[[Path | None], dict[str, float]]:
         """A stage's sample sheet: a row for each kind of picture and one of the clean ones.
 
         Args:
@@ -62,7 +62,7 @@ class Materials:
             more: further held-out values.
         """
 
-        def write(path: Path) -> dict[str, float]:
+        def write(path: Path | None) -> dict[str, float]:
             shown = {name: batch.float().cpu() for name, batch in pictures().items()}
             write_sheet(path, [to_pixels(batch) for batch in (*shown.values(), self.heldout.clean)])
             values = {

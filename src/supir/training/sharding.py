@@ -1,7 +1,7 @@
 """Many processes: the accelerator of a run, and FSDP's shards of its parameters.
 
-Written for FSDP2 through accelerate, which has it on GPUs only; no run on several GPUs has been made. What a processor
-allows is tested: the plugin and its wrapped classes, and the loop over parameters that torch itself has sharded.
+The shards are those of FSDP2, through accelerate. Where they lie, the networks of a stage run inside a pass through its
+``Learner`` alone.
 """
 
 from __future__ import annotations
@@ -11,38 +11,80 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, FullyShardedDataParallelPlugin
-from torch import Tensor
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType, FullyShardedDataParallelPlugin
+from torch import Tensor, nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 WRAPPED = ("BasicTransformerBlock", "ResnetBlock2D", "CLIPEncoderLayer")
 """Classes gathered, used and freed as one: nearly all parameters of UNet, adaptor and text towers lie in them."""
 
 
-def make_accelerator(*, mixed_precision: str = "no", accumulation: int = 1, unused: bool = True) -> Accelerator:
+def make_accelerator(
+    *, mixed_precision: str = "no", accumulation: int = 1, unused: bool = True, cpu: bool = False
+) -> Accelerator:
     """The accelerator of a run: one processor, one GPU, or what ``accelerate launch`` or ``torchrun`` started.
 
-    FSDP is taken where accelerate's own switch says so (``accelerate launch --use_fsdp``); on processors it has none.
-    ``unused`` says that a pass may leave parameters out: a text tower's last layer, an adaptor.
+    FSDP is taken where accelerate's own switch says so (``accelerate launch --use_fsdp``).
+    ``unused`` says that a pass may leave parameters out: a text tower's last layer, an adaptor. ``cpu`` keeps to the
+    processor where there is more.
     """
     sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true")
-    return Accelerator(
-        cpu=not torch.accelerator.is_available(),
+    plugin = fsdp_plugin() if sharded else None
+    accelerator = Accelerator(
+        cpu=cpu or not torch.accelerator.is_available(),
         mixed_precision=mixed_precision,
         gradient_accumulation_steps=accumulation,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
-        fsdp_plugin=fsdp_plugin() if sharded else None,
+        fsdp_plugin=plugin,
     )
+    if plugin is not None and accelerator.distributed_type == DistributedType.MULTI_CPU:
+        # accelerate takes up FSDP on devices of their own alone; torch shards on processors too, and so do its parts.
+        accelerator.state.distributed_type = DistributedType.FSDP
+        accelerator.state.fsdp_plugin = plugin
+    return accelerator
 
 
 def fsdp_plugin() -> FullyShardedDataParallelPlugin:
-    """Every block its own shard, gathered for its forward and again for its backward pass (ZeRO-3)."""
+    """Every block its own shard, gathered for its forward and again for its backward pass (ZeRO-3).
+
+    Parameters are gathered in the type they are held in, and the arithmetic is autocast's, as in one process.
+    """
     return FullyShardedDataParallelPlugin(
         fsdp_version=2,
         reshard_after_forward=True,
         auto_wrap_policy="transformer_based_wrap",
         transformer_cls_names_to_wrap=list(WRAPPED),
         state_dict_type="FULL_STATE_DICT",
+        mixed_precision_policy=MixedPrecisionPolicy(),
+        # accelerate launch would have it on: then transformers leaves what it loads empty in all processes but one,
+        # and what does not learn here (the text towers) is never sent to the others.
+        cpu_ram_efficient_loading=False,
     )
+
+
+def prepared(accelerator: Accelerator, learner: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[Any, Any]:
+    """Both as accelerate wants them; under FSDP, sharded by those of ``WRAPPED`` that this stage has."""
+    if accelerator.is_fsdp2:
+        present = {type(module).__name__ for module in learner.modules()}
+        names = [name for name in WRAPPED if name in present]
+        accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = names
+    first, second = accelerator.prepare(learner, optimiser)
+    return first, second
+
+
+def resharded(learner: Any) -> None:
+    """After a pass without gradient: give back what it gathered, which else is taken for current in the next pass."""
+    if hasattr(learner, "reshard"):
+        learner.reshard()
+
+
+def first_says(accelerator: Accelerator, number: int) -> int:
+    """The whole number that the first process has, in every process; all must ask together."""
+    if accelerator.num_processes == 1:
+        return int(number)
+    told = torch.tensor([int(number)], dtype=torch.int64, device=accelerator.device)
+    torch.distributed.broadcast(told, src=0)
+    return int(told)
 
 
 def gathered(value: Any) -> Any:
