@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from supir.errors import OutOfMemoryError
 from supir.options import RestoreOptions
 from supir.pipeline import SupirPipeline
-from supir.shrinking import SmallerTilesWarning, ran_out, smaller_tiles, smaller_vae_tile
+from supir.shrinking import SmallerTilesWarning, smaller_tiles, smaller_vae_tile
 from test_pipeline import picture
 from tiny import tiny_pipeline
 
@@ -87,12 +87,20 @@ def test_what_does_not_help_ends_with_a_sentence(pipeline: SupirPipeline) -> Non
     assert isinstance(caught.value, MemoryError)
 
 
+def test_a_part_without_tiles_ends_with_a_sentence(pipeline: SupirPipeline) -> None:
+    tower = next(layer for layer in pipeline.text_encoder.modules() if isinstance(layer, nn.Linear))
+    sentence = r"^memory ran out in restoring: Invalid buffer size: 9 GB; choose .*offload"
+    with (
+        limited(tower, 0, RuntimeError("Invalid buffer size: 9 GB")),
+        pytest.raises(OutOfMemoryError, match=sentence),
+    ):
+        pipeline(picture(64, 64), **QUICK)
+
+
 def test_other_errors_are_not_taken_for_it(pipeline: SupirPipeline) -> None:
     error = RuntimeError("shapes cannot be multiplied")
     with limited(pipeline.unet.mid_block, 0, error), pytest.raises(RuntimeError, match="cannot be multiplied"):
         pipeline(picture(64, 64), **QUICK)
-    assert not ran_out(error)
-    assert ran_out(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
 
 
 def test_halving_starts_at_the_picture_and_ends_at_64_pixels() -> None:

@@ -26,6 +26,7 @@ from supir.conditions import Conditions, embed, whole_prompts
 from supir.errors import OptionError
 from supir.glimpses import Glimpses
 from supir.image import Picture, PictureLike
+from supir.memory import naming_lack_of_memory
 from supir.models.adaptor import SupirAdaptor
 from supir.models.offload import OffloadedByLeaves
 from supir.models.text import TextTowers
@@ -35,6 +36,7 @@ from supir.planner import Costs, fit, on_meta
 from supir.restoration import RestoredPixels, Restorer, noise_schedule, size_multiple
 from supir.sampling.noise import NoiseSource, SampleNoise
 from supir.sampling.solvers import Step, StepCallback
+from supir.shrinking import ADVICE
 from supir.streaming import Streaming, is_large, size_of
 from supir.weights.catalog import folder_hash
 from supir.weights.folder import BUNDLED_MODEL, check_complete, check_model_index, read_model_index
@@ -224,7 +226,6 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, StableDiffusionXLLoraL
                 on_preview(finish(preview[0].clone()))  # what is finished is used up
 
         result = self.restore_pixels(pixels[None], options, on_step=on_step, on_preview=show)
-        self.maybe_free_model_hooks()
         return Restored(
             picture=finish(result.pixels[0]), preview=finish(result.preview[0]), record=self._record(result.options)
         )
@@ -266,7 +267,7 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, StableDiffusionXLLoraL
         size = size_of(*image.read_size(source), self._restorer(options))
         if is_large(size, options):
             options = self._fitted(options, size.padded_width, size.padded_height)
-            with self._reporting(options, on_step) as report:
+            with self._at_work(), self._reporting(options, on_step) as report:
                 streaming = Streaming(
                     restorer=self._restorer(options),
                     device=self._execution_device,
@@ -276,9 +277,7 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, StableDiffusionXLLoraL
                     on_step=report,
                     on_preview=on_preview or (lambda: None),
                 )
-                about = streaming.restore(source, target, lambda used: self._record(used) | dict(record))
-            self.maybe_free_model_hooks()
-            return about
+                return streaming.restore(source, target, lambda used: self._record(used) | dict(record))
 
         def show(found: Picture) -> None:
             if preview is not None:
@@ -315,9 +314,7 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, StableDiffusionXLLoraL
         """
         options = self.options(**overrides) if options is None else options.replace(**overrides)
         pixels, finish = image.fitted(image.as_picture(picture), options, size_multiple(self.autoencoder))
-        preview = self.preview_pixels(pixels[None], options)[0]
-        self.maybe_free_model_hooks()
-        return finish(preview)
+        return finish(self.preview_pixels(pixels[None], options)[0])
 
     @torch.no_grad()
     def restore_pixels(
@@ -341,7 +338,7 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, StableDiffusionXLLoraL
             on_preview: shown the clean preview before the sampling begins; it must leave it as it is.
         """
         options = self._fitted(options, pixels.shape[-1], pixels.shape[-2])
-        with self._reporting(options, on_step) as report:
+        with self._at_work(), self._reporting(options, on_step) as report:
             return self._restorer(options).restore(
                 pixels.to(self._execution_device),
                 lambda: conditions or self.embed_words(options, len(pixels)),
@@ -354,7 +351,21 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, StableDiffusionXLLoraL
     def preview_pixels(self, pixels: Tensor, options: RestoreOptions) -> Tensor:
         """The clean preview of (B, 3, H, W) in [-1, 1]: what a captioner reads, within seconds (paper section 3.1)."""
         restorer = self._restorer(self._fitted(options, pixels.shape[-1], pixels.shape[-2]))
-        return restorer.decode(restorer.encode_degraded(pixels.to(self._execution_device)))
+        with self._at_work():
+            return restorer.decode(restorer.encode_degraded(pixels.to(self._execution_device)))
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Around the work of the networks: whatever comes of it, those that are offloaded leave the device after it.
+
+        Raises:
+            OutOfMemoryError: memory ran out, also where no smaller tiles help.
+        """
+        try:
+            with naming_lack_of_memory("in restoring", ADVICE):
+                yield
+        finally:
+            self.maybe_free_model_hooks()
 
     @contextmanager
     def _reporting(self, options: RestoreOptions, on_step: StepCallback | None) -> Iterator[StepCallback]:

@@ -304,7 +304,7 @@ class Restorer:
     def _with_common_norms(
         self, run: Callable[[Tensor], Tensor], source: Windows, unit: int, reach: str
     ) -> Callable[[Tensor], Tensor]:
-        """``run``; tiles of ``source``, in units of so many pixels, are normalised alike where it looks at all of one."""
+        """``run``; tiles of ``source``, in units of so many pixels, are normalised alike where it sees all of one."""
         tile = self._vae_tile // unit
         one_tile = max(source.shape[-2:]) <= tile
         if one_tile or self._vae_tile < COMMON_NORMS_TILE or getattr(self.autoencoder, reach, None) is not None:

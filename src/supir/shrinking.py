@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
-import torch
-
+from supir import memory
 from supir.errors import OutOfMemoryError
 from supir.options import RestoreOptions
 
@@ -17,16 +15,11 @@ Smaller = Callable[[RestoreOptions], RestoreOptions | None]
 
 SMALLEST_TILE = 64
 """Pixels of the picture; below it tiles are mostly overlap."""
-SIGNS = (
-    "out of memory",
-    "allocate memory",
-    "not enough memory",
-    "bad_alloc",
-    "could not create a memory object",
-    "could not create a primitive",
-    "could not execute a primitive",
+ADVICE = (
+    "choose a smaller scale or min_size, hold less on the device (--quantize int8, --offload model or group), or free"
+    " memory"
 )
-"""What errors without a type of their own say; the last three are oneDNN's, which names no reason."""
+"""What takes less memory than the smallest tiles do."""
 
 
 class SmallerTilesWarning(UserWarning):
@@ -56,13 +49,13 @@ class Current:
             try:
                 return work()
             except (MemoryError, RuntimeError) as error:
-                if not ran_out(error):
+                if not memory.ran_out(error):
                     raise
                 found = smaller(self.options)
                 if found is None:
                     raise OutOfMemoryError(
                         f"memory ran out with tiles as small as they get ({self._named(self.options)}): {error}; "
-                        "choose a smaller scale or min_size, load with quantize int8 (--quantize int8), or free memory"
+                        f"{ADVICE}"
                     ) from error
             # Only here, when the error is gone with all that its traceback held, is the memory free again.
             warnings.warn(
@@ -73,20 +66,11 @@ class Current:
             self.options = found
             if on_change is not None:
                 on_change()
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            memory.give_back()
 
     @staticmethod
     def _named(options: RestoreOptions) -> str:
         return f"tile {options.tile}, tile_batch {options.tile_batch}, vae_tile {options.vae_tile}"
-
-
-def ran_out(error: BaseException) -> bool:
-    """Whether an error says that memory ran out."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return any(sign in str(error).lower() for sign in SIGNS)
 
 
 def smaller_tiles(options: RestoreOptions, longest: int) -> RestoreOptions | None:

@@ -71,10 +71,13 @@ class Captioning:
         """
         with self.captioner:
             asking = _Asking(self, model)
-            for done, one in enumerate(asked):
-                self.on_progress(done, len(asked))
-                yield one, asking.answer(one)
-            self.on_progress(len(asked), len(asked))
+            try:
+                for done, one in enumerate(asked):
+                    self.on_progress(done, len(asked))
+                    yield one, asking.answer(one)
+                self.on_progress(len(asked), len(asked))
+            finally:
+                asking.close()
 
 
 def with_words(
@@ -106,6 +109,14 @@ class _Asking:
         self._known: dict[tuple[str, ...], Caption | SupirError] = {}
         self._previewer: SupirPipeline | None = None
         self._num_failures = 0
+
+    def close(self) -> None:
+        """The autoencoder leaves its device: whoever restores wants the room."""
+        if self._previewer is not None:
+            from supir.memory import give_back
+
+            self._previewer = None
+            give_back()
 
     def answer(self, asked: Asked) -> Caption | SupirError:
         """A caption, or what stands against it in this picture; what stands against all is raised."""

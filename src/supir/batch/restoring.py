@@ -39,14 +39,18 @@ def restore_job(
             asks for is written. Raise a ``SupirError`` from it to stop.
     """
     start = time.perf_counter()
-    error, unexpected = None, ""
+    error, unexpected, lacked_memory = None, "", False
     words: dict[str, str] = {}
     try:
         words = _restore(pipeline, job, overwrite, on_fraction)
     except (SupirError, OSError, MemoryError) as caught:
-        error = str(caught) or type(caught).__name__
+        error, lacked_memory = str(caught) or type(caught).__name__, isinstance(caught, MemoryError)
     except Exception as caught:  # a mistake of ours in one picture must not cost the user the other pictures
         error, unexpected = f"{type(caught).__name__}: {caught}", traceback.format_exc()
+    if lacked_memory:
+        from supir.memory import give_back
+
+        give_back()  # the next picture, or another process, may do with what this one filled
     seconds = time.perf_counter() - start
     return Outcome(
         source=job.source,
@@ -107,7 +111,6 @@ def _preview(pipeline: SupirPipeline, job: Job) -> None:
 
     with suppress(_Previewed):  # so that a large one streams to its file
         pipeline.restore_file(job.source, job.target, job.options, preview=job.target, on_preview=leave)
-    pipeline.maybe_free_model_hooks()
     _show(job)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import importlib.util
 import json
@@ -93,13 +92,15 @@ class ModelCaptioner:
             if self._question is not None and "input_ids" in inputs and not model.config.is_encoder_decoder:
                 tokens = tokens[:, inputs["input_ids"].shape[1] :]  # the question is repeated before the answer
             return " ".join(processor.batch_decode(tokens, skip_special_tokens=True)[0].split())
-        except (RuntimeError, ValueError, TypeError, KeyError, IndexError) as error:
-            raise CaptionError(f"captions {self.folder}: no caption could be made: {error}") from error
+        except (MemoryError, RuntimeError, ValueError, TypeError, KeyError, IndexError) as error:
+            raise CaptionError(f"captions {self.folder}: no caption could be made: {_reason(error)}") from error
 
     def close(self) -> None:
         """Give the memory of the model back; another call loads it again."""
         if _LOADED.pop(self._key, None) is not None:
-            _collect()
+            from supir.memory import give_back
+
+            give_back()
 
     def __enter__(self) -> Self:
         return self
@@ -139,8 +140,10 @@ class ModelCaptioner:
 
     def _open(self) -> tuple[Any, Any]:
         if self._key not in _LOADED:
+            from supir.memory import give_back
+
             _LOADED.clear()
-            _collect()
+            give_back()
             _LOADED[self._key] = self._load()
         return _LOADED[self._key]
 
@@ -161,8 +164,10 @@ class ModelCaptioner:
             model = AutoModelForImageTextToText.from_pretrained(str(self.folder), use_safetensors=True, **safe, **extra)
             if self.bits is None and self.device is not None:
                 model = model.to(self.device)
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError, AttributeError) as error:
-            message = f"captions {self.folder}: cannot be loaded as an image-to-text model: {error}"
+        except (
+            OSError, MemoryError, ValueError, KeyError, ImportError, RuntimeError, TypeError, AttributeError,
+        ) as error:  # fmt: skip
+            message = f"captions {self.folder}: cannot be loaded as an image-to-text model: {_reason(error)}"
             raise CaptionerError(message) from error
         for layer in model.modules():
             # Where the processor multiplies bfloat16, bitsandbytes packs anew, and fails on small layers.
@@ -178,6 +183,14 @@ def _moved(values: Any, model: Any) -> Any:
     return values.to(model.device, model.dtype if values.is_floating_point() else None)
 
 
+def _reason(error: Exception) -> str:
+    from supir.memory import ran_out
+
+    if not ran_out(error):
+        return str(error)
+    return f"memory ran out ({error}); hold the model in fewer bits (caption_bits), take a smaller one, or free memory"
+
+
 def _check_bits(bits: int, device: str | None) -> None:
     if bits not in (8, 4):
         raise OptionError(f"caption_bits is {bits}; it must be 8 or 4")
@@ -186,11 +199,3 @@ def _check_bits(bits: int, device: str | None) -> None:
         raise OptionError(message)
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MissingExtraError("bitsandbytes", "caption-bits", "a caption model of 8 or 4 bits")
-
-
-def _collect() -> None:
-    gc.collect()  # networks hold one another in circles
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
