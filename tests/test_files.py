@@ -180,6 +180,62 @@ def test_a_full_disk_is_said_with_its_room(tmp_path: Path) -> None:
     assert said.endswith("free, 3.0 GB needed); make room and run again")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        ValueError('Error while serializing: IoError(Os { code: 28, kind: StorageFull, message: "No space" })'),
+        ValueError("I/O error: No space left on device (os error 28)"),
+        ValueError("VipsTarget: write error\nunix error: No space left on device"),
+    ],
+)
+def test_a_full_disk_is_found_in_the_errors_of_libraries(error: Exception) -> None:
+    found = files.disk_error(error)
+    assert found is not None
+    assert found.errno == errno.ENOSPC
+    try:
+        try:
+            raise error
+        finally:
+            raise RuntimeError("file write failed")
+    except RuntimeError as wrapped:
+        found = files.disk_error(wrapped)
+    assert found is not None
+    assert found.errno == errno.ENOSPC
+    assert files.disk_error(ValueError("of something else")) is None
+
+
+def test_a_torn_line_says_nothing_and_is_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "log.jsonl"
+    assert files.whole_lines(path) == []
+    files.add_line(path, "one")
+    files.add_line(path, "zwö")
+    path.write_bytes(path.read_bytes() + b'{"torn')
+    assert files.whole_lines(path) == ["one", "zwö"]
+    files.add_line(path, "three")
+    assert path.read_bytes() == "one\nzwö\nthree\n".encode()
+
+
+def test_a_line_for_which_there_is_no_room_leaves_those_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log.jsonl"
+    files.add_line(path, "one")
+    real, room = os.write, iter([3])
+
+    def write(descriptor: int, data: Any) -> int:
+        if (left := next(room, 0)) == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, bytes(data)[:left])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        with pytest.raises(OSError) as caught:
+            files.add_line(path, "a line of some length")
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == b"one\n"
+    files.add_line(path, "two")
+    assert files.whole_lines(path) == ["one", "two"]
+
+
 # ------------------------------------------------------------------------------------------------- the same file
 
 

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from supir import errors
 from supir.errors import BusyError, JobFailedError, JobNotFoundError, MissingExtraError, ServiceError, SupirError
+from supir.files import write_whole
 
 try:
     import httpx2
@@ -222,14 +223,8 @@ class Client:
 
     def save(self, job: RemoteJob | str, path: Path | str) -> Path:
         """Write the result to a file, whole or not at all; a file of that name is replaced."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-        try:
-            temporary.write_bytes(self.result(job))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return path
+        write_whole(path, self.result(job))
+        return Path(path)
 
     def cancel(self, job: RemoteJob | str) -> RemoteJob:
         """Stop a job; one that has ended stays as it is."""

@@ -214,6 +214,32 @@ def test_existing_folders_and_wrong_dtypes_are_refused(original: OriginalModel, 
     assert (tmp_path / "model" / "model_index.json").is_file()
 
 
+def test_only_a_model_folder_and_nothing_of_somebody_elses_is_replaced(original: OriginalModel, tmp_path: Path) -> None:
+    sdxl, supir = original.save(tmp_path)
+    photos, out = tmp_path / "photos", tmp_path / "model"
+    photos.mkdir()
+    (photos / "holiday.jpg").write_bytes(b"precious")
+    for _ in range(2):
+        with pytest.raises(WeightsError, match="is not a model folder of ours, so it is not replaced"):
+            convert(sdxl, supir, photos, overwrite=True, head_dims=original.head_dims)
+        (photos / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    (photos / "model_index.json").write_text('{"_class_name": "SupirPipeline"}')
+    with pytest.raises(WeightsError, match=r"also holds holiday\.jpg, which is not part of a model"):
+        convert(sdxl, supir, photos, overwrite=True, head_dims=original.head_dims)
+    assert (photos / "holiday.jpg").read_bytes() == b"precious"
+    with pytest.raises(WeightsError, match="is a file"):
+        convert(sdxl, supir, photos / "holiday.jpg", overwrite=True, head_dims=original.head_dims)
+    convert(sdxl, supir, out, head_dims=original.head_dims)
+    (out / "unet" / "notes.txt").write_text("mine")
+    with pytest.raises(WeightsError, match=r"also holds unet/notes\.txt"):
+        convert(sdxl, supir, out, overwrite=True, head_dims=original.head_dims)
+    (out / "unet" / "notes.txt").unlink()
+    (out / ".DS_Store").touch()
+    convert(sdxl, supir, out, overwrite=True, head_dims=original.head_dims)
+    assert not (out / ".DS_Store").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "model", sdxl.name, supir.name}
+
+
 def test_structure_tells_what_a_file_is(original: OriginalModel) -> None:
     shapes = [{key: tuple(tensor.shape) for key, tensor in part.items()} for part in (original.sdxl, original.supir)]
     assert recognise(shapes[0]) == (SDXL_BASE,)

@@ -26,6 +26,7 @@ from torch import Tensor
 from supir.degradation.process import Degradation, apply
 from supir.degradation.recipes import RECIPES, draw
 from supir.errors import ImageError, OptionError
+from supir.files import add_line, sentence, whole_lines, write_whole
 from supir.image import Picture, by_name, read, write
 
 LOG = "degradations.jsonl"
@@ -120,10 +121,11 @@ def read_log(path: Path) -> list[Pair]:
         OptionError: another line is damaged, or there is no log.
     """
     try:
-        text = path.read_text()
+        path.stat()
+        lines = whole_lines(path)
     except OSError as error:
-        raise OptionError(f"{path}: cannot be read: {error.strerror}") from error
-    return [Pair.from_json(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        raise OptionError(sentence(error, path, failed="cannot be read")) from error
+    return [Pair.from_json(line) for line in lines]
 
 
 def make_pairs(
@@ -167,8 +169,7 @@ def make_pairs(
         except (ImageError, OSError) as error:
             yield Made(path=path, error=str(error))
             continue
-        with (out / LOG).open("a") as log:
-            log.write(pair.to_json() + "\n")
+        add_line(out / LOG, pair.to_json())
         yield Made(path=path, pair=pair, error=_unlike(pair, logged) if logged else None)
 
 
@@ -197,9 +198,7 @@ def _known(out: Path, recipe: str, seed: int, side: int | None) -> dict[str, Pai
                 f" now asked are {recipe}, seed {seed}, side {side}; name another folder"
             )
     whole = {pair.name: pair for pair in pairs if _is_whole(out, pair)}
-    new = log.with_suffix(".new")
-    new.write_text("".join(pair.to_json() + "\n" for pair in whole.values()))
-    new.replace(log)
+    write_whole(log, "".join(pair.to_json() + "\n" for pair in whole.values()))
     return whole
 
 

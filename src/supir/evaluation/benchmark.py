@@ -27,6 +27,7 @@ from supir.evaluation.measures import Measure
 from supir.evaluation.methods import Method
 from supir.evaluation.metrics import METRICS
 from supir.evaluation.summary import Score
+from supir.files import add_line, whole_lines, write_whole
 from supir.image import Picture, by_name, read, write
 
 __all__ = ["PHOTOGRAPHS", "SCORES", "TRUTH", "Case", "run_benchmark"]
@@ -123,7 +124,7 @@ def _scored(
         line = known.get(case.name)
         if line is None or not _holds(line, case, folder, identity, measures):
             line = _made(case, folder, method, identity, measures)
-            _append(folder / SCORES, line)
+            add_line(folder / SCORES, json.dumps(line))
         fresh[case.name] = line
         values = {name: math.inf if value is None else value for name, value in line["values"].items()}
         wanted = {name: values[name] for name in measures if name in values}
@@ -194,7 +195,7 @@ def _holds(line: Mapping[str, Any], case: Case, folder: Path, identity: str, mea
 def _known(path: Path) -> dict[str, dict[str, Any]]:
     """The lines of a file by name, the last of each; one that was cut off while it was written is left out."""
     found: dict[str, dict[str, Any]] = {}
-    for text in path.read_text().splitlines() if path.exists() else ():
+    for text in whole_lines(path):
         try:
             line = json.loads(text)
         except ValueError:
@@ -203,17 +204,8 @@ def _known(path: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _append(path: Path, line: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-
-
 def _rewrite(path: Path, lines: Mapping[str, Mapping[str, Any]]) -> None:
-    new = path.with_suffix(".new")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new.write_text("".join(json.dumps(line) + "\n" for line in lines.values()))
-    new.replace(path)
+    write_whole(path, "".join(json.dumps(line) + "\n" for line in lines.values()))
 
 
 def _hash(identity: Mapping[str, Any]) -> str:

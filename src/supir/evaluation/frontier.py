@@ -11,6 +11,7 @@ from typing import Any
 from supir.errors import MissingExtraError
 from supir.evaluation.metrics import METRICS
 from supir.evaluation.summary import Score, mean_values
+from supir.files import written_whole
 
 __all__ = ["AXES", "draw_frontier"]
 
@@ -46,10 +47,8 @@ def draw_frontier(
             _panel(axes, means, curves, points, across, upward)
         figure.suptitle(f"{recipe}: better is up and to the right")
         figure.axes[0].legend(loc="best", frameon=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(".new")
-        figure.savefig(new, format="svg", metadata={"Date": None})
-        new.replace(path)
+        with written_whole(path) as stream:
+            figure.savefig(stream, format="svg", metadata={"Date": None})
     return path
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from supir.evaluation.benchmark import PHOTOGRAPHS, TRUTH
 from supir.evaluation.summary import Score, table_rows
+from supir.files import write_whole
 from supir.image import read, to_pil
 from supir.image.picture import Picture
 
@@ -78,9 +79,7 @@ def write_page(folder: Path, scores: Sequence[Score], verdicts: Sequence[str], *
     head = f"<meta charset='utf-8'><title>supir benchmark</title><style>{_STYLE}</style>"
     body = f"{''.join(parts)}<script>{_SCRIPT}</script>"
     path = folder / "report.html"
-    new = path.with_suffix(".new")
-    new.write_text(f"<!doctype html><html lang='en'><head>{head}</head><body>{body}</body></html>\n")
-    new.replace(path)
+    write_whole(path, f"<!doctype html><html lang='en'><head>{head}</head><body>{body}</body></html>\n")
     return path
 
 

@@ -13,8 +13,9 @@ lacks something, so that no other module asks which system it runs on:
 """
 
 from supir.files.folders import alone, check_ours, strangers
+from supir.files.journal import add_line, append, whole_lines
 from supir.files.places import Places
-from supir.files.saying import check_writable, name_fault, sentence
+from supir.files.saying import check_writable, disk_error, name_fault, sentence
 from supir.files.whole import (
     flush,
     folder_whole,
@@ -31,9 +32,12 @@ from supir.files.whole import (
 
 __all__ = [
     "Places",
+    "add_line",
     "alone",
+    "append",
     "check_ours",
     "check_writable",
+    "disk_error",
     "flush",
     "folder_whole",
     "is_temporary",
@@ -46,6 +50,7 @@ __all__ = [
     "sweep",
     "temporary_file",
     "temporary_name",
+    "whole_lines",
     "write_whole",
     "written_whole",
 ]

@@ -43,6 +43,26 @@ _REASONS: dict[int, str] = {
 }
 
 
+_INSIDE = re.compile(r"(?:os error|code:) (\d+)")  # as Rust's libraries write it, safetensors among them
+_OF_WINDOWS = {5: errno.EACCES, 19: errno.EROFS, 39: errno.ENOSPC, 112: errno.ENOSPC, 206: errno.ENAMETOOLONG}
+
+
+def disk_error(error: BaseException) -> OSError | None:
+    """The disk's own error in one that a library made of it (libvips, safetensors, torch); None where there is none."""
+    if isinstance(error, OSError):
+        return error
+    text = str(error)
+    if (found := _INSIDE.search(text)) is not None:
+        code = int(found.group(1))
+        code = _OF_WINDOWS.get(code, code) if system.WINDOWS else code
+        return OSError(code, os.strerror(code))
+    for code in _REASONS:
+        if code > 0 and os.strerror(code) in text:
+            return OSError(code, os.strerror(code))
+    before = error.__cause__ or error.__context__
+    return None if before is None else disk_error(before)
+
+
 def sentence(error: OSError, path: Path | str | None = None, *, failed: str = "", needed: int | None = None) -> str:
     """What an OSError means, for a person: the file, what is wrong, what to do.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +13,7 @@ import pyvips
 import torch
 
 from supir.errors import ImageWriteError, OptionError
-from supir.files import sentence, temporary_file, written_whole
+from supir.files import disk_error, sentence, temporary_file, written_whole
 from supir.image.exif import append_exif_to_tiff
 from supir.image.picture import Picture, icc_kind, to_integers
 from supir.image.reading import quiet_libvips
@@ -203,12 +201,9 @@ def store(path: Path, save: Callable[[BinaryIO], None]) -> None:
         with written_whole(path) as stream:
             save(stream)
     except pyvips.Error as error:
-        text = str(error).strip()
-        if os.strerror(errno.ENOSPC) in text:
-            raise ImageWriteError(
-                sentence(OSError(errno.ENOSPC, text), path, failed="cannot be written"), path
-            ) from error
-        reason = text.splitlines()[-1].strip() if text else "libvips does not say why"
+        if (found := disk_error(error)) is not None:
+            raise ImageWriteError(sentence(found, path, failed="cannot be written"), path) from error
+        reason = str(error).strip().splitlines()[-1].strip()
         raise ImageWriteError(f"{path}: cannot be written: {reason}", path) from error
     except OSError as error:
         raise ImageWriteError(sentence(error, path, failed="cannot be written"), path) from error

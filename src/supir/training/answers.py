@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from supir.errors import OptionError
+from supir.files import write_whole, written_whole
 from supir.image import resize
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.training.by_hand import prepare
@@ -105,11 +106,9 @@ def write_chunk(folder: Path, number: int, tiles: Tiles, teachers: Teachers, mix
         names += chosen
     whole = [np.stack(three) for three in zip([p for p, _ in drawn], degraded, answers, strict=True)]
     about = {"captions": [caption for _, caption in drawn], "teachers": names}
-    (folder / f"{number:05}.json").write_text(json.dumps(about) + "\n")
-    new = folder / f"{number:05}.new"
-    with new.open("wb") as file:
-        np.save(file, np.stack(whole))
-    new.replace(folder / f"{number:05}.npy")
+    write_whole(folder / f"{number:05}.json", json.dumps(about) + "\n")
+    with written_whole(folder / f"{number:05}.npy") as stream:
+        np.save(stream, np.stack(whole))
     log.info("chunk %d: %s", number, ", ".join(f"{count} by {name}" for name, count in Counter(names).items()))
 
 

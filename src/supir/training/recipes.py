@@ -22,6 +22,7 @@ from supir import fields
 from supir.degradation.recipes import RECIPES
 from supir.errors import OptionError
 from supir.fields import choice, number, plain
+from supir.files import write_whole
 
 STAGES = ("autoencoder", "prior", "encoder", "adaptor", "lora")
 USES: dict[str, tuple[str, ...]] = {
@@ -253,7 +254,4 @@ def freeze(folder: Path, options: StageOptions, where: Mapping[str, str]) -> Non
         if apart:
             raise OptionError(f"{folder} holds a run with other options: {', '.join(apart)}; use another folder")
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(now, indent=2) + "\n")
-    new.replace(path)
+    write_whole(path, json.dumps(now, indent=2) + "\n")

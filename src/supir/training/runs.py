@@ -8,7 +8,6 @@ ends with a model folder that ``SupirPipeline.from_pretrained`` opens and the ne
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from supir.errors import OptionError
+from supir.files import folder_whole
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.pipeline import SupirPipeline
 from supir.training import checkpoint
@@ -34,7 +34,7 @@ from supir.training.prior import prior_stage
 from supir.training.recipes import USES, StageOptions, freeze, shares
 from supir.training.sharding import make_accelerator
 from supir.training.sizes import SIZES, Networks, build_size
-from supir.weights.folder import BUNDLED_MODEL
+from supir.weights.folder import BUNDLED_MODEL, check_replaceable
 
 STAGE_MAKERS: dict[str, Callable[[Materials], Stage]] = {
     "autoencoder": autoencoder_stage,
@@ -215,7 +215,9 @@ def write_model(request: Request, folder: Path, *, best: bool = False) -> None:
 
     Raises:
         OptionError: the run has no state yet.
+        WeightsError: the folder is there and holds something else than a model.
     """
+    check_replaceable(folder, "SupirPipeline")
     state = checkpoint.load_averages(request.out, best=best)
     if state is None:
         raise OptionError(f"{request.out} holds no {'best' if best else 'whole'} state; train first")
@@ -231,11 +233,8 @@ def write_model(request: Request, folder: Path, *, best: bool = False) -> None:
     else:
         _put(networks, averages)
     pipeline = SupirPipeline(**networks, presets=presets)
-    new = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    pipeline.save_pretrained(new, safe_serialization=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    new.replace(folder)
+    with folder_whole(folder) as new:
+        pipeline.save_pretrained(new, safe_serialization=True)
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ folder is written under another name and renamed when it is whole.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,13 +15,15 @@ from typing import Any
 
 import diffusers
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from supir.errors import OptionError, WeightsError
+from supir.files import disk_error, folder_whole, sentence
 from supir.weights.catalog import REPORT_NAME, file_hash, recognise
 from supir.weights.checkpoint import Merged, TensorSource, open_checkpoint
-from supir.weights.folder import BUNDLED_MODEL
+from supir.weights.folder import BUNDLED_MODEL, check_replaceable
 from supir.weights.layout import HeadDims
 from supir.weights.plan import ComponentPlan, Plan, make_plan
 from supir.weights.report import KeyReport
@@ -118,6 +119,7 @@ def convert(
     out = Path(out)
     if out.exists() and not overwrite:
         raise WeightsError(f"{out} exists already; give another folder, or remove it first")
+    check_replaceable(out, "SupirPipeline")
     paths = [Path(path) for path in (sdxl, supir) if path is not None]
     opened = [open_checkpoint(path) for path in paths]
     source = Merged(opened)
@@ -134,20 +136,17 @@ def convert(
         },
         tokenizers=tuple(name for name in TOKENIZERS if (Path(tokenizers) / name).is_dir()),
     )
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
-        partial.mkdir(parents=True)
-        _write_folder(partial, plan, source, DTYPES[dtype], shard_bytes, on_progress)
-        for name in report.tokenizers:
-            shutil.copytree(Path(tokenizers) / name, partial / name)
-        _write_json(partial / REPORT_NAME, asdict(report) | {"folder": out.name})
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-    except OSError as error:
-        raise WeightsError(f"{out}: cannot be written ({error}); free some space or give another folder") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with folder_whole(out) as new:
+            _write_folder(new, plan, source, DTYPES[dtype], shard_bytes, on_progress)
+            for name in report.tokenizers:
+                shutil.copytree(Path(tokenizers) / name, new / name)
+            _write_json(new / REPORT_NAME, asdict(report) | {"folder": out.name})
+    except (OSError, SafetensorError) as error:
+        if (found := disk_error(error)) is None:
+            raise
+        needed = _bytes_in_all(plan, DTYPES[dtype])
+        raise WeightsError(sentence(found, out, failed="cannot be written", needed=needed)) from error
     return report
 
 
@@ -166,9 +165,8 @@ def _record(path: Path, source: TensorSource) -> SourceRecord:
 def _write_folder(
     folder: Path, plan: Plan, source: TensorSource, dtype: torch.dtype, shard_bytes: int, on_progress: Progress | None
 ) -> None:
-    # SDXL's autoencoder overflows in half precision and is run in float32: rounding its weights would gain little.
-    dtypes = dict.fromkeys(CLASSES, dtype) | {"autoencoder": torch.float32}
-    total = sum(_size(component, dtypes[component.name]) for component in plan.components)
+    dtypes = _dtypes(dtype)
+    total = _bytes_in_all(plan, dtype)
     done = 0
     for component in plan.components:
         kind = dtypes[component.name]
@@ -178,6 +176,16 @@ def _write_folder(
                 on_progress(done, total)
     index: dict[str, Any] = {"_class_name": "SupirPipeline", "_diffusers_version": diffusers.__version__}
     _write_json(folder / "model_index.json", index | {name: list(classes) for name, classes in CLASSES.items()})
+
+
+def _dtypes(dtype: torch.dtype) -> dict[str, torch.dtype]:
+    # SDXL's autoencoder overflows in half precision and is run in float32: rounding its weights would gain little.
+    return dict.fromkeys(CLASSES, dtype) | {"autoencoder": torch.float32}
+
+
+def _bytes_in_all(plan: Plan, dtype: torch.dtype) -> int:
+    dtypes = _dtypes(dtype)
+    return sum(_size(component, dtypes[component.name]) for component in plan.components)
 
 
 def _write_component(

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from supir.errors import KeyMismatchError, WeightsError
+from supir.files import strangers
+from supir.weights.catalog import REPORT_NAME
 
 BUNDLED_MODEL = Path(__file__).parents[1] / "assets" / "model"
 INDEX = "model_index.json"
@@ -22,6 +24,37 @@ TRUSTED_LIBRARIES = frozenset(
     )
 )
 """Where the classes of a model folder may come from."""
+
+_MODEL_FILES = (
+    INDEX, REPORT_NAME, "MODEL_CARD.md", "*/config.json", "*/*.safetensors", "*/*.safetensors.index.json",
+    "tokenizer*/*",
+)  # fmt: skip
+"""What we write into a model folder."""
+
+
+def check_replaceable(folder: Path, pipeline: str) -> None:
+    """Refuse to take away a folder in which lies something that we did not write.
+
+    Raises:
+        WeightsError: it is a file, no model folder of that pipeline, or holds other files, which are named.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir():
+        raise WeightsError(f"{folder} is a file; give a folder")
+    try:
+        read_model_index(folder, pipeline)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{folder} is not a model folder of ours, so it is not replaced; give another folder"
+        ) from error
+    others = strangers(folder, _MODEL_FILES)
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise WeightsError(
+            f"{folder} also holds {others[0]}{more}, which is not part of a model, so it is not replaced; move that"
+            " away, or give another folder"
+        )
 
 
 def check_model_index(folder: Path, pipeline: str) -> None:
