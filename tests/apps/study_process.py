@@ -34,8 +34,8 @@ def save_pictures(folder: Path) -> None:
 class StudyServer:
     """One that can be killed and started again at the same address."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *flags: str) -> None:
+        self.folder, self.flags = folder, flags
         self.database = folder / "study.sqlite"
         self.port = "0"
         save_pictures(folder)
@@ -43,7 +43,8 @@ class StudyServer:
 
     def start(self) -> None:
         arguments = ["--method", f"{FIRST}={self.folder / FIRST}", "--method", f"{SECOND}={self.folder / SECOND}",
-                     "--input", self.folder / "lq", "--database", self.database, "--port", self.port]  # fmt: skip
+                     "--input", self.folder / "lq", "--database", self.database, "--port", self.port,
+                     *self.flags]  # fmt: skip
         code = "from supir.apps.cli import main; main()"
         with (self.folder / "errors.txt").open("ab") as errors:
             self.process = subprocess.Popen(
@@ -55,7 +56,7 @@ class StudyServer:
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().decode().split(" ")[0]
         assert self.url.startswith("http://127.0.0.1:"), (self.folder / "errors.txt").read_text()
-        self.port = self.url.rstrip("/").rsplit(":", 1)[1]
+        self.port = self.url.partition("//")[2].partition("/")[0].rsplit(":", 1)[1]
 
     def kill(self) -> None:
         """As a power cut would: nothing is tidied up."""

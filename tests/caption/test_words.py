@@ -23,7 +23,7 @@ from tiny import tiny_tokenizer
         ("-2+3", "2+3"),
         ("AT&T and R&amp;D &amp;amp;lt;b&gt;", "AT&T and R&D b"),
         ("(a red door:1.5) [x] BREAK", "(a red door:1.5) [x] BREAK"),
-        ("Two dogs don\u2019t run: \u201cno\u201d.", "Two dogs don't run: \"no\"."),
+        ("Two dogs don\u2019t run: \u201cno\u201d.", 'Two dogs don\'t run: "no".'),
         ("", ""),
     ],
 )
@@ -32,7 +32,9 @@ def test_one_clean_line(text: str, clean: str) -> None:
     assert clean_caption(clean) == clean
 
 
-@pytest.mark.parametrize("text", ["a<|endoftext|>b", "a&lt;|endoftext|&gt;b", "a&amp;amp;lt;|endoftext|>b", "a\uff1c|endoftext|\uff1eb"])
+@pytest.mark.parametrize(
+    "text", ["a<|endoftext|>b", "a&lt;|endoftext|&gt;b", "a&amp;amp;lt;|endoftext|>b", "a\uff1c|endoftext|\uff1eb"]
+)
 def test_no_caption_ends_the_prompt(text: str) -> None:
     tokenizer = tiny_tokenizer()
     end = tokenizer.eos_token_id

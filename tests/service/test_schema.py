@@ -82,7 +82,7 @@ def test_without_keys_the_schema_asks_for_none(schema: dict[str, Any]) -> None:
 
 def test_a_wrong_method_is_told_the_right_ones(server: Server) -> None:
     answer = httpx2.put(f"{server.url}/v1/jobs")
-    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, POST")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, POST")
 
 
 SUBMIT = "submit_v1_jobs_post"

@@ -45,6 +45,24 @@ ModelFolder = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps ... Unset: a GPU if torch sees one.", show_default=False)
 ]
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        help="cpu, cuda, mps ...; with commas, worker after worker in turn. Unset: a GPU if torch sees one.",
+        show_default=False,
+    ),
+]
+RootPath = Annotated[
+    str, typer.Option(help="The path under which a proxy shows this, as /supir.", metavar="PATH", show_default=False)
+]
+TrustedProxies = Annotated[
+    str,
+    typer.Option(
+        help="Addresses of proxies whose X-Forwarded-Host, -Proto and -Prefix are believed, with commas between.",
+        metavar="ADDRESSES",
+        show_default=False,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")]
 

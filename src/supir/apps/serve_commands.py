@@ -11,7 +11,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from supir.apps.arguments import ModelFolder, split_networks, with_network_options
+from supir.apps.arguments import (
+    Devices,
+    ModelFolder,
+    RootPath,
+    TrustedProxies,
+    split_networks,
+    with_network_options,
+)
 from supir.apps.ending import sentences, usage
 from supir.batch.model import Model
 from supir.batch.runners import Runner
@@ -36,12 +43,7 @@ def serve(
         "supir-service"
     ),
     model: ModelFolder = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="cpu, cuda, mps ...; with commas, worker after worker in turn. Unset: a GPU if torch sees one."
-        ),
-    ] = None,
+    device: Devices = None,
     workers: Annotated[
         int, typer.Option(help="Each holds its own copy of the weights.", min=1, max=256, metavar="N")
     ] = 1,
@@ -55,6 +57,8 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8189,
+    root_path: RootPath = "",
+    trusted_proxies: TrustedProxies = "",
     keys: Annotated[
         Path | None,
         typer.Option(help="A TOML file of the keys that may ask (see docs/service.md).", show_default=False),
@@ -105,21 +109,34 @@ def serve(
         )  # fmt: skip
         clients = None if keys is None else usage(read_keys, keys, limits)
         seconds = usage(seconds_of, keep)
+        from supir.apps.serving.addressed import Front
         from supir.apps.serving.server import serve as serve_until_stopped
         from supir.apps.serving.server import web_app
         from supir.service.engine import Engine
 
+        front = usage(Front.of, root_path, trusted_proxies)
+        if front.proxies and clients is None and not insecure:
+            raise typer.BadParameter(
+                "--trusted-proxies: others reach this through the proxy; give --keys FILE, or say --insecure to let"
+                " everybody ask"
+            )
         listening = listen(host, port, open_to_all=clients is not None or insecure)
         weights = Model(folder=model, devices=tuple(device.split(",")) if device else (), networks=networks)
         runner = None if ray_address is None else _on_ray(workers, ray_address)
         engine = usage(Engine, data, weights, num_workers=workers, max_queued=queue, keep=seconds, runner=runner)
-        app = web_app(engine, clients, limits, insecure=insecure, log_details=log_details)
+        app = web_app(engine, clients, limits, front=front, insecure=insecure, log_details=log_details)
         from supir.apps.serving.logs import set_up_logs
 
         set_up_logs()
-        shown_host = f"[{host}]" if ":" in host else host
-        typer.echo(f"http://{shown_host}:{listening.getsockname()[1]}/")
+        typer.echo(address_of(host, listening.getsockname()[1], root_path))
         serve_until_stopped(app, engine, listening, grace)
+
+
+def address_of(host: str, port: int, root_path: str) -> str:
+    """Where a browser finds what listens there."""
+    shown_host = f"[{host}]" if ":" in host else host
+    path = root_path.strip("/")
+    return f"http://{shown_host}:{port}/" + (f"{path}/" if path else "")
 
 
 def _on_ray(num_workers: int, address: str) -> Runner[Any]:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from supir.apps.arguments import RootPath, TrustedProxies
 from supir.apps.ending import sentences, usage
+from supir.apps.serve_commands import address_of
 from supir.errors import StudyError
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ def serve(
     questions: Annotated[int | None, typer.Option(help="Asked of each participant. Unset: all.", min=1)] = None,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8188,
+    root_path: RootPath = "",
+    trusted_proxies: TrustedProxies = "",
 ) -> None:
     """Serve a page where people choose the better of two results, without knowing what made them.
 
@@ -58,21 +62,21 @@ def serve(
     one SQLite file; stopped and started again, everyone goes on where they were.
     """
     with sentences(console := Console(stderr=True)):
-        from supir.apps.study_server import run, web_app
+        from supir.apps.study_server import Front, run, web_app
         from supir.evaluation.study.pictures import identities
         from supir.evaluation.study.store import Store
 
+        front = usage(Front.of, root_path, trusted_proxies)
         names, cases = _cases(console, benchmark, methods, recipes, method, inputs, originals)
         with console.status(f"reading the pictures of {len(cases)} cases"):
             hashes = identities(cases, names)
         store = Store.begin(database, names, hashes)
         listening = _listen(console, host, port)
-        shown_host = f"[{host}]" if ":" in host else host
         count = store.num_questions()
         text = f"{count} questions about {len(cases)} pictures; votes go to {database}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
-        typer.echo(f"http://{shown_host}:{listening.getsockname()[1]}/  (Ctrl-C stops)")
-        run(web_app(store, cases, hashes, questions), listening)
+        typer.echo(f"{address_of(host, listening.getsockname()[1], root_path)}  (Ctrl-C stops)")
+        run(web_app(store, cases, hashes, questions, front), listening)
         console.print(f"stopped; see: supir study report {database}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -25,10 +25,12 @@ try:
     from fastapi import FastAPI, HTTPException, Request, Response
     from fastapi.responses import JSONResponse
     from pydantic import BaseModel, StringConstraints
+
+    from supir.apps.serving.addressed import Addressed, Front
 except ImportError as error:
     raise MissingExtraError("fastapi", "serve", "the page of a study") from error
 
-__all__ = ["run", "web_app"]
+__all__ = ["Front", "run", "web_app"]
 
 BODY_LIMIT = 4096
 """Bytes of a request's body."""
@@ -140,6 +142,7 @@ def web_app(
     cases: Sequence[Compared],
     identities: Mapping[tuple[str, str, str], str],
     num_questions: int | None = None,
+    front: Front | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -148,6 +151,7 @@ def web_app(
         cases: the pictures.
         identities: their hashes, as ``supir.evaluation.study.pictures.identities`` gives them.
         num_questions: asked of each participant; None asks all.
+        front: where it is seen from outside.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     study = _Study(store, cases, identities, num_questions)
@@ -159,6 +163,7 @@ def web_app(
     app.add_api_route("/vote", study.vote, methods=["POST"])
     app.add_api_route("/undo", study.undo, methods=["POST"])
     _guard(app)
+    app.add_middleware(Addressed, front=front or Front())
     return app
 
 
@@ -197,6 +202,6 @@ def _guard(app: FastAPI) -> None:
 
 def run(app: FastAPI, listening: socket.socket) -> None:
     """Serve until interrupted."""
-    config = uvicorn.Config(app, log_level="warning", server_header=False)
+    config = uvicorn.Config(app, log_level="warning", server_header=False, proxy_headers=False, http="h11", ws="none")
     with suppress(KeyboardInterrupt, asyncio.CancelledError):
         uvicorn.Server(config).run(sockets=[listening])

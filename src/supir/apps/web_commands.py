@@ -13,9 +13,18 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from supir.apps.arguments import ModelFolder, split_captions, with_captioner_options
+from supir.apps.arguments import (
+    Devices,
+    ModelFolder,
+    RootPath,
+    TrustedProxies,
+    split_captions,
+    split_networks,
+    with_captioner_options,
+    with_network_options,
+)
 from supir.apps.ending import sentences, usage
-from supir.apps.serve_commands import LIMITS, limit, listen, seconds_of
+from supir.apps.serve_commands import LIMITS, address_of, limit, listen, seconds_of
 from supir.batch.model import Model
 from supir.errors import OptionError
 from supir.options import CaptionOptions
@@ -26,18 +35,14 @@ _GRACE = 2.0
 
 
 @with_captioner_options
+@with_network_options
 def web(
     data: Annotated[
         Path | None,
         typer.Option(help="The folder of photos and results. Unset: in your folder of application data."),
     ] = None,
     model: ModelFolder = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="cpu, cuda, mps ...; with commas, worker after worker in turn. Unset: a GPU if torch sees one."
-        ),
-    ] = None,
+    device: Devices = None,
     workers: Annotated[
         int, typer.Option(help="Photos at work at a time; each holds its own copy of the weights.", min=1, metavar="N")
     ] = 1,
@@ -46,12 +51,14 @@ def web(
         typer.Option(help="The address to listen at; one that others reach asks for a key, which the address shows."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8190,
+    root_path: RootPath = "",
+    trusted_proxies: TrustedProxies = "",
     keep: Annotated[str, typer.Option(help="For how long photos and results are kept: 24h, 30d.")] = "30d",
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
     megapixels: Annotated[float, limit("megapixels", "--megapixels")] = LIMITS.megapixels,
     work_megapixels: Annotated[float, limit("work_megapixels", "--work-megapixels")] = LIMITS.work_megapixels,
     megabytes: Annotated[float, limit("megabytes", "--megabytes")] = LIMITS.megabytes,
-    **of_captions: Any,
+    **overrides: Any,
 ) -> None:
     """Restore photos in the browser: drop one in, look, choose, compare, download.
 
@@ -61,22 +68,25 @@ def web(
     with sentences(console := Console(stderr=True)):
         limits = usage(Limits, megapixels=megapixels, work_megapixels=work_megapixels, megabytes=megabytes)
         seconds = usage(seconds_of, keep)
-        captioner = usage(_captioner, split_captions(of_captions)[1], device)
+        overrides, networks = usage(split_networks, overrides)
+        captioner = usage(_captioner, split_captions(overrides)[1], device)
+        from supir.apps.serving.addressed import Front
         from supir.apps.serving.server import serve, web_app
         from supir.service.engine import Engine
 
+        front = usage(Front.of, root_path, trusted_proxies)
         listening = listen(host, port, open_to_all=True)
-        key, clients = _key(listening, limits)
-        weights = Model(folder=model, devices=tuple(device.split(",")) if device else ())
+        key, clients = _key(listening, limits, open_to_all=bool(front.proxies))
+        weights = Model(folder=model, devices=tuple(device.split(",")) if device else (), networks=networks)
         engine = usage(
             Engine, data or _own_folder(), weights, num_workers=workers, keep=seconds, watched=True,
             captioner=captioner,
         )  # fmt: skip
-        app = web_app(engine, clients, limits, page=True)
+        app = web_app(engine, clients, limits, front=front, page=True)
         from supir.apps.serving.logs import set_up_logs
 
         set_up_logs(logging.WARNING)
-        address = _address(listening, key)
+        address = _address(listening, key, root_path)
         typer.echo(address)
         console.print("Ctrl-C ends it", style="dim")
         if not no_browser:
@@ -101,23 +111,22 @@ def _captioner(chosen: dict[str, Any], device: str | None) -> Any:
     return found
 
 
-def _key(listening: socket.socket, limits: Limits) -> tuple[str | None, list[Client] | None]:
-    """(a key of this run, who has it); none where only this machine is listened to."""
+def _key(listening: socket.socket, limits: Limits, *, open_to_all: bool) -> tuple[str | None, list[Client] | None]:
+    """(a key of this run, who has it); none where only this machine is listened to, and by no proxy for others."""
     from supir.apps.serving.guard import is_loopback
 
-    if is_loopback(listening.getsockname()[0]):
+    if is_loopback(listening.getsockname()[0]) and not open_to_all:
         return None, None
     key, _ = new_key(LOCAL)
     return key, [Client(name=LOCAL, limits=limits, sha256=hashlib.sha256(key.encode()).hexdigest())]
 
 
-def _address(listening: socket.socket, key: str | None) -> str:
+def _address(listening: socket.socket, key: str | None, root_path: str) -> str:
     """What to open, here or on a phone; the key stands behind the #, which browsers send to nobody."""
     host, port = listening.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
         host = _own_address()
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}/" + (f"#key={key}" if key else "")
+    return address_of(host, port, root_path) + (f"#key={key}" if key else "")
 
 
 def _own_address() -> str:

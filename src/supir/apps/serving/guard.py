@@ -8,7 +8,6 @@ import secrets
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from supir import errors
+from supir.apps.serving.addressed import Front, Misaddressed, answered, host_name, same_origin
 
 __all__ = ["STATUS", "Guard", "install_error_handlers", "is_loopback"]
 
@@ -47,6 +47,8 @@ _HEADERS = {
 }
 _GONE = 499
 """For the log: the client went away while it was sending."""
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_NOTHING_HERE = "there is nothing at this address; openapi.json lists what there is"
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _OURS = "this cannot be answered, by a mistake of ours; the service's log has more under this request's X-Request-ID"
 _log = logging.getLogger("supir.service")
@@ -59,13 +61,14 @@ class Guard:
 
     Args:
         app: what it stands around.
+        front: where the service is seen from outside.
         only_loopback: refuse requests that were not addressed to this machine by a name of its own, as those are that a
             web page sends through a name which it has made to lead here.
         on_request: told of each request.
     """
 
-    def __init__(self, app: ASGIApp, *, only_loopback: bool, on_request: OnRequest) -> None:
-        self._app, self._only_loopback, self._on_request = app, only_loopback, on_request
+    def __init__(self, app: ASGIApp, *, front: Front, only_loopback: bool, on_request: OnRequest) -> None:
+        self._app, self._front, self._only_loopback, self._on_request = app, front, only_loopback, on_request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
@@ -86,12 +89,16 @@ class Guard:
                     given.setdefault(name, value)
             await send(message)
 
-        refusal = self._refusal(headers)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
         try:
+            scope = self._front.read(scope)
+            refusal = self._refusal(Headers(scope=scope))
             if refusal is not None:
                 await _error("ServiceError", refusal, 403)(scope, receive, answer)
             else:
-                await self._app(scope, receive, answer)
+                await answered(self._app, scope, receive, answer)
+        except Misaddressed as error:
+            await _error("ServiceError", str(error), error.status)(scope, receive, answer)
         except ClientDisconnect:
             status = _GONE
         except Exception:
@@ -102,17 +109,17 @@ class Guard:
         finally:
             route = getattr(scope.get("route"), "path", "none")
             seconds = time.perf_counter() - start
-            self._on_request(scope["method"], route, status, seconds)
-            told = {"request": request_id, "method": scope["method"], "route": route, "status": status}
+            self._on_request(method, route, status, seconds)
+            told = {"request": request_id, "method": method, "route": route, "status": status}
             told |= {"seconds": round(seconds, 4), **scope.get("state", {}).get("told", {})}
             _log.info("request", extra=told)
 
     def _refusal(self, headers: Headers) -> str | None:
         host = headers.get("host", "")
-        if self._only_loopback and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if self._only_loopback and not is_loopback(host_name(host)):
             return "without keys this service answers only to 127.0.0.1, ::1 and localhost; use one of these names"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and not same_origin(origin, host):
             return "a page of another origin may not use this service"
         return None
 
@@ -125,14 +132,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def install_error_handlers(app: FastAPI, router: APIRouter) -> None:
+def install_error_handlers(app: FastAPI, *routers: APIRouter) -> None:
     """Every error becomes a JSON object: the name of its class, and a sentence.
 
     Args:
         app: whose errors.
-        router: holds all its routes.
+        routers: hold all its routes.
     """
-    routes = [route for route in router.routes if isinstance(route, APIRoute)]
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
 
     def known(request: Request, error: Exception) -> JSONResponse:
         kind = next((one for one in type(error).__mro__ if one in STATUS), None)
@@ -152,11 +159,17 @@ def install_error_handlers(app: FastAPI, router: APIRouter) -> None:
 
     def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, StarletteHTTPException)
-        answer = _error("ServiceError", str(error.detail), error.status_code)
-        answer.headers.update(error.headers or {})
-        if error.status_code == 405:  # starlette tells of the first route of this path alone
-            fitting = [route.methods or set() for route in routes if route.path_regex.match(request.url.path)]
-            answer.headers["Allow"] = ", ".join(sorted(set().union(*fitting)))
+        detail, headers = str(error.detail), dict(error.headers or {})
+        if error.status_code == 404:
+            detail = _NOTHING_HERE
+        elif error.status_code == 405:  # starlette tells of the first route of this path alone
+            path = request.scope["path"].removeprefix(request.scope["root_path"])
+            fitting = [route.methods or set() for route in routes if route.path_regex.match(path)]
+            allowed = set().union(*fitting)
+            headers["Allow"] = ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
+            detail = f"this address answers to {headers['Allow']}"
+        answer = _error("ServiceError", detail, error.status_code)
+        answer.headers.update(headers)
         return answer
 
     app.add_exception_handler(errors.SupirError, known)

@@ -26,10 +26,12 @@ class _Lines(logging.Formatter):
 
 
 def set_up_logs(level: int = logging.INFO) -> None:
-    """Ours from ``level`` on, those of the server below from WARNING."""
+    """Ours from ``level`` on, those of everybody else from WARNING: no line is anything but JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
-    for name, least in (("supir.service", level), ("uvicorn", logging.WARNING), ("asyncio", logging.WARNING)):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(least)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("supir.service").setLevel(level)
+    # Whoever sends what is no form hears of it; the log would be filled by them.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)

@@ -17,6 +17,7 @@ try:
     import uvicorn
     from fastapi import FastAPI
 
+    from supir.apps.serving.addressed import Front
     from supir.apps.serving.events import Hub
     from supir.apps.serving.guard import Guard, install_error_handlers
     from supir.apps.serving.metrics import Metrics
@@ -35,8 +36,8 @@ _LAST_ANSWERS = 5
 
 
 def web_app(
-    engine: Engine, clients: list[Client] | None, limits: Limits, *, insecure: bool = False, log_details: bool = False,
-    page: bool = False,
+    engine: Engine, clients: list[Client] | None, limits: Limits, *, front: Front | None = None, insecure: bool = False,
+    log_details: bool = False, page: bool = False,
 ) -> FastAPI:  # fmt: skip
     """The application; it starts the engine.
 
@@ -44,6 +45,7 @@ def web_app(
         engine: not started yet.
         clients: who may ask; None lets everybody ask, as one client, who must be on this machine.
         limits: of that one.
+        front: where the service is seen from outside.
         insecure: everybody may ask from anywhere.
         log_details: file names and options go into the log as well.
         page: serve the page of `supir web` at the root; the engine is then to be one that is watched.
@@ -58,12 +60,13 @@ def web_app(
         yield
 
     app = FastAPI(title="supir", description=_ABOUT, version=__version__, docs_url=None, redoc_url=None, lifespan=life)
-    router = routes.router()
-    app.include_router(router)
-    if page:
-        app.include_router(page_router())
-    install_error_handlers(app, router)
-    app.add_middleware(Guard, only_loopback=clients is None and not insecure, on_request=metrics.request)
+    routers = [routes.router(), *([page_router()] if page else [])]
+    for router in routers:
+        app.include_router(router)
+    install_error_handlers(app, *routers)
+    app.add_middleware(
+        Guard, front=front or Front(), only_loopback=clients is None and not insecure, on_request=metrics.request
+    )
     return app
 
 
@@ -75,7 +78,7 @@ def serve(app: FastAPI, engine: Engine, listening: socket.socket, grace: float) 
     """
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="on",
-        timeout_graceful_shutdown=_LAST_ANSWERS,
+        http="h11", ws="none", timeout_graceful_shutdown=_LAST_ANSWERS,
     )  # fmt: skip
     server = _Server(config, app, engine, grace)
     engine.on_failure = lambda: server.end(0.0)

@@ -75,7 +75,7 @@ class Submitting:
                 raise
         finally:
             await form.file.close()
-        return await self._queue(request, new)
+        return await self._queue(request, new, "jobs")
 
     async def again(self, request: Request, job: JobID, format: Format = None, idempotency_key: Key = None) -> Response:
         """Queue the picture of an earlier job once more, whose upload is still kept; options that are not given are the
@@ -87,7 +87,8 @@ class Submitting:
         options, _, until = chosen_options({"options": text}, self._engine.model.options)
         asked = _Asked(options=options, form_format=format, until=until, key=idempotency_key)
         earlier, _ = await run_in_threadpool(self._engine.look, job, client)
-        return await self._queue(request, await run_in_threadpool(self._borrowed, earlier, asked, client))
+        new = await run_in_threadpool(self._borrowed, earlier, asked, client)
+        return await self._queue(request, new, "../../jobs")
 
     async def _check_room(self, request: Request, key: str | None) -> None:
         try:
@@ -119,7 +120,8 @@ class Submitting:
             **words,
         )  # fmt: skip
 
-    async def _queue(self, request: Request, new: Submission) -> Response:
+    async def _queue(self, request: Request, new: Submission, place: str) -> Response:
+        """Queue it; ``place`` is where jobs are, relative to the request, as a proxy may have put a path before it."""
         client: Client = request.state.client
         stored, is_new = await run_in_threadpool(self._engine.submit, new, client)
         request.state.told["job"] = stored.id
@@ -127,5 +129,4 @@ class Submitting:
             _log.info("asked for", extra={"job": stored.id, "name_given": new.name, "options": vars(new.options)})
         found = await run_in_threadpool(self._engine.look, stored.id, client)
         text = job_view(*found, self._engine.keep).model_dump_json()
-        location = {"Location": f"/v1/jobs/{stored.id}"}
-        return Response(text, 202 if is_new else 200, location, "application/json")
+        return Response(text, 202 if is_new else 200, {"Location": f"{place}/{stored.id}"}, "application/json")

@@ -7,14 +7,20 @@ export class Refused extends Error {
   constructor(detail, status) { super(detail); this.status = status; }
 }
 
+// Where the page is, under whatever path: all addresses are relative to it.
+const base = new URL('.', import.meta.url);
+const KEY = base.pathname === '/' ? 'supir-key' : `supir-key ${base.pathname}`;
+
 // The key stands behind the # of the address that was printed; it is kept for this browser, and taken out of sight.
+// A browser that keeps nothing leaves it where it is.
 function ownKey() {
   const given = new URLSearchParams(location.hash.slice(1)).get('key');
-  if (given) {
-    localStorage.setItem('supir-key', given);
+  try {
+    if (!given) return localStorage.getItem(KEY);
+    localStorage.setItem(KEY, given);
     history.replaceState(null, '', location.pathname);
-  }
-  return given ?? localStorage.getItem('supir-key');
+  } catch { /* storage is denied, or full */ }
+  return given;
 }
 const key = ownKey();
 addEventListener('hashchange', () => { if (location.hash.includes('key=')) location.reload(); });
@@ -23,7 +29,7 @@ export async function ask(method, path, {body, headers = {}, signal} = {}) {
   if (key) headers.Authorization = `Bearer ${key}`;
   let answer;
   try {
-    answer = await fetch(path, {method, body, headers, signal});
+    answer = await fetch(new URL(path, base), {method, body, headers, signal});
   } catch (error) {
     if (error.name === 'AbortError') throw error;
     throw new Refused('supir does not answer. Is `supir web` still running?', 0);
@@ -45,11 +51,11 @@ export const upload = (file, options) => {
   body.append('file', file, file.name);
   body.append('until', 'preview');
   body.append('options', options);
-  return json('POST', '/v1/jobs', {body, headers: {'Idempotency-Key': crypto.getRandomValues(new Uint32Array(4)).join('-')}});
+  return json('POST', 'v1/jobs', {body, headers: {'Idempotency-Key': crypto.getRandomValues(new Uint32Array(4)).join('-')}});
 };
 
 export const again = (job, options, format) => json(
-  'POST', `/v1/jobs/${job}/again${format ? `?format=${format}` : ''}`,
+  'POST', `v1/jobs/${job}/again${format ? `?format=${format}` : ''}`,
   {body: options, headers: {
     'Content-Type': 'application/json', 'Idempotency-Key': crypto.getRandomValues(new Uint32Array(4)).join('-'),
   }},
@@ -59,7 +65,7 @@ export const again = (job, options, format) => json(
 export async function follow({onOpen, onEvent, onLost}) {
   for (;;) {
     try {
-      const answer = await ask('GET', '/v1/events');
+      const answer = await ask('GET', 'v1/events');
       await onOpen();
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       let text = '';

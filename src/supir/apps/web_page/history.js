@@ -70,7 +70,7 @@ export class History {
 
   // Its own address: thumbnails are many, and none is let go.
   async thumbnail(frame, job) {
-    const address = await picture(`/v1/jobs/${job.id}/views/thumbnail`, {kept: true}).catch(() => null);
+    const address = await picture(`v1/jobs/${job.id}/views/thumbnail`, {kept: true}).catch(() => null);
     if (!address) return;
     const image = element('img', {src: address, alt: ''});
     frame.querySelector('.sign').replaceWith(image);

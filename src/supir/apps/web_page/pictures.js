@@ -2,7 +2,7 @@
 
 import {picture} from './api.js';
 
-const view = (job, name, more) => picture(`/v1/jobs/${job.id}/${name}`, more);
+const view = (job, name, more) => picture(`v1/jobs/${job.id}/${name}`, more);
 
 export class Pictures {
   // of: the jobs of a photo, the newest first; onNews: a picture has come that should be shown.

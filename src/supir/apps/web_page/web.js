@@ -41,10 +41,10 @@ function learn(view, {ordered = false, sent = false} = {}) {
 const age = ({state, step}) => ({queued: 0, running: 1 + (step ?? 0)}[state] ?? (state ? Infinity : -1));
 
 async function reload() {
-  const page = await json('GET', '/v1/jobs?limit=60');
+  const page = await json('GET', 'v1/jobs?limit=60');
   page.jobs.forEach(view => learn(view));
   older(page);
-  const {ready} = await json('GET', '/health');
+  const {ready} = await json('GET', 'health');
   opening = !ready;
   if (opening) setTimeout(() => attempt(reload()), 1000);
   render();
@@ -93,14 +93,14 @@ async function restore() {
 }
 
 const act = {
-  cancel: job => ask('POST', `/v1/jobs/${job.id}/cancel`).then(answer => answer.json()).then(view => learn(view)),
+  cancel: job => ask('POST', `v1/jobs/${job.id}/cancel`).then(answer => answer.json()).then(view => learn(view)),
   download: job => job.until === 'preview'
-    ? download(`/v1/jobs/${job.id}/preview`, `${stem(job.name)}.preview.png`)
-    : download(`/v1/jobs/${job.id}/result`, resultName(job)),
+    ? download(`v1/jobs/${job.id}/preview`, `${stem(job.name)}.preview.png`)
+    : download(`v1/jobs/${job.id}/result`, resultName(job)),
   settings: async job => form.fill(job.options),
   delete: async job => {
     if (!confirm(`Delete ${job.until === 'preview' ? 'this photo' : 'this result'} from the history?`)) return;
-    await ask('DELETE', `/v1/jobs/${job.id}`);
+    await ask('DELETE', `v1/jobs/${job.id}`);
     forget(job.id);
   },
 };
@@ -209,7 +209,7 @@ function heard(kind, told) {
   if (kind === 'deleted') { if (jobs.has(told.id)) forget(told.id); return; }
   const {caption: described} = jobs.get(told.id) ?? {};
   const job = learn(told, {ordered: true});
-  if (!job.options) attempt(json('GET', `/v1/jobs/${job.id}`).then(view => learn(view)).then(render));
+  if (!job.options) attempt(json('GET', `v1/jobs/${job.id}`).then(view => learn(view)).then(render));
   if (job.caption !== null && job.caption !== described && job.source === photo) describe(photo);
   if (!isActive(job)) pictures.steps.delete(job.id);
   opening &&= job.state !== 'running';
@@ -217,7 +217,7 @@ function heard(kind, told) {
 }
 
 async function start() {
-  form = new Form($('#panel'), await json('GET', '/v1/options'));
+  form = new Form($('#panel'), await json('GET', 'v1/options'));
   stage = new Stage($('#panes'), () => {
     if (!stage?.width) return;
     $('#panes').classList.toggle('fitted', stage.fitted);
@@ -231,7 +231,7 @@ async function start() {
   $('#cancel').addEventListener('click', cancel);
   $('#message button').addEventListener('click', () => say(null));
   $('#more').addEventListener('click', () => attempt(
-    json('GET', `/v1/jobs?limit=60&before=${$('#more').dataset.before}`).then(page => { page.jobs.forEach(view => learn(view)); older(page); render(); })));
+    json('GET', `v1/jobs?limit=60&before=${$('#more').dataset.before}`).then(page => { page.jobs.forEach(view => learn(view)); older(page); render(); })));
   $('#status').title = `model: ${form.told.model}`;
   let lost = false;
   follow({
