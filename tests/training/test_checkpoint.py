@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np, torch
 from torch import nn
 from supir.errors import StateError
-from supir.training import checkpoint
+from supir.files import whole
 from supir.training.loop import Budget, Stage, Trainer
 
 folder, pace, die_at = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 flushes = 0
-flush = checkpoint._flush
+flush = whole.flush
 
 def dying_flush(path):
     global flushes
@@ -38,7 +38,7 @@ def dying_flush(path):
         os.kill(os.getpid(), signal.SIGKILL)
     flush(path)
 
-checkpoint._flush = dying_flush
+whole.flush = dying_flush
 torch.manual_seed(0)
 torch.set_num_threads(1)
 model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.SiLU(), nn.Conv2d(8, 3, 3, padding=1))
@@ -102,7 +102,7 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     dying = start(tmp_path / "killed", die_at=2)
     dying.communicate(timeout=120)
     assert dying.returncode == -signal.SIGKILL
-    assert list((tmp_path / "killed" / "checkpoints").glob(".unfinished-*"))
+    assert list((tmp_path / "killed" / "checkpoints").glob(".step_*.tmp"))
     assert 0 < finish(start(tmp_path / "killed")) < 40
     ends = [load_latest(tmp_path / name) for name in ("whole", "killed")]
     for part in ("weights", "ema", "optimiser"):
@@ -206,12 +206,14 @@ def test_what_is_whole_and_cannot_be_read_is_no_damage(tmp_path: Path) -> None:
 
 def test_a_reader_leaves_alone_what_is_being_written(tmp_path: Path) -> None:
     save(tmp_path, a_state(1))
-    unfinished = tmp_path / "checkpoints" / ".unfinished-step_00000002"
-    unfinished.mkdir()
+    names = (".step_00000002.0123456789ab.tmp", ".unfinished-step_00000002")
+    unfinished = [tmp_path / "checkpoints" / name for name in names]
+    for folder in unfinished:
+        folder.mkdir()
     assert load_latest(tmp_path) is not None
-    assert unfinished.is_dir()
+    assert all(folder.is_dir() for folder in unfinished)
     save(tmp_path, a_state(3))
-    assert not unfinished.exists()
+    assert not any(folder.exists() for folder in unfinished)
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:

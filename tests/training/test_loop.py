@@ -185,8 +185,10 @@ def test_a_state_that_finds_no_room_is_told_and_written_later(tmp_path: Path, mo
 
     monkeypatch.setattr(checkpoint, "save_file", save_until_full)
     with (
-        pytest.warns(UserWarning, match=r"step_00000004 cannot be written .*No space left.* tries again in 2 steps"),
-        pytest.raises(StateError, match="step_00000008 cannot be written"),
+        pytest.warns(
+            UserWarning, match=r"tries again in 2 steps: .*step_00000004: cannot be written: the disk is full"
+        ),
+        pytest.raises(StateError, match="step_00000008: cannot be written"),
     ):
         trainer.train()
     assert [path.name for path in (tmp_path / "checkpoints").iterdir() if not path.name.startswith("step")] == []

@@ -10,15 +10,16 @@ the processor: a state of one machine is read on any other.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
-import os
 import pickle
 import re
 import shutil
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from supir.errors import StateError
+from supir.files import folder_whole, remove, sentence, sweep
 
 logger = logging.getLogger(__name__)
 
 KEPT = 2
 ASIDE = "aside_"
 """Before the name of a state that the run has gone back behind; nothing reads or removes it."""
-_UNFINISHED = ".unfinished-"
+_OLD_UNFINISHED = ".unfinished-*"
+"""Folders that a killed run of version 0.1.0 left."""
 _NAME = re.compile(r"step_(\d+)")
 _BLOCK = 1 << 20
 
@@ -145,31 +149,39 @@ def stored(folder: Path) -> list[Path]:
 
 
 def _write(parent: Path, state: State, *, whole: bool) -> Path:
-    name = f"step_{state.numbers['step']:08d}"
-    final, new = parent / name, parent / f"{_UNFINISHED}{name}"
-    for unfinished in parent.glob(f"{_UNFINISHED}*"):  # of a run that was killed
-        shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        new.mkdir(parents=True)
+    final = parent / f"step_{state.numbers['step']:08d}"
+    sweep(parent)  # what a killed run left
+    for old in parent.glob(_OLD_UNFINISHED):
+        remove(old)
+    tensors = [value for value in tree_leaves((state.ema, state.weights, state.optimiser)) if isinstance(value, Tensor)]
+    with said(final, sum(tensor.nbytes for tensor in tensors)), folder_whole(final) as new:
         save_file(_plain(state.ema), new / "ema.safetensors")
         if whole:
             save_file(_plain(state.weights), new / "weights.safetensors")
             with (new / "optimiser.pt").open("wb") as stream:
                 torch.save(on_processor(state.optimiser), stream)
         sums = {path.name: checksum(path) for path in sorted(new.iterdir())}
-        (new / "state.json").write_text(json.dumps({"numbers": state.numbers, "checksums": sums}, indent=2) + "\n")
-        for path in new.iterdir():
-            _flush(path)
-        _flush(new)
-        if final.exists():  # a run that fell back to an earlier state comes by again
-            shutil.rmtree(final)
-        new.replace(final)
-        _flush(parent)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap what the disk says
-        shutil.rmtree(new, ignore_errors=True)
-        free = shutil.disk_usage(parent).free if parent.is_dir() else 0
-        raise StateError(f"{final} cannot be written ({error}; {free / 1e9:.1f} GB are free); make room") from error
+        record = json.dumps({"numbers": state.numbers, "checksums": sums}, indent=2) + "\n"
+        (new / "state.json").write_text(record, encoding="utf-8")
     return final
+
+
+@contextmanager
+def said(path: Path, needed: int) -> Iterator[None]:
+    """Say in words why something of ``needed`` bytes cannot be written; torch and safetensors wrap what a disk says.
+
+    Raises:
+        StateError: it cannot.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StateError(sentence(error, path, failed="cannot be written", needed=needed)) from error
+    except (RuntimeError, SafetensorError) as error:
+        if shutil.disk_usage(path.parent).free > needed:
+            raise StateError(f"{path}: cannot be written: {error}") from error
+        full = OSError(errno.ENOSPC, str(error))
+        raise StateError(sentence(full, path, failed="cannot be written", needed=needed)) from error
 
 
 def _read(folder: Path, names: tuple[str, ...]) -> State:
@@ -224,11 +236,3 @@ def on_processor(value: Any) -> Any:
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors that own their memory, on the processor; safetensors refuses views and shared ones."""
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

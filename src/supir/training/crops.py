@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from supir.files import write_whole
 from supir.training.photographs import Crop, Pixels
 
 SHARPNESS_PREFERENCE = 2.5
@@ -74,8 +75,13 @@ def halved(batches: Sequence[Tensor]) -> list[list[Pixels]]:
 
 
 def write_sheet(path: Path | None, rows: list[list[Pixels]]) -> None:
-    """One picture of all rows, each a list of equally high pictures; without a path there is nothing to do."""
+    """One picture of all rows, each a list of equally high pictures; without a path there is nothing to do.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     if path is None:
         return
     sheet = np.concatenate([np.concatenate(row, 1) for row in rows], 0)
-    cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    _, data = cv2.imencode(path.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    write_whole(path, data.tobytes(), lasting=False)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
 
 from supir.errors import MissingExtraError
+from supir.files.journal import add_line
+from supir.files.saying import sentence
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +32,7 @@ class Journal:
     def __init__(self, folder: Path, name: str, *, curves: bool = False, active: bool = True) -> None:
         self.folder, self.name, self.active = folder, name, active
         self._writer: Any = None
+        self._said = False
         if curves and active:
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -41,19 +46,31 @@ class Journal:
             return
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         logger.info("%s: step %d, %s: %s", self.name, step, group, shown)
-        with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps({"step": step, "group": group, **values}) + "\n")
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(f"{group}/{name}", value, step)
+        with self._lines_may_be_lost():
+            add_line(self.folder / "log.jsonl", json.dumps({"step": step, "group": group, **values}))
+            if self._writer is not None:
+                for name, value in values.items():
+                    self._writer.add_scalar(f"{group}/{name}", value, step)
 
     def sheet(self, step: int, path: Path) -> None:
         """A sample sheet that was written, among the curves."""
         if self._writer is not None and path.exists():
             pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-            self._writer.add_image("samples", pixels, step, dataformats="HWC")
+            with self._lines_may_be_lost():
+                self._writer.add_image("samples", pixels, step, dataformats="HWC")
 
     def close(self) -> None:
         """Flush the curves."""
         if self._writer is not None:
-            self._writer.close()
+            with self._lines_may_be_lost():
+                self._writer.close()
+
+    @contextmanager
+    def _lines_may_be_lost(self) -> Iterator[None]:
+        """A run does not end because there is no room for what it tells; that is said once."""
+        try:
+            yield
+        except OSError as error:
+            if not self._said:
+                warnings.warn(f"the log of the run has gaps: {sentence(error)}", stacklevel=3)
+            self._said = True

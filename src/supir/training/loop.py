@@ -307,7 +307,7 @@ class Trainer:
             self._written(lambda: checkpoint.save_best(self.folder, state))
             self.best = score
         except StateError as error:
-            self._told(f"{error}; the best before it is kept")
+            self._told(f"the best state before is kept: {error}")
 
     def train(self) -> bool:
         """Train to the end of the budget and leave the averaged weights in the modules.
@@ -335,7 +335,7 @@ class Trainer:
                 try:
                     self.save()
                 except StateError as error:
-                    self._told(f"{error}; the run goes on, and tries again in {budget.checkpoint_steps} steps")
+                    self._told(f"the run goes on, and tries again in {budget.checkpoint_steps} steps: {error}")
         finished = self.progress >= 1
         if finished:
             self.validate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from supir.files import sentence
 from supir.restoration import latent_factor
 from supir.training.crops import psnr, to_pixels, write_sheet
 from supir.training.pairs import Heldout
@@ -64,7 +66,10 @@ class Materials:
 
         def write(path: Path | None) -> dict[str, float]:
             shown = {name: batch.float().cpu() for name, batch in pictures().items()}
-            write_sheet(path, [to_pixels(batch) for batch in (*shown.values(), self.heldout.clean)])
+            try:
+                write_sheet(path, [to_pixels(batch) for batch in (*shown.values(), self.heldout.clean)])
+            except OSError as error:  # a run does not end for want of a sheet
+                warnings.warn(sentence(error, failed="the sheet cannot be written"), stacklevel=2)
             values = {
                 f"{kind}_{name}": float(metric(batch.clamp(-1, 1), self.heldout.clean))
                 for kind, batch in shown.items()

@@ -215,6 +215,7 @@ def write_model(request: Request, folder: Path, *, best: bool = False) -> None:
 
     Raises:
         OptionError: the run has no state yet.
+        StateError: its state cannot be read, or the model not be written.
         WeightsError: the folder is there and holds something else than a model.
     """
     check_replaceable(folder, "SupirPipeline")
@@ -233,7 +234,8 @@ def write_model(request: Request, folder: Path, *, best: bool = False) -> None:
     else:
         _put(networks, averages)
     pipeline = SupirPipeline(**networks, presets=presets)
-    with folder_whole(folder) as new:
+    needed = sum(parameter.nbytes for name in _NETWORKS for parameter in networks[name].parameters())
+    with checkpoint.said(folder, needed), folder_whole(folder) as new:
         pipeline.save_pretrained(new, safe_serialization=True)
 
 
