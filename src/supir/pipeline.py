@@ -259,12 +259,14 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, StableDiffusionXLLoraL
             The record of the result.
 
         Raises:
-            ImageError: a file cannot be read, or not be written.
-            OSError: there is no room beside the target for what is kept on disk meanwhile (``Streaming.restore``).
+            ImageError: a file cannot be read, or not be written; the latter is found before any work where it can be.
+            OSError: another took the room beside the target meanwhile (``Streaming.restore``).
         """
         source, target = Path(source), Path(target)
         options = self.options(**overrides) if options is None else options.replace(**overrides)
         size = size_of(*image.read_size(source), self._restorer(options))
+        for written in filter(None, (target, preview)):  # what cannot be written is found before the work
+            image.check_target(written, (size.output_height, size.output_width))
         if is_large(size, options):
             options = self._fitted(options, size.padded_width, size.padded_height)
             with self._at_work(), self._reporting(options, on_step) as report:

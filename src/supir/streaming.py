@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,12 +13,16 @@ from torch import Tensor
 
 from supir.color import fixed_bands
 from supir.conditions import Conditions
-from supir.image import LARGE, LargePicture, WorkingSize, open_large, working_size, write_in_bands
+from supir.errors import ImageWriteError
+from supir.image import LARGE, LargePicture, WorkingSize, open_large, read_size, working_size, write_in_bands
 from supir.options import RestoreOptions
 from supir.restoration import Restorer, size_multiple
 from supir.sampling.noise import NoiseSource
 from supir.sampling.solvers import StepCallback
 from supir.windows import OnDisk, Windows
+
+_BYTES_A_PIXEL = 24
+"""Of the preview and of the result, kept in float32 in the target's folder."""
 
 
 def is_large(size: WorkingSize, options: RestoreOptions) -> bool:
@@ -49,10 +54,12 @@ class Streaming:
             The record.
 
         Raises:
-            ImageError: as ``read`` and ``write``.
-            OSError: the target's folder has no room for the pixels in between: 24 bytes for each of the result's.
+            ImageError: as ``read`` and ``write``; the target's folder has no room for the pixels in between, 24 bytes
+                for each of the result's and those of the photo, which is said before any work.
+            OSError: another took the room meanwhile.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
+        self._check_room(source, target)
         store = partial(OnDisk, folder=target.parent, device=self.device)
         with open_large(source, target.parent) as picture:
             size = size_of(picture.width, picture.height, self.restorer)
@@ -68,6 +75,17 @@ class Streaming:
             about = record(self.restorer.current.options)
             _write(picture, size, result, target, about)
         return about
+
+    def _check_room(self, source: Path, target: Path) -> None:
+        width, height = read_size(source)
+        size = size_of(width, height, self.restorer)
+        needed = _BYTES_A_PIXEL * size.padded_width * size.padded_height + width * height * 3
+        free = shutil.disk_usage(target.parent).free
+        if free < needed:
+            raise ImageWriteError(
+                f"{target}: {needed / 1e9:.1f} GB are needed in its folder while it is made, and {free / 1e9:.1f} GB"
+                " are free; make room, or choose another folder or a smaller scale", target
+            )  # fmt: skip
 
 
 def size_of(width: int, height: int, restorer: Restorer) -> WorkingSize:

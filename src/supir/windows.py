@@ -6,6 +6,8 @@ itself, numbers in a file (``OnDisk``), or pixels that are computed when they ar
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["Computed", "Index", "OnDisk", "Windows", "bands"]
+__all__ = ["Computed", "Index", "OnDisk", "Windows", "bands", "reserve"]
 
 Index = tuple[EllipsisType, slice, slice]
 """``[..., top:bottom, left:right]``"""
@@ -39,30 +41,56 @@ class Windows(Protocol):
 class OnDisk:
     """float32 numbers (B, C, H, W) in a nameless file, all 0 at first; the file goes when this does, or the process.
 
-    Each window is mapped, copied and let go, so that nothing of the file counts as the process's memory.
+    What is read is mapped, copied and let go, so that nothing of the file counts as the process's memory.
 
     Args:
         shape: (B, C, H, W).
         folder: of the file. The system's own folder for such files may lie in memory.
         device: of the tensors that are given.
+
+    Raises:
+        OSError: there is no room in the folder, now or when a window is written.
     """
 
     def __init__(self, shape: torch.Size | tuple[int, ...], folder: Path, device: torch.device | str = "cpu") -> None:
         self.shape, self.device = torch.Size(shape), device
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 it lives as long as this does
-        self._file.truncate(4 * self.shape.numel())
+        reserve(self._file, 4 * self.shape.numel())
 
     def __getitem__(self, index: Index) -> Tensor:
-        return torch.from_numpy(self._mapped("r")[index].copy()).to(self.device)
+        return torch.from_numpy(self._mapped()[index].copy()).to(self.device)
 
     def __setitem__(self, index: Index, values: Tensor) -> None:
-        self._mapped("r+")[index] = values.detach().to("cpu", torch.float32).numpy()
+        # Written, not mapped: a disk that is full answers a write with an error, and a store with the process's end.
+        height, width = self.shape[-2:]
+        (top, bottom, _), (left, right, _) = index[1].indices(height), index[2].indices(width)
+        planes = values.detach().to("cpu", torch.float32).expand(*self.shape[:2], bottom - top, right - left)
+        for plane, rows in enumerate(planes.reshape(-1, bottom - top, right - left).numpy()):
+            for row, numbers in enumerate(rows, top):
+                self._file.seek(4 * ((plane * height + row) * width + left))
+                self._file.write(numbers.tobytes())
+        self._file.flush()
 
     def __del__(self) -> None:
         self._file.close()
 
-    def _mapped(self, mode: Any) -> npt.NDArray[np.float32]:
-        return np.memmap(self._file, np.float32, mode, shape=tuple(self.shape))
+    def _mapped(self) -> npt.NDArray[np.float32]:
+        return np.memmap(self._file, np.float32, "r", shape=tuple(self.shape))
+
+
+def reserve(file: Any, size: int) -> None:
+    """Make an open binary file so many bytes long, and have the disk keep room for them where it can.
+
+    Raises:
+        OSError: there is no room.
+    """
+    file.truncate(size)
+    if size and hasattr(os, "posix_fallocate"):  # Linux; elsewhere a full disk shows when it is written
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):  # a file system that cannot
+                raise
 
 
 def bands(height: int, rows: int) -> Iterator[tuple[int, int]]:

@@ -37,7 +37,7 @@ from supir.apps.data_commands import data_app
 from supir.apps.degrade_commands import degrade
 from supir.apps.ending import FAILED, sentences, usage
 from supir.apps.evaluate_commands import evaluate
-from supir.apps.jobs import Interruption, find_sources, plan_jobs, run_jobs
+from supir.apps.jobs import Interruption, find_sources, part_writable, plan_jobs, run_jobs
 from supir.apps.plan_commands import plan
 from supir.apps.progress import Display, clock, show_failure
 from supir.apps.serve_commands import serve
@@ -122,7 +122,8 @@ def restore(
         options = usage(weights.options, **chosen)
         captioning = captioning_of(of_captions, device)
         sources, outcomes = find_sources(photos)
-        jobs = usage(plan_jobs, sources, output, options, compare=compare)
+        jobs, unwritable = part_writable(usage(plan_jobs, sources, output, options, compare=compare))
+        outcomes += unwritable
         for outcome in outcomes:
             show_failure(console, outcome)
         if jobs:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Self
 
 from supir.batch.jobs import Job, Outcome
 from supir.batch.planning import COMPARE_MARK, MARK, RESULT_ENDINGS, check_targets, writable
-from supir.batch.restoring import restore_job
-from supir.errors import ImageError, OptionError
+from supir.batch.restoring import check_written, restore_job
+from supir.errors import ImageError, ImageWriteError, OptionError
 
 if TYPE_CHECKING:
     from supir.options import RestoreOptions
@@ -106,6 +106,24 @@ def plan_jobs(sources: Sequence[Path], output: str | None, options: RestoreOptio
         jobs.append(Job(source=source, target=target, options=options, compare=sheet))
     check_targets(jobs)
     return jobs
+
+
+def part_writable(jobs: Sequence[Job]) -> tuple[list[Job], list[Outcome]]:
+    """The jobs whose results can be written, and the failures of the others: known before the weights are loaded.
+
+    What is wrong with a picture that is read is left to its turn.
+    """
+    kept, failures = [], []
+    for job in jobs:
+        try:
+            check_written(job)
+        except ImageWriteError as error:
+            failures.append(Outcome(source=job.source, target=job.target, error=str(error)))
+            continue
+        except ImageError:
+            pass
+        kept.append(job)
+    return kept, failures
 
 
 def effort(job: Job) -> float:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from supir.pipeline import SupirPipeline
     from supir.sampling.solvers import Step, StepCallback
 
-__all__ = ["Restoring", "restore_job"]
+__all__ = ["Restoring", "check_written", "restore_job"]
 
 
 def restore_job(
@@ -72,7 +72,7 @@ def _restore(
     for target in filter(None, (job.target, job.compare, job.preview)):
         if target.exists() and not overwrite:
             raise ImageWriteError(f"{target} exists; pass --overwrite to replace it", target)
-
+    check_written(job)
     if job.preview_alone:
         _preview(pipeline, job)
         return {}
@@ -99,6 +99,23 @@ def _restore(
         image.write(image.side_by_side(image.read(job.source), image.read(job.target)), job.compare)
     _show(job)
     return {name: record[name] for name in WORDS if name in record}
+
+
+def check_written(job: Job) -> None:
+    """Find out before the work whether a job's results can be written.
+
+    Raises:
+        ImageError: its source is no picture, or one of its results cannot be written as it is called, where it is, or
+            as large as it would be.
+    """
+    from supir import image
+
+    width, height = image.read_size(job.source)
+    size = image.working_size(width, height, job.options.scale)
+    result = size.output_height, size.output_width
+    image.check_target(job.target, result)
+    if job.compare is not None:
+        image.check_target(job.compare, image.sheet_size(*result))
 
 
 class _Previewed(Exception):

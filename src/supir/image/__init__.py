@@ -3,6 +3,7 @@
 read, write                  files in and out (libvips)
 open_large, write_in_bands   the same, of pictures too large for memory
 read_record, read_size, check_file   what a file's header says
+check_target                 whether a result can be written, before the work
 from_pil, to_pil             PIL in and out
 find_pictures, by_name       files, folders, globs; the same by their names
 read_frame, glimpsed, write_shown   for screens: what a header tells, a small picture of it, a file that browsers show
@@ -11,7 +12,7 @@ working_size, resize, pad_to_multiple, side_by_side
 reference_*, interactive_*   the public code's pre- and postprocessing, for parity
 """
 
-from supir.image.comparing import side_by_side
+from supir.image.comparing import sheet_size, side_by_side
 from supir.image.finding import by_name, find_pictures
 from supir.image.fitting import PictureLike, as_picture, fitted
 from supir.image.large import LARGE, LargePicture, open_large
@@ -27,7 +28,8 @@ from supir.image.reference import (
 )
 from supir.image.showing import glimpsed, read_frame, write_shown
 from supir.image.sizes import WorkingSize, pad_to_multiple, resize, working_size
-from supir.image.writing import SUFFIXES, write, write_in_bands
+from supir.image.targets import SUFFIXES, check_target
+from supir.image.writing import write, write_in_bands
 
 __all__ = [
     "LARGE",
@@ -41,6 +43,7 @@ __all__ = [
     "as_picture",
     "by_name",
     "check_file",
+    "check_target",
     "find_pictures",
     "fitted",
     "from_pil",
@@ -57,6 +60,7 @@ __all__ = [
     "reference_preprocess",
     "reference_size",
     "resize",
+    "sheet_size",
     "side_by_side",
     "to_pil",
     "working_size",

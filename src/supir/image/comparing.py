@@ -11,7 +11,16 @@ from torch import Tensor
 from supir.image.picture import Picture
 from supir.image.sizes import resize
 
-__all__ = ["side_by_side"]
+__all__ = ["sheet_size", "side_by_side"]
+
+
+def sheet_size(height: int, width: int) -> tuple[int, int]:
+    """(height, width) of the sheet of a result of this size, in pixels."""
+    return height, 2 * width + _line(width)
+
+
+def _line(width: int) -> int:
+    return max(2, width // 200)
 
 
 def side_by_side(before: Picture, after: Picture, labels: tuple[str, str] | None = None) -> Picture:
@@ -26,9 +35,9 @@ def side_by_side(before: Picture, after: Picture, labels: tuple[str, str] | None
         A picture 2 w + line wide; grey if both are; transparency laid on white.
     """
     height, width = after.height, after.width
-    line = max(2, width // 200)
+    line = _line(width)
     channels = 1 if before.grey and after.grey else 3
-    sheet = torch.ones(channels, height, 2 * width + line)
+    sheet = torch.ones(channels, *sheet_size(height, width))
     for picture, left in ((before, 0), (after, width + line)):
         resized = picture.with_pixels(resize(picture.pixels, height, width))
         pixels = resized.pixels if resized.alpha is None else torch.lerp(torch.ones(()), resized.pixels, resized.alpha)

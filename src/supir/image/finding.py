@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from supir.errors import ImageError, ImageReadError, OptionError
-from supir.image.writing import SUFFIXES
+from supir.image.targets import SUFFIXES
 
 __all__ = ["by_name", "find_pictures"]
 

@@ -7,6 +7,7 @@ loader can be reached, whatever the file says or is called. Its header is checke
 from __future__ import annotations
 
 import functools
+import math
 import os
 import stat
 import warnings
@@ -20,10 +21,12 @@ import numpy.typing as npt
 import pyvips
 import torch
 
-from supir.errors import ImageReadError, ImageTooLargeError, OptionError
+from supir.errors import ImageReadError, ImageTooLargeError, ImageWriteError, OptionError
+from supir.files import sentence
 from supir.image.exif import clean_exif, exif_of_tiff, tiff_numbers
 from supir.image.picture import Picture, assemble, from_integers
 from supir.image.xmp import clean_xmp, record_of
+from supir.windows import reserve
 
 __all__ = ["MAX_PIXELS", "check_file", "read", "read_record", "read_size"]
 
@@ -80,8 +83,12 @@ def decoded_into(
         came along.
     """
     with contents(Path(path), max_pixels) as (image, turn, about):
-        image.rawsave_target(pyvips.Target.new_to_descriptor(file.fileno()))
         shape = int(image.height), int(image.width), int(image.bands)
+        try:
+            reserve(file, math.prod(shape) * about["bits"] // 8)
+        except OSError as error:
+            raise ImageWriteError(sentence(error, path, failed="cannot be decoded"), path) from error
+        image.rawsave_target(pyvips.Target.new_to_descriptor(file.fileno()))
     return shape, turn, assemble(torch.zeros(shape[2], 1, 1), path=Path(path), **about)
 
 
@@ -103,13 +110,14 @@ def contents(path: Path, max_pixels: int) -> Iterator[tuple[Any, int, dict[str, 
 
 
 def read_size(path: Path | str) -> tuple[int, int]:
-    """(width, height) of a picture file in pixels, before any EXIF turn. Only the header is read.
+    """(width, height) of a picture file in pixels, upright. Only the header is read.
 
     Raises:
         ImageReadError: as `read`.
     """
     with _opened(Path(path)) as (_, image, _):
-        return int(image.width), int(image.height)
+        size = int(image.width), int(image.height)
+        return size[::-1] if int(_field(image, "orientation", 1)) > 4 else size
 
 
 def check_file(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> tuple[str, int, int]:

@@ -13,20 +13,15 @@ import pyvips
 import torch
 
 from supir.errors import ImageWriteError, OptionError
-from supir.files import disk_error, sentence, temporary_file, written_whole
+from supir.files import sentence, temporary_file, written_whole
 from supir.image.exif import append_exif_to_tiff
 from supir.image.picture import Picture, icc_kind, to_integers
 from supir.image.reading import quiet_libvips
+from supir.image.targets import MAX_SIDE, check_size, check_target, kind_of
 from supir.image.xmp import add_record
 
-__all__ = ["SUFFIXES", "write", "write_in_bands"]
+__all__ = ["write", "write_in_bands"]
 
-SUFFIXES = {
-    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WebP", ".tif": "TIFF", ".tiff": "TIFF",
-}  # fmt: skip
-"""The formats by suffix, in lower case; files of these suffixes are what a folder's pictures are."""
-
-_MAX_SIDE = {"JPEG": 65500, "WebP": 16383}
 _MAX_XMP_IN_JPEG = 65000  # a segment holds 65533 bytes, with the marker's name
 _DOTS_PER_MM = 72 / 25.4  # no claim about the print size; libvips would say 25.4 dpi
 
@@ -118,23 +113,17 @@ class _Form:
         record: Mapping[str, str] | None,
     ) -> _Form:  # fmt: skip
         """Checked, as ``write`` says."""
-        kind = SUFFIXES.get(path.suffix.lower())
-        if kind is None:
-            raise ImageWriteError(f"{path}: suffix {path.suffix!r}; allowed are {', '.join(SUFFIXES)}", path)
+        kind = kind_of(path)
         if not 1 <= quality <= 100:
             raise OptionError(f"quality is {quality}; allowed is 1 to 100")
         if bits not in (None, 8, 16):
             raise OptionError(f"bits is {bits}; allowed are 8 and 16")
-        if bits == 16 and kind in _MAX_SIDE:
+        if bits == 16 and kind in MAX_SIDE:
             raise ImageWriteError(f"{path}: {kind} holds 8 bits per channel; choose .png or .tiff for 16", path)
-        if max(size) > _MAX_SIDE.get(kind, 2**31):
-            raise ImageWriteError(
-                f"{path}: {size[1]} x {size[0]} pixels; {kind} holds {_MAX_SIDE[kind]} a side at most: "
-                "choose .png or .tiff", path
-            )  # fmt: skip
+        check_size(path, kind, size)
         if kind == "JPEG" and frame.alpha is not None and bool((frame.alpha < 1).any()):
             warnings.warn(f"{path}: JPEG has no transparency; laid on white", UserWarning, stacklevel=3)
-        stored_bits = 8 if kind in _MAX_SIDE else bits or frame.bits
+        stored_bits = 8 if kind in MAX_SIDE else bits or frame.bits
         if record is not None and stored_bits < frame.bits:
             record = {**record, "bits": "8 (the input has 16)"}
         xmp = _xmp(frame, kind, record, path)
@@ -197,15 +186,24 @@ def store(path: Path, save: Callable[[BinaryIO], None]) -> None:
     Raises:
         ImageWriteError: it cannot be written there.
     """
+    check_target(path)
     try:
         with written_whole(path) as stream:
-            save(stream)
+            _saved(save, stream)
     except pyvips.Error as error:
-        if (found := disk_error(error)) is not None:
-            raise ImageWriteError(sentence(found, path, failed="cannot be written"), path) from error
-        reason = str(error).strip().splitlines()[-1].strip()
+        text = str(error).strip()
+        reason = text.splitlines()[-1].strip() if text else "libvips does not say why"
         raise ImageWriteError(f"{path}: cannot be written: {reason}", path) from error
     except OSError as error:
         raise ImageWriteError(sentence(error, path, failed="cannot be written"), path) from error
     except ValueError as error:
         raise ImageWriteError(f"{path}: cannot be written: {error}", path) from error
+
+
+def _saved(save: Callable[[BinaryIO], None], stream: BinaryIO) -> None:
+    try:
+        save(stream)
+    except pyvips.Error:  # some of its writers do not say why: the system does, when it is asked once more
+        stream.write(bytes(2**16))
+        stream.flush()
+        raise
