@@ -10,9 +10,9 @@ from torch import Tensor
 from supir.models.text import TextTowers
 from supir.models.unet import condition_vector
 from supir.options import RestoreOptions
-from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT, join_prompt, split_prompts
+from supir.prompts import whole_prompts
 
-__all__ = ["SIZE_IDS", "Conditions", "embed", "whole_prompts"]
+__all__ = ["SIZE_IDS", "Conditions", "embed"]
 
 SIZE_IDS = (1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0)
 """Original size, crop and target size told to SDXL, whatever the picture's (reference section 4)."""
@@ -40,7 +40,8 @@ def embed(towers: TextTowers, options: RestoreOptions, batch: int, size_width: i
         batch: samples that are given the same.
         size_width: features that each of ``SIZE_IDS`` becomes.
     """
-    text = towers.encode([*_positive(options), whole_prompts(options)[1]], long_prompt=options.long_prompt)
+    positive, negative = whole_prompts(options)
+    text = towers.encode([*positive, negative], long_prompt=options.long_prompt)
     sizes = torch.tensor([SIZE_IDS] * len(text.pooled), device=text.pooled.device)
     vector = condition_vector({"text_embeds": text.pooled, "time_ids": sizes}, size_width)
     tokens = [each.expand(batch, -1, -1) for each in text.tokens[:, None]]
@@ -51,17 +52,3 @@ def embed(towers: TextTowers, options: RestoreOptions, batch: int, size_width: i
         negative_tokens=tokens[-1],
         negative_vector=vectors[-1],
     )
-
-
-def whole_prompts(options: RestoreOptions) -> tuple[str, str]:
-    """What the text towers read: the prompt with its quality words, and the negative prompt."""
-    positive_words = POSITIVE_PROMPT if options.positive_prompt is None else options.positive_prompt
-    negative = NEGATIVE_PROMPT if options.negative_prompt is None else options.negative_prompt
-    separator = "" if options.reference_quirks else " "
-    return join_prompt(options.prompt, positive_words, separator=separator), negative
-
-
-def _positive(options: RestoreOptions) -> list[str]:
-    """What is read for the tiles, each with the quality words; the one prompt where all show the same."""
-    prompts = split_prompts(options.tile_prompts) or [options.prompt]
-    return [whole_prompts(options.replace(prompt=prompt))[0] for prompt in prompts]

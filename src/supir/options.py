@@ -6,20 +6,35 @@ Every front end reads names, defaults, ranges and documentation from here and ha
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import InitVar, dataclass
 from typing import Any
 
 from supir import fields
+from supir.combinations import without_effect
 from supir.errors import OptionError
 from supir.fields import choice, number, plain
 
 MAX_SEED = 2**63 - 1
 
 
+class IdleOptionWarning(UserWarning):
+    """An option was set that has no effect beside the others; the message names it and says why."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RestoreOptions:
-    """How a picture is restored. Numbers outside their range raise ``OptionError`` naming the field."""
+    """How a picture is restored.
+
+    A number outside its range, and options that contradict one another, raise ``OptionError`` naming the fields; one
+    that has no effect beside the others is told in an ``IdleOptionWarning``, once, when it is set.
+
+    Args:
+        said: names of the fields that a person has set, of which those without effect are told; unset: all that are
+            not the default. No field.
+    """
 
     scale: float = number(2.0, 0.05, 32, "output size over input size", unit="x")
     min_size: int = number(
@@ -66,7 +81,9 @@ class RestoreOptions:
     )
     s_churn: float = number(5.0, 0, 1000, "noise added back over all steps (edm_euler)")
     s_noise: float = number(1.003, 0, 2, "standard deviation of that noise")
-    eta: float = number(0.0, 0, 2, "share of fresh noise in each step (dpmpp_2m); 0 is deterministic")
+    eta: float | None = number(
+        None, 0, 2, "share of fresh noise in each step (dpmpp_2m), 0 is none; unset: 0, and 1 for reference_dpmpp_2m"
+    )
     adaptor_every: int = number(
         1, 1, 1000, "evaluate the adaptor in one step of so many, else take its last features", unit="steps"
     )
@@ -85,7 +102,9 @@ class RestoreOptions:
     )
     reference_quirks: bool = plain(False, "compute as the public code does where it differs (see docs/reference.md)")
 
-    def __post_init__(self) -> None:
+    said: InitVar[Collection[str] | None] = None
+
+    def __post_init__(self, said: Collection[str] | None) -> None:
         fields.check(self)
         if self.tile_overlap is not None and 2 * self.tile_overlap > self.tile:
             raise OptionError(
@@ -96,10 +115,34 @@ class RestoreOptions:
             raise OptionError(
                 f"text_guidance_low is {low} and text_guidance_high {high}; the lower bound must be below the upper"
             )
+        if said is None:
+            specs = dataclasses.fields(self)
+            changed = [spec.name for spec in specs if getattr(self, spec.name) != spec.default]
+            if changed:
+                self.tell(changed, RestoreOptions())
+
+    @property
+    def fresh_share(self) -> float:
+        """``eta``, or what stands for it where it is unset: the public solver's is 1."""
+        if self.eta is not None:
+            return self.eta
+        return 1.0 if self.solver == "reference_dpmpp_2m" else 0.0
 
     def replace(self, **changes: Any) -> RestoreOptions:
-        """A copy with some fields changed, checked again."""
-        return dataclasses.replace(self, **known(changes))
+        """A copy with some fields changed, checked again; what goes with them is unset (see ``layered``).
+
+        Raises:
+            OptionError: an unknown field, or a value out of range.
+        """
+        values = layered({spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}, known(changes))
+        changed = RestoreOptions(**values, said=())
+        changed.tell(changes, self)
+        return changed
+
+    def tell(self, names: Collection[str], baseline: RestoreOptions) -> None:
+        """Warn of those of the fields, which were set over ``baseline``, that have no effect."""
+        for sentence in without_effect(self, names, baseline).values():
+            warnings.warn(sentence, IdleOptionWarning, stacklevel=_outside())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +232,28 @@ OPTIONAL_NUMBERS = tuple(
 """The fields that the word ``off`` unsets in ``restore_options``."""
 
 
+GOES_WITH = {
+    "text_guidance": "text_guidance_start",
+    "control_scale": "control_scale_start",
+    "tile": "tile_overlap",
+}
+"""What is unset when the first is set without it: a ramp's start, an overlap, belong to the end and the tile that they
+were chosen with."""
+
+
+def layered(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of several sources, the later before the earlier: a preset's, a model's, a person's.
+
+    A layer that says the end of a ramp and not its start leaves the earlier start behind, so that guidance 1 is off
+    whatever the preset; and so for all of ``GOES_WITH``.
+    """
+    found: dict[str, Any] = {}
+    for layer in layers:
+        left = [partner for name, partner in GOES_WITH.items() if name in layer and partner not in layer]
+        found = {name: value for name, value in found.items() if name not in left} | dict(layer)
+    return found
+
+
 def restore_options(
     preset: str = DEFAULT_PRESET, *, model_presets: Mapping[str, Mapping[str, Any]] | None = None, **overrides: Any
 ) -> RestoreOptions:
@@ -198,19 +263,32 @@ def restore_options(
         preset: a key of ``PRESETS``.
         model_presets: what a model folder says for ``all`` presets and for each by name.
         overrides: fields of ``RestoreOptions``; None means the preset's value, and ``"off"`` unsets a number that may
-            be unset.
+            be unset. The end of a ramp alone unsets the preset's start (see ``layered``).
 
     Raises:
         OptionError: an unknown preset or field, or a value out of range.
+        IdleOptionWarning: warned of, for each override that has no effect here.
     """
     if preset not in PRESETS:
         raise OptionError(f"preset is {preset!r}; it must be one of {', '.join(PRESETS)}")
     own = model_presets or {}
     chosen = {name: value for name, value in overrides.items() if value is not None}
     chosen |= {name: None for name, value in chosen.items() if value == "off" and name in OPTIONAL_NUMBERS}
-    return RestoreOptions(**known({**PRESETS[preset], **own.get("all", {}), **own.get(preset, {}), **chosen}))
+    given = layered(PRESETS[preset], own.get("all", {}), own.get(preset, {}))
+    options = RestoreOptions(**known(layered(given, chosen)), said=())
+    if chosen:
+        options.tell(chosen, RestoreOptions(**known(given), said=()))
+    return options
 
 
 def known(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values, when every name is a field of ``RestoreOptions``."""
     return fields.known(RestoreOptions, values, "an option")
+
+
+def _outside() -> int:
+    """The ``stacklevel`` of a warning that points at who called this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "supir":
+        level, frame = level + 1, frame.f_back
+    return level

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from supir import __version__, image
-from supir.conditions import Conditions, embed, whole_prompts
+from supir.conditions import Conditions, embed
 from supir.errors import OptionError
 from supir.glimpses import Glimpses
 from supir.image import Picture, PictureLike
@@ -33,6 +33,7 @@ from supir.models.text import TextTowers
 from supir.models.unet import SupirUNet
 from supir.options import DEFAULT_PRESET, NetworkOptions, RestoreOptions, restore_options
 from supir.planner import Costs, fit, on_meta
+from supir.prompts import whole_prompts
 from supir.restoration import RestoredPixels, Restorer, noise_schedule, size_multiple
 from supir.sampling.noise import NoiseSource, SampleNoise
 from supir.sampling.solvers import Step, StepCallback
@@ -413,7 +414,7 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, StableDiffusionXLLoraL
             "software": f"supir {__version__}",
             **self.identity,
             "seed": str(options.seed),
-            "prompt": positive,
+            "prompt": " | ".join(positive),
             "negative_prompt": negative,
             "options": json.dumps(asdict(options), sort_keys=True),
         }

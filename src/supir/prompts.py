@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+from typing import TYPE_CHECKING
 
-import ftfy
+if TYPE_CHECKING:
+    from supir.options import RestoreOptions
 
 POSITIVE_PROMPT = (
     "Cinematic, High Contrast, highly detailed, taken using a Canon EOS R camera, hyper detailed photo - realistic"
@@ -31,6 +33,15 @@ def split_prompts(text: str) -> list[str]:
     return [each.strip() for each in text.split("|")] if text else []
 
 
+def whole_prompts(options: RestoreOptions) -> tuple[list[str], str]:
+    """What the text towers read: the prompt of each tile, or the one of all, with its quality words; the negative."""
+    words = POSITIVE_PROMPT if options.positive_prompt is None else options.positive_prompt
+    negative = NEGATIVE_PROMPT if options.negative_prompt is None else options.negative_prompt
+    separator = "" if options.reference_quirks else " "
+    prompts = split_prompts(options.tile_prompts) or [options.prompt]
+    return [join_prompt(prompt, words, separator=separator) for prompt in prompts], negative
+
+
 def clean_text(text: str) -> str:
     """Words as the public tokenizers read them before they split: the recorded ids are those of such words.
 
@@ -38,4 +49,6 @@ def clean_text(text: str) -> str:
     letters apart, joins accents to their letters, and mends what was decoded wrongly; then HTML entities are resolved,
     twice, and white space is folded.
     """
+    import ftfy  # here, since it takes longer to import than all options to be read
+
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())

@@ -220,7 +220,7 @@ class Restorer:
             start,
             schedule,
             noise,
-            eta=options.eta,
+            eta=options.fresh_share,
             s_noise=options.s_noise,
             noise_on_first_step=options.solver != "reference_dpmpp_2m",
             on_step=on_step,

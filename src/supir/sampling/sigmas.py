@@ -11,17 +11,16 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy
 import torch
 from torch import Tensor
 
+from supir import levels
 from supir.errors import OptionError
+from supir.levels import MAX_CHURN
 
-NUM_TRAINING_SIGMAS = 1000
+NUM_TRAINING_SIGMAS = levels.NUM_TRAINING_LEVELS
 #: The largest sigma as the public code writes it (the true one is 14.614641): the top of every ramp in the reference.
 REFERENCE_SIGMA_MAX = 14.6146
-#: Largest churn factor, so that a step at most doubles the noise variance (EDM, Algorithm 2; paper, Algorithm 1).
-MAX_CHURN = math.sqrt(2) - 1
 
 
 def alphas_cumprod() -> Tensor:
@@ -46,11 +45,7 @@ def ddpm_timesteps(num_steps: int) -> list[int]:
         raise OptionError(
             f"num_steps is {num_steps}; the noise schedule allows 1 to {NUM_TRAINING_SIGMAS}. Choose from that range."
         )
-    if num_steps == NUM_TRAINING_SIGMAS:
-        return list(range(NUM_TRAINING_SIGMAS))
-    # numpy's linspace, because flooring another one's rounding would move single indices.
-    spaced = numpy.linspace(NUM_TRAINING_SIGMAS - 1, 0, num_steps, endpoint=False)
-    return [int(index) for index in spaced[::-1]]
+    return levels.even_timesteps(num_steps)
 
 
 def ddpm_sigmas(num_steps: int) -> Tensor:
@@ -66,10 +61,7 @@ def karras_sigmas(num_steps: int, sigma_min: float, sigma_max: float, rho: float
     `reference_karras_sigmas`. Raises OptionError unless num_steps >= 1 and 0 < sigma_min <= sigma_max.
     """
     _check_range(num_steps, sigma_min, sigma_max)
-    ramp = torch.linspace(0, 1, num_steps, dtype=torch.float64)
-    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
-    falling = ((high + ramp * (low - high)) ** rho).float()
-    return torch.cat([falling, falling.new_zeros(1)])
+    return torch.tensor([*levels.karras(num_steps, sigma_min, sigma_max, rho), 0.0])
 
 
 def _check_range(num_steps: int, sigma_min: float, sigma_max: float) -> None:
@@ -93,8 +85,7 @@ def log_snr_sigmas(num_steps: int, sigma_min: float, sigma_max: float) -> Tensor
     2206.00927, appendix), and the limit of EDM equation 5 for rho to infinity. Raises OptionError as `karras_sigmas`.
     """
     _check_range(num_steps, sigma_min, sigma_max)
-    falling = torch.linspace(math.log(sigma_max), math.log(sigma_min), num_steps, dtype=torch.float64).exp().float()
-    return torch.cat([falling, falling.new_zeros(1)])
+    return torch.tensor([*levels.log_snr(num_steps, sigma_min, sigma_max), 0.0])
 
 
 def full_range_sigmas(num_steps: int, start_sigma: float | None = None, grid: str = "karras") -> Tensor:

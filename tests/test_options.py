@@ -1,0 +1,151 @@
+"""What options come to together: layers of values, and what is told of an option that has no effect."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import Any
+
+import pytest
+
+from supir.combinations import come_to, levels_of, steps_of, without_effect
+from supir.options import GOES_WITH, PRESETS, IdleOptionWarning, RestoreOptions, restore_options
+from supir.restoration import noise_schedule
+from supir.weights.folder import BUNDLED_MODEL
+
+BUNDLED = json.loads((BUNDLED_MODEL / "model_index.json").read_text())["presets"]
+MODELS = {"full size": {}, "bundled": BUNDLED}
+
+
+def told(preset: str, model: str = "full size", **overrides: Any) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        restore_options(preset, model_presets=MODELS[model], **overrides)
+    assert {each.category for each in caught} <= {IdleOptionWarning}
+    assert {each.filename for each in caught} <= {__file__}, "it points at who set the option"
+    return [str(each.message) for each in caught]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_guidance_of_one_is_off_whatever_the_preset(preset: str, model: str) -> None:
+    options = restore_options(preset, model_presets=MODELS[model], text_guidance=1.0)
+    assert steps_of(options).guidance == [1.0] * len(levels_of(options))
+    constant = restore_options(preset, model_presets=MODELS[model], control_scale=0.7)
+    assert steps_of(constant).control == [0.7] * len(levels_of(constant))
+
+
+@pytest.mark.parametrize(("name", "partner"), GOES_WITH.items())
+def test_a_number_unsets_what_goes_with_an_earlier_one(name: str, partner: str) -> None:
+    value = {"tile": 512}.get(name, 0.8)
+    other = {"tile_overlap": 128}.get(partner, 0.5)
+    ramp = {name: 2 * value, partner: other}
+    model = {"all": ramp}
+    assert getattr(restore_options(model_presets=model), partner) == other
+    assert getattr(restore_options(model_presets=model, **{name: value}), partner) is None
+    assert getattr(restore_options(model_presets=model, **{name: value, partner: other}), partner) == other
+    assert getattr(restore_options(model_presets=model, **{partner: other}), name) == 2 * value
+    assert getattr(restore_options(**ramp).replace(**{name: value}), partner) is None
+    assert getattr(restore_options("fast", model_presets={"fast": {name: value}, "all": ramp}), partner) is None
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_says_nothing_of_its_own_values(preset: str, model: str) -> None:
+    assert told(preset, model) == []
+    assert told(preset, model, prompt="a door", seed=3) == []
+
+
+@pytest.mark.parametrize(
+    ("preset", "model", "overrides", "sentence"),
+    [
+        ("quality", "bundled", {"negative_prompt": "blur"}, "text guidance is 1 in the only step"),
+        ("quality", "bundled", {"restoration_guidance": 4.0}, "the last step is not pulled"),
+        ("quality", "bundled", {"adaptor_every": 2}, "there is one step"),
+        ("fast", "bundled", {"solver": "edm_euler"}, "all solvers agree for 1 step"),
+        ("quality", "bundled", {"text_guidance": 2.0, "text_guidance_start": 1.0}, "the ramp is at its start"),
+        ("quality", "full size", {"eta": 0.5}, "solver edm_euler does not hear it"),
+        ("fast", "full size", {"s_churn": 5.0}, "solver dpmpp_2m does not hear it"),
+        ("fast", "full size", {"s_noise": 0.9}, "eta is 0"),
+        ("quality", "full size", {"s_churn": 0.0, "s_noise": 0.9}, "s_churn is 0"),
+        ("quality", "full size", {"s_churn": 500.0, "num_steps": 5}, "a step at most doubles"),
+        ("quality", "full size", {"num_steps": 1, "restoration_guidance": 2.0}, "there is no other"),
+        ("quality", "full size", {"num_steps": 2, "restoration_guidance": 2.0}, "whatever its strength"),
+        ("quality", "full size", {"num_steps": 2, "grid": "log_snr"}, "all spacings agree for 2 steps"),
+        ("reference", "full size", {"grid": "log_snr"}, "a spacing of its own"),
+        ("quality", "full size", {"solver": "reference_dpmpp_2m", "grid": "log_snr"}, "a spacing of its own"),
+        ("fast", "full size", {"solver": "reference_dpmpp_2m", "restoration_guidance": 1.0}, "does not hear it"),
+        ("fast", "full size", {"solver": "reference_dpmpp_2m", "control_scale_start": 0.1}, "does not hear it"),
+        ("quality", "full size", {"text_guidance": 1.0, "negative_prompt": "blur"}, "text guidance is 1 in every step"),
+        ("quality", "full size", {"text_guidance": 1.0, "text_guidance_low": 1.0}, "text guidance is 1 in every step"),
+        ("quality", "full size", {"text_guidance": 0.0, "prompt": "a door"}, "the negative words alone are read"),
+        ("quality", "full size", {"text_guidance_low": 5.0, "start_sigma": 3.0, "negative_prompt": ""}, "no step begins at a noise level"),
+        ("quality", "full size", {"text_guidance_high": 30.0}, "every step begins at or below it"),
+        ("quality", "full size", {"text_guidance_low": 0.01}, "every step begins above it"),
+        ("quality", "full size", {"prompt": "a door", "tile_prompts": "sea|sky"}, "what each tile shows"),
+        ("quality", "full size", {"control_scale": 0.0, "adaptor_every": 4}, "the adaptor is not heard"),
+        ("reference", "full size", {"start_sigma": 1.0}, "are taken"),
+    ],
+)  # fmt: skip
+def test_what_has_no_effect_is_told(preset: str, model: str, overrides: dict[str, Any], sentence: str) -> None:
+    sentences = told(preset, model, **overrides)
+    [found] = [each for each in sentences if sentence in each]
+    assert found.split()[0] in overrides or "are taken" in found
+
+
+def test_off_is_no_mistake_where_it_is_off_already() -> None:
+    off = {"s_churn": 0.0, "adaptor_every": 1, "restoration_guidance": "off", "text_guidance_start": "off"}
+    assert told("fast", **off, solver="reference_dpmpp_2m") == []
+    assert told("quality", "bundled", text_guidance=1.0, eta=0.0) == []
+
+
+def test_made_or_changed_directly_it_is_told_as_well() -> None:
+    with pytest.warns(IdleOptionWarning, match="prompt 'a' has no effect"):
+        RestoreOptions(prompt="a", tile_prompts="b|c")
+    options = restore_options("fast")
+    with pytest.warns(IdleOptionWarning, match="s_churn 9"):
+        options.replace(s_churn=9.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RestoreOptions(solver="dpmpp_2m")
+        options.replace(seed=2)
+
+
+def test_the_public_second_order_solver_draws_its_noise() -> None:
+    assert restore_options("reference", solver="reference_dpmpp_2m").fresh_share == 1.0
+    assert restore_options("fast").fresh_share == 0.0
+    assert RestoreOptions(solver="reference_dpmpp_2m", eta=0.0).fresh_share == 0.0
+
+
+def test_presets_that_come_to_the_same_are_one() -> None:
+    made = {preset: come_to(restore_options(preset, model_presets=BUNDLED)) for preset in PRESETS}
+    assert (made["quality"] == made["fast"]) == (
+        restore_options("quality", model_presets=BUNDLED).num_steps
+        == restore_options("fast", model_presets=BUNDLED).num_steps
+        == 1
+    )
+    full = {come_to(restore_options(preset)) for preset in PRESETS}
+    assert len(full) == len(PRESETS)
+
+
+@pytest.mark.parametrize("start_sigma", [None, 1.0, 14.6])
+@pytest.mark.parametrize("num_steps", [1, 2, 7, 50])
+@pytest.mark.parametrize(
+    "kind", [{}, {"grid": "log_snr"}, {"reference_quirks": True}, {"solver": "reference_dpmpp_2m"}]
+)
+def test_levels_are_those_of_the_schedule(kind: dict[str, Any], num_steps: int, start_sigma: float | None) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", IdleOptionWarning)
+        options = RestoreOptions(**kind, num_steps=num_steps, start_sigma=start_sigma)
+    schedule = noise_schedule(options)
+    assert levels_of(options) == pytest.approx(schedule.sigmas[:-1].tolist(), rel=1e-6)
+    assert steps_of(options).churned == pytest.approx(schedule.churned.tolist(), rel=1e-6)
+
+
+def test_a_manifest_with_many_prompts_is_judged_at_once() -> None:
+    """What was found for one line is known for the next."""
+    come_to.cache_clear()
+    base = restore_options()
+    for index in range(200):
+        without_effect(base.replace(prompt=str(index)), ("prompt",), base)
+    assert come_to.cache_info().misses < 2000
