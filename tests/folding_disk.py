@@ -72,4 +72,4 @@ class FoldingDisk:
                     alike = []
                 exact = os.path.join(here, alike[0]) if alike else exact
             here = exact
-        return here
+        return path if here == os.path.abspath(text) else here

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from folding_disk import FoldingDisk
 from supir.errors import ImageError, ImageReadError
 from supir.image import find_pictures
 
@@ -56,9 +57,35 @@ def test_a_glob_does_not_go_round_in_circles(folder: Path) -> None:
 
 
 def test_files_are_taken_as_they_are_and_once_in_the_order_given(folder: Path) -> None:
+    (folder / "again").symlink_to(folder)
+    given = [folder / "notes.txt", folder / "b.JPG", folder, folder / "deep" / ".." / "b.JPG", folder / "again"]
+    assert names(find_pictures(given), folder) == ["notes.txt", "b.JPG", "a.png", "C.tiff", "x[1].png"]
+
+
+def test_a_linked_file_is_a_picture_of_its_own(folder: Path) -> None:
     (folder / "link.png").symlink_to(folder / "a.png")
-    given = [folder / "notes.txt", folder / "b.JPG", folder / "link.png", folder, folder / "deep" / ".." / "b.JPG"]
-    assert names(find_pictures(given), folder) == ["notes.txt", "b.JPG", "link.png", "C.tiff", "x[1].png"]
+    (folder / "hard.png").hardlink_to(folder / "a.png")
+    assert names(find_pictures(f"{folder}/*.png"), folder) == ["a.png", "hard.png", "link.png", "x[1].png"]
+
+
+def test_what_is_left_out_of_folders_is_taken_when_it_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+    def short(path: Path) -> bool:
+        return path.stem in ("a", "d")
+
+    assert find_pictures([".", "deep/*", "./deep//d.webp", "deep/../a.png"], on_error=[].append, leave_out=short) == [
+        Path(name) for name in ("b.JPG", "C.tiff", "x[1].png", "deep/d.webp", "deep/../a.png")
+    ]
+    for name in ("deep", "deep/*.webp"):
+        with pytest.raises(ImageReadError, match="no picture but results; name those"):
+            find_pictures(name, leave_out=short)
+
+
+def test_one_file_by_two_spellings_is_one_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FoldingDisk(tmp_path, monkeypatch)
+    (tmp_path / "IMG.JPG").touch()
+    assert find_pictures([tmp_path / "img.jpg", tmp_path / "IMG.JPG", tmp_path]) == [tmp_path / "img.jpg"]
 
 
 def test_a_dangling_link_is_found_so_that_reading_it_can_say_so(folder: Path) -> None:

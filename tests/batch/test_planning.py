@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path, PurePath
 
 import pytest
 
 from batch.pictures import options, save
+from folding_disk import FoldingDisk
 from supir.batch.planning import Wanted, find_wanted, plan_batch
 from supir.errors import OptionError
 
@@ -42,12 +44,54 @@ def test_the_same_picture_is_taken_once_and_the_output_is_no_input() -> None:
 
 
 @pytest.mark.usefixtures("photos")
+def test_a_linked_file_keeps_its_own_place_and_a_named_result_is_taken() -> None:
+    Path("photos/a/link.png").symlink_to(Path("photos/1.png").resolve())
+    Path("photos/again").symlink_to(Path("photos/a").resolve())
+    assert targets(["photos"]) == ["out/1.png", "out/a/1.png", "out/a/b/2.jpg", "out/a/link.png"]
+    assert targets(["./photos//a/b/2.restored.jpg"]) == ["out/2.restored.jpg"]
+
+
+@pytest.mark.usefixtures("photos")
+def test_the_output_folder_is_known_by_any_of_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(Path("photos/out/1.png"))
+    Path("photos/batch.jsonl").touch()
+    Path("elsewhere").symlink_to(Path("photos/out").resolve())
+    whole = ["a/1.png", "a/b/2.jpg", "1.png"]
+    FoldingDisk(tmp_path, monkeypatch)
+    for out in ("photos/OUT", "elsewhere", "./photos//out", "PHOTOS/out"):
+        for name in ("photos", "photos/**/*", "photos/**"):
+            wanted, failures = find_wanted([name], Path(out), options())
+            assert failures == []
+            assert {picture.place.as_posix() for picture in wanted} == set(whole)
+
+
+def test_results_that_would_fall_together_on_this_disk_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FoldingDisk(tmp_path, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    nfc, nfd = (unicodedata.normalize(form, "Café.png") for form in ("NFC", "NFD"))
+    for one, other in (("IMG_1.JPG", "img_1.jpg"), ("a/x.png", "A/X.png"), (nfc, nfd)):
+        wanted = [
+            Wanted(source=Path(f"cam{number}") / name, place=PurePath(name), options=options())
+            for number, name in enumerate((one, other))
+        ]
+        with pytest.raises(OptionError, match=r"would both be written to .*, which this disk takes for "):
+            plan_batch(wanted, Path("out"))
+    save(Path("IMG.png"))
+    wanted = [Wanted(source=Path("IMG.png"), place=PurePath("img.png"), options=options())]
+    with pytest.raises(OptionError, match=r"img\.png is the input IMG\.png and is never overwritten"):
+        plan_batch(wanted, Path())
+
+
+@pytest.mark.usefixtures("photos")
 def test_an_input_that_stands_for_nothing_does_not_hide_the_others() -> None:
     Path("empty").mkdir()
     wanted, failures = find_wanted(["nowhere", "empty", "no*.png", "photos/1.png"], Path("out"), options())
     assert [picture.place for picture in wanted] == [PurePath("1.png")]
     assert [str(outcome.source) for outcome in failures] == ["nowhere", "empty", "no*.png"]
-    _, [outcome] = find_wanted(["photos"], Path("photos"), options())
+    save(Path("own/1.restored.png"))
+    _, [outcome] = find_wanted(["own"], Path("out"), options())
     assert "no picture but results" in str(outcome.error)
     assert all(outcome.error and outcome.target is None for outcome in failures)
 

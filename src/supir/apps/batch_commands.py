@@ -191,7 +191,7 @@ def _summarise(
     num_skipped = sum(outcome.skipped for outcome in outcomes)
     num_restored = len(outcomes) - num_failed - num_skipped
     if as_json:
-        typer.echo((output / REPORT).read_text(), nl=False)
+        typer.echo((output / REPORT).read_text(encoding="utf-8"), nl=False)
     elif not quiet:
         text = (
             f"{num_restored} restored, {num_skipped} skipped, {num_failed} failed, {clock(seconds)} in all;"

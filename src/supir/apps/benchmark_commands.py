@@ -18,6 +18,7 @@ from supir.apps.benchmarking import (
     run_and_write,
 )
 from supir.apps.ending import sentences, usage
+from supir.files import write_whole
 from supir.options import DEFAULT_PRESET, PRESETS
 from supir.weights.quiet import quiet_libraries
 
@@ -170,7 +171,7 @@ def _write_ablation(
     from supir.evaluation.frontier import draw_frontier
 
     text = "\n\n".join(filter(None, [claims_table(scores, recipes), *(f"not run: {each}" for each in left_out)]))
-    (out / "claims.md").write_text(text + "\n")
+    write_whole(out / "claims.md", text + "\n")
     typer.echo(text + "\n")
     curves = {study: [v.title for v in chosen if v.study == study] for study in SWEEPS}
     curves = {study: titles for study, titles in curves.items() if titles}

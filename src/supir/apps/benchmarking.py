@@ -13,6 +13,7 @@ from rich.console import Console
 from supir.apps.ending import FAILED, usage
 from supir.apps.jobs import Interruption, find_sources
 from supir.apps.progress import show_failure
+from supir.files import write_whole
 from supir.options import PRESETS
 from supir.weights.quiet import quiet_libraries
 
@@ -149,11 +150,11 @@ def _write(
         f"not measured: {', '.join(name for name in absent if absent[name] == reason)}: {reason}"
         for reason in dict.fromkeys(absent.values())
     ]
-    (out / "table.md").write_text("\n\n".join([table, *verdicts, *left_out]) + "\n")
-    (out / "table.csv").write_text(csv_table(scores))
-    (out / "times.md").write_text(times_table(scores) + "\n")
+    write_whole(out / "table.md", "\n\n".join([table, *verdicts, *left_out]) + "\n")
+    write_whole(out / "table.csv", csv_table(scores))
+    write_whole(out / "times.md", times_table(scores) + "\n")
     record = {"methods": {method.name: dict(method.identity) for method in methods}, "options": options, **machine()}
-    (out / "record.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_whole(out / "record.json", json.dumps(record, indent=1) + "\n")
     page = write_page(out, scores, verdicts)
     for text in (table, *verdicts, *left_out, times_table(scores), f"pictures: {page}"):
         typer.echo(text + "\n")

@@ -121,7 +121,7 @@ def restore(
         weights = Model(folder=model, devices=(device,) if device else (), networks=networks)
         options = usage(weights.options, **chosen)
         captioning = captioning_of(of_captions, device)
-        sources, outcomes = find_sources(photos)
+        sources, outcomes = find_sources(photos, results=False)
         jobs, unwritable = part_writable(usage(plan_jobs, sources, output, options, compare=compare))
         outcomes += unwritable
         for outcome in outcomes:

@@ -13,6 +13,7 @@ from rich.table import Table
 from supir.apps.ending import FAILED, sentences, usage
 from supir.apps.jobs import Interruption, find_sources
 from supir.apps.progress import show_failure
+from supir.files import write_whole
 
 if TYPE_CHECKING:
     from supir.evaluation.scoring import Scored
@@ -73,10 +74,9 @@ def evaluate(
                 _tell(console, found)
                 interruption.check()
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / "scores.csv").write_text(as_csv(scored, list(ready)))
+            write_whole(out / "scores.csv", as_csv(scored, list(ready)))
             record = {"measures": list(ready), "absent": absent, "pictures": [found.as_json() for found in scored]}
-            (out / "scores.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+            write_whole(out / "scores.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
         if as_json:
             typer.echo(json.dumps({"means": means(scored), "pictures": len(scored), "absent": absent}))
         else:

@@ -15,7 +15,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
 from supir.batch.jobs import Job, Outcome
-from supir.batch.planning import COMPARE_MARK, MARK, RESULT_ENDINGS, check_targets, writable
+from supir.batch.planning import COMPARE_MARK, MARK, check_targets, is_result, writable
 from supir.batch.restoring import check_written, restore_job
 from supir.errors import ImageError, ImageWriteError, OptionError
 
@@ -55,11 +55,15 @@ class Interruption:
         raise KeyboardInterrupt
 
 
-def find_sources(inputs: Sequence[str]) -> tuple[list[Path], list[Outcome]]:
+def find_sources(inputs: Sequence[str], *, results: bool = True) -> tuple[list[Path], list[Outcome]]:
     """The picture files that the inputs (files, folders, glob patterns) stand for, and the inputs that stand for none.
 
-    A mistyped input does not hide the others. Results of an earlier run that lie beside their inputs are restored again
-    only when named, not when their folder is.
+    A mistyped input does not hide the others.
+
+    Args:
+        inputs: as the user typed them.
+        results: whether a folder or a pattern also stands for the results of `supir restore` in it; one that is named
+            is always taken.
     """
     from supir.image import find_pictures
 
@@ -68,8 +72,7 @@ def find_sources(inputs: Sequence[str]) -> tuple[list[Path], list[Outcome]]:
     def fail(error: ImageError) -> None:
         failures.append(Outcome(source=error.path or Path(), error=str(error)))
 
-    found = find_pictures(inputs, on_error=fail)
-    return [path for path in found if str(path) in inputs or not path.stem.endswith(RESULT_ENDINGS)], failures
+    return find_pictures(inputs, on_error=fail, leave_out=(lambda _: False) if results else is_result), failures
 
 
 def plan_jobs(sources: Sequence[Path], output: str | None, options: RestoreOptions, *, compare: bool) -> list[Job]:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from supir.batch.jobs import Job, Outcome
 from supir.errors import SupirError
-from supir.files import alone, check_ours, sentence, sweep
+from supir.files import alone, append, check_ours, sentence, sweep
 
 __all__ = ["LOG", "Log", "opened"]
 
@@ -27,17 +27,16 @@ class Log:
     """The lines of a batch's output folder; only the process that opened it writes them."""
 
     def __init__(self, out: Path, stream: BinaryIO) -> None:
+        self.path = out / LOG
         self._out = out
         self._stream = stream
         self._done: dict[str, dict[str, Any]] = {}
-        whole = 0
+        self._whole = 0
         for text in stream:
             if not text.endswith(b"\n"):
                 break  # cut off by a kill: it says nothing, and is taken away
-            whole += len(text)
+            self._whole += len(text)
             self._remember(text)
-        stream.truncate(whole)
-        stream.seek(whole)
 
     def holds(self, job: Job, settings: str) -> bool:
         """Whether the job's result is there, as its line says, with these settings (`settings_sha256`)."""
@@ -52,7 +51,11 @@ class Log:
             return False
 
     def add(self, outcome: Outcome) -> None:
-        """Write down what became of a job; from here on killing this process loses none of it."""
+        """Write down what became of a job; from here on killing this process loses none of it.
+
+        Raises:
+            OSError: there is no room for it; the lines before it are there.
+        """
         assert outcome.target is not None
         line: dict[str, Any] = {"target": self._name(outcome.target), "source": str(outcome.source)}
         if outcome.error is None:
@@ -61,8 +64,7 @@ class Log:
         else:
             line["error"] = outcome.error
         text = json.dumps({**line, "seconds": round(outcome.seconds, 3)}).encode() + b"\n"
-        self._stream.write(text)
-        self._stream.flush()
+        self._whole = append(self._stream.fileno(), self._whole, text)
         self._remember(text)
 
     def _remember(self, text: bytes) -> None:
@@ -100,4 +102,4 @@ def opened(out: Path) -> Iterator[Log]:
             finally:
                 sweep(out, inside=True)
     except OSError as error:
-        raise SupirError(sentence(error)) from error
+        raise SupirError(sentence(error, error.filename or out)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 from collections import Counter
@@ -12,11 +13,11 @@ from pathlib import Path, PurePath
 from supir.batch.jobs import Job, Outcome
 from supir.caption import Caption
 from supir.errors import ImageError, ImageReadError, OptionError
+from supir.files import Places, check_apart
 from supir.options import RestoreOptions
 
 __all__ = [
-    "COMPARE_MARK", "MARK", "RESULT_ENDINGS", "Wanted", "check_targets", "find_wanted", "left_out", "plan_batch",
-    "writable",
+    "COMPARE_MARK", "MARK", "Wanted", "check_targets", "find_wanted", "is_result", "left_out", "plan_batch", "writable",
 ]  # fmt: skip
 
 MARK = ".restored"
@@ -25,7 +26,7 @@ MARK = ".restored"
 COMPARE_MARK = ".compare"
 """Added to the name of a result for its before-and-after sheet."""
 
-RESULT_ENDINGS = (MARK, MARK + COMPARE_MARK)
+_RESULT_ENDINGS = (MARK, MARK + COMPARE_MARK)
 
 _OTHER_PICTURES = (
     ".arw", ".avif", ".bmp", ".cr2", ".cr3", ".dng", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".orf", ".psd",
@@ -53,15 +54,23 @@ def find_wanted(inputs: Sequence[str], out: Path, options: RestoreOptions) -> tu
     pattern; a file's is its name. Nothing in ``out`` is taken. Results that lie beside their inputs are taken only when
     named.
     """
-    wanted: dict[str, Wanted] = {}
+    wanted: list[Wanted] = []
     failures: list[Outcome] = []
+    known = Places(through_links=False)
     for name in inputs:
         try:
             for source, place in _found(name, out):
-                wanted.setdefault(os.path.realpath(source), Wanted(source=source, place=place, options=options))
+                if source not in known:
+                    known.add(source)
+                    wanted.append(Wanted(source=source, place=place, options=options))
         except ImageError as error:
             failures.append(Outcome(source=error.path or Path(name), error=str(error)))
-    return list(wanted.values()), failures
+    return wanted, failures
+
+
+def is_result(path: PurePath) -> bool:
+    """Whether a picture has the name of a result that lies beside its input."""
+    return path.stem.endswith(_RESULT_ENDINGS)
 
 
 def _found(name: str, out: Path) -> Iterator[tuple[Path, PurePath]]:
@@ -70,24 +79,20 @@ def _found(name: str, out: Path) -> Iterator[tuple[Path, PurePath]]:
     from supir.image import find_pictures
 
     if os.path.isdir(name):  # noqa: PTH112 (a name may hold a null character: answered with False)
-        base, paths = Path(name), [Path(found.path) for found in find_photographs([name], skip=out)]
+        found = [Path(found.path) for found in find_photographs([name], skip=out, each_link=True)]
+        base, paths = Path(name), [path for path in found if not is_result(path)]
+        if not paths:
+            raise ImageReadError(f"{name}: no picture but results; name those that are to be restored again", name)
+    elif os.path.lexists(name) or not glob.has_magic(name):
+        base, paths = Path(name).parent, find_pictures([name])
     else:
-        paths = find_pictures([name])
-        if [str(path) for path in paths] == [str(Path(name))]:
-            yield paths[0], PurePath(paths[0].name)
-            return
+        own = Places([out], through_links=True)
+        is_own = functools.cache(lambda folder: any(each in own for each in (folder, *folder.parents)))
+        paths = find_pictures([name], leave_out=lambda path: is_result(path) or is_own(path.parent))
         whole = Path(name).parts[:-1]
         plain = next((index for index, part in enumerate(whole) if glob.has_magic(part)), len(whole))
         base = Path(*whole[:plain])
-    inside = os.path.join(os.path.realpath(out), "")  # noqa: PTH118 (ends in a separator)
-    kept = [
-        path
-        for path in paths
-        if not path.stem.endswith(RESULT_ENDINGS) and not os.path.realpath(path).startswith(inside)
-    ]
-    if not kept:
-        raise ImageReadError(f"{name}: no picture but results; name those that are to be restored again", name)
-    yield from ((path, path.relative_to(base)) for path in kept)
+    yield from ((path, path.relative_to(base)) for path in paths)
 
 
 def left_out(inputs: Sequence[str], out: Path) -> Counter[str]:
@@ -96,10 +101,10 @@ def left_out(inputs: Sequence[str], out: Path) -> Counter[str]:
     `find_wanted` passes over them, as it does over everything that is no picture.
     """
     found: Counter[str] = Counter()
-    skipped = os.path.realpath(out)
+    own = Places([out], through_links=True)
     for folder in filter(os.path.isdir, inputs):
         for here, folders, names in os.walk(folder):
-            folders[:] = [name for name in folders if name[0] != "." and os.path.realpath(Path(here, name)) != skipped]
+            folders[:] = [name for name in folders if name[0] != "." and Path(here, name) not in own]
             suffixes = [Path(name).suffix.lower() for name in names if name[0] != "."]
             found.update(suffix for suffix in suffixes if suffix in _OTHER_PICTURES)
     return found
@@ -146,19 +151,10 @@ def check_targets(jobs: Sequence[Job], out: Path | None = None) -> None:
     Raises:
         OptionError: one would; it names the files.
     """
-    inputs = {os.path.realpath(job.source) for job in jobs}
-    inside = None if out is None else os.path.join(os.path.realpath(out), "")  # noqa: PTH118 (ends in a separator)
-    taken: dict[str, Path] = {}
-    for job in jobs:
-        for target in filter(None, (job.target, job.compare)):
-            place = os.path.realpath(target)
-            if inside is not None and not place.startswith(inside):
+    results = [(job.source, target) for job in jobs for target in (job.target, job.compare) if target is not None]
+    if out is not None:
+        inside = os.path.join(os.path.realpath(out), "")  # noqa: PTH118 (ends in a separator)
+        for _, target in results:
+            if not os.path.realpath(target).startswith(inside):
                 raise OptionError(f"{target} leads out of {out} by a link; name another --output")
-            if place in inputs:
-                raise OptionError(f"{target} is an input and is never overwritten; choose another --output")
-            if place in taken:
-                raise OptionError(
-                    f"{taken[place]} and {job.source} would both be written to {target}; restore them one by one"
-                    " or into different folders"
-                )
-            taken[place] = job.source
+    check_apart(results)

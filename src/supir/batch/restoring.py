@@ -14,6 +14,7 @@ from supir.batch.jobs import BROWSERS_SHOW, THUMBNAIL, Job, Outcome, file_sha256
 from supir.batch.model import Model
 from supir.caption.words import WORDS, record_of_words
 from supir.errors import ImageError, ImageReadError, ImageWriteError, SupirError, WeightsError
+from supir.files import sentence
 
 if TYPE_CHECKING:
     from supir.pipeline import SupirPipeline
@@ -43,7 +44,9 @@ def restore_job(
     words: dict[str, str] = {}
     try:
         words = _restore(pipeline, job, overwrite, on_fraction)
-    except (SupirError, OSError, MemoryError) as caught:
+    except OSError as caught:
+        error = sentence(caught)
+    except (SupirError, MemoryError) as caught:
         error, lacked_memory = str(caught) or type(caught).__name__, isinstance(caught, MemoryError)
     except Exception as caught:  # a mistake of ours in one picture must not cost the user the other pictures
         error, unexpected = f"{type(caught).__name__}: {caught}", traceback.format_exc()

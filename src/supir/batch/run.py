@@ -11,6 +11,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from supir.batch.jobs import Job, Outcome, settings_sha256
 from supir.batch.log import LOG, Log, opened
 from supir.batch.model import Model
 from supir.batch.runners import Runner, Serial
-from supir.files import write_whole
+from supir.files import sentence, write_whole
 
 __all__ = ["REPORT", "run_batch"]
 
@@ -69,8 +70,7 @@ def run_batch(
                 jobs, wordless = with_words(jobs, captioning, model)
             tasks = itertools.chain(wordless, _tasks(jobs, log, model))
             for outcome in work(tasks, model, runner, on_fraction):
-                if not outcome.skipped:
-                    log.add(outcome)
+                outcome = _noted(outcome, log)
                 outcomes.append(outcome)
                 yield outcome
         finally:
@@ -79,6 +79,18 @@ def run_batch(
             if captioning is not None:
                 report["captioner"] = captioning.captioner.name
             write_whole(out / REPORT, (json.dumps(report, indent=1) + "\n").encode())
+
+
+def _noted(outcome: Outcome, log: Log) -> Outcome:
+    """Written down; a result of which that cannot be done is as good as none, for it will be made again."""
+    try:
+        if not outcome.skipped:
+            log.add(outcome)
+    except OSError as error:
+        if outcome.error is None:
+            why = sentence(error, log.path, failed="cannot be written")
+            return replace(outcome, error=f"{outcome.target}: is made, but will be made again: {why}")
+    return outcome
 
 
 def _tasks(jobs: Iterable[Job], log: Log, model: Model) -> Iterator[Job | Outcome]:

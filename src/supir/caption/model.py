@@ -119,7 +119,8 @@ class ModelCaptioner:
         if any((folder / name).is_file() for name in _TEMPLATES):
             return True
         configs = (folder / "processor_config.json", folder / "tokenizer_config.json")
-        return any(path.is_file() and '"chat_template"' in path.read_text(errors="replace") for path in configs)
+        texts = (path.read_text(encoding="utf-8", errors="replace") for path in configs if path.is_file())
+        return any('"chat_template"' in text for text in texts)
 
     def _inputs(self, processor: Any, image: Image.Image) -> Any:
         if not self._chats:

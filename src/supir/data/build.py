@@ -26,7 +26,7 @@ from supir.data.judging import Journal, Measured, Verdict, judge, measure, store
 from supir.data.provenance import check_lists
 from supir.data.rules import BuildOptions
 from supir.data.runners import Runner, Serial
-from supir.data.shards import INDEX, ShardJob, WrittenShard, index_bytes, shard_name, write_shard
+from supir.data.shards import INDEX, RECORDS, SHARDS, ShardJob, WrittenShard, index_bytes, shard_name, write_shard
 from supir.data.sources import Source, find_photographs
 from supir.files import write_whole
 
@@ -193,7 +193,7 @@ def _write_all(
         write_whole(_manifest(out, job.number), json.dumps(entry).encode())
         known[job.number] = written
         on_progress("write", len(known), total)
-    for stale in [*out.glob("shard-*.tar"), *(out / WORK).glob("shard-*.json")]:
+    for stale in [*out.glob(SHARDS), *(out / WORK).glob(RECORDS)]:
         if int(stale.stem.split("-")[1]) >= total:
             stale.unlink()
     return [known[number] for number in sorted(known)], len(missing)

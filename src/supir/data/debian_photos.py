@@ -24,6 +24,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from supir.files import write_whole
+
 logger = logging.getLogger(__name__)
 
 TILE = 256
@@ -56,7 +58,7 @@ class Photograph:
 
 def photographs() -> list[Photograph]:
     """All listed photographs, in the order of the list."""
-    return [Photograph(**entry) for entry in json.loads(_LIST.read_text())["photographs"]]
+    return [Photograph(**entry) for entry in json.loads(_LIST.read_text(encoding="utf-8"))["photographs"]]
 
 
 def download(folder: Path) -> None:
@@ -169,7 +171,7 @@ def write_tiles(packages: Path, out: Path) -> dict[str, int]:
     for split, found in tiles.items():
         found.sort(key=lambda pair: -detail(pair[0]))
         np.save(out / f"{split}.npy", np.stack([tile for tile, _ in found]))
-        (out / f"{split}_captions.json").write_text(json.dumps([caption for _, caption in found]))
+        write_whole(out / f"{split}_captions.json", json.dumps([caption for _, caption in found]))
     return {split: len(found) for split, found in tiles.items()}
 
 

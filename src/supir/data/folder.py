@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from supir.data.shards import INDEX
+from supir.data.shards import INDEX, RECORDS, SHARDS
 from supir.errors import OptionError, SupirError
 from supir.files import alone, check_ours, sentence, sweep, write_whole
 
@@ -19,8 +18,7 @@ WORK = ".build"
 """Folder inside the data set that a build resumes from; a finished set is read without it."""
 
 _SETTINGS = "settings.json"
-_OURS = ("shard-*.tar", ".shard-*.tar.*.tmp", f"{WORK}/shard-*.json", INDEX, "build.json", "pictures.jsonl",
-         "report.html")  # fmt: skip
+_OURS = (SHARDS, f"{WORK}/{RECORDS}", INDEX, "build.json", "pictures.jsonl", "report.html")
 
 
 @contextmanager
@@ -42,7 +40,7 @@ def claimed(out: Path, settings: dict[str, Any], *, overwrite: bool) -> Iterator
                 sweep(folder)
             yield
     except OSError as error:
-        raise SupirError(sentence(error)) from error
+        raise SupirError(sentence(error, error.filename or out)) from error
 
 
 def _settle(out: Path, path: Path, settings: dict[str, Any], overwrite: bool) -> None:
@@ -58,7 +56,7 @@ def _settle(out: Path, path: Path, settings: dict[str, Any], overwrite: bool) ->
             )
         for pattern in _OURS:
             for old in out.glob(pattern):
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
+                old.unlink()
     if before != settings:
         write_whole(path, json.dumps(settings, sort_keys=True).encode())
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from supir.data.pixels import Pixels, decode
 from supir.data.shards import INDEX, INDEX_TYPE, shard_name
 from supir.errors import ImageError, ImageReadError, OptionError
+from supir.files import open_to_read, read_at
 
 __all__ = ["MAX_PIXELS", "Photos", "Sample"]
 
@@ -148,11 +149,11 @@ class Photos:
         if place not in self._open:
             if len(self._open) >= _MAX_OPEN:
                 os.close(self._open.popitem(last=False)[1])
-            self._open[place] = os.open(self.folders[folder] / shard_name(shard), os.O_RDONLY)
+            self._open[place] = open_to_read(self.folders[folder] / shard_name(shard))
         self._open.move_to_end(place)
         if start + size > os.fstat(self._open[place]).st_size:  # asked before memory is taken for it
             raise ImageReadError("lies beyond the end of its shard, which was cut off")
-        data = os.pread(self._open[place], size, start)
+        data = read_at(self._open[place], size, start)
         if len(data) < size:
             raise ImageReadError("its shard was cut off while being read")
         return data

@@ -38,6 +38,10 @@ INDEX_TYPE = np.dtype(
 )  # fmt: skip
 """One sample of the index: key, number of its shard, and where in that file, in bytes, its members' data lie."""
 
+_DIGITS = "[0-9]" * 6
+SHARDS, RECORDS = f"shard-{_DIGITS}.tar", f"shard-{_DIGITS}.json"
+"""Patterns of the names of shards, and of what a build keeps about each."""
+
 _HEADER = 512
 _SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WebP": "webp"}
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from supir.errors import ImageReadError
+from supir.files import Places
 from supir.image import SUFFIXES, find_pictures
 
 __all__ = ["LISTS", "Companion", "Source", "find_photographs"]
@@ -47,7 +48,9 @@ class Source:
         return repr(parts)
 
 
-def find_photographs(inputs: Iterable[Path | str], *, skip: Path | None = None) -> list[Source]:
+def find_photographs(
+    inputs: Iterable[Path | str], *, skip: Path | None = None, each_link: bool = False
+) -> list[Source]:
     """Files, folders with all folders inside them, and globs, as sources sorted by the bytes of their path.
 
     Hidden files and folders are left out. Linked folders are not entered (no loop can arise); linked files are taken,
@@ -56,11 +59,12 @@ def find_photographs(inputs: Iterable[Path | str], *, skip: Path | None = None) 
     Args:
         inputs: as `supir.image.find_pictures`, but folders are gone through to the bottom.
         skip: a folder that is not entered: the one that is being built.
+        each_link: take a linked file as a picture of its own, beside the one that it leads to.
 
     Raises:
         ImageReadError: an input does not exist, a folder holds no picture, a glob matches nothing.
     """
-    skipped = None if skip is None else os.path.realpath(skip)
+    skipped = Places([] if skip is None else [skip], through_links=True)
     found: list[Source] = []
     for name in inputs:
         if os.path.isdir(name):  # noqa: PTH112 (a name may hold a null character: answered with False)
@@ -71,13 +75,16 @@ def find_photographs(inputs: Iterable[Path | str], *, skip: Path | None = None) 
             found += inside
         else:
             found += [source for path in find_pictures([name]) if (source := _single(str(path))) is not None]
-    unique: dict[str, Source] = {}
+    unique: list[Source] = []
+    known = Places(through_links=not each_link)
     for source in sorted(found, key=lambda source: os.fsencode(source.path)):
-        unique.setdefault(os.path.realpath(source.path), source)
-    return list(unique.values())
+        if source.path not in known:
+            known.add(source.path)
+            unique.append(source)
+    return unique
 
 
-def _walk(root: str, skipped: str | None) -> Iterator[Source]:
+def _walk(root: str, skipped: Places) -> Iterator[Source]:
     pending = [root]
     while pending:
         folder = pending.pop()
@@ -90,7 +97,7 @@ def _walk(root: str, skipped: str | None) -> Iterator[Source]:
         names = {entry.name for entry in entries}
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                if skipped is None or os.path.realpath(entry.path) != skipped:
+                if entry.path not in skipped:
                     pending.append(entry.path)
             elif Path(entry.name).suffix.lower() in SUFFIXES and _is_file(entry):
                 source = _source(folder, entry.name, names)

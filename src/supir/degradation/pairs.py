@@ -26,7 +26,7 @@ from torch import Tensor
 from supir.degradation.process import Degradation, apply
 from supir.degradation.recipes import RECIPES, draw
 from supir.errors import ImageError, OptionError
-from supir.files import add_line, sentence, whole_lines, write_whole
+from supir.files import add_line, check_apart, sentence, whole_lines, write_whole
 from supir.image import Picture, by_name, read, write
 
 LOG = "degradations.jsonl"
@@ -149,11 +149,13 @@ def make_pairs(
             the same too, what comes out is held against what came then.
 
     Raises:
-        OptionError: no such recipe, two originals of one name, or a folder of other pairs.
+        OptionError: no such recipe, two originals of one name or that would fall together on this disk, one that
+            would be overwritten, or a folder of other pairs.
     """
     if recipe not in RECIPES and replay is None:
         raise OptionError(f"unknown degradation recipe {recipe!r}; there are {', '.join(RECIPES)}")
     by_name(paths)
+    check_apart([(path, out / kind / f"{path.stem}.png") for path in paths for kind in ("hq", "lq")])
     known = _known(out, recipe, seed, side)
     for path in paths:
         try:

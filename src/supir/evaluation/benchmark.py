@@ -27,7 +27,7 @@ from supir.evaluation.measures import Measure
 from supir.evaluation.methods import Method
 from supir.evaluation.metrics import METRICS
 from supir.evaluation.summary import Score
-from supir.files import add_line, whole_lines, write_whole
+from supir.files import add_line, check_apart, whole_lines, write_whole
 from supir.image import Picture, by_name, read, write
 
 __all__ = ["PHOTOGRAPHS", "SCORES", "TRUTH", "Case", "run_benchmark"]
@@ -75,10 +75,11 @@ def run_benchmark(
         scale: of the results of real pictures.
 
     Raises:
-        OptionError: two pictures of one name, or a folder of pairs made otherwise.
+        OptionError: two pictures of one name, one that would be overwritten, or a folder of pairs made otherwise.
     """
     for recipe in recipes:
         folder = out / recipe
+        check_apart([(path, folder / method.name / f"{path.stem}.png") for method in methods for path in pictures])
         cases = _real_cases(pictures, scale) if recipe == PHOTOGRAPHS else _cases(pictures, folder, recipe, seed, side)
         whole = []
         for case in cases:

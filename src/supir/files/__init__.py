@@ -14,12 +14,13 @@ lacks something, so that no other module asks which system it runs on:
 
 from supir.files.folders import alone, check_ours, strangers
 from supir.files.journal import add_line, append, whole_lines
-from supir.files.places import Places
+from supir.files.places import Places, check_apart
 from supir.files.saying import check_writable, disk_error, name_fault, sentence
 from supir.files.whole import (
     flush,
     folder_whole,
     is_temporary,
+    open_to_read,
     read_at,
     remove,
     replace,
@@ -35,6 +36,7 @@ __all__ = [
     "add_line",
     "alone",
     "append",
+    "check_apart",
     "check_ours",
     "check_writable",
     "disk_error",
@@ -42,6 +44,7 @@ __all__ = [
     "folder_whole",
     "is_temporary",
     "name_fault",
+    "open_to_read",
     "read_at",
     "remove",
     "replace",

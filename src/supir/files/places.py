@@ -4,60 +4,73 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from supir.errors import OptionError
 from supir.files import system
-from supir.files.saying import existing
+from supir.files.saying import existing, name_fault
 from supir.files.whole import remove, temporary_name
 
 
 class Places:
-    """Files among which others are looked for: those there by what the disk says, those planned by their names.
+    """Files, there or planned, among which others are looked for.
 
     A disk may take names that differ in capitals, or in how an accent is stored, for one. It is asked about every two
     names that differ in nothing else. Make a new one for each plan: what it found out it keeps.
 
     Args:
-        through_links: what a link leads to counts, and one file by two names is one, as when an input must not be
-            overwritten. Otherwise names count, each link has a place of its own, and only the folders above are
-            looked through, as when each result needs a place.
+        through_links: what a link leads to is its place; otherwise a link has a place of its own, and only the folders
+            above it are looked through.
+        paths: the first files.
     """
 
-    def __init__(self, *, through_links: bool) -> None:
+    def __init__(self, paths: Iterable[Path | str] = (), *, through_links: bool) -> None:
         self._through_links = through_links
         self._by_name: dict[str, list[tuple[str, Path]]] = {}
-        self._by_identity: dict[tuple[int, int], Path] = {}
+        self._by_number: dict[tuple[int, int], Path] | None = None
         self._listed: dict[str, frozenset[str]] = {}
+        self._folders: dict[str, str] = {}
+        for path in paths:
+            self.add(path)
 
     def add(self, path: Path | str) -> None:
         """Remember a file, which may be there or not."""
         real = self._real(path)
         self._by_name.setdefault(_folded(real), []).append((real, Path(path)))
-        if (number := self._identity(real)) is not None:
-            self._by_identity.setdefault(number, Path(path))
+        self._by_number = None
 
     def find(self, path: Path | str) -> Path | None:
-        """The first of those added that this file is or, when it is written, would replace; else None."""
+        """The first of those added that has this place, or would have it once it is written; else None."""
         real = self._real(path)
         for known, added in self._by_name.get(_folded(real), ()):
             if known == real or self._are_one(known, real):
                 return added
-        number = self._identity(real)
-        return None if number is None else self._by_identity.get(number)
+        return None
+
+    def find_file(self, path: Path | str) -> Path | None:
+        """Likewise, or the one whose file this is by another name: a hard link, a folder that is mounted twice."""
+        found = self.find(path)
+        number = None if found is not None else _number(path)
+        if number is None:
+            return found
+        if self._by_number is None:
+            added = [path for entries in self._by_name.values() for _, path in entries]
+            self._by_number = {known: path for path in reversed(added) if (known := _number(path)) is not None}
+        return self._by_number.get(number)
+
+    def __contains__(self, path: Path | str) -> bool:
+        return self.find(path) is not None
 
     def _real(self, path: Path | str) -> str:
         if self._through_links:
             return os.path.realpath(path)
-        folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100
-        return os.path.join(os.path.realpath(folder), name)  # noqa: PTH118
-
-    def _identity(self, real: str) -> tuple[int, int] | None:
-        try:
-            found = os.stat(real)  # noqa: PTH116
-        except (OSError, ValueError):
-            return None
-        # 0: a disk that numbers no files
-        return (found.st_dev, found.st_ino) if self._through_links and found.st_ino else None
+        folder, name = os.path.split(path)
+        if name in ("", ".", ".."):
+            return os.path.realpath(path)
+        if folder not in self._folders:  # most files of a plan share a few
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], name)  # noqa: PTH118
 
     def _are_one(self, one: str, other: str) -> bool:
         """Of two real paths that are alike when folded."""
@@ -76,6 +89,42 @@ class Places:
         if folder not in self._listed:  # not by inodes: some network disks number what they are asked for
             self._listed[folder] = frozenset(os.listdir(folder))  # noqa: PTH208
         return not {one, other} <= self._listed[folder]
+
+
+def check_apart(results: Collection[tuple[Path, Path]]) -> None:
+    """Refuse, before anything is made, results that would overwrite an input or one another.
+
+    Args:
+        results: (input, result) of each.
+
+    Raises:
+        OptionError: one would, or has a name that this system does not take; the message names the files.
+    """
+    inputs, taken = Places((source for source, _ in results), through_links=True), Places(through_links=True)
+    made_from: dict[Path, Path] = {}
+    for source, target in results:
+        if (fault := name_fault(target)) is not None:
+            raise OptionError(f"{target}: the name {fault}")
+        if (hit := inputs.find_file(target)) is not None:
+            which = "is an input" if hit == target else f"is the input {hit}"
+            raise OptionError(f"{target} {which} and is never overwritten; choose another --output")
+        if (other := taken.find(target)) is not None:
+            here = "" if other == target else f", which this disk takes for {other}"
+            raise OptionError(
+                f"{made_from[other]} and {source} would both be written to {target}{here}; do it one by one or into"
+                " different folders"
+            )
+        taken.add(target)
+        made_from[target] = source
+
+
+def _number(path: Path | str) -> tuple[int, int] | None:
+    """The disk's own number of a file; None where it is not there, or the disk numbers none."""
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return (found.st_dev, found.st_ino) if found.st_ino else None
 
 
 def _folded(name: str) -> str:

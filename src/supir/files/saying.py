@@ -15,6 +15,7 @@ from supir.files import system
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])", re.IGNORECASE)  # by Windows, with any suffix
 _NEVER_IN_NAMES = re.compile(r'[<>:"|?*\x00-\x1f]')
+_TRIAL = 2**16  # bytes for which there must be room at least
 _LONGEST_NAME, _LONGEST_PATH = 255, 259  # bytes; characters, of Windows
 
 
@@ -105,8 +106,8 @@ def check_writable(path: Path | str) -> None:
         try:
             with suppress(FileNotFoundError):
                 path.lstat()  # too long a name
-            with tempfile.TemporaryFile(dir=folder, prefix="."):
-                pass
+            with tempfile.TemporaryFile(dir=folder, prefix=".") as trial:
+                trial.write(bytes(_TRIAL))
         except OSError as error:
             error.filename = str(path)
             raise

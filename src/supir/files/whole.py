@@ -168,6 +168,11 @@ def temporary_file(folder: Path) -> Iterator[BinaryIO]:
 _SEEKING = threading.Lock()
 
 
+def open_to_read(path: Path | str) -> int:
+    """A descriptor for `read_at`; the caller closes it."""
+    return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # Windows would change line ends
+
+
 def read_at(descriptor: int, size: int, start: int) -> bytes:
     """``size`` bytes of an open file from ``start``, fewer at its end; threads may share the descriptor."""
     if hasattr(os, "pread"):

@@ -8,15 +8,19 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from supir.errors import ImageError, ImageReadError, OptionError
+from supir.files import Places, sentence
 from supir.image.targets import SUFFIXES
 
 __all__ = ["by_name", "find_pictures"]
 
 
 def find_pictures(
-    inputs: Iterable[Path | str] | Path | str, *, on_error: Callable[[ImageError], None] | None = None
+    inputs: Iterable[Path | str] | Path | str,
+    *,
+    on_error: Callable[[ImageError], None] | None = None,
+    leave_out: Callable[[Path], bool] = lambda path: False,
 ) -> list[Path]:
-    """Files, folders and globs as picture files, in the order given, each once.
+    """Files, folders and globs as picture files, in the order given, each once; a link is a picture of its own.
 
     - A file is taken as it is, whatever its suffix (its content decides when it is read).
     - A folder gives its own pictures by suffix, sorted by name, without hidden files; the folders inside are not
@@ -27,20 +31,25 @@ def find_pictures(
     Args:
         inputs: one or several.
         on_error: called with each error instead of raising it, so that the others are still found.
+        leave_out: which of a folder's or a glob's pictures are not meant; a file that is named always is.
 
     Raises:
-        ImageReadError: an input that does not exist, a folder without pictures, a glob without a match.
+        ImageReadError: an input that does not exist, a folder without pictures, a glob without a match, or only such
+            as are left out.
     """
-    found: dict[str, Path] = {}  # by real path: the same file named twice is one picture
+    found: list[Path] = []
+    known = Places(through_links=False)
     for name in [inputs] if isinstance(inputs, str | Path) else inputs:
         try:
-            for path in _pictures_of(name):
-                found.setdefault(os.path.realpath(path), path)
+            for path in _pictures_of(name, leave_out):
+                if path not in known:
+                    known.add(path)
+                    found.append(path)
         except ImageError as error:
             if on_error is None:
                 raise
             on_error(error)
-    return list(found.values())
+    return found
 
 
 def by_name(paths: Iterable[Path]) -> dict[str, Path]:
@@ -59,28 +68,30 @@ def by_name(paths: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
-def _pictures_of(name: Path | str) -> list[Path]:
+def _pictures_of(name: Path | str, leave_out: Callable[[Path], bool]) -> list[Path]:
     path = Path(name)
     kinds = ", ".join(SUFFIXES)
     try:
         if path.is_dir():
             paths = _pictures_only(path.iterdir())
-            if not paths:
-                raise ImageReadError(
-                    f"{path}: a folder without pictures; looked for {kinds}, not in the folders inside it", path
-                )
-            return paths
-        if os.path.lexists(path):
+            none = f"{path}: a folder without pictures; looked for {kinds}, not in the folders inside it"
+        elif os.path.lexists(path):
             return [path]
-        if glob.has_magic(str(name)):
+        elif glob.has_magic(str(name)):
             paths = _pictures_only(_matches(path))
-            if not paths:
-                raise ImageReadError(f"{name}: no picture matches; looked for {kinds}", path)
-            return paths
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ImageReadError(f"{path}: cannot be read: {reason}", path) from error
-    raise ImageReadError(f"{path}: does not exist; give picture files, folders or globs", path)
+            none = f"{name}: no picture matches; looked for {kinds}"
+        else:
+            raise ImageReadError(f"{path}: does not exist; give picture files, folders or globs", path)
+    except OSError as error:
+        raise ImageReadError(sentence(error, path, failed="cannot be read"), path) from error
+    except ValueError as error:  # a null character
+        raise ImageReadError(f"{path}: cannot be read: {error}", path) from error
+    if not paths:
+        raise ImageReadError(none, path)
+    kept = [path for path in paths if not leave_out(path)]
+    if not kept:
+        raise ImageReadError(f"{name}: no picture but results; name those that are meant all the same", path)
+    return kept
 
 
 def _matches(pattern: Path) -> Iterator[Path]:

@@ -7,6 +7,7 @@ DATA/jobs/ID/         upload, preview.png, result.SUFFIX of one job, and what pe
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Collection
@@ -106,7 +107,7 @@ class Folder:
             active: jobs that keep their uploads alone.
             done: jobs that keep their previews and results.
         """
-        for folder in self._jobs.iterdir():
+        for folder in filter(_is_of_a_job, self._jobs.iterdir()):
             if folder.name not in active and folder.name not in done:
                 shutil.rmtree(folder, ignore_errors=True)
                 continue
@@ -115,6 +116,10 @@ class Folder:
                 unneeded = is_upload and not self.keep_uploads if is_done else not is_upload
                 if unneeded or path.name.startswith("."):
                     path.unlink(missing_ok=True)
+
+
+def _is_of_a_job(folder: Path) -> bool:
+    return re.fullmatch(r"[0-9a-f]{32}", folder.name) is not None and folder.is_dir() and not folder.is_symlink()
 
 
 def safe(path: Path) -> None:

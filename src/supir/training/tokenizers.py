@@ -36,12 +36,12 @@ def write_tokenizers(merges_file: Path, out: Path) -> None:
     for name, padding in (("tokenizer", END), ("tokenizer_2", "!")):
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "vocab.json").write_text(json.dumps(vocabulary(lines), ensure_ascii=False))
-        (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *lines]) + "\n")
+        (folder / "vocab.json").write_text(json.dumps(vocabulary(lines), ensure_ascii=False), encoding="utf-8")
+        (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *lines]) + "\n", encoding="utf-8", newline="\n")
         special = {"bos_token": BEGIN, "eos_token": END, "unk_token": END, "pad_token": padding}
-        (folder / "special_tokens_map.json").write_text(json.dumps(special))
+        (folder / "special_tokens_map.json").write_text(json.dumps(special), encoding="utf-8")
         config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "do_lower_case": True, **special}
-        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+        (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
         CLIPTokenizer.from_pretrained(folder)
 
 
