@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from supir import memory
 from supir.sampling.solvers import Step
 
 __all__ = ["SIDE", "Glimpses"]
@@ -18,6 +19,10 @@ SIDE = 768
 """Pixels of the longer side, at most: a small latent decodes fast, and looks like the large one from afar."""
 _SHARE = 4.0
 """After a glimpse, sampling goes on undisturbed for this many times as long as the glimpse took."""
+
+
+class GlimpseWarning(UserWarning):
+    """Small pictures of a restoration under way could not be shown; the restoration goes on."""
 
 
 class Glimpses:
@@ -37,13 +42,16 @@ class Glimpses:
         start = time.perf_counter()
         if start < self._next or step.index + 1 == step.num_steps:
             return
+        self._next = float("inf")
         try:
             self._show(self._decoded(step.denoised[:1])[0])
-        except (MemoryError, torch.OutOfMemoryError):  # the restoration may still fit
-            self._next = float("inf")
+        except Exception as error:  # what is only looked at must not cost the restoration
+            warnings.warn(f"no more glimpses of this picture: {error}", GlimpseWarning, stacklevel=1)
+        else:
+            end = time.perf_counter()
+            self._next = end + _SHARE * (end - start)
             return
-        end = time.perf_counter()
-        self._next = end + _SHARE * (end - start)
+        memory.give_back()  # the restoration may still fit
 
     def _decoded(self, latent: Tensor) -> Tensor:
         config = self._autoencoder.config
@@ -51,7 +59,8 @@ class Glimpses:
         ratio = SIDE / (max(latent.shape[-2:]) * factor)
         if ratio < 1:
             size = [max(1, round(side * ratio)) for side in latent.shape[-2:]]
-            latent = F.interpolate(latent, size, mode="area")
+            # On the processor: Apple's GPUs pool only to sizes that divide the latent's.
+            latent = F.interpolate(latent.cpu(), size, mode="area").to(latent.device)
         latent = (latent / config.scaling_factor).to(self._autoencoder.dtype)
         pixels: Tensor = self._autoencoder.decode(latent).sample.float().cpu()
         return pixels

@@ -9,9 +9,17 @@ import torch
 from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 
+from supir.errors import OptionError
 from supir.models import feed_forward
 from supir.models.feed_forward import FeedForwardInRows
-from supir.models.stored import StoredConv2d, StoredLinear, e4m3_bits_as_bfloat16, store_in_eight_bits, stored_kind
+from supir.models.stored import (
+    StoredConv2d,
+    StoredLinear,
+    check_stored,
+    e4m3_bits_as_bfloat16,
+    store_in_eight_bits,
+    stored_kind,
+)
 from tiny import TRUNK, tiny_components
 
 BOUNDS = {"int8": 0.02, "float8": 0.08}
@@ -146,3 +154,10 @@ def test_every_feed_forward_is_in_rows_and_trains_as_before() -> None:
     assert given.grad is not None
     with torch.no_grad():
         assert torch.allclose(layers[0](given), FeedForward.forward(layers[0], given), atol=1e-6)
+
+
+def test_a_device_without_the_type_is_refused_by_name() -> None:
+    with pytest.raises(OptionError, match=r"quantize is 'float8', which mps does not have; use int8"):
+        check_stored("float8", "mps")
+    for kind, device in (("int8", "mps"), (None, "mps"), ("float8", "cuda:1"), ("float8", "cpu")):
+        check_stored(kind, device)

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from supir.errors import OptionError
+
 KINDS = ("int8", "float8")
 """int8: 255 even steps from the smallest to the largest weight of a channel; float8: e4m3, finer near zero."""
 
@@ -69,10 +71,21 @@ class _Stored(nn.Module):
         if self.weight.device.type == "cpu" and dtype is not torch.float16:
             # torch's own conversion takes fifteen times as long on a processor.
             return torch.mul(e4m3_bits_as_bfloat16(self.weight), scale * _REBIAS)
+        check_stored(self.kind, self.weight.device)
         return self.weight.view(torch.float8_e4m3fn).to(dtype) * scale
 
     def _per_channel(self, scale: Tensor) -> Tensor:
         return scale.view(-1, *[1] * (self.weight.ndim - 1))
+
+
+def check_stored(kind: str | None, device: torch.device | str) -> None:
+    """Refuse what a device cannot widen.
+
+    Raises:
+        OptionError: ``float8`` on Apple's GPUs, which have no such type.
+    """
+    if kind == "float8" and torch.device(device).type == "mps":
+        raise OptionError("quantize is 'float8', which mps does not have; use int8 (--quantize int8), or the cpu")
 
 
 def e4m3_bits_as_bfloat16(stored: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 
 SIDE = 1024
 SECONDS = 0.5
+SHORTEST = 0.02
+"""Seconds of a measurement: a single product takes a GPU microseconds, less than to start it and to wait for it."""
 EFFICIENCY = 0.75
 """Share of the matrix-multiply peak that a full-size call reaches (`make bench`); thin networks reach less."""
 
@@ -15,12 +17,19 @@ EFFICIENCY = 0.75
 def measured_rate(device: str, dtype: torch.dtype) -> float:
     """Operations a second that networks of ``dtype`` can be expected to reach on ``device``."""
     left, right = (torch.ones(SIDE, SIDE, device=device, dtype=dtype) for _ in range(2))
-    torch.mm(left, right)
-    times = []
-    end = time.perf_counter() + SECONDS
-    while time.perf_counter() < end:
+
+    def seconds(number: int) -> float:
         start = time.perf_counter()
-        # Reading a number back waits for a GPU to finish.
-        float(torch.mm(left, right)[0, 0])
-        times.append(time.perf_counter() - start)
-    return EFFICIENCY * 2 * SIDE**3 / min(times)
+        for _ in range(number):
+            found = torch.mm(left, right)
+        float(found[0, 0])  # waits for a GPU to finish
+        return time.perf_counter() - start
+
+    number = 1
+    seconds(number)
+    while (taken := seconds(number)) < SHORTEST:
+        number *= 2
+    fastest, end = taken, time.perf_counter() + SECONDS
+    while time.perf_counter() < end:
+        fastest = min(fastest, seconds(number))
+    return EFFICIENCY * 2 * SIDE**3 * number / fastest
