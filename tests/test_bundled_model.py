@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +14,15 @@ from skimage import data
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from supir.combinations import come_to
 from supir.degradation.pairs import degraded, drawn_for
 from supir.degradation.recipes import BENCHMARKS
 from supir.evaluation.distance import EfficientNetLite0Distance
 from supir.evaluation.niqe import niqe
 from supir.image import Picture, read, resize
-from supir.options import PRESETS
+from supir.options import PRESETS, TRADE_OFFS
 from supir.pipeline import SupirPipeline
+from supir.presets import same_presets, trade_offs
 from supir.weights.folder import BUNDLED_MODEL
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "photo.jpg"
@@ -56,9 +59,18 @@ def test_it_is_small_half_precision_and_described() -> None:
             assert {str(weights.get_slice(key).get_dtype()) for key in weights.keys()} <= {"F16", "I64"}  # noqa: SIM118
 
 
-def test_every_preset_has_its_own_numbers(pipeline: SupirPipeline) -> None:
+def test_presets_differ_where_they_come_to_something_else(pipeline: SupirPipeline) -> None:
+    """Two presets make one picture exactly where the model's numbers make them the same, and that is said."""
+    given = Picture(pixels=photograph("coffee", 64, 64))
+    options = {preset: pipeline.options(preset, scale=1.0) for preset in PRESETS}
+    found = {preset: pipeline(given, options[preset])[0].picture.pixels for preset in PRESETS}
+    for one, other in itertools.combinations(PRESETS, 2):
+        alike = come_to(options[one]) == come_to(options[other])
+        assert alike == bool(torch.allclose(found[one], found[other], atol=1e-5)), (one, other)
+        assert alike == (same_presets(pipeline.config.presets).get(other) == one)
     for preset in PRESETS:
-        assert pipeline.options(preset).min_size < 1024, "the bundled model works at any size"
+        assert options[preset].min_size < 1024, "the bundled model works at any size"
+        assert trade_offs(pipeline.config.presets)[preset] != TRADE_OFFS[preset], "that is said of large models"
 
 
 def test_the_example_comes_out_better_than_enlarged(pipeline: SupirPipeline) -> None:

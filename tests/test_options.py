@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from supir.combinations import come_to, levels_of, steps_of, without_effect
-from supir.options import GOES_WITH, PRESETS, IdleOptionWarning, RestoreOptions, restore_options
+from supir.options import GOES_WITH, PRESETS, TRADE_OFFS, IdleOptionWarning, RestoreOptions, restore_options
+from supir.presets import trade_offs
 from supir.restoration import noise_schedule
 from supir.weights.folder import BUNDLED_MODEL
 
@@ -126,6 +127,24 @@ def test_presets_that_come_to_the_same_are_one() -> None:
     )
     full = {come_to(restore_options(preset)) for preset in PRESETS}
     assert len(full) == len(PRESETS)
+
+
+def test_what_presets_are_for_is_said_of_the_model_at_hand() -> None:
+    assert trade_offs() == TRADE_OFFS
+    own = {
+        "all": {"num_steps": 1, "s_churn": 0.0, "text_guidance": 1.0, "start_sigma": 0.5},
+        "reference": {"num_steps": 9},
+    }
+    told = trade_offs(own)
+    assert told["quality"] == "1 step from the preview with noise of 0.5, no text guidance, no pull toward the photo"
+    assert told["fast"] == told["fidelity"] == "the same as quality with this model"
+    assert "steps" in told["reference"]
+    assert "quirks" in told["reference"]
+    one = trade_offs({"fast": {"num_steps": 4}})
+    assert one["quality"] == TRADE_OFFS["quality"]
+    assert one["fast"] == "4 steps from noise, text guidance 4, a pull toward the photo, tau 4"
+    ramp = trade_offs({"quality": {"num_steps": 10}})["quality"]
+    assert ramp == "10 steps from noise, text guidance 4 to 7.5, a pull toward the photo, tau 4"
 
 
 @pytest.mark.parametrize("start_sigma", [None, 1.0, 14.6])

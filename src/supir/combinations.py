@@ -155,7 +155,7 @@ def _rounded(numbers: list[float]) -> tuple[float, ...]:
 def _changed(options: RestoreOptions, name: str, value: Any) -> tuple[Any, ...] | None:
     """What the options come to with another value; None where that cannot be."""
     try:
-        return come_to(dataclasses.replace(options, said=(), **{name: value}))
+        return come_to(type(options).silent(**(vars(options) | {name: value})))
     except OptionError:
         return None
 

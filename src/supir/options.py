@@ -9,7 +9,8 @@ import dataclasses
 import sys
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import InitVar, dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from supir import fields
@@ -18,6 +19,8 @@ from supir.errors import OptionError
 from supir.fields import choice, number, plain
 
 MAX_SEED = 2**63 - 1
+
+_telling: ContextVar[bool] = ContextVar("telling", default=True)
 
 
 class IdleOptionWarning(UserWarning):
@@ -30,10 +33,6 @@ class RestoreOptions:
 
     A number outside its range, and options that contradict one another, raise ``OptionError`` naming the fields; one
     that has no effect beside the others is told in an ``IdleOptionWarning``, once, when it is set.
-
-    Args:
-        said: names of the fields that a person has set, of which those without effect are told; unset: all that are
-            not the default. No field.
     """
 
     scale: float = number(2.0, 0.05, 32, "output size over input size", unit="x")
@@ -102,9 +101,7 @@ class RestoreOptions:
     )
     reference_quirks: bool = plain(False, "compute as the public code does where it differs (see docs/reference.md)")
 
-    said: InitVar[Collection[str] | None] = None
-
-    def __post_init__(self, said: Collection[str] | None) -> None:
+    def __post_init__(self) -> None:
         fields.check(self)
         if self.tile_overlap is not None and 2 * self.tile_overlap > self.tile:
             raise OptionError(
@@ -115,11 +112,18 @@ class RestoreOptions:
             raise OptionError(
                 f"text_guidance_low is {low} and text_guidance_high {high}; the lower bound must be below the upper"
             )
-        if said is None:
+        if _telling.get():
             specs = dataclasses.fields(self)
-            changed = [spec.name for spec in specs if getattr(self, spec.name) != spec.default]
-            if changed:
-                self.tell(changed, RestoreOptions())
+            self.tell([spec.name for spec in specs if getattr(self, spec.name) != spec.default], None)
+
+    @classmethod
+    def silent(cls, **values: Any) -> RestoreOptions:
+        """Options of which nothing is told: no person has set these values here."""
+        before = _telling.set(False)
+        try:
+            return cls(**values)
+        finally:
+            _telling.reset(before)
 
     @property
     def fresh_share(self) -> float:
@@ -135,13 +139,13 @@ class RestoreOptions:
             OptionError: an unknown field, or a value out of range.
         """
         values = layered({spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}, known(changes))
-        changed = RestoreOptions(**values, said=())
+        changed = RestoreOptions.silent(**values)
         changed.tell(changes, self)
         return changed
 
-    def tell(self, names: Collection[str], baseline: RestoreOptions) -> None:
-        """Warn of those of the fields, which were set over ``baseline``, that have no effect."""
-        for sentence in without_effect(self, names, baseline).values():
+    def tell(self, names: Collection[str], baseline: RestoreOptions | None) -> None:
+        """Warn of those of the fields, which were set over ``baseline``, or the defaults, that have no effect."""
+        for sentence in without_effect(self, names, baseline or RestoreOptions.silent()).values() if names else ():
             warnings.warn(sentence, IdleOptionWarning, stacklevel=_outside())
 
 
@@ -223,7 +227,8 @@ TRADE_OFFS: dict[str, str] = {
     "fast": "fewest steps, at some loss of fine detail; for many photos, slow machines",
     "reference": "what the public code computes, quirks included; for comparison",
 }
-"""What each preset is for, and at what price; in the order to offer them in."""
+"""What each preset is for with a full-size model, and at what price; in the order to offer them in. What they come to
+with others, ``supir.presets`` says."""
 
 DEFAULT_PRESET = "quality"
 OPTIONAL_NUMBERS = tuple(
@@ -275,9 +280,9 @@ def restore_options(
     chosen = {name: value for name, value in overrides.items() if value is not None}
     chosen |= {name: None for name, value in chosen.items() if value == "off" and name in OPTIONAL_NUMBERS}
     given = layered(PRESETS[preset], own.get("all", {}), own.get(preset, {}))
-    options = RestoreOptions(**known(layered(given, chosen)), said=())
+    options = RestoreOptions.silent(**known(layered(given, chosen)))
     if chosen:
-        options.tell(chosen, RestoreOptions(**known(given), said=()))
+        options.tell(chosen, RestoreOptions.silent(**known(given)))
     return options
 
 

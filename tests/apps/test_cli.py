@@ -201,6 +201,25 @@ def test_presets_lists_every_option_and_preset() -> None:
         assert word in result.stdout
 
 
+def test_presets_are_those_of_the_model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    own = {"all": {"num_steps": 1, "s_churn": 0.0, "text_guidance": 1.0, "restoration_guidance": None, "min_size": 77}}
+    result = run("presets", "--model", save_tiny_model(tmp_path_factory.mktemp("own") / "mine", presets=own))
+    assert "presets of mine" in result.stdout
+    assert "77" in result.stdout
+    assert "fidelity: the same as quality with this model" in result.stdout
+    assert "most detail" not in result.stdout
+    bundled = run("presets").stdout
+    assert "presets of the bundled model" in bundled
+
+
+def test_an_option_without_effect_is_told_once(model: Path, folder: Path) -> None:
+    result = restore(model, "one.jpg", "two.png", "--eta", "0.5", "--text-guidance", "1", "--negative-prompt", "blur")
+    assert result.exit_code == 0
+    assert result.stderr.count("has no effect") == 2
+    assert result.stderr.count("warning: eta 0.5 has no effect: solver edm_euler does not hear it") == 1
+    assert "has no effect" not in restore(model, "one.jpg", "--overwrite").stderr
+
+
 def test_version() -> None:
     assert run("--version").stdout == f"supir {supir.__version__}\n"
     assert "diffusers" in run("version").stdout

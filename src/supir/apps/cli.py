@@ -45,7 +45,7 @@ from supir.apps.study_commands import study_app
 from supir.apps.train_commands import train
 from supir.apps.web_commands import web
 from supir.batch import Job, Model, Outcome
-from supir.options import DEFAULT_PRESET, PRESETS, restore_options
+from supir.options import DEFAULT_PRESET, PRESETS
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -212,13 +212,21 @@ def convert(
 
 
 @app.command()
-def presets() -> None:
-    """List the presets and the values each sets; every value can be overridden by its option."""
-    table = Table("option", *PRESETS, title=f"presets (default: {DEFAULT_PRESET})", title_justify="left")
-    chosen = {name: dataclasses.asdict(restore_options(name)) for name in PRESETS}
-    for field in chosen[DEFAULT_PRESET]:
-        table.add_row(flag(field), *(_shown(values[field]) for values in chosen.values()))
-    Console().print(table)
+def presets(model: ModelFolder = None) -> None:
+    """List the presets and the values that each comes to with a model; every value can be overridden by its option."""
+    from supir.presets import trade_offs
+
+    console = Console()
+    with sentences(console):
+        weights = Model(folder=model)
+        whose = "the bundled model" if model is None else model.name
+        table = Table("option", *PRESETS, title=f"presets of {whose} (default: {DEFAULT_PRESET})", title_justify="left")
+        chosen = {name: dataclasses.asdict(weights.options(name)) for name in PRESETS}
+        for field in chosen[DEFAULT_PRESET]:
+            table.add_row(flag(field), *(_shown(values[field]) for values in chosen.values()))
+        console.print(table)
+        for name, about in trade_offs(weights.presets).items():
+            console.print(f"{name}: {about}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

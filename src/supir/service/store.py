@@ -256,4 +256,4 @@ class Store:
 
 
 def _job(row: sqlite3.Row) -> StoredJob:
-    return StoredJob(**{**dict(row), "options": RestoreOptions(**json.loads(row["options"]), said=())})
+    return StoredJob(**{**dict(row), "options": RestoreOptions.silent(**json.loads(row["options"]))})

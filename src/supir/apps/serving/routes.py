@@ -21,7 +21,8 @@ from supir.apps.serving.schema import chosen_schema, form_schema, option_schemas
 from supir.apps.serving.submitting import JobID, Submitting
 from supir.apps.serving.views import ErrorView, HealthView, JobPage, JobView, OptionsView, State, job_view
 from supir.errors import JobExpiredError, KeyRefusedError
-from supir.options import DEFAULT_PRESET, PRESETS, TRADE_OFFS
+from supir.options import DEFAULT_PRESET, GOES_WITH, PRESETS
+from supir.presets import trade_offs
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 from supir.service.engine import Engine
 from supir.service.jobs import StoredJob
@@ -195,7 +196,8 @@ class Routes:
             model=model.identity["model"],
             default_preset=DEFAULT_PRESET,
             presets={name: dataclasses.asdict(model.options(name)) for name in PRESETS},
-            trade_offs=TRADE_OFFS,
+            trade_offs=trade_offs(model.presets),
+            goes_with=GOES_WITH,
             words={"positive_prompt": POSITIVE_PROMPT, "negative_prompt": NEGATIVE_PROMPT},
             captioner=self._engine.captioner,
             formats=[*FORMATS],
