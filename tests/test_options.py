@@ -80,14 +80,19 @@ def test_a_preset_says_nothing_of_its_own_values(preset: str, model: str) -> Non
         ("quality", "full size", {"text_guidance": 1.0, "negative_prompt": "blur"}, "text guidance is 1 in every step"),
         ("quality", "full size", {"text_guidance": 1.0, "text_guidance_low": 1.0}, "text guidance is 1 in every step"),
         ("quality", "full size", {"text_guidance": 0.0, "prompt": "a door"}, "the negative words alone are read"),
-        ("quality", "full size", {"text_guidance_low": 5.0, "start_sigma": 3.0, "negative_prompt": ""}, "no step begins at a noise level"),
+        (
+            "quality",
+            "full size",
+            {"text_guidance_low": 5.0, "start_sigma": 3.0, "negative_prompt": ""},
+            "no step begins at a noise level",
+        ),
         ("quality", "full size", {"text_guidance_high": 30.0}, "every step begins at or below it"),
         ("quality", "full size", {"text_guidance_low": 0.01}, "every step begins above it"),
         ("quality", "full size", {"prompt": "a door", "tile_prompts": "sea|sky"}, "what each tile shows"),
         ("quality", "full size", {"control_scale": 0.0, "adaptor_every": 4}, "the adaptor is not heard"),
         ("reference", "full size", {"start_sigma": 1.0}, "are taken"),
     ],
-)  # fmt: skip
+)
 def test_what_has_no_effect_is_told(preset: str, model: str, overrides: dict[str, Any], sentence: str) -> None:
     sentences = told(preset, model, **overrides)
     [found] = [each for each in sentences if sentence in each]

@@ -41,6 +41,17 @@ def test_the_result_is_what_the_library_makes(server: Server, pipeline: Any, tmp
         assert not (server.data / "jobs" / job.id / "upload").exists()
 
 
+def test_an_option_without_effect_is_told_in_the_answer(server: Server) -> None:
+    with server.client() as client:
+        job = client.submit(picture(9), **QUICK, negative_prompt="blur", eta=0.5)
+        first, second = job.told["warnings"]
+        assert first.startswith("negative_prompt 'blur' has no effect: text guidance is 1 in every step")
+        assert second.startswith("eta 0.5 has no effect")
+        assert client.submit(picture(9), **QUICK).told["warnings"] == []
+        client.wait(job)
+        assert client.get(job).told["options"]["text_guidance_start"] is None, "the end alone was set"
+
+
 def test_the_preview_comes_before_the_result_and_cancelling_stops(server: Server) -> None:
     with server.client() as client:
         job, behind = client.submit(picture(2), **LONG), client.submit(picture(3), **LONG)

@@ -15,7 +15,7 @@ import pytest
 
 from service.serving import Server, until
 from supir.errors import OptionError
-from supir.options import OPTIONAL_NUMBERS, PRESETS, TRADE_OFFS, RestoreOptions, restore_options
+from supir.options import GOES_WITH, OPTIONAL_NUMBERS, PRESETS, TRADE_OFFS, RestoreOptions, restore_options
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 from supir.service.limits import new_key
 
@@ -47,6 +47,7 @@ def test_fields_are_those_of_the_options(server: Server, schema: dict[str, Any])
                     restore_options(**{spec.name: bound + beyond * step})
     assert told["presets"]["fast"] == dataclasses.asdict(restore_options("fast"))
     assert told["trade_offs"] == TRADE_OFFS
+    assert told["goes_with"] == GOES_WITH
     assert sorted(TRADE_OFFS) == sorted(PRESETS)
     assert told["words"] == {"positive_prompt": POSITIVE_PROMPT, "negative_prompt": NEGATIVE_PROMPT}
 

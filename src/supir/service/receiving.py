@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from supir import fields
+from supir.combinations import without_effect
 from supir.errors import ImageTooLargeError, OptionError, SupirError
 from supir.options import DEFAULT_PRESET, PRESETS, RestoreOptions
 from supir.service.jobs import UNTIL
@@ -28,8 +29,9 @@ _SPECS = {spec.name: spec for spec in dataclasses.fields(RestoreOptions)}
 
 def chosen_options(
     given: Mapping[str, str], options: Callable[..., RestoreOptions]
-) -> tuple[RestoreOptions, str | None, str]:
-    """(the options, the format of the result or None for the upload's, until what) that the fields of a form ask for.
+) -> tuple[RestoreOptions, str | None, str, list[str]]:
+    """What the fields of a form ask for: the options, the format of the result or None for the upload's, until what;
+    and sentences about options that have no effect on a result.
 
     Args:
         given: ``options``, a JSON object of fields of ``RestoreOptions``; ``preset``; ``format``; ``until``; and the
@@ -64,7 +66,9 @@ def chosen_options(
         raise OptionError(f"preset is {preset!r}; it must be one of {', '.join(PRESETS)}")
     found = options(preset, **fields.known(RestoreOptions, chosen, "an option"))
     _check_texts(found)
-    return found, form_format, until
+    said = [name for name, value in chosen.items() if value is not None] if until == UNTIL[0] else []
+    idle = without_effect(found, said, options(preset)) if said else {}
+    return found, form_format, until, list(idle.values())
 
 
 def checked_picture(path: Path, name: str, options: RestoreOptions, limits: Limits) -> tuple[str, int, int]:

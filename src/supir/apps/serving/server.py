@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import threading
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import FrameType
@@ -25,6 +26,7 @@ try:
     from supir.apps.serving.routes import Routes
 except ImportError as error:
     raise MissingExtraError(error.name or "fastapi", "serve", "the service") from error
+from supir.options import IdleOptionWarning
 from supir.service.engine import Engine
 from supir.service.limits import Client, Limits
 
@@ -76,6 +78,7 @@ def serve(app: FastAPI, engine: Engine, listening: socket.socket, grace: float) 
     Raises:
         ServiceError: the workers cannot work.
     """
+    warnings.simplefilter("ignore", IdleOptionWarning)  # whoever set the option is told, in the answer
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="on",
         http="h11", ws="none", timeout_graceful_shutdown=_LAST_ANSWERS,

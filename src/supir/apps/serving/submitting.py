@@ -45,6 +45,8 @@ class _Asked:
     form_format: str | None
     until: str
     key: str | None
+    idle: list[str]
+    """Sentences about options that have no effect."""
 
 
 class Submitting:
@@ -64,8 +66,8 @@ class Submitting:
         await self._check_room(request, idempotency_key)
         form = await read_form(request, int(client.limits.megabytes * 1e6))
         try:
-            options, form_format, until = chosen_options(form.fields, self._engine.model.options)
-            asked = _Asked(options=options, form_format=form_format, until=until, key=idempotency_key)
+            options, form_format, until, idle = chosen_options(form.fields, self._engine.model.options)
+            asked = _Asked(options=options, form_format=form_format, until=until, key=idempotency_key, idle=idle)
             job = await run_in_threadpool(self._engine.folder.begin)
             try:
                 sha256 = await write_upload(form.file, self._engine.folder.upload(job))
@@ -75,7 +77,7 @@ class Submitting:
                 raise
         finally:
             await form.file.close()
-        return await self._queue(request, new, "jobs")
+        return await self._queue(request, new, asked.idle, "jobs")
 
     async def again(self, request: Request, job: JobID, format: Format = None, idempotency_key: Key = None) -> Response:
         """Queue the picture of an earlier job once more, whose upload is still kept; options that are not given are the
@@ -84,11 +86,11 @@ class Submitting:
         client: Client = request.state.client
         await self._check_room(request, idempotency_key)
         text = await read_json(request)
-        options, _, until = chosen_options({"options": text}, self._engine.model.options)
-        asked = _Asked(options=options, form_format=format, until=until, key=idempotency_key)
+        options, _, until, idle = chosen_options({"options": text}, self._engine.model.options)
+        asked = _Asked(options=options, form_format=format, until=until, key=idempotency_key, idle=idle)
         earlier, _ = await run_in_threadpool(self._engine.look, job, client)
         new = await run_in_threadpool(self._borrowed, earlier, asked, client)
-        return await self._queue(request, new, "../../jobs")
+        return await self._queue(request, new, asked.idle, "../../jobs")
 
     async def _check_room(self, request: Request, key: str | None) -> None:
         try:
@@ -120,7 +122,7 @@ class Submitting:
             **words,
         )  # fmt: skip
 
-    async def _queue(self, request: Request, new: Submission, place: str) -> Response:
+    async def _queue(self, request: Request, new: Submission, idle: list[str], place: str) -> Response:
         """Queue it; ``place`` is where jobs are, relative to the request, as a proxy may have put a path before it."""
         client: Client = request.state.client
         stored, is_new = await run_in_threadpool(self._engine.submit, new, client)
@@ -128,5 +130,5 @@ class Submitting:
         if self._log_details:
             _log.info("asked for", extra={"job": stored.id, "name_given": new.name, "options": vars(new.options)})
         found = await run_in_threadpool(self._engine.look, stored.id, client)
-        text = job_view(*found, self._engine.keep).model_dump_json()
+        text = job_view(*found, self._engine.keep).model_copy(update={"warnings": idle}).model_dump_json()
         return Response(text, 202 if is_new else 200, {"Location": f"{place}/{stored.id}"}, "application/json")

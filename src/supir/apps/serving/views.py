@@ -35,6 +35,9 @@ class JobView(BaseModel):
     num_steps: int = Field(description="steps in all")
     preview: bool = Field(False, description="the clean preview can be fetched")
     error: str | None = Field(None, description="failed: why")
+    warnings: list[str] = Field(
+        default_factory=list, description="in the answer to a submission: options that were set to no effect"
+    )
     sha256: str | None = Field(None, description="done: of the result")
     until: Literal["result", "preview"] = Field("result", description="what is made")
     source: str = Field(description="the job with which the picture was sent; the same for all that were made of it")
@@ -55,6 +58,7 @@ class OptionsView(BaseModel):
     default_preset: str
     presets: dict[str, dict[str, Any]] = Field(description="every option's value by preset, for this model")
     trade_offs: dict[str, str] = Field(description="what each preset is for, in the order to offer them in")
+    goes_with: dict[str, str] = Field(description="options that unset another of the preset when set without it")
     words: dict[str, str] = Field(description="the quality words that stand for unset ones")
     captioner: str | None = Field(None, description="who describes pictures that are sent for their preview; or nobody")
     formats: list[str]

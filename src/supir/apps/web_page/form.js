@@ -61,8 +61,14 @@ export class Form {
     return dice;
   }
 
+  // What the preset says of a field: nothing of the start of a ramp whose end somebody has set.
+  ofPreset(name) {
+    const left = Object.entries(this.told.goes_with).some(([owner, other]) => other === name && this.set.has(owner));
+    return left ? null : this.told.presets[this.preset][name];
+  }
+
   // What stands in a field that nobody has touched.
-  given(name) { return this.told.presets[this.preset][name] ?? this.told.words[name] ?? null; }
+  given(name) { return this.ofPreset(name) ?? this.told.words[name] ?? null; }
 
   take(name) {
     const input = this.inputs.get(name), schema = this.told.options[name];
@@ -86,7 +92,7 @@ export class Form {
   fill(options) {
     this.set.clear();
     for (const [name, value] of Object.entries(options)) {
-      if (!this.inputs.has(name) || String(value) === String(this.told.presets[this.preset][name])) continue;
+      if (!this.inputs.has(name) || String(value) === String(this.ofPreset(name))) continue;
       const text = kindOf(this.told.options[name]) === 'text';
       if (value !== null) this.set.set(name, value);
       else if (!text) this.set.set(name, 'off');

@@ -34,6 +34,7 @@ function learn(view, {ordered = false, sent = false} = {}) {
   const known = jobs.get(view.id) ?? {}, before = known.state;
   const late = !ordered && age(view) < age(known);
   jobs.set(view.id, Object.assign(known, late ? {...view, ...known} : view));
+  if (sent && view.warnings?.length) say(view.warnings.join('. '));
   if (known.state === 'failed' && (sent || before && before !== 'failed')) say(known.error);
   return known;
 }
