@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -56,11 +57,33 @@ def test_sampling_goes_on_with_smaller_batches_then_tiles(pipeline: SupirPipelin
         pytest.warns(SmallerTilesWarning, match="memory ran out with tile 128") as caught,
     ):
         [found] = pipeline(given, options)
-    assert len(caught) == 2  # tile_batch 2 to 1, tile 128 to 64: once, not at each step
+    # tile_batch 2 to 1, one branch of guidance at a time, tile 128 to 64: each once, not at each step.
+    assert len(caught) == 3
+    assert "one branch of guidance at a time" in str(caught[1].message)
     used = json.loads(found.record["options"])
     assert (used["tile"], used["tile_batch"], used["vae_tile"]) == (64, 1, options.vae_tile)
     [asked] = pipeline(given, options.replace(tile=64, tile_batch=1))
-    assert torch.equal(found.picture.pixels, asked.picture.pixels)
+    assert torch.allclose(found.picture.pixels, asked.picture.pixels, atol=1e-4)
+
+
+def test_branches_go_apart_before_tiles_become_smaller(pipeline: SupirPipeline) -> None:
+    """One row of a tile of 128 pixels is 1024 values in the middle block; without guidance there is nothing to part."""
+    given, options = picture(128, 128), pipeline.options(**QUICK)
+    with (
+        limited(pipeline.unet.mid_block, 64 * 4 * 4, ALLOCATOR),
+        pytest.warns(SmallerTilesWarning, match="one branch of guidance at a time") as caught,
+    ):
+        [found] = pipeline(given, options)
+    assert len(caught) == 1
+    assert json.loads(found.record["options"]) == dataclasses.asdict(options)
+    [together] = pipeline(given, options)
+    assert torch.allclose(found.picture.pixels, together.picture.pixels, atol=1e-4)
+    with (
+        limited(pipeline.unet.mid_block, 64 * 4 * 4 - 1, ALLOCATOR),
+        pytest.warns(SmallerTilesWarning, match="going on with tile 64, tile_batch 1, vae_tile [0-9]*$") as caught,
+    ):
+        pipeline(given, options.replace(text_guidance=1.0))
+    assert len(caught) == 1
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])

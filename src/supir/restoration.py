@@ -44,7 +44,7 @@ from supir.sampling.sigmas import (
     starting_at,
 )
 from supir.sampling.solvers import Denoiser, StepCallback, dpmpp_2m, edm_euler
-from supir.shrinking import Current, smaller_tiles, smaller_vae_tile
+from supir.shrinking import Current, smaller_vae_tile
 from supir.tiling import Layout, blended, mosaic, reference_gaussian, tiled
 from supir.windows import OnDisk, Windows
 
@@ -82,11 +82,13 @@ class Restorer:
     unet: SupirUNet
     adaptor: SupirAdaptor
     options: RestoreOptions
+    together: bool = True
+    """Whether both branches of text guidance go through the networks in one call, or one after the other."""
 
     @cached_property
     def current(self) -> Current:
         """The options in use: their tiles become smaller where memory runs out."""
-        return Current(self.options)
+        return Current(self.options, together=self.together)
 
     def restore(
         self,
@@ -159,7 +161,8 @@ class Restorer:
         """What a solver calls as ``(x, sigma) -> denoised``: a step whose memory runs out is done in smaller tiles."""
         build = partial(self._stack, lq_latent, anchor, conditions, schedule)
         stack = build()
-        smaller = partial(smaller_tiles, longest=max(lq_latent.shape[-2:]) * self.latent_factor)
+        longest = max(lq_latent.shape[-2:]) * self.latent_factor
+        smaller = partial(self.current.smaller_calls, longest=longest, branches=branches(self.options, schedule))
 
         def rebuild() -> None:
             nonlocal stack
@@ -193,6 +196,7 @@ class Restorer:
             positive,
             negative,
             strength if options.reference_quirks else lambda sigma: strength(schedule.before_churn(sigma)),
+            in_one_batch=self.current.together,
         )
         return restored_towards(
             counting_steps(guided, *kept),
@@ -393,6 +397,13 @@ def text_guidance(options: RestoreOptions, sigma_max: float) -> Ramp:
     if low is None and high is None:
         return strength
     return within(strength, -1.0 if low is None else low, math.inf if high is None else high)
+
+
+def branches(options: RestoreOptions, schedule: Schedule) -> int:
+    """How many branches text guidance has at most in a step: 1 where no level of the schedule is guided."""
+    strength = text_guidance(options, highest_sigma(options, schedule))
+    levels = schedule.churned if options.reference_quirks else schedule.sigmas[:-1]
+    return 1 if bool((strength(levels) == 1).all()) else 2
 
 
 def rows_of(latent: Tensor, layout: Layout) -> tuple[list[Tensor], list[Tensor]]:

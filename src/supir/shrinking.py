@@ -27,10 +27,23 @@ class SmallerTilesWarning(UserWarning):
 
 
 class Current:
-    """The options in use: those asked for until memory runs out."""
+    """What is in use: as it was asked for until memory runs out.
 
-    def __init__(self, options: RestoreOptions) -> None:
-        self.options = options
+    Args:
+        options: of these the tiles become smaller.
+        together: whether both branches of text guidance go through the networks in one call. The result is the same
+            either way, so it is no option.
+    """
+
+    def __init__(self, options: RestoreOptions, *, together: bool = True) -> None:
+        self.options, self.together = options, together
+
+    def smaller_calls(self, options: RestoreOptions, longest: int, branches: int) -> RestoreOptions | None:
+        """As ``smaller_tiles``, which cost quality; before them one of the ``branches`` a call, which costs none."""
+        if options.tile_batch == 1 and self.together and branches > 1:
+            self.together = False
+            return options
+        return smaller_tiles(options, longest)
 
     def attempt(
         self, work: Callable[[], Result], smaller: Smaller, on_change: Callable[[], None] | None = None
@@ -46,6 +59,7 @@ class Current:
             OutOfMemoryError: memory ran out with the smallest tiles.
         """
         while True:
+            before = self._named()
             try:
                 return work()
             except (MemoryError, RuntimeError) as error:
@@ -54,23 +68,21 @@ class Current:
                 found = smaller(self.options)
                 if found is None:
                     raise OutOfMemoryError(
-                        f"memory ran out with tiles as small as they get ({self._named(self.options)}): {error}; "
-                        f"{ADVICE}"
+                        f"memory ran out with tiles as small as they get ({self._named()}): {error}; {ADVICE}"
                     ) from error
             # Only here, when the error is gone with all that its traceback held, is the memory free again.
-            warnings.warn(
-                f"memory ran out with {self._named(self.options)}; going on with {self._named(found)}",
-                SmallerTilesWarning,
-                stacklevel=1,
-            )
             self.options = found
+            warnings.warn(
+                f"memory ran out with {before}; going on with {self._named()}", SmallerTilesWarning, stacklevel=1
+            )
             if on_change is not None:
                 on_change()
             memory.give_back()
 
-    @staticmethod
-    def _named(options: RestoreOptions) -> str:
-        return f"tile {options.tile}, tile_batch {options.tile_batch}, vae_tile {options.vae_tile}"
+    def _named(self) -> str:
+        options = self.options
+        apart = "" if self.together else ", one branch of guidance at a time"
+        return f"tile {options.tile}, tile_batch {options.tile_batch}, vae_tile {options.vae_tile}{apart}"
 
 
 def smaller_tiles(options: RestoreOptions, longest: int) -> RestoreOptions | None:

@@ -105,6 +105,27 @@ def reference_gaussian(tile: int, stride: int) -> Layout:
     return lambda height, width, scale: (strips(height, scale, tile / 2), strips(width, scale, (tile - 1) / 2))
 
 
+class KeptShares:
+    """A layout that keeps the shares of its tiles where they are used: for what is tiled anew in every step."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._kept: dict[tuple[Any, ...], list[Tensor]] = {}
+
+    def __call__(self, height: int, width: int, scale: Fraction) -> tuple[list[Strip], list[Strip]]:
+        """The strips of the rows and of the columns."""
+        return self._layout(height, width, scale)
+
+    def shares(
+        self, rows: Sequence[Strip], columns: Sequence[Strip], scale: Fraction, like: Tensor
+    ) -> Iterator[Tensor]:
+        """As ``_shares``, computed once for a size, type and device."""
+        key = (rows[-1].stop, columns[-1].stop, scale, like.dtype, like.device)
+        if key not in self._kept:
+            self._kept[key] = list(_shares(rows, columns, scale, like))
+        return iter(self._kept[key])
+
+
 def tiled(
     fn: Callable[..., Tensor],
     layout: Layout,
@@ -139,7 +160,7 @@ def tiled(
         rows, columns = layout(height, width, factor)
         _check_edges(rows + columns, factor)
         result: Tensor | OnDisk | None = None
-        shares = _shares(rows, columns, factor)
+        shares: Iterator[Tensor] | None = None
         for group in _batches(_tiles(rows, columns), batch):
             crops = [
                 torch.cat([part[..., tile.top : tile.bottom, tile.left : tile.right] for tile in group])
@@ -162,7 +183,10 @@ def tiled(
                 top, left = int(tile.top * factor), int(tile.left * factor)
                 place = (..., slice(top, top + piece.shape[-2]), slice(left, left + piece.shape[-1]))
                 region = result[place]
-                region.lerp_(piece.to(region.dtype), next(shares).to(region.dtype).to(region.device))
+                if shares is None:
+                    of = layout.shares if isinstance(layout, KeptShares) else _shares
+                    shares = of(rows, columns, factor, region)
+                region.lerp_(piece.to(region.dtype), next(shares))
                 if not isinstance(result, Tensor):
                     result[place] = region
         assert result is not None
@@ -229,9 +253,9 @@ def _batches(tiles: Iterator[Tile], batch: int) -> Iterator[list[Tile]]:
             yield group
 
 
-def _shares(rows: Sequence[Strip], columns: Sequence[Strip], scale: Fraction) -> Iterator[Tensor]:
+def _shares(rows: Sequence[Strip], columns: Sequence[Strip], scale: Fraction, like: Tensor) -> Iterator[Tensor]:
     """For each tile in turn, the share it takes in the weighted mean of itself and all tiles before it, per output
-    pixel.
+    pixel; in the type and on the device of ``like``.
 
     Only sums along one axis are kept: the weight so far is (rows above) x (all columns) + (this row) x (columns up to
     here).
@@ -247,7 +271,8 @@ def _shares(rows: Sequence[Strip], columns: Sequence[Strip], scale: Fraction) ->
             weight = torch.outer(row.weight, column.weight)
             so_far = torch.outer(above[here_y], all_columns[here_x]) + torch.outer(row.weight, beside[here_x])
             # Where nothing has any weight yet, a later tile decides.
-            yield torch.where(weight > 0, weight / so_far, torch.zeros_like(weight))
+            share = torch.where(weight > 0, weight / so_far, torch.zeros_like(weight))
+            yield share.to(like.dtype).to(like.device)  # narrowed here: not every device has float64
         above[here_y] += row.weight
 
 

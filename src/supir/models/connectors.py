@@ -49,21 +49,24 @@ class ZeroSFT(nn.Module):
         self.zero_add = zeroed(nn.Conv2d(hidden_channels, joined, 3, padding=1))
         self.zero_conv = zeroed(nn.Conv2d(control_channels, skip_channels, 1))
 
-    def forward(self, control: Tensor, skip: Tensor, decoder: Tensor | None, control_scale: float | Tensor) -> Tensor:
+    def forward(
+        self, control: Tensor | None, skip: Tensor, decoder: Tensor | None, control_scale: float | Tensor
+    ) -> Tensor:
         """Modulated concatenation ``[decoder, skip]``, all of one height and width.
 
         ``control_scale`` 1 is the full connector and 0 the plain concatenation of SDXL; a tensor holds one per sample.
+        ``control`` is not looked at where it is the number 0, and may be None.
         """
-        plain = skip if decoder is None else torch.cat([decoder, skip], dim=1)
-        adapted = skip + self.zero_conv(control)
-        if decoder is not None:
-            adapted = torch.cat([decoder, adapted], dim=1)
+        scale = per_sample(control_scale, skip)
+        if control is None or is_number(scale, 0):
+            return joined(decoder, skip)
+        adapted = joined(decoder, skip + self.zero_conv(control))
         shared = self.mlp_shared(control)
-        adapted = self.norm(adapted) * (self.zero_mul(shared) + 1) + self.zero_add(shared)
-        scale = per_sample(control_scale, adapted)
-        if isinstance(scale, float) and scale == 1.0:
+        # Summed within the product's operation: in 16 bits it is rounded once less.
+        adapted = torch.addcmul(self.zero_add(shared), self.norm(adapted), self.zero_mul(shared) + 1)
+        if is_number(scale, 1):
             return adapted
-        return adapted * scale + plain * (1 - scale)
+        return adapted * scale + joined(decoder, skip) * (1 - scale)
 
 
 class ZeroConv(nn.Module):
@@ -76,10 +79,14 @@ class ZeroConv(nn.Module):
         super().__init__()
         self.zero_conv = zeroed(nn.Conv2d(control_channels, skip_channels, 1))
 
-    def forward(self, control: Tensor, skip: Tensor, decoder: Tensor | None, control_scale: float | Tensor) -> Tensor:
+    def forward(
+        self, control: Tensor | None, skip: Tensor, decoder: Tensor | None, control_scale: float | Tensor
+    ) -> Tensor:
         """The concatenation ``[decoder, skip]`` with control added to the skip."""
-        adapted = skip + self.zero_conv(control) * per_sample(control_scale, skip)
-        return adapted if decoder is None else torch.cat([decoder, adapted], dim=1)
+        scale = per_sample(control_scale, skip)
+        if control is not None and not is_number(scale, 0):
+            skip = skip + self.zero_conv(control) * scale
+        return joined(decoder, skip)
 
 
 class ZeroCrossAttention(nn.Module):
@@ -99,8 +106,11 @@ class ZeroCrossAttention(nn.Module):
         self.to_v = nn.Linear(control_channels, inner, bias=False)
         self.to_out = nn.Linear(inner, query_channels)
 
-    def forward(self, control: Tensor, hidden: Tensor, control_scale: float | Tensor) -> Tensor:
+    def forward(self, control: Tensor | None, hidden: Tensor, control_scale: float | Tensor) -> Tensor:
         """``hidden`` (B, query_channels, h, w) plus the scaled attention to ``control`` (B, control_channels, h, w)."""
+        scale = per_sample(control_scale, hidden)
+        if control is None or is_number(scale, 0):
+            return hidden
         batch, _, height, width = hidden.shape
         pixels = self.norm_query(hidden).flatten(2).transpose(1, 2)
         context = self.norm_context(control).flatten(2).transpose(1, 2)
@@ -110,7 +120,17 @@ class ZeroCrossAttention(nn.Module):
         )
         attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         attended = self.to_out(attended).transpose(1, 2).reshape(batch, -1, height, width)
-        return hidden + attended * per_sample(control_scale, hidden)
+        return hidden + attended * scale
+
+
+def joined(decoder: Tensor | None, skip: Tensor) -> Tensor:
+    """SDXL's plain concatenation; the skip alone after the middle block."""
+    return skip if decoder is None else torch.cat([decoder, skip], dim=1)
+
+
+def is_number(scale: float | Tensor, number: int) -> bool:
+    """Whether a scale is this number for all samples, and known to be without looking on a device."""
+    return isinstance(scale, float) and scale == number
 
 
 def per_sample(scale: float | Tensor, like: Tensor) -> float | Tensor:

@@ -155,7 +155,8 @@ class SupirUNet(OffloadedByLeaves, UNet2DConditionModel, ModelMixin):
             encoder_hidden_states: text tokens (B, tokens, cross_attention_dim).
             added_cond_kwargs: see ``condition_vector``.
             control: the adaptor's features in emission order; None is the plain SDXL forward of diffusers.
-            control_scale: strength of the connectors in [0, 1], one or (B,).
+            control_scale: strength of the connectors in [0, 1], one or (B,). Where it is the number 0, ``control`` is
+                not looked at, and may be empty.
             deep: that of an earlier evaluation at a nearby ``timestep``: then only the first encoder and the last
                 decoder block are run (the idea of DeepCache, arXiv 2312.00858), and of ``control`` only the features
                 before the first downsampling are read.
@@ -172,7 +173,9 @@ class SupirUNet(OffloadedByLeaves, UNet2DConditionModel, ModelMixin):
             hidden, skips = encode(self, hidden, emb, encoder_hidden_states)
         else:
             skips = encode_outer(self, hidden, emb, encoder_hidden_states)
-        features = list(control) if deep is None else list(control[: len(skips)])
+        used = len(skips) + (deep is None)
+        off = isinstance(control_scale, (int, float)) and control_scale == 0
+        features: list[Tensor | None] = [None] * used if off else list(control[:used])
         hidden, deep = self._decode(hidden, skips, emb, encoder_hidden_states, features, control_scale, deep)
         hidden = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
         return SupirUNetOutput(sample=hidden, deep=deep) if return_dict else (hidden,)
@@ -183,7 +186,7 @@ class SupirUNet(OffloadedByLeaves, UNet2DConditionModel, ModelMixin):
         skips: list[Tensor],
         emb: Tensor,
         text: Tensor,
-        control: list[Tensor],
+        control: list[Tensor | None],
         control_scale: float | Tensor,
         deep: Tensor | None,
     ) -> tuple[Tensor, Tensor]:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from supir.errors import OptionError
-from supir.sampling.sigmas import REFERENCE_SIGMA_MAX, Schedule, training_sigmas
+from supir.sampling.sigmas import REFERENCE_SIGMA_MAX, Schedule, per_sample, training_sigmas
 from supir.sampling.solvers import Denoiser
-from supir.tiling import Layout, Tile, tiled
+from supir.tiling import KeptShares, Layout, Tile, tiled
 
 PredictionType = Literal["epsilon", "v_prediction"]
 #: (B,) levels -> (B,) strengths
@@ -50,19 +50,19 @@ def discrete_denoiser(
     levels = training_sigmas() if table is None else table
 
     def denoise(x: Tensor, sigma: Tensor, *condition: object) -> Tensor:
-        known = levels.to(x.device)
+        known = levels.to(sigma.device)
         if quantised:
             timestep = (sigma[None] - known[:, None]).abs().argmin(dim=0)
             level = known[timestep]
         else:
             timestep = _fractional_index(known, sigma)
             level = sigma
-        level = level.view(-1, 1, 1, 1)
         scaling = 1 / (level**2 + 1) ** 0.5
-        prediction = network(x * scaling, timestep, sigma, *condition)
+        timestep = timestep.to(x.device, non_blocking=True)
+        prediction = network(x * per_sample(scaling, x), timestep, sigma, *condition)
         if prediction_type == "epsilon":
-            return prediction * -level + x
-        return prediction * (-level * scaling) + x * scaling**2
+            return prediction * per_sample(-level, x) + x
+        return prediction * per_sample(-level * scaling, x) + x * per_sample(scaling**2, x)
 
     return denoise
 
@@ -123,7 +123,7 @@ def text_guided(
             low, high = denoise(torch.cat([x, x]), torch.cat([sigma, sigma]), both).chunk(2)
         else:
             low, high = denoise(x, sigma, negative), denoise(x, sigma, positive)
-        return low + strength.view(-1, 1, 1, 1) * (high - low)
+        return low + per_sample(strength, x) * (high - low)
 
     return guided
 
@@ -161,7 +161,7 @@ def restored_towards(
         pull = ((schedule.before_churn(sigma) if schedule else sigma) / sigma_max) ** tau_r
         if schedule:
             pull = torch.where(schedule.after(sigma) > min_next_sigma, pull, torch.zeros_like(pull))
-        return denoised - (denoised - anchor) * pull.view(-1, 1, 1, 1)
+        return denoised - (denoised - anchor) * per_sample(pull, x)
 
     return restored
 
@@ -179,6 +179,7 @@ def in_tiles(
     i (a prompt per tile); every other entry is the same for all tiles. Solvers are linear in `denoised`, so blending
     here equals stepping every tile and blending.
     """
+    shares = KeptShares(layout)
 
     def whole(x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         cropped_names = [name for name in condition if name in spatial]
@@ -189,7 +190,7 @@ def in_tiles(
             return denoise(part, sigma.repeat(len(tiles)), here)
 
         cropped = [condition[name] for name in cropped_names]
-        return tiled(one_batch, layout, batch=batch, with_tiles=True)(x, *cropped)
+        return tiled(one_batch, shares, batch=batch, with_tiles=True)(x, *cropped)
 
     return whole
 

@@ -3,6 +3,9 @@
 `sigma` is the standard deviation of the noise in a variance-exploding latent `x = clean + sigma * noise`. A schedule's
 dtype is the dtype of all arithmetic on sigma: a bfloat16 schedule reproduces what the public code does by default
 (reference section 14), a float32 one is what everything else uses.
+
+Levels stay on the processor, whichever device the latent is on: what depends on them is decided there without waiting
+for the device, and they go into its operations as plain numbers (`per_sample`).
 """
 
 from __future__ import annotations
@@ -115,10 +118,22 @@ def initial_latent(noise: Tensor, sigmas: Tensor, anchor: Tensor | None = None) 
     `noise` and `anchor` are (B, C, h, w); without an anchor the result is noise * sqrt(1 + sigma_0^2) (reference
     section 7).
     """
-    sigma = sigmas[0].to(noise.device)
+    sigma = sigmas[0]
     if anchor is None:
         return noise * torch.sqrt(1.0 + sigma**2)
     return anchor + sigma * noise
+
+
+def per_sample(values: Tensor, x: Tensor) -> Tensor:
+    """Numbers, one per sample (B,), in the shape that multiplies `x` (B, C, h, w).
+
+    Where all samples have the same, as a solver's do, that is the number itself: a tensor would first have to be copied
+    to the device of `x`, and the copy waits for all that the device has still to do.
+    """
+    known = values.device.type == "cpu" and torch.promote_types(values.dtype, x.dtype) is x.dtype
+    if known and bool((values == values[0]).all()):
+        return values[0]
+    return values.to(x.device).view(-1, 1, 1, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,5 +190,5 @@ class Schedule:
         return self.sigmas.to(sigma)[self._step(sigma) + 1]
 
     def _step(self, sigma: Tensor) -> Tensor:
-        # Nearest rather than equal: it needs no device synchronisation, and is exact wherever the levels are our own.
+        # Nearest rather than equal: a level that was rounded on its way is found all the same.
         return (self.churned.to(sigma)[None] - sigma[:, None]).abs().argmin(dim=1)

@@ -1,8 +1,8 @@
 """Solvers: each walks a latent down a schedule by calling one function `(x, sigma) -> denoised`.
 
-`x` is (B, C, h, w), `sigma` is (B,), `denoised` is the clean latent expected under the noise `sigma`, in the shape of
-`x`. What else a restoration needs (text guidance, restoration guidance, tiles) is a wrapper of that function, so every
-solver honours it.
+`x` is (B, C, h, w), `sigma` is (B,) on the processor, `denoised` is the clean latent expected under the noise `sigma`,
+in the shape of `x`. What else a restoration needs (text guidance, restoration guidance, tiles) is a wrapper of that
+function, so every solver honours it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from supir.errors import OptionError
 from supir.sampling.noise import NoiseSource
-from supir.sampling.sigmas import Schedule
+from supir.sampling.sigmas import Schedule, per_sample
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
@@ -57,11 +57,11 @@ def edm_euler(
     for index in range(schedule.num_steps):
         sigma, sigma_hat, next_sigma = _levels(schedule, index, x)
         if schedule.churned[index] > schedule.sigmas[index]:
-            added = (sigma_hat**2 - sigma**2).view(-1, 1, 1, 1) ** 0.5
+            added = per_sample((sigma_hat**2 - sigma**2) ** 0.5, x)
             x = x + _draw(noise, x) * s_noise * added
         denoised = denoise(x, sigma_hat)
-        slope = (x - denoised) / sigma_hat.view(-1, 1, 1, 1)
-        x = x + (next_sigma - sigma_hat).view(-1, 1, 1, 1) * slope
+        slope = (x - denoised) / per_sample(sigma_hat, x)
+        x = x + per_sample(next_sigma - sigma_hat, x) * slope
         _report(on_step, schedule, index, denoised, x)
     return x
 
@@ -98,26 +98,26 @@ def dpmpp_2m(
             x = denoised
         else:
             h = (sigma / next_sigma).log()
-            decay = (next_sigma / sigma * torch.exp(-eta * h)).view(-1, 1, 1, 1)
+            decay = per_sample(next_sigma / sigma * torch.exp(-eta * h), x)
             target = denoised
             if earlier is not None:
                 # Linear extrapolation of `denoised` in log sigma to the middle of the step makes it second order.
                 earlier_denoised, earlier_h = earlier
-                weight = (h / (2 * earlier_h)).view(-1, 1, 1, 1)
+                weight = per_sample(h / (2 * earlier_h), x)
                 target = (1 + weight) * denoised - weight * earlier_denoised
-            x = decay * x - torch.expm1(-h - eta * h).view(-1, 1, 1, 1) * target
+            x = decay * x - per_sample(torch.expm1(-h - eta * h), x) * target
             if eta > 0 and (index > 0 or noise_on_first_step):
                 spread = next_sigma * torch.sqrt(-torch.expm1(-2 * eta * h)) * s_noise
-                x = x + _draw(noise, x) * spread.view(-1, 1, 1, 1)
+                x = x + _draw(noise, x) * per_sample(spread, x)
             earlier = (denoised, h)
         _report(on_step, schedule, index, denoised, x)
     return x
 
 
 def _levels(schedule: Schedule, index: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """This step's level, its churned level and the next level, one per sample."""
+    """This step's level, its churned level and the next level, one per sample, where the schedule is."""
     levels = (schedule.sigmas[index], schedule.churned[index], schedule.sigmas[index + 1])
-    sigma, sigma_hat, next_sigma = (level.to(x.device).expand(len(x)) for level in levels)
+    sigma, sigma_hat, next_sigma = (level.expand(len(x)) for level in levels)
     return sigma, sigma_hat, next_sigma
 
 
