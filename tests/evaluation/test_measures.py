@@ -58,7 +58,10 @@ def test_every_measure_is_ready_or_says_what_it_needs(tmp_path: Path) -> None:
     ready, absent = open_measures()
     assert list({**ready, **absent}) == sorted(METRICS, key=lambda name: (name in absent, list(METRICS).index(name)))
     assert {"psnr", "ms_ssim", "vif", "niqe", "niqe_512"} <= ready.keys()
-    assert all("pip install" in why or "not installed" in why or "get it from" in why for why in absent.values())
+    assert all(
+        "pip install" in why or "not installed" in why or "get it from" in why or "--fetch" in why
+        for why in absent.values()
+    )
     _, absent = open_measures(["clip_iqa", "clip_iqa_512"], tmp_path)
     assert "openai/clip-vit-base-patch16" in absent["clip_iqa"]
     with pytest.raises(OptionError, match="unknown measure 'lpisp'; there are psnr"):
@@ -67,7 +70,11 @@ def test_every_measure_is_ready_or_says_what_it_needs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "package"),
-    [("ms_ssim", "torchmetrics"), ("vif", "torchmetrics"), ("lpips", "torchvision"), ("musiq", "pyiqa")],
+    [
+        ("ms_ssim", "torchmetrics"),
+        ("vif", "torchmetrics"),
+        ("musiq", "pyiqa"),
+    ],
 )
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, name: str, package: str) -> None:
     real = measures.find_spec

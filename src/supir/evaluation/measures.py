@@ -1,9 +1,8 @@
 """Every measure of ``METRICS`` ready to be called, or what is missing for it: a package, or weights in a folder.
 
-Nothing is downloaded. A folder of weights, where one is given, holds what its user has put there:
+Nothing is downloaded unasked. A folder of weights, where one is given, holds what its user has put there:
 
-    WEIGHTS/checkpoints/alexnet-owt-7be5be79.pth       lpips: torchvision's AlexNet
-    WEIGHTS/checkpoints/vgg16-397923af.pth             dists: torchvision's VGG-16
+    WEIGHTS/perceptual.safetensors                     lpips, lpips_vgg, dists; `supir evaluate --fetch` makes it
     WEIGHTS/openai/clip-vit-base-patch16/              clip_iqa: the model's folder on the Hugging Face hub
     WEIGHTS/maniqa.pth, WEIGHTS/musiq.pth              as pyiqa names and loads them
 
@@ -27,6 +26,7 @@ from supir.evaluation.distance import EfficientNetLite0Distance
 from supir.evaluation.metrics import METRICS, check_pair, check_picture, haar_psi, luma, psnr, psnr_y, ssim, ssim_rgb
 from supir.evaluation.niqe import niqe
 from supir.image import resize
+from supir.weights.perceptual import FILE, HOW, load_dists, load_lpips
 
 __all__ = ["Measure", "open_measures"]
 
@@ -113,29 +113,14 @@ def _vif(weights: Path | None) -> Measure:
     return _against(measure)(weights)
 
 
-def _lpips(weights: Path | None) -> Measure:
-    network = _on_torchvision(weights, "lpip.LearnedPerceptualImagePatchSimilarity", "alexnet-owt-7be5be79.pth")
-    return _against(lambda picture, reference: _score(network, picture, reference))(weights)
+def _perceptual(load: Callable[[Path], Any]) -> Callable[[Path | None], Measure]:
+    def opened(weights: Path | None) -> Measure:
+        if weights is None:
+            raise WeightsError(f"needs {FILE} in the folder of weights (--weights); {HOW}")
+        network = load(weights / FILE)
+        return _against(lambda picture, reference: _score(network, picture, reference))(weights)
 
-
-def _dists(weights: Path | None) -> Measure:
-    network = _on_torchvision(weights, "dists.DeepImageStructureAndTextureSimilarity", "vgg16-397923af.pth")
-    return _against(lambda picture, reference: _score(network, picture / 2 + 0.5, reference / 2 + 0.5))(weights)
-
-
-def _on_torchvision(weights: Path | None, place: str, file: str) -> Any:
-    """A measure of torchmetrics on a network of torchvision, whose weights lie in the folder."""
-    module, _, kind = place.rpartition(".")
-    _torchmetrics()
-    if find_spec("torchvision") is None:
-        raise WeightsError("torchvision is not installed; take the build that goes with your torch")
-    folder = _need(weights, f"checkpoints/{file}", f"https://download.pytorch.org/models/{file}").parents[1]
-    before = torch.hub.get_dir()
-    torch.hub.set_dir(str(folder))  # there torchvision looks before it would download
-    try:
-        return getattr(import_module(f"torchmetrics.image.{module}"), kind)()
-    finally:
-        torch.hub.set_dir(before)
+    return opened
 
 
 def _score(network: Any, picture: Tensor, reference: Tensor) -> float:
@@ -200,8 +185,9 @@ _OPENERS: Mapping[str, Callable[[Path | None], Measure]] = {
     "haar_psi": _against(haar_psi),
     "detail_balance": _against(detail_balance),
     "efficientnet_lite0_distance": lambda weights: _against(EfficientNetLite0Distance())(weights),
-    "lpips": _lpips,
-    "dists": _dists,
+    "lpips": _perceptual(lambda path: load_lpips(path, "alexnet")),
+    "lpips_vgg": _perceptual(lambda path: load_lpips(path, "vgg16")),
+    "dists": _perceptual(load_dists),
     "niqe": lambda _: lambda picture, reference: niqe(picture),
     "clip_iqa": _clip_iqa,
     "maniqa": _pyiqa("maniqa"),

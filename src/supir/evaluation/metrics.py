@@ -96,8 +96,9 @@ METRICS: dict[str, Metric] = {
             higher=False,
             limits=(0.0, 4.0),
         ),
-        _to_reference("lpips", "LPIPS", "Zhang et al. 2018, AlexNet; torchmetrics", higher=False, limits=_POSITIVE),
-        _to_reference("dists", "DISTS", "Ding et al. 2020, VGG-16; torchmetrics", higher=False, limits=_POSITIVE),
+        _to_reference("lpips", "LPIPS", "Zhang et al. 2018, v0.1, AlexNet", higher=False, limits=_POSITIVE),
+        _to_reference("lpips_vgg", "LPIPS-VGG", "the same by VGG16", higher=False, limits=_POSITIVE),
+        _to_reference("dists", "DISTS", "Ding et al. 2020, VGG16", higher=False, limits=_POSITIVE),
         *_alone("niqe", "NIQE", "Mittal et al. 2013, rounded luma", higher=False, limits=_POSITIVE),
         *_alone(
             "clip_iqa", "CLIP-IQA", "Wang et al. 2023, CLIP ViT-B/16; transformers", higher=True, limits=(0.0, 1.0)

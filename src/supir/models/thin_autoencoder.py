@@ -18,6 +18,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
+from supir.models.dense_restorer import HALO, DenseRestorer
 from supir.models.offload import OffloadedByLeaves
 from supir.models.restorer import Restorer, reach
 
@@ -111,15 +112,17 @@ class ThinAutoencoder(OffloadedByLeaves, ModelMixin, ConfigMixin):
         encoder_blocks: tuple[int, int] = (2, 4),
         restorer_widths: tuple[int, ...] = (48, 96, 160),
         restorer_blocks: tuple[int, ...] = (2, 2, 3),
+        dense_blocks: int = 0,
         decoder_widths: tuple[int, int] = (96, 160),
         decoder_blocks: tuple[int, int] = (3, 4),
         scaling_factor: float = 1.0,
         block_out_channels: tuple[int, ...] = (1, 1, 1, 1),
     ) -> None:
+        # dense_blocks: of a ``DenseRestorer``, which then takes the place of the ``Restorer``.
         # block_out_channels carries no width: pipelines of diffusers read its length, 1 + log2 of the factor.
         super().__init__()
         self.encoder = ThinEncoder(latent_channels, encoder_widths, encoder_blocks)
-        self.restorer = Restorer(restorer_widths, restorer_blocks)
+        self.restorer = DenseRestorer(dense_blocks) if dense_blocks else Restorer(restorer_widths, restorer_blocks)
         self.decoder = ThinDecoder(latent_channels, decoder_widths, decoder_blocks)
 
     @property
@@ -130,7 +133,8 @@ class ThinAutoencoder(OffloadedByLeaves, ModelMixin, ConfigMixin):
     @property
     def degraded_halo(self) -> int:
         """The same for ``encode_degraded``, whose restoring network looks farther."""
-        return FACTOR * ((self._coding_reach + reach(self.config.restorer_blocks)) // FACTOR + 1)
+        restoring = HALO if self.config.dense_blocks else reach(self.config.restorer_blocks)
+        return FACTOR * ((self._coding_reach + restoring) // FACTOR + 1)
 
     @property
     def _coding_reach(self) -> int:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from supir.models.thin_autoencoder import FACTOR, ThinAutoencoder
-from supir.training.crops import Tiles, to_tensor
+from supir.training.crops import to_tensor
 from supir.training.features import FeatureDistance
 from supir.training.loop import Stage
 from supir.training.materials import Materials
@@ -39,13 +39,6 @@ def sharpness(first: Tensor, second: Tensor) -> Tensor:
         total = total + (difference[..., gap:] - difference[..., :-gap]).abs().mean()
         total = total + (difference[..., gap:, :] - difference[..., :-gap, :]).abs().mean()
     return total / 4
-
-
-def heldout_batch(tiles: Path, size: int) -> Tensor:
-    """Crops of the held-out tiles, always the same twelve: (12, 3, size, size)."""
-    heldout = Tiles(tiles, "heldout")
-    order = np.random.default_rng(7).permutation(len(heldout.pixels))[:12]
-    return to_tensor([np.ascontiguousarray(heldout.pixels[i, :size, :size]) for i in order])
 
 
 @dataclass(frozen=True)

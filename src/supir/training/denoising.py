@@ -140,7 +140,7 @@ class Denoising:
         """Mean square error of the prediction at given levels; ``hint`` None leaves adaptor and connectors out."""
         alpha = self._signal[timestep].sqrt()[:, None, None, None]
         beta = (1 - self._signal[timestep]).sqrt()[:, None, None, None]
-        predicted = self._predict(alpha * latent + beta * noise, timestep, hint, known)
+        predicted = self.predicted(alpha * latent + beta * noise, timestep, hint, known)
         velocity = self.unet.config.prediction_type == "v_prediction"
         return F.mse_loss(predicted.float(), alpha * noise - beta * latent if velocity else noise)
 
@@ -150,9 +150,10 @@ class Denoising:
         sizes = torch.tensor([SIZE_IDS] * len(prompts), device=self.device)
         return tokens, {"text_embeds": pooled, "time_ids": sizes}
 
-    def _predict(
+    def predicted(
         self, noisy: Tensor, timestep: Tensor, hint: Tensor | None, known: tuple[Tensor, dict[str, Tensor]]
     ) -> Tensor:
+        """What the UNet predicts for latents at training levels; ``hint`` None leaves adaptor and connectors out."""
         tokens, vector = known
         control = None if hint is None else self.adaptor(noisy, timestep, tokens, vector, hint)
         predicted: Tensor = self.unet(noisy, timestep, tokens, added_cond_kwargs=vector, control=control).sample
@@ -166,7 +167,7 @@ class Denoising:
         known = self.known(prompts)
 
         def network(x: Tensor, timestep: Tensor, _: Tensor) -> Tensor:
-            return self._predict(x, timestep, hint, known).float()
+            return self.predicted(x, timestep, hint, known).float()
 
         levels = full_range_sigmas(num_steps, sigma)
         noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(seed)).to(self.device)

@@ -29,7 +29,6 @@ from supir.prompts import NEGATIVE_PROMPT
 from supir.sampling.denoiser import discrete_denoiser, text_guided
 from supir.sampling.sigmas import Schedule, full_range_sigmas, initial_latent, training_sigmas
 from supir.sampling.solvers import edm_euler
-from supir.training.by_hand import prepare
 from supir.training.crops import psnr, to_pixels, to_tensor, write_sheet
 from supir.training.pairs import degraded_by, draw_degradation
 from supir.training.photographs import LABELS, Photographs, open_photographs
@@ -174,7 +173,8 @@ def main() -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=getattr(Making(), name))
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    prepare(options.threads)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    torch.set_num_threads(options.threads)
     names = ("way", "strength", "num_steps", "guidance", "size", "seed")
     making = Making(**{name: getattr(options, name) for name in names})
     pipeline = SupirPipeline.from_pretrained(options.model)

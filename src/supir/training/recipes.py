@@ -24,12 +24,15 @@ from supir.errors import OptionError
 from supir.fields import choice, number, plain
 from supir.files import write_whole
 
-STAGES = ("autoencoder", "prior", "encoder", "adaptor", "lora")
+STAGES = ("autoencoder", "prior", "encoder", "restorer", "adaptor", "generator", "lora")
 USES: dict[str, tuple[str, ...]] = {
     "autoencoder": ("autoencoder",),
     "encoder": ("autoencoder",),
+    "restorer": ("autoencoder",),
     "prior": ("autoencoder", "unet", "text_encoder", "text_encoder_2"),
-    **dict.fromkeys(("adaptor", "lora"), ("autoencoder", "unet", "adaptor", "text_encoder", "text_encoder_2")),
+    **dict.fromkeys(
+        ("adaptor", "generator", "lora"), ("autoencoder", "unet", "adaptor", "text_encoder", "text_encoder_2")
+    ),
 }
 """The components that take part in a stage; the others stay where the model is stored."""
 SIZES = ("smoke", "small", "mid", "paper")
@@ -44,6 +47,7 @@ class StageOptions:
     stage: str = choice("adaptor", STAGES, "what learns")
     size: str = choice("small", SIZES, "of the model that is made where no model is given to start from")
     connectors: str = choice("zero_sft", ("zero_sft", "zero_conv"), "of such a model; zero_conv is to compare with")
+    fresh_connectors: bool = plain(False, "begin the connectors of the model given to start from anew, of that kind")
     steps: int = number(20_000, 1, 10**8, "optimiser steps in all; the schedule is a function of the step")
     batch: int = number(8, 1, 4096, "samples a process takes in one pass")
     accumulation: int = number(1, 1, 4096, "passes added up for one step")
@@ -75,6 +79,13 @@ class StageOptions:
     lora_rank: int = number(8, 1, 1024, "of the LoRA layers")
     lora_target: str = choice("adaptor", ("adaptor", "connectors", "both"), "what LoRA adapts")
     features: str = plain("", "file of EfficientNet-lite0 weights for the autoencoder's perceptual term; empty: none")
+
+    perceptual: str = plain("", "file of LPIPS's networks, as `supir evaluate --fetch` makes it: VGG16 steers")
+    perceptual_weight: float = number(1.0, 0, 1e6, "of the distance to the clean picture in VGG16's features")
+    restorer_blocks: int = number(0, 0, 23, "begin the restoring network anew with so many of the teacher's blocks")
+    teacher: str = plain("", "file of Real-ESRGAN x4plus for ncnn: begins the restoring network and answers for it")
+    teacher_weight: float = number(0.0, 0, 1e6, "of the distance to the teacher's answers")
+    adversarial_share: float = number(0.0, 0, 10, "of a discriminator's gradient, the other losses' taken as 1")
 
     def __post_init__(self) -> None:
         fields.check(self)
@@ -123,6 +134,11 @@ def known(values: Mapping[str, Any]) -> dict[str, Any]:
 SMALL_MIXTURE = "everyday=0.65,light=0.1,default=0.25"
 """For small models, as which the bundled one learned. Much of the default recipe would drown the rest: it leaves next
 to nothing that a small network can restore."""
+RESTORER_MIXTURE = (
+    "sr4=0.18,sr8=0.1,blur2_sr4=0.14,sr4_noise40=0.1,blur2_sr4_noise20_jpeg50=0.13,default=0.15,everyday=0.15,"
+    "light=0.05"
+)
+"""The paper's six recipes (Table 1) and the damage of everyday photographs."""
 _SMOKE: dict[str, Any] = {
     "size": "smoke",
     "steps": 4,
@@ -172,7 +188,26 @@ RUNS: dict[str, dict[str, Any]] = {
         "degradation": SMALL_MIXTURE,
         "weight_decay": 0.0,
     },
+    "small/restorer": {
+        "steps": 8000,
+        "learning_rate": 2e-4,
+        "degradation": RESTORER_MIXTURE,
+        "weight_decay": 0.0,
+        "ema_decay": 0.998,
+        "restorer_blocks": 6,
+        "teacher_weight": 0.7,
+        "keep_best": "-result_vgg",
+    },
     "small/adaptor": {"steps": 30_000, **_SMALL_DIFFUSION},
+    "small/generator": {
+        "steps": 8000,
+        "learning_rate": 2e-4,
+        "degradation": RESTORER_MIXTURE,
+        "negative_share": 0.12,
+        "ema_decay": 0.998,
+        "adversarial_share": 0.5,
+        "keep_best": "-result_vgg",
+    },
     "small/lora": {
         "steps": 1000,
         "batch": 4,

@@ -25,6 +25,7 @@ from supir.training import checkpoint
 from supir.training.adaptor import adaptor_stage
 from supir.training.autoencoder import autoencoder_stage, sampled, start_from_principal_components
 from supir.training.encoder import encoder_stage
+from supir.training.generator import generator_stage
 from supir.training.loop import Budget, Stage, Trainer
 from supir.training.lora import ADAPTER, add_layers, lora_stage, merged, save_adapter
 from supir.training.materials import Materials, Metric
@@ -32,23 +33,26 @@ from supir.training.pairs import Heldout
 from supir.training.photographs import Photographs, open_photographs
 from supir.training.prior import prior_stage
 from supir.training.recipes import USES, StageOptions, freeze, shares
+from supir.training.restorer import restorer_stage, with_dense_restorer
 from supir.training.sharding import make_accelerator
-from supir.training.sizes import SIZES, Networks, build_size
+from supir.training.sizes import SIZES, Networks, build_size, with_fresh_connectors
 from supir.weights.folder import BUNDLED_MODEL, check_replaceable
 
 STAGE_MAKERS: dict[str, Callable[[Materials], Stage]] = {
     "autoencoder": autoencoder_stage,
     "prior": prior_stage,
     "encoder": encoder_stage,
+    "restorer": restorer_stage,
     "adaptor": adaptor_stage,
+    "generator": generator_stage,
     "lora": lora_stage,
 }
 PRODUCT = "model"
 """Name of the model folder in a run's."""
 NUM_HELDOUT = 6
 _PASSED = {
-    **dict.fromkeys(("autoencoder", "encoder"), ("autoencoder",)),
-    **dict.fromkeys(("prior", "adaptor", "lora"), ("unet", "adaptor")),
+    **dict.fromkeys(("autoencoder", "encoder", "restorer"), ("autoencoder",)),
+    **dict.fromkeys(("prior", "adaptor", "generator", "lora"), ("unet", "adaptor")),
 }
 _TOKENIZERS = ("tokenizer", "tokenizer_2")
 _NETWORKS = ("autoencoder", "unet", "adaptor", "text_encoder", "text_encoder_2")
@@ -193,13 +197,22 @@ def load_networks(options: StageOptions, start: Path | None) -> tuple[Networks, 
     """
     if start is not None:
         pipeline = SupirPipeline.from_pretrained(start, dtype=torch.float32)
-        return dict(pipeline.components), dict(pipeline.config.presets or {})
+        return _begun(dict(pipeline.components), options), dict(pipeline.config.presets or {})
     if options.size == "paper":
         raise OptionError("size is 'paper': give a converted SDXL model to start from, as `supir convert` makes it")
     tokenizers = {name: CLIPTokenizer.from_pretrained(BUNDLED_MODEL / name) for name in _TOKENIZERS}
-    return {**build_size(options.size, seed=options.seed, connectors=options.connectors), **tokenizers}, SIZES[
-        options.size
-    ].presets
+    networks = {**build_size(options.size, seed=options.seed, connectors=options.connectors), **tokenizers}
+    return _begun(networks, options), SIZES[options.size].presets
+
+
+def _begun(networks: Networks, options: StageOptions) -> Networks:
+    """The networks, those replaced that a run begins anew."""
+    if options.fresh_connectors:
+        fresh = with_fresh_connectors(networks["unet"], options.connectors, options.seed)
+        networks = networks | {"unet": fresh}
+    if options.stage == "restorer" and options.restorer_blocks:
+        return networks | {"autoencoder": with_dense_restorer(networks["autoencoder"], options)}
+    return networks
 
 
 def taking_part(networks: Networks, options: StageOptions, device: torch.device) -> Networks:

@@ -7,12 +7,10 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
-from supir.models.connectors import ZeroConv, ZeroSFT
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.models.unet import SupirUNet
 
@@ -123,20 +121,11 @@ SIZES: dict[str, Size] = {
 }
 
 
-def build(latent_channels: int, connectors: str = "zero_sft") -> Networks:
-    """The networks of the bundled model with random weights, by component name, all learning together."""
-    networks = _diffusion_networks(SIZES["small"], latent_channels, connectors)
-    # Zeros protect a trained prior from an untrained adaptor; here there is none, and zeros only delay the gradient.
-    networks["adaptor"].hint_conv.reset_parameters()
-    for connector in networks["unet"].connectors:
-        if isinstance(connector, (ZeroSFT, ZeroConv)):
-            nn.init.normal_(connector.zero_conv.weight, std=0.5 / connector.zero_conv.in_channels**0.5)
-    return networks
-
-
-def with_fresh_connectors(unet: SupirUNet, kind: str) -> SupirUNet:
-    """The same UNet with connectors of a kind that know nothing yet; as ``build`` begins them."""
-    fresh: SupirUNet = build(unet.config.in_channels, kind)["unet"]
+def with_fresh_connectors(unet: SupirUNet, kind: str, seed: int) -> SupirUNet:
+    """The same UNet with connectors of a kind that know nothing yet."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = SupirUNet.from_config({**unet.config, "connector_kind": kind})
     known = {name: weight for name, weight in unet.state_dict().items() if not name.startswith("connectors.")}
     fresh.load_state_dict(fresh.state_dict() | known)
     return fresh

@@ -1,10 +1,10 @@
 """The training photographs: found in Debian packages, chosen by eye, named by hash.
 
-``debian_photos.json`` lists every photograph with its package, version, file, licence, caption and the hash of its
+``photographs.json`` lists every photograph with its package, version, file, licence, caption and the hash of its
 image stream. Many sit inside containers (theme files, resource archives), so files are searched for JPEG, WebP and PNG
 streams and a stream is kept when its hash is listed. Nothing else is ever trained on.
 
-    python -m supir.data.debian_photos --packages DEBS --out TILES
+    python tools/bundled_model/photographs.py --packages DEBS --out TILES [--public-domain]
 """
 
 from __future__ import annotations
@@ -32,10 +32,13 @@ TILE = 256
 """Side of a stored tile, pixels."""
 REDUCTIONS = (2, 3, 4)
 """Factors by which photographs are reduced before they are cut."""
+REDUCTIONS_OF_SHARP = (1, 2)
+"""The same of photographs that are sharp as they are."""
 FLATTEST = 3.0
 """Tiles whose grey levels deviate less than this (of 255) are left out."""
+PUBLIC_DOMAIN = ("public domain", "public-domain", "cc0-1.0")
 _SMALLEST_STREAM = 40_000
-_LIST = Path(__file__).with_name("debian_photos.json")
+_LIST = Path(__file__).with_name("photographs.json")
 
 
 @dataclass(frozen=True)
@@ -54,17 +57,20 @@ class Photograph:
     split: str
     """``train`` or ``heldout``."""
     caption: str
+    sharp: bool = False
+    """Sharp and clean as it is: need not be halved."""
 
 
-def photographs() -> list[Photograph]:
-    """All listed photographs, in the order of the list."""
-    return [Photograph(**entry) for entry in json.loads(_LIST.read_text(encoding="utf-8"))["photographs"]]
+def photographs(*, public_domain: bool = False) -> list[Photograph]:
+    """All listed photographs, or those in the public domain, in the order of the list."""
+    found = [Photograph(**entry) for entry in json.loads(_LIST.read_text(encoding="utf-8"))["photographs"]]
+    return [photo for photo in found if not public_domain or photo.licence.lower() in PUBLIC_DOMAIN]
 
 
-def download(folder: Path) -> None:
-    """Fetch the packages into ``folder`` with apt (Debian and its relatives only)."""
+def download(folder: Path, wanted: list[Photograph]) -> None:
+    """Fetch the packages of photographs into ``folder`` with apt (Debian and its relatives only)."""
     folder.mkdir(parents=True, exist_ok=True)
-    for package in sorted({photo.package for photo in photographs()}):
+    for package in sorted({photo.package for photo in wanted}):
         subprocess.run(["apt-get", "download", package], cwd=folder, check=True)
 
 
@@ -112,10 +118,10 @@ def image_streams(data: bytes) -> Iterator[bytes]:
         position += 8
 
 
-def read_photographs(packages: Path) -> Iterator[tuple[Photograph, npt.NDArray[np.uint8]]]:
-    """(photograph, its BGR pixels) for every listed one found in the ``.deb`` files of ``packages``."""
+def read_photographs(packages: Path, photos: list[Photograph]) -> Iterator[tuple[Photograph, npt.NDArray[np.uint8]]]:
+    """(photograph, its BGR pixels) for every one of them found in the ``.deb`` files of ``packages``."""
     listed: dict[tuple[str, str], dict[str, Photograph]] = {}
-    for photo in photographs():
+    for photo in photos:
         listed.setdefault((photo.package, photo.file), {})[photo.sha256] = photo
     for deb in sorted(packages.glob("*.deb")):
         package = deb.name.split("_")[0]
@@ -137,11 +143,12 @@ def detail(tile: npt.NDArray[np.uint8]) -> float:
     return float(cv2.absdiff(tile, cv2.resize(half, tile.shape[1::-1], interpolation=cv2.INTER_CUBIC)).mean())
 
 
-def _tiles(pixels: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
+def _tiles(pixels: npt.NDArray[np.uint8], *, sharp: bool) -> Iterator[npt.NDArray[np.uint8]]:
     """Disjoint RGB tiles of a photograph reduced by 2, and of a large one also by 3 and 4 (sharper per pixel)."""
     height, width = pixels.shape[:2]
-    for factor in REDUCTIONS:
-        if factor > REDUCTIONS[0] and (min(height, width) < factor * TILE or width * height < 2e6):
+    reductions = REDUCTIONS_OF_SHARP if sharp else REDUCTIONS
+    for factor in reductions:
+        if factor > reductions[0] and (min(height, width) < factor * TILE or width * height < 2e6):
             continue
         small = cv2.resize(pixels, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
         small = cv2.cvtColor(small, cv2.COLOR_BGR2RGB)
@@ -152,7 +159,7 @@ def _tiles(pixels: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
                     yield tile.astype(np.uint8)
 
 
-def write_tiles(packages: Path, out: Path) -> dict[str, int]:
+def write_tiles(packages: Path, out: Path, photos: list[Photograph]) -> dict[str, int]:
     """Write ``SPLIT.npy``, (N, 256, 256, 3) uint8 RGB, most detailed first, and ``SPLIT_captions.json``, one a tile.
 
     Returns the counts. The order lets training prefer sharp tiles: half of them lose next to nothing when halved, and
@@ -161,13 +168,13 @@ def write_tiles(packages: Path, out: Path) -> dict[str, int]:
     out.mkdir(parents=True, exist_ok=True)
     tiles: dict[str, list[tuple[npt.NDArray[np.uint8], str]]] = {"train": [], "heldout": []}
     num_found = 0
-    for photo, pixels in read_photographs(packages):
+    for photo, pixels in read_photographs(packages, photos):
         num_found += 1
-        tiles[photo.split] += [(tile, photo.caption) for tile in _tiles(pixels)]
+        tiles[photo.split] += [(tile, photo.caption) for tile in _tiles(pixels, sharp=photo.sharp)]
         if photo.split == "heldout":
             half = cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
             cv2.imwrite(str(out / f"heldout_{photo.sha256[:8]}.png"), half)
-    logger.info("%d of %d listed photographs found", num_found, len(photographs()))
+    logger.info("%d of %d listed photographs found", num_found, len(photos))
     for split, found in tiles.items():
         found.sort(key=lambda pair: -detail(pair[0]))
         np.save(out / f"{split}.npy", np.stack([tile for tile, _ in found]))
@@ -180,11 +187,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--packages", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--public-domain", action="store_true", help="only photographs in the public domain")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
+    photos = photographs(public_domain=arguments.public_domain)
     if not list(arguments.packages.glob("*.deb")):
-        download(arguments.packages)
-    logger.info("tiles: %s", write_tiles(arguments.packages, arguments.out))
+        download(arguments.packages, photos)
+    logger.info("tiles: %s", write_tiles(arguments.packages, arguments.out, photos))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,136 @@
+"""The restoring network and the generator: what they begin from, what learns, what each loss asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from smoke_runs import make_materials, needed, smoke
+from torch import Tensor
+
+from supir.errors import OptionError
+from supir.models.dense_restorer import HALO, DenseRestorer
+from supir.prompts import NEGATIVE_PROMPT
+from supir.training.generator import generator_stage
+from supir.training.loop import Stage
+from supir.training.real_esrgan import RealEsrganX4
+from supir.training.restorer import Losses, begin_from, high_bands, restorer_stage
+
+
+@pytest.fixture(scope="module")
+def more(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    return needed(tmp_path_factory.mktemp("needed"))
+
+
+def test_all_of_the_teachers_blocks_are_the_teacher(more: dict[str, dict[str, Any]]) -> None:
+    """On a picture of 4 x 4 squares, whose mean the teacher sees; far from the border, where the two fill up alike."""
+    teacher, restorer = RealEsrganX4().double().requires_grad_(False), DenseRestorer(23).double().requires_grad_(False)
+    begin_from(restorer, teacher)
+    torch.nn.init.constant_(restorer.conv_kept.bias, -100.0)  # keep nothing of the input
+    small = torch.rand(1, 3, 24, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    large = F.interpolate(small, scale_factor=4.0, mode="nearest")
+    # Around a picture the teacher sees black and this network grey: so the first convolution is compared inside.
+    inside = (slice(None), slice(None), slice(1, -1), slice(1, -1))
+    first = restorer.conv_in(F.pixel_unshuffle(large, 4))[inside]
+    torch.testing.assert_close(first, teacher.convolutions[0](small / 2 + 0.5)[inside])
+    shared = [*restorer.blocks.modules(), restorer.conv_body, *restorer.conv_up, restorer.conv_fine]
+    own = [part.weight for part in shared if isinstance(part, torch.nn.Conv2d)]
+    for mine, theirs in zip(own, list(teacher.convolutions)[1:-1], strict=True):
+        assert torch.equal(mine, theirs.weight)
+    h = torch.randn(1, 64, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(restorer.conv_out(h), teacher.convolutions[-1](h) * 2 - 1)
+
+
+def test_kept_whole_the_picture_comes_back_as_it_was() -> None:
+    restorer = DenseRestorer(1)
+    torch.nn.init.constant_(restorer.conv_kept.bias, 100.0)
+    picture = torch.rand(1, 3, 24, 32) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(restorer(picture), picture)
+
+
+def test_beyond_the_halo_next_to_nothing_is_seen() -> None:
+    torch.manual_seed(0)
+    restorer = DenseRestorer(2)
+    picture = torch.rand(1, 3, 16, 2 * HALO + 64) * 2 - 1
+    other = picture.clone()
+    other[..., :16] = -other[..., :16]
+    with torch.no_grad():
+        apart = (restorer(picture) - restorer(other)).abs()[..., 16 + HALO :]
+    assert apart.max() < 1 / 255
+
+
+def test_the_high_bands_hold_what_the_mean_of_four_pixels_lacks() -> None:
+    picture = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    means = F.avg_pool2d(picture, 2) * 2
+    energy = high_bands(picture).square().sum() + means.square().sum()
+    torch.testing.assert_close(energy, picture.square().sum())
+    assert high_bands(F.interpolate(torch.rand(1, 3, 4, 4), scale_factor=2.0)).abs().max() < 1e-6
+
+
+def _learned(stage: Stage, number: int = 2) -> set[str]:
+    """The parameters that a step's loss moves."""
+    assert stage.draw is not None
+    samples = [stage.draw(np.random.default_rng((0, index)), index) for index in range(number)]
+    named = {f"{c}.{n}": p for c, module in stage.modules.items() for n, p in module.named_parameters()}
+    for name, parameter in named.items():
+        parameter.requires_grad_(not stage.frozen(name))
+    loss, values = stage.loss(samples, 0.5)
+    loss.backward()
+    assert all(torch.isfinite(torch.as_tensor(value)) for value in values.values())
+    return {name for name, p in named.items() if p.grad is not None and p.grad.abs().max() > 0}
+
+
+def test_only_the_restoring_network_and_its_opponent_learn(photographs: Path, more: dict[str, dict[str, Any]]) -> None:
+    materials = make_materials(photographs, smoke("restorer", **more["restorer"]))
+    learned = _learned(restorer_stage(materials))
+    assert {name.split(".")[0] for name in learned} == {"autoencoder", "opponent"}
+    assert all(".restorer." in name for name in learned if name.startswith("autoencoder"))
+    assert "autoencoder.restorer.conv_in.weight" in learned
+    assert "autoencoder.restorer.conv_kept.weight" in learned
+
+
+def test_the_generator_learns_through_the_decoder_with_it(photographs: Path, more: dict[str, dict[str, Any]]) -> None:
+    materials = make_materials(photographs, smoke("generator", negative_share=0.0, **more["generator"]))
+    learned = _learned(generator_stage(materials))
+    assert {name.split(".")[0] for name in learned} == {"autoencoder", "unet", "adaptor", "opponent"}
+    assert all(".decoder." in name for name in learned if name.startswith("autoencoder"))
+
+
+def test_under_negative_words_alone_no_picture_is_asked_for(photographs: Path, more: dict[str, dict[str, Any]]) -> None:
+    stage = generator_stage(make_materials(photographs, smoke("generator", negative_share=0.9, **more["generator"])))
+    assert stage.draw is not None
+    drawn = [stage.draw(np.random.default_rng(index), index) for index in range(12)]
+    poor = [sample for sample in drawn if sample.prompt == NEGATIVE_PROMPT]
+    assert len(poor) >= 2
+    _, values = stage.loss(poor[:2], 0.5)
+    assert "l1" not in values
+    assert values["negative"] > 0
+
+
+def _pixels(draw: int) -> Tensor:
+    return torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(draw)) * 2 - 1
+
+
+def test_the_teacher_is_heard_only_where_it_is_near_the_truth(more: dict[str, dict[str, Any]]) -> None:
+    losses = Losses(smoke("restorer", **more["restorer"]), torch.device("cpu"))
+    clean = _pixels(0)
+    nearly = (clean + 0.01).clamp(-1, 1)  # nothing to restore: an untrained teacher is far off
+    _, values = losses(_pixels(1), clean, nearly)
+    assert values["heard"] == 0
+    losses.answer = lambda degraded: (clean + 0.01).clamp(-1, 1)  # type: ignore[method-assign]
+    _, values = losses(_pixels(1), clean, _pixels(2))
+    assert values["heard"] == 1
+
+
+def test_what_is_missing_is_named(photographs: Path, more: dict[str, dict[str, Any]]) -> None:
+    options = smoke("restorer", **more["restorer"])
+    cases = {"perceptual": "supir evaluate --weights FOLDER --fetch", "teacher": "--set teacher="}
+    for field, sentence in cases.items():
+        with pytest.raises(OptionError, match=sentence):
+            restorer_stage(make_materials(photographs, dataclasses.replace(options, **{field: ""})))
