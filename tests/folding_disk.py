@@ -26,6 +26,7 @@ class FoldingDisk:
         self._root, self._listdir, self._lstat = os.fspath(root), os.listdir, os.lstat
         for module, names in {
             os: (
+                "access",
                 "stat",
                 "lstat",
                 "open",

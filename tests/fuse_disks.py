@@ -78,10 +78,8 @@ def main(kind: str, root: str, disk: str) -> None:
             except OSError as error:
                 raise number(error) from error
 
-        def room(self, more: int) -> None:
-            used = sum(path.stat().st_blocks * 512 for path in Path(root).rglob("*") if path.is_file())
-            if kind == "small" and used + more > SMALL:
-                raise OSError(errno.ENOSPC, "No space left on device")
+        def room(self) -> int:
+            return SMALL - sum(path.stat().st_size for path in Path(root).rglob("*") if path.is_file())
 
         def getattr(self, path: str, fh: Any = None) -> dict[str, Any]:
             found = os.lstat(self.real(path))
@@ -113,7 +111,11 @@ def main(kind: str, root: str, disk: str) -> None:
 
         def statfs(self, path: str) -> dict[str, int]:
             found = os.statvfs(root)
-            return {name: getattr(found, name) for name in dir(found) if name.startswith("f_") and name != "f_fsid"}
+            said = {name: getattr(found, name) for name in dir(found) if name.startswith("f_") and name != "f_fsid"}
+            if kind == "small":
+                free = max(0, self.room()) // found.f_frsize
+                said |= {"f_blocks": SMALL // found.f_frsize, "f_bfree": free, "f_bavail": free}
+            return said
 
         def open(self, path: str, flags: int) -> int:
             return os.open(self.real(path), flags & ~os.O_APPEND)
@@ -125,7 +127,9 @@ def main(kind: str, root: str, disk: str) -> None:
             return os.pread(fh, size, offset)
 
         def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
-            self.room(max(0, offset + len(data) - os.fstat(fh).st_size))
+            more = max(0, offset + len(data) - os.fstat(fh).st_size)
+            if kind == "small" and more > self.room():
+                raise OSError(errno.ENOSPC, "No space left on device")
             return os.pwrite(fh, data, offset)
 
         def truncate(self, path: str, length: int, fh: int | None = None) -> None:

@@ -193,15 +193,17 @@ def test_a_full_disk_is_found_in_the_errors_of_libraries(error: Exception) -> No
     found = files.disk_error(error)
     assert found is not None
     assert found.errno == errno.ENOSPC
-    try:
+
+
+def test_only_the_disk_is_found_behind_the_error_of_a_library() -> None:
+    for number, is_found in ((errno.ENOSPC, True), (errno.ENOENT, False)):
         try:
-            raise error
-        finally:
-            raise RuntimeError("file write failed")
-    except RuntimeError as wrapped:
-        found = files.disk_error(wrapped)
-    assert found is not None
-    assert found.errno == errno.ENOSPC
+            try:
+                raise OSError(number, os.strerror(number))
+            finally:
+                raise RuntimeError("file write failed")
+        except RuntimeError as wrapped:
+            assert (files.disk_error(wrapped) is not None) == is_found
     assert files.disk_error(ValueError("of something else")) is None
 
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from supir.errors import OptionError, SupirError
+from supir.files import disk_error, sentence
 
 FAILED, INTERRUPTED = 1, 130
 """Exit codes; wrong usage is typer's own, 2."""
@@ -34,6 +35,11 @@ def show_warning(console: Console, message: Warning | str) -> None:
     console.print(f"warning: {one_line(str(message))}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
+def show_error(console: Console, message: str) -> None:
+    """What went wrong."""
+    console.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def sentences(console: Console) -> Iterator[None]:
     """Turn what ends a command early into a sentence and an exit code, and warnings into sentences."""
@@ -48,5 +54,14 @@ def sentences(console: Console) -> Iterator[None]:
             console.print("interrupted; nothing half-written is left")
             raise typer.Exit(INTERRUPTED) from None
         except SupirError as error:
-            console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            show_error(console, str(error))
+            raise typer.Exit(FAILED) from None
+        except BrokenPipeError:
+            raise  # the reader of our output has gone, which typer knows to end quietly
+        except Exception as error:
+            # What the disk says ends a command in words, also where a library has wrapped it; any other is a mistake
+            # of ours, and its traceback says where.
+            if (found := disk_error(error)) is None:
+                raise
+            show_error(console, sentence(found))
             raise typer.Exit(FAILED) from None

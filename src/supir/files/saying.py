@@ -52,6 +52,11 @@ def disk_error(error: BaseException) -> OSError | None:
     """The disk's own error in one that a library made of it (libvips, safetensors, torch); None where there is none."""
     if isinstance(error, OSError):
         return error
+    before = error.__cause__ or error.__context__
+    while before is not None:
+        if isinstance(before, OSError) and before.errno in _REASONS:  # others may have nothing to do with it
+            return before
+        before = before.__cause__ or before.__context__
     text = str(error)
     if (found := _INSIDE.search(text)) is not None:
         code = int(found.group(1))
@@ -60,8 +65,7 @@ def disk_error(error: BaseException) -> OSError | None:
     for code in _REASONS:
         if code > 0 and os.strerror(code) in text:
             return OSError(code, os.strerror(code))
-    before = error.__cause__ or error.__context__
-    return None if before is None else disk_error(before)
+    return None
 
 
 def sentence(error: OSError, path: Path | str | None = None, *, failed: str = "", needed: int | None = None) -> str:
