@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,6 +15,17 @@ from supir.data.rules import BuildOptions, QualityRules
 
 RULES = QualityRules(min_side=64)
 OPTIONS = BuildOptions(rules=RULES, photos_per_shard=5)
+
+
+@dataclass(frozen=True)
+class Cropped:
+    """Samples of a run that are crops of a source and nothing else; a module this light begins quickly in workers."""
+
+    source: Any
+    size: int
+
+    def __call__(self, rng: np.random.Generator, number: int) -> Any:
+        return self.source.draw(rng, self.size, number)
 
 
 def photo(seed: int = 0, height: int = 96, width: int = 128) -> Pixels:

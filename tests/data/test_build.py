@@ -179,6 +179,21 @@ def test_captions_and_provenance(tmp_path: Path) -> None:
     assert said("listed", licences__json='{"x.jpg": "CC-BY-4.0"}').licence == "CC-BY-4.0"
 
 
+def test_words_are_read_by_their_mark_and_never_mangled(tmp_path: Path) -> None:
+    """Words that cannot be read are named, and cost their picture nothing else."""
+    text = "über den Dächern"
+    written = {"a": text.encode(), "b": text.encode("utf-8-sig"), "c": text.encode("utf-16"),
+               "d": text.encode("utf-32"), "e": text.encode("latin-1"), "f": "roof".encode("utf-16-le")}  # fmt: skip
+    for number, (name, data) in enumerate(written.items()):
+        save(tmp_path / "in" / f"{name}.png", photo(number, 64, 64))
+        (tmp_path / "in" / f"{name}.txt").write_bytes(data)
+    summary = build([tmp_path / "in"], tmp_path / "out", options=OPTIONS)
+    captions = {Path(s.source).stem: s.caption for s in map(Photos(tmp_path / "out").sample, range(6))}
+    assert captions == dict.fromkeys("abcd", text) | {"e": "", "f": ""}
+    assert [Path(reason.split(":")[0]).name for reason in summary.refused] == ["e.txt", "f.txt"]
+    assert "e.txt" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_licence_in_xmp(tmp_path: Path) -> None:
     from supir.data.provenance import provenance_of
 

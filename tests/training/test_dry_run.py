@@ -8,16 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import init_empty_weights
 from smoke_runs import smoke
 from torch import nn
 
+from supir.models.adaptor import SupirAdaptor
 from supir.training.dry_run import kept_for_backward, outlook
 from supir.training.photographs import PictureFolder
 from supir.training.recipes import named_run
 from supir.training.runs import make_stage
+from supir.training.sizes import SIZES, build_size
 
 COUNTS = json.loads((Path(__file__).parents[1] / "parity" / "fixtures" / "param_counts.json").read_text())
-TRIMMED = 597_763_520
+TRIMMED = 702_031_040
+"""Parameters of the adaptor with half of the transformer blocks of each encoder block: depths 1 and 5 for 2 and 10."""
 
 
 def test_full_size_counts() -> None:
@@ -31,6 +35,21 @@ def test_full_size_counts() -> None:
     assert found.frozen["text_encoder_2"] == COUNTS["conditioner.embedders.1."]["params"] - 1  # logit scale
     assert not found.measured
     assert found.samples_per_second is None
+
+
+def test_the_paper_s_trunk_has_half_of_the_blocks_of_each_encoder_block() -> None:
+    whole = SIZES["paper"]
+    trimmed = build_size("paper", meta=True)["adaptor"]
+    with init_empty_weights():
+        full = SupirAdaptor(**whole.trunk)
+    places: dict[str, list[int]] = {}
+    for network in (trimmed, full):
+        for name, module in network.named_modules():
+            if name.endswith("transformer_blocks"):
+                places.setdefault(name, []).append(len(module))
+    assert len(places) == 5  # two attentions in two levels, one in the middle
+    assert all(2 * half == all_of_them for half, all_of_them in places.values())
+    assert sum(half for half, _ in places.values()) == 17
 
 
 def test_full_size_encoder_and_lora() -> None:

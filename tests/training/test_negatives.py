@@ -63,6 +63,18 @@ def test_a_folder_of_labelled_negatives(photographs: Path, tmp_path: Path, way: 
         assert np.array_equal(degraded_by(Degradation.from_json(sample.degradation), sample.target), sample.degraded)
 
 
+def test_a_torn_label_is_made_again(photographs: Path, tmp_path: Path) -> None:
+    """A kill within a label leaves a folder that is gone on with, and is then read whole."""
+    making, source = Making(way="degraded", **LITTLE), PictureFolder(photographs)  # type: ignore[arg-type]
+    whole = list(make_negatives(source, tmp_path / "whole", 3, making))
+    list(make_negatives(source, tmp_path / "torn", 2, making))
+    labels = tmp_path / "torn" / LABELS
+    labels.write_bytes(labels.read_bytes()[:-7])
+    assert list(make_negatives(source, tmp_path / "torn", 3, making)) == whole[1:]
+    assert labels.read_bytes() == (tmp_path / "whole" / LABELS).read_bytes()
+    assert PictureFolder(tmp_path / "torn").num_left_out == 0
+
+
 def test_both_ways_are_compared(photographs: Path, tmp_path: Path) -> None:
     values = compare(tiny_pipeline(), PictureFolder(photographs), tmp_path / "compared.png", 2, Making(**LITTLE))
     assert (tmp_path / "compared.png").exists()

@@ -7,21 +7,28 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from smoke_runs import make_materials
 
-from data.photographs import OPTIONS, photo, save
+from data.photographs import OPTIONS, Cropped, photo, save
 from supir.data.build import build
 from supir.degradation.process import Degradation
 from supir.errors import ImageReadError, OptionError
+from supir.training import words
 from supir.training.crops import Tiles
 from supir.training.denoising import Draw, Sample
+from supir.training.loop import Budget, Trainer
 from supir.training.pairs import degraded_by
-from supir.training.photographs import LABELS, Mixed, PictureFolder, Shards, open_photographs, random_crop
+from supir.training.photographs import LABELS, Mixed, PictureFolder, Recent, Shards, open_photographs, random_crop
 from supir.training.recipes import named_run
+from supir.training.runs import make_stage
 from supir.training.samples import sample_batches
+from tiny import tiny_components
 
 LATENT = (8, 8, 8)
 
@@ -70,6 +77,77 @@ def test_sources_are_mixed_by_their_size(photographs: Path, tmp_path: Path) -> N
     assert len(mixed) == 3
     share = np.mean([mixed.draw(np.random.default_rng(seed), 32).negative for seed in range(600)])
     assert share == pytest.approx(1 / 3, abs=0.06)
+
+
+@pytest.fixture
+def damaged(photographs: Path, tmp_path: Path) -> Path:
+    """A folder of a whole photograph, a cut one, words in Latin-1 and in UTF-16, and a torn line of labels."""
+    whole = (photographs / "shapes.png").read_bytes()
+    for name in ("a latin", "c marked", "d"):
+        (tmp_path / f"{name}.png").write_bytes(whole)
+    (tmp_path / "b cut.png").write_bytes(whole[: len(whole) // 3])
+    (tmp_path / "a latin.txt").write_bytes("ein Kätzchen".encode("latin-1"))
+    (tmp_path / "c marked.txt").write_bytes("ein Kätzchen\n".encode("utf-16"))
+    label = json.dumps({"file": "d.png", "caption": "labelled", "negative": False})
+    (tmp_path / LABELS).write_text(f'{label}\n{{"file": "a la')
+    return tmp_path
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_one_bad_item_costs_itself_alone(
+    damaged: Path, workers: int, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    draw = Cropped(PictureFolder(damaged), 32)
+    found = [crop for batch in itertools.islice(sample_batches(draw, 3, 0, 8, 0, 1, workers), 5) for crop in batch]
+    assert {crop.caption for crop in found} == {"", "ein Kätzchen", "labelled"}
+    told = caplog.text + capfd.readouterr().err
+    for item in ("b cut.png", "a latin.txt", LABELS):
+        lines = [line for line in told.splitlines() if "left out: " in line and item in line]
+        assert len(lines) == 1
+    assert draw.source.num_left_out > 10  # each time it was met
+
+
+def test_a_folder_of_nothing_whole_is_said(damaged: Path) -> None:
+    for name in ("a latin", "c marked", "d"):
+        (damaged / f"{name}.png").unlink()
+    with pytest.raises(ImageReadError, match="none of its 1 pictures can be read"):
+        PictureFolder(damaged).draw(np.random.default_rng(0), 32)
+
+
+def test_a_run_says_how_often_something_was_left_out(damaged: Path, tmp_path: Path) -> None:
+    stage = make_stage(make_materials(damaged, named_run("smoke/encoder")))
+    Trainer(replace(stage, sheet=None), tmp_path / "run", Budget(steps=2, log_steps=2)).train()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert lines[0]["left out"] >= 1
+
+
+def test_decoded_pictures_are_held_up_to_a_number_of_bytes() -> None:
+    asked: list[Path] = []
+
+    def read(path: Path) -> np.ndarray:
+        asked.append(path)
+        return np.zeros((10, int(path.name), 3), np.uint8)
+
+    recent = Recent(read, 900)
+    first, second, third, vast = Path("10"), Path("15"), Path("12"), Path("100")
+    for path in (first, second, first, third, first, vast, first):
+        recent(path)
+        assert recent.num_bytes <= 900
+    assert asked == [first, second, third, vast]
+    recent(second)
+    assert asked[-1] == second
+
+
+def test_token_ids_are_remembered_of_the_last_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "KEPT_PROMPTS", 3)
+    parts = tiny_components()
+    names = (("tokenizer", "tokenizer_2"), ("text_encoder", "text_encoder_2"))
+    embed = words.Words(*([parts[name] for name in pair] for pair in names))
+    before = embed(["one", "two"])
+    for number in range(4):
+        embed([str(number)])
+    assert embed._known.cache_info().currsize == 3
+    assert all(torch.equal(a, b) for a, b in zip(embed(["one", "two"]), before, strict=True))
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

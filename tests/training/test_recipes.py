@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from supir.errors import OptionError
-from supir.training.recipes import CONFIGURATION, RUNS, STAGES, StageOptions, freeze, named_run, parsed, shares
+from supir.training.recipes import (
+    CONFIGURATION,
+    RUNS,
+    STAGES,
+    StageOptions,
+    freeze,
+    named_run,
+    parsed,
+    shares,
+    stored_options,
+)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -78,6 +88,20 @@ def test_a_folder_keeps_its_configuration(tmp_path: Path) -> None:
         freeze(tmp_path, options.replace(batch=3, seed=1), {"data": "photos"})
     with pytest.raises(OptionError, match="data"):
         freeze(tmp_path, options, {"data": "other"})
+
+
+def test_a_run_goes_on_with_other_processes_of_as_many_samples(tmp_path: Path) -> None:
+    options = named_run("smoke/adaptor", batch=4, accumulation=2)
+    freeze(tmp_path, options, {"processes": 1})
+    freeze(tmp_path, options.replace(accumulation=1), {"processes": 2})
+    freeze(tmp_path, options.replace(batch=1, accumulation=1, keep_best="-loss"), {"processes": 8})
+    with pytest.raises(OptionError, match=r"processes \(then 1, now 2\)"):
+        freeze(tmp_path, options, {"processes": 2})
+    stored, other = stored_options(tmp_path)
+    assert stored == options
+    assert other == {"processes": 1}
+    with pytest.raises(OptionError, match="holds no run"):
+        stored_options(tmp_path / "elsewhere")
 
 
 def test_options_are_frozen() -> None:

@@ -94,6 +94,18 @@ def invoke(*words: str) -> object:
     return CliRunner().invoke(app, ["train", *words])
 
 
+@pytest.mark.parametrize("best", [False, True])
+def test_a_model_is_written_of_a_run_as_far_as_it_is(runs: Path, best: bool) -> None:
+    found = invoke("--export", str(runs / "prior"), *(["--best"] if best else []))
+    assert found.exit_code == 0, found.output
+    state = load_averages(runs / "prior", best=best)
+    assert state is not None
+    folder = runs / "prior" / f"model_{'best' if best else 'step'}_{state.numbers['step']:08d}"
+    assert str(folder) in "".join(found.output.splitlines())
+    unet = dict(SupirPipeline.from_pretrained(folder).unet.named_parameters())
+    assert all(torch.equal(unet[n.removeprefix("unet.")], t) for n, t in state.ema.items() if n.startswith("unet."))
+
+
 def test_the_command_trains_and_continues(photographs: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,
@@ -131,6 +143,8 @@ def test_the_command_lists_and_tells() -> None:
     ("words", "says"),
     [
         ([], "name a run"),
+        (["--export", "tests"], "holds no run"),
+        (["--best"], "--best says which state --export writes"),
         (["large/adaptor"], "not a named run"),
         (["smoke/prior"], "needs --data and --out"),
         (["smoke/prior", "--set", "batch"], "write FIELD=VALUE"),

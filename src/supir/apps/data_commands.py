@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from supir.apps.ending import FAILED, sentences, usage
+from supir.apps.ending import FAILED, sentences, show_warning, usage
 from supir.apps.jobs import Interruption
 from supir.apps.progress import clock
 from supir.data.rules import BuildOptions, QualityRules
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 data_app = typer.Typer(no_args_is_help=True, help="Build data sets for training, and look at them.")
 
 RULES_PANEL = "Quality rules (off switches one off)"
+MAX_TOLD = 5
+"""Captions that were not taken and are told one by one."""
 STEPS = {"measure": "measuring pictures", "write": "writing shards"}
 
 
@@ -167,6 +169,11 @@ def _runner(workers: int, address: str | None) -> Runner:
 
 
 def _say(console: Console, summary: Summary, out: Path, seconds: float) -> None:
+    for reason in summary.refused[:MAX_TOLD]:
+        show_warning(console, f"a caption was not taken: {reason}")
+    if len(summary.refused) > MAX_TOLD:
+        more = len(summary.refused) - MAX_TOLD
+        show_warning(console, f"{more} more captions were not taken; pictures.jsonl says why")
     rejected = ", ".join(f"{count} {reason}" for reason, count in summary.reasons.items())
     text = (
         f"{summary.num_kept} of {summary.num_pictures} pictures kept as {summary.num_samples} samples in"

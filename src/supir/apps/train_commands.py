@@ -71,6 +71,16 @@ def train(
         bool, typer.Option("--dry-run", help="Tell steps, parameters, memory and pace, and start nothing.")
     ] = False,
     show_list: Annotated[bool, typer.Option("--list", help="List the named runs and what may be set.")] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the model of this run's folder as far as it is, finished or not, and train nothing.",
+            exists=True,
+            file_okay=False,
+            metavar="RUN_FOLDER",
+        ),
+    ] = None,
+    best: Annotated[bool, typer.Option("--best", help="With --export: of the state that was best.")] = False,
 ) -> None:
     """Train a part of a model, from its named run to a model folder for `supir restore --model`.
 
@@ -84,6 +94,15 @@ def train(
         if show_list:
             _show_runs()
             return
+        if export is not None:
+            quiet_libraries()
+            from supir.training.runs import export as write_out
+
+            product = usage(write_out, export, best=best)
+            typer.echo(f"wrote {product}; use it with: supir restore PHOTO --model {product}")
+            return
+        if best:
+            raise typer.BadParameter("--best says which state --export writes; name a run's folder by --export")
         if run is None:
             raise typer.BadParameter("name a run; `supir train --list` lists them")
         pairs = [text.partition("=") for text in settings or ()]
@@ -118,7 +137,8 @@ def train(
         if not opened.trainer.accelerator.is_main_process:
             return
         if product is None:
-            console.print(f"stopped after {minutes:g} minutes; the same command continues {out}", markup=False)
+            text = f"stopped after {minutes:g} minutes; the same command continues {out}"
+            console.print(f"{text}, and supir train --export {out} writes its model as far as it is", markup=False)
             return
         typer.echo(f"wrote {product}; use it with: supir restore PHOTO --model {product}")
 

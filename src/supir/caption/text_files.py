@@ -9,7 +9,8 @@ from typing import Any, Self
 from supir.caption.words import clean_caption
 from supir.data.provenance import provenance_of
 from supir.data.sources import find_photographs
-from supir.errors import CaptionerError, OptionError
+from supir.data.words import decoded
+from supir.errors import CaptionerError, ImageReadError, OptionError
 
 __all__ = ["TextFileCaptioner"]
 
@@ -21,9 +22,9 @@ class TextFileCaptioner:
     """Reads what is written; looks at no picture.
 
     Args:
-        file: a text in UTF-8 that holds for every picture; None reads what lies beside each, by the same rule as a
-            data set (`supir.data.provenance`): ``photo.jpg.txt``, ``photo.txt``, ``photo.jpg.json``, ``photo.json``,
-            then the list of its folder.
+        file: a text, in UTF-8 or with its encoding's mark, that holds for every picture; None reads what lies beside
+            each, by the same rule as a data set (`supir.data.provenance`): ``photo.jpg.txt``, ``photo.txt``,
+            ``photo.jpg.json``, ``photo.json``, then the list of its folder.
 
     Raises:
         OptionError: the file is not there, or larger than a megabyte.
@@ -53,11 +54,18 @@ class TextFileCaptioner:
         """
         if self.file is not None:
             try:
-                return clean_caption(self.file.read_bytes()[:_MAX_BYTES].decode("utf-8-sig", errors="replace"))
+                return clean_caption(decoded(self.file.read_bytes()[:_MAX_BYTES], str(self.file)))
+            except ImageReadError as error:
+                raise CaptionerError(f"captioner {error}") from error
             except OSError as error:
                 raise CaptionerError(f"captioner {self.file}: cannot be read: {error.strerror or error}") from error
         [*found] = find_photographs([picture])
-        return clean_caption(provenance_of(found[0], None, None, None).caption) if found else ""
+        if not found:
+            return ""
+        said = provenance_of(found[0], None, None, None)
+        if said.refused and not said.caption:
+            raise ImageReadError(said.refused, picture)
+        return clean_caption(said.caption)
 
     def close(self) -> None:
         """Nothing is held."""

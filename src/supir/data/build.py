@@ -61,6 +61,8 @@ class Summary:
     """Photographs that this run had to read and measure; the others were known from an earlier run."""
     num_written: int
     """Shards that this run had to write."""
+    refused: tuple[str, ...] = ()
+    """Why words beside pictures that were kept were not taken, one a picture."""
 
 
 def build(
@@ -103,6 +105,7 @@ def build(
     with claimed(out, settings, overwrite=overwrite):
         measured, num_measured = _measure_all(sources, out, options, runner, on_progress)
         verdicts = list(judge(measured, options))
+        refused = (v.measured.provenance.refused for v in verdicts if not v.reasons)
         jobs = _shard_jobs([verdict.measured for verdict in verdicts if not verdict.reasons], out, options, captioner)
         shards, num_written = _write_all(jobs, out, runner, on_progress)
         summary = Summary(
@@ -114,6 +117,7 @@ def build(
             reasons=_counted(reason.split(":")[0] for verdict in verdicts for reason in verdict.reasons),
             num_measured=num_measured,
             num_written=num_written,
+            refused=tuple(filter(None, refused)),
         )
         _finish(out, settings, verdicts, shards, summary)
     return summary

@@ -52,7 +52,10 @@ class Measured:
 
     def as_json(self) -> dict[str, Any]:
         """Plain dictionary of all fields."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        if not self.provenance.refused:  # what decides a shard's bytes is written as before there was this field
+            del values["provenance"]["refused"]
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Measured:

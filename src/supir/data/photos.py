@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -14,14 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from supir.data.left_out import LeftOut
 from supir.data.pixels import Pixels, decode
 from supir.data.shards import INDEX, INDEX_TYPE, shard_name
 from supir.errors import ImageError, ImageReadError, OptionError
 from supir.files import open_to_read, read_at
 
 __all__ = ["MAX_PIXELS", "Photos", "Sample"]
-
-logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 150_000_000
 """Default of `Photos`: a picture of a shard that claims more counts as broken."""
@@ -78,6 +76,7 @@ class Photos:
         """Number of each folder's first sample, and of all samples at the end."""
         sizes = [len(index) for index in self.indices]
         self.weights = _checked(weights, len(sizes)) if weights is not None else _shares(sizes)
+        self.left_out = LeftOut()
         self._open: OrderedDict[tuple[int, int], int] = OrderedDict()
 
     def __len__(self) -> int:
@@ -115,17 +114,18 @@ class Photos:
             raise ImageReadError(f"{path}: sample {key}: cannot be read: {error}", path) from error
 
     def draw(self, random: np.random.Generator) -> Sample:
-        """A sample by chance: a folder by weight, then any of its pictures; broken ones are logged and drawn anew.
+        """A sample by chance: a folder by weight, then any of its pictures; broken ones are left out and drawn anew.
 
         Raises:
             ImageReadError: `MAX_TRIES` broken ones in a row.
         """
         for _ in range(MAX_TRIES):
             folder = int(random.choice(len(self.folders), p=self.weights))
+            number = self.starts[folder] + int(random.integers(len(self.indices[folder])))
             try:
-                return self.sample(self.starts[folder] + int(random.integers(len(self.indices[folder]))))
+                return self.sample(number)
             except ImageError as error:
-                logger.warning("left out: %s", error)
+                self.left_out.add(str(number), error)
         raise ImageReadError(f"{MAX_TRIES} pictures in a row cannot be read, in {', '.join(map(str, self.folders))}")
 
     def close(self) -> None:
@@ -139,10 +139,12 @@ class Photos:
 
     def __getstate__(self) -> dict[str, Any]:
         # an open file does not travel to another process, and the index is mapped there anew instead of copied
-        return {"folders": self.folders, "weights": self.weights, "max_pixels": self.max_pixels}
+        names = ("folders", "weights", "max_pixels", "left_out")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["folders"], state["weights"], max_pixels=state["max_pixels"])  # type: ignore[misc]
+        self.left_out = state["left_out"]
 
     def _bytes(self, folder: int, shard: int, start: int, size: int) -> bytes:
         place = (folder, shard)

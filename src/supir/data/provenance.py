@@ -17,6 +17,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from supir.data.sources import LISTS, Companion, Source
+from supir.data.words import decoded
 from supir.errors import ImageReadError, SupirError
 
 __all__ = ["UNKNOWN", "Provenance", "check_lists", "provenance_of", "read_list"]
@@ -28,6 +29,7 @@ _MAX_COMPANION = 1_000_000
 _MAX_LIST = 1_000_000_000
 _MAX_TEXT = 4000
 _TEXTS = ("caption", "licence", "author", "copyright", "url")
+_SAID = (*_TEXTS, "refused")
 _SPELLINGS = {"license": "licence", "source": "url", "description": "caption"}
 _COPYRIGHT, _ARTIST = 0x8298, 0x013B
 _XMP = {
@@ -53,10 +55,12 @@ class Provenance:
     caption: str = ""
     negative: bool = False
     """An example of bad quality, for the negative prompt."""
+    refused: str = ""
+    """Why words beside the picture were not taken; empty where all were."""
 
     def over(self, other: Provenance) -> Provenance:
         """This, with what it does not say taken from `other`."""
-        texts: dict[str, Any] = {name: getattr(self, name) or getattr(other, name) for name in _TEXTS}
+        texts: dict[str, Any] = {name: getattr(self, name) or getattr(other, name) for name in _SAID}
         return replace(self, **texts, negative=self.negative or other.negative)
 
 
@@ -78,7 +82,7 @@ def provenance_of(source: Source, exif: bytes | None, xmp: bytes | None, licence
         if name in LISTS:
             said = said.over(_listed(beside, Path(source.path).name))
         elif name.endswith(".txt"):
-            said = said.over(Provenance(caption=_clean(_text_of(beside, source.path))))
+            said = said.over(_words(beside, source.path))
         else:
             said = said.over(_record(_text_of(beside, source.path), beside.path, source.path))
     said = said.over(_of_xmp(xmp)).over(_of_exif(exif))
@@ -103,7 +107,7 @@ def _read_list(path: str, size: int, mtime_ns: int) -> dict[str, Provenance]:
     if size > _MAX_LIST:
         raise ImageReadError(f"{path}: {size} bytes; a list of licences may have {_MAX_LIST}", path)
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = decoded(Path(path).read_bytes(), path)
         if path.endswith(".json"):
             table = json.loads(text)
             if not isinstance(table, dict):
@@ -115,6 +119,8 @@ def _read_list(path: str, size: int, mtime_ns: int) -> dict[str, Provenance]:
                 raise ValueError("its first line must name the columns, file and licence among them")
             rows = {row["file"]: row for row in reader}
         return {name: _from_row(row) for name, row in rows.items()}
+    except ImageReadError:
+        raise
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise ImageReadError(f"{path}: not a list of licences: {error}", path) from error
 
@@ -144,11 +150,19 @@ def _spelled(name: Any) -> str:
     return _SPELLINGS.get(plain, plain)
 
 
+def _words(companion: Companion, picture: str) -> Provenance:
+    """The caption in a text file; one that cannot be read costs the picture its words alone."""
+    try:
+        return Provenance(caption=_clean(_text_of(companion, picture)))
+    except ImageReadError as error:
+        return Provenance(refused=str(error))
+
+
 def _text_of(companion: Companion, picture: str) -> str:
     if companion.size > _MAX_COMPANION:
         raise ImageReadError(f"{companion.path}: {companion.size} bytes; allowed are {_MAX_COMPANION}", picture)
     try:
-        return Path(companion.path).read_bytes()[:_MAX_COMPANION].decode("utf-8-sig", errors="replace")
+        return decoded(Path(companion.path).read_bytes(), companion.path, picture)
     except OSError as error:
         raise ImageReadError(f"{companion.path}: cannot be read: {error.strerror}", picture) from error
 

@@ -101,9 +101,11 @@ def _captions(pictures: Sequence[dict[str, Any]]) -> str:
     lengths = [len(said["caption"].split()) for said in kept if said["caption"]]
     negative = sum(said["negative"] for said in kept)
     mean = f", of {np.mean(lengths):.1f} words on average" if lengths else ""
+    refused = [said["refused"] for said in kept if said.get("refused")]
+    told = "".join(f"<br>not taken: {_text(reason)}" for reason in refused[:THUMBNAILS])
     return (
         f"<p>{len(lengths)} of {len(kept)} kept pictures came with a caption{mean}; {negative} are examples of bad"
-        " quality.</p>"
+        f" quality. The words beside {len(refused)} could not be read.{told}</p>"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,11 +24,13 @@ from supir.data.captions import Captioner
 from supir.data.judging import Measured, stored_size
 from supir.data.pixels import encode, load, reduced
 from supir.data.rules import BuildOptions
-from supir.errors import SupirError
+from supir.errors import CaptionerError, CaptionError, SupirError
 from supir.files import written_whole
 
 if TYPE_CHECKING:
     from supir.data.pixels import Pixels
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["INDEX", "INDEX_TYPE", "ShardJob", "WrittenShard", "shard_name", "write_shard"]
 
@@ -173,7 +176,13 @@ def _caption(measured: Measured, pixels: Pixels | None, captioner: Captioner | N
         return measured.provenance.caption
     from PIL import Image
 
-    return " ".join(captioner(Image.fromarray(pixels)).split())
+    try:
+        return " ".join(captioner(Image.fromarray(pixels)).split())
+    except CaptionerError:
+        raise
+    except CaptionError as error:
+        logger.warning("%s: stored without a caption: %s", measured.source, error)
+        return ""
 
 
 def _record(

@@ -7,7 +7,6 @@ resume is to begin at a position.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from supir.data.photos import MAX_PIXELS, MAX_TRIES, Photos, Sample
@@ -24,12 +22,8 @@ from supir.errors import ImageError, ImageReadError, OptionError
 
 __all__ = ["Order", "PhotoStream"]
 
-logger = logging.getLogger(__name__)
-
 CYCLE = 1000
 """Positions in which each weighted folder gets exactly its share."""
-
-_MAX_WORKERS = 1024
 
 
 class Order:
@@ -141,13 +135,11 @@ class PhotoStream(IterableDataset[Sample]):
         self._order_options = {"weighted": weights is not None, "seed": seed, "window": window}
         self._epochs = epochs
         self._begin = 0
-        self._broken = torch.zeros(_MAX_WORKERS, dtype=torch.int64)  # one place for each worker
-        self._broken.share_memory_()  # type: ignore[no-untyped-call]
 
     @property
     def num_broken(self) -> int:
         """Broken pictures met so far by this process and its DataLoader workers, repeats counted."""
-        return int(self._broken.sum())
+        return int(self.photos.left_out)
 
     def start_at(self, num_samples: int) -> None:
         """The next iteration begins after `num_samples`, counted over all ranks together.
@@ -183,8 +175,7 @@ class PhotoStream(IterableDataset[Sample]):
         Raises:
             ImageReadError: `MAX_TRIES` broken ones in a row.
         """
-        worker = get_worker_info()
-        return self._sample(position, 0 if worker is None else worker.id)
+        return self._sample(position)
 
     def __iter__(self) -> Iterator[Sample]:
         worker = get_worker_info()
@@ -196,7 +187,7 @@ class PhotoStream(IterableDataset[Sample]):
                 position = place * self.world + self.rank
                 if end is not None and position >= end:
                     return
-                yield self._sample(position, number)
+                yield self._sample(position)
             batch += count
 
     @cached_property
@@ -206,13 +197,13 @@ class PhotoStream(IterableDataset[Sample]):
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_order"}  # it is made anew there
 
-    def _sample(self, position: int, worker: int) -> Sample:
+    def _sample(self, position: int) -> Sample:
         for offset in range(MAX_TRIES):
+            number = self._order.at(position, offset)
             try:
-                return self.photos.sample(self._order.at(position, offset))
+                return self.photos.sample(number)
             except ImageError as error:
-                self._broken[worker % _MAX_WORKERS] += 1
-                logger.warning("left out: %s", error)
+                self.photos.left_out.add(str(number), error)
         raise ImageReadError(f"{MAX_TRIES} pictures in a row cannot be read, from position {position} of the stream")
 
 

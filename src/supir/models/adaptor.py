@@ -24,8 +24,9 @@ from supir.models.unet import condition_vector, encode, encode_outer
 class SupirAdaptor(OffloadedByLeaves, ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin):
     """Trunk whose ten features steer the UNet; the published, untrimmed depth when made without arguments.
 
-    ``transformer_layers_per_block`` has one depth a level; the last also serves the middle block. The paper's trim is
-    (1, 1, 5) here, half of SDXL's (1, 2, 10). ``attention_head_dim`` is, as in diffusers, the number of heads.
+    ``transformer_layers_per_block`` has one depth a level; the last also serves the middle block, and the first of
+    SDXL's stands for nothing. The paper's trim is (1, 1, 5) here, half of SDXL's (1, 2, 10): 17 of 34 blocks.
+    ``attention_head_dim`` is, as in diffusers, the number of heads.
     """
 
     _supports_gradient_checkpointing = True

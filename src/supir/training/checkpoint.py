@@ -10,7 +10,6 @@ the processor: a state of one machine is read on any other.
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import pickle
@@ -31,7 +30,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from supir.errors import StateError
-from supir.files import folder_whole, remove, sentence, sweep
+from supir.files import disk_error, folder_whole, remove, sentence, sweep
 
 logger = logging.getLogger(__name__)
 
@@ -175,13 +174,11 @@ def said(path: Path, needed: int) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        raise StateError(sentence(error, path, failed="cannot be written", needed=needed)) from error
-    except (RuntimeError, SafetensorError) as error:
-        if shutil.disk_usage(path.parent).free > needed:
+    except (OSError, RuntimeError, SafetensorError) as error:
+        disk = disk_error(error)
+        if disk is None:
             raise StateError(f"{path}: cannot be written: {error}") from error
-        full = OSError(errno.ENOSPC, str(error))
-        raise StateError(sentence(full, path, failed="cannot be written", needed=needed)) from error
+        raise StateError(sentence(disk, path, failed="cannot be written", needed=needed)) from error
 
 
 def _read(folder: Path, names: tuple[str, ...]) -> State:

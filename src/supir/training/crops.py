@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from supir.errors import OptionError
 from supir.files import write_whole
 from supir.training.photographs import Crop, Pixels
 
@@ -22,12 +23,22 @@ class Tiles:
     """Tiles of one split, read through a memory map: ``pixels`` (N, S, S, 3) uint8 RGB, ``captions`` one a tile.
 
     They are stored sharpest first.
+
+    Raises:
+        OptionError: they are not there, or damaged.
     """
 
     def __init__(self, folder: Path, split: str = "train") -> None:
         self._where = folder, split
-        self.pixels: Pixels = np.load(folder / f"{split}.npy", mmap_mode="r")
-        self.captions: list[str] = json.loads((folder / f"{split}_captions.json").read_text())
+        try:
+            self.pixels: Pixels = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
+            self.captions: list[str] = json.loads((folder / f"{split}_captions.json").read_bytes())
+        except (OSError, ValueError, EOFError) as error:
+            raise OptionError(f"{folder}: its {split} tiles cannot be read ({error}); make them again") from error
+        if len(self.captions) != len(self.pixels):
+            raise OptionError(f"{folder}: {len(self.pixels)} {split} tiles and {len(self.captions)} captions")
+
+    num_left_out = 0
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -100,6 +100,8 @@ class Outlook:
 class Noise:
     """Pictures of nothing, where only the pace matters."""
 
+    num_left_out = 0
+
     def __len__(self) -> int:
         return 1
 

@@ -55,14 +55,15 @@ def generator_stage(materials: Materials) -> Stage:
     def loss(samples: Sequence[Sample], progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         degraded = to_tensor([sample.degraded for sample in samples]).to(materials.device)
         clean = to_tensor([sample.target for sample in samples]).to(materials.device)
-        poor = torch.tensor([sample.prompt == NEGATIVE_PROMPT for sample in samples], device=materials.device)
+        told = [sample.prompt == NEGATIVE_PROMPT for sample in samples]  # known here: the device need not be asked
+        poor = torch.tensor(told, device=materials.device)
         hint = denoising.latent(degraded, degraded=True)
         found = _answer(denoising, samples, hint)
         left = (found - denoising.latent(degraded)).square().mean((1, 2, 3))
         total = NEGATIVE_WEIGHT * (left * poor).mean()
         values = {"negative": (left * poor).mean().detach()}
-        if not bool(poor.all()):
-            good = ~poor
+        if not all(told):
+            good = torch.tensor([place for place, is_poor in enumerate(told) if not is_poor], device=materials.device)
             made = _decoded(denoising, found[good])
             asked, more = opposed(losses, opponent, made, clean[good], degraded[good], progress)
             total, values = total + asked, values | more

@@ -59,6 +59,8 @@ class Stage:
     where there are workers."""
     batch: int = 1
     """Samples of one pass of one process, where there is ``draw``."""
+    num_left_out: Callable[[], int] = field(default=lambda: 0)
+    """How often an item of the data could not be used so far; logged where it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +176,8 @@ class Trainer:
 
     def _state(self) -> State:
         scaler = self.accelerator.scaler
-        numbers = {"step": self.step, "seconds": self.seconds, "skipped": self.skipped, "best": self.best}
+        numbers: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "skipped": self.skipped}
+        numbers |= {"best": self.best, "best_by": self.budget.keep_best}
         return State(
             weights=gathered({name: p.detach() for name, p in self.learning.items()} | self._named_buffers()),
             ema=gathered(self.ema),
@@ -206,7 +209,7 @@ class Trainer:
         self.optimiser.load_state_dict(state.optimiser)
         numbers = state.numbers
         self.step, self.seconds, self.skipped = numbers["step"], numbers["seconds"], numbers.get("skipped", 0)
-        self.best = numbers.get("best")
+        self.best = numbers.get("best") if numbers.get("best_by") == self.budget.keep_best else None
         if self.accelerator.scaler is not None and "scaler" in numbers:
             self.accelerator.scaler.load_state_dict(numbers["scaler"])
         logger.info("%s: continues at step %d, %.0f s", self.stage.name, self.step, self.seconds)
@@ -328,7 +331,9 @@ class Trainer:
             self.seconds += time.perf_counter() - begun
             self._set_clock()
             if self.step % budget.log_steps == 0:
-                self.journal.values(self.step, means.take() | {"seconds": round(self.seconds, 1)})
+                left_out = self.stage.num_left_out()
+                told = means.take() | ({"left out": float(left_out)} if left_out else {})
+                self.journal.values(self.step, told | {"seconds": round(self.seconds, 1)})
             if self.step % budget.validation_steps == 0 and self.progress < 1:
                 self.validate()
             if self.step % budget.checkpoint_steps == 0 and self.progress < 1:

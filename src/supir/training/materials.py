@@ -48,6 +48,10 @@ class Materials:
         side = self.options.crop // latent_factor(coder)
         return int(coder.config.latent_channels), side, side
 
+    def num_left_out(self) -> int:
+        """How often a picture or its words could not be used so far."""
+        return self.photographs.num_left_out + (0 if self.negatives is None else self.negatives.num_left_out)
+
     def freeze(self, *names: str) -> None:
         """No gradient in these components, which are held in the options' frozen type."""
         for name in names:

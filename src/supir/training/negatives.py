@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from supir.conditions import SIZE_IDS
+from supir.files import add_line, whole_lines
 from supir.image import Picture, write
 from supir.models.text import TextTowers
 from supir.pipeline import SupirPipeline
@@ -110,7 +111,7 @@ def make_negatives(
     """
     out.mkdir(parents=True, exist_ok=True)
     labels = out / LABELS
-    done = len(labels.read_text().splitlines()) if labels.exists() else 0
+    done = len(whole_lines(labels))
     for index in range(done, number):
         rng = np.random.default_rng((making.seed, index))
         crop = photographs.draw(rng, making.size)
@@ -128,8 +129,7 @@ def make_negatives(
         name = f"{index:06d}.png"
         write(Picture(pixels=poor), out / name)
         label = {"file": name, "caption": crop.caption, "negative": True, "origin": origin}
-        with labels.open("a") as file:
-            file.write(json.dumps(label) + "\n")
+        add_line(labels, json.dumps(label))
         yield label
 
 

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from supir.errors import OptionError
+from supir.data.left_out import LeftOut
+from supir.data.words import decoded
+from supir.errors import ImageError, ImageReadError, OptionError
 from supir.image import find_pictures, read
 
 Pixels = npt.NDArray[np.uint8]
 LABELS = "labels.jsonl"
 """Beside pictures of a folder: one JSON object a line, ``file``, ``caption``, ``negative``, and where it came from."""
-KEPT = 64
-"""Decoded pictures of a folder held in memory."""
+KEPT_BYTES = 256_000_000
+"""Of decoded pictures that a process holds, whatever the number of folders; the last ones that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class Crop:
 
 class Photographs(Protocol):
     """A source of crops."""
+
+    @property
+    def num_left_out(self) -> int:
+        """How often a picture or its words could not be used so far."""
 
     def __len__(self) -> int:
         """The number of pictures."""
@@ -65,32 +71,92 @@ def random_crop(rng: np.random.Generator, pixels: Pixels, size: int) -> Pixels:
 
 
 class PictureFolder:
-    """The pictures of a folder; captions and labels from ``labels.jsonl``, or from NAME.txt beside NAME.jpg."""
+    """The pictures of a folder; captions and labels from ``labels.jsonl``, or from NAME.txt beside NAME.jpg.
+
+    A picture that cannot be read is replaced by the next whole one, words that cannot be are left out: each is told
+    once and counted.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.paths = [Path(path) for path in find_pictures([str(folder)])]
+        self.left_out = LeftOut()
         self.labels: dict[Path, dict[str, Any]] = {}
-        for file in folder.glob(LABELS):
-            for line in file.read_text().splitlines():
+        labels = (folder / LABELS).read_bytes() if (folder / LABELS).is_file() else b""
+        for number, line in enumerate(labels.splitlines(), 1):
+            try:
                 label = json.loads(line)
-                self.labels[file.parent / label["file"]] = label
+                self.labels[folder / label["file"]] = label
+            except (ValueError, TypeError, KeyError) as error:
+                self._leave(f"{folder / LABELS}: line {number}", error)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def draw(self, rng: np.random.Generator, size: int, number: int | None = None) -> Crop:
+    @property
+    def num_left_out(self) -> int:
         """See ``Photographs``."""
-        path = self.paths[int(rng.integers(len(self.paths)))]
-        label = self.labels.get(path, {})
-        words = path.with_suffix(".txt")
-        caption = label.get("caption") or (words.read_text().strip() if words.exists() else "")
-        return Crop(random_crop(rng, _read_pixels(path), size), caption, bool(label.get("negative", False)))
+        return int(self.left_out)
+
+    def draw(self, rng: np.random.Generator, size: int, number: int | None = None) -> Crop:
+        """See ``Photographs``.
+
+        Raises:
+            ImageReadError: no picture of the folder can be read.
+        """
+        first = int(rng.integers(len(self.paths)))
+        for path in (*self.paths[first:], *self.paths[:first]):
+            try:
+                pixels = _decoded(path)
+            except (ImageError, OSError) as error:
+                self._leave(str(path), error)
+                continue
+            label = self.labels.get(path, {})
+            caption = label.get("caption") or self._words(path.with_suffix(".txt"))
+            return Crop(random_crop(rng, pixels, size), caption, bool(label.get("negative", False)))
+        raise ImageReadError(f"{self.folder}: none of its {len(self.paths)} pictures can be read", self.folder)
+
+    def _words(self, path: Path) -> str:
+        try:
+            return decoded(path.read_bytes(), str(path)).strip()
+        except FileNotFoundError:
+            return ""
+        except (ImageError, OSError) as error:
+            self._leave(str(path), error)
+            return ""
+
+    def _leave(self, item: str, error: Exception) -> None:
+        self.left_out.add(item, error if item in str(error) else OptionError(f"{item}: {error}"))
 
 
-@lru_cache(maxsize=KEPT)
+class Recent:
+    """Pictures as a function of their paths, those asked for last held up to a number of bytes."""
+
+    def __init__(self, read: Callable[[Path], Pixels], limit: int) -> None:
+        self._read, self.limit = read, limit
+        self._held: OrderedDict[Path, Pixels] = OrderedDict()
+        self.num_bytes = 0
+
+    def __call__(self, path: Path) -> Pixels:
+        """The picture, (H, W, 3)."""
+        if path in self._held:
+            self._held.move_to_end(path)
+            return self._held[path]
+        pixels = self._read(path)
+        if pixels.nbytes <= self.limit:
+            self._held[path] = pixels
+            self.num_bytes += pixels.nbytes
+        while self.num_bytes > self.limit:
+            self.num_bytes -= self._held.popitem(last=False)[1].nbytes
+        return pixels
+
+
 def _read_pixels(path: Path) -> Pixels:
     values = read(path).rgb.clamp(-1, 1).add(1).mul(127.5).round().byte()
     return np.ascontiguousarray(values.permute(1, 2, 0).numpy())
+
+
+_decoded = Recent(_read_pixels, KEPT_BYTES)
 
 
 class Shards:
@@ -110,6 +176,11 @@ class Shards:
     def __len__(self) -> int:
         return len(self._stream.photos)
 
+    @property
+    def num_left_out(self) -> int:
+        """See ``Photographs``."""
+        return self._stream.num_broken
+
     def draw(self, rng: np.random.Generator, size: int, number: int | None = None) -> Crop:
         """See ``Photographs``."""
         found = self._stream.photos.draw(rng) if number is None else self._stream.at(number)
@@ -126,6 +197,11 @@ class Mixed:
 
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources)
+
+    @property
+    def num_left_out(self) -> int:
+        """See ``Photographs``."""
+        return sum(source.num_left_out for source in self.sources)
 
     def draw(self, rng: np.random.Generator, size: int, number: int | None = None) -> Crop:
         """See ``Photographs``."""

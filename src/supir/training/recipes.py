@@ -5,7 +5,8 @@
     paper/*   the paper's setting: SDXL, batch 256, 512 px crops, AdamW 1e-5, the trimmed trunk (section 4.1)
     smoke/*   every stage in seconds, to see that all of it runs
 
-What the paper does not state is ours: number of steps, warm-up, weight decay, EMA, the share of empty captions.
+What the paper does not state is ours: number of steps, warm-up, AdamW's betas (0.9, 0.99), weight decay, EMA, the
+share of empty captions.
 """
 
 from __future__ import annotations
@@ -178,6 +179,9 @@ _SMALL_DIFFUSION: dict[str, Any] = {
     "batch": 16,
 }
 
+_BY_LOSS: dict[str, Any] = {"keep_best": "-loss"}
+"""Of what paints: PSNR would keep the most blurred."""
+
 RUNS: dict[str, dict[str, Any]] = {
     "small/autoencoder": {"steps": 12_000, "learning_rate": 1.5e-3, "keep_best": "result_psnr"},
     "small/prior": {"steps": 30_000, **_SMALL_DIFFUSION, "learn_words": True, "keep_best": "-loss"},
@@ -198,7 +202,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "teacher_weight": 0.7,
         "keep_best": "-result_vgg",
     },
-    "small/adaptor": {"steps": 30_000, **_SMALL_DIFFUSION},
+    "small/adaptor": {"steps": 30_000, **_SMALL_DIFFUSION, **_BY_LOSS},
     "small/generator": {
         "steps": 8000,
         "learning_rate": 2e-4,
@@ -214,10 +218,11 @@ RUNS: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-4,
         "degradation": SMALL_MIXTURE,
         "timesteps": "detail",
+        **_BY_LOSS,
     },
-    "mid/adaptor": {**_MID, "copy_start": True},
+    "mid/adaptor": {**_MID, "copy_start": True, **_BY_LOSS},
     "paper/encoder": {**_PAPER, "steps": 50_000, "negative_share": 0.0},
-    "paper/adaptor": _PAPER,
+    "paper/adaptor": {**_PAPER, **_BY_LOSS},
     # One small GPU: batch 1, added up over 8 passes.
     "paper/lora": {
         **_PAPER,
@@ -230,6 +235,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "lora_rank": 16,
         "warmup_steps": 100,
         "ema_decay": 0.99,
+        **_BY_LOSS,
     },
     **{f"smoke/{stage}": _SMOKE for stage in STAGES},
 }
@@ -261,11 +267,31 @@ def parsed(field_name: str, text: str) -> Any:
         raise OptionError(f"{field_name} is {text!r}; it must be a {'whole ' * (kind == 'int')}number") from None
 
 
-FREE = frozenset({"workers"})
+FREE = frozenset({"workers", "keep_best", "validation_steps", "checkpoint_steps"})
 """Fields that may differ when a run is continued, as they do not decide its weights."""
+SPREAD = ("batch", "accumulation", "processes")
+"""Fields that may differ as long as their product, the samples of a step, is the same: so are then the samples."""
 
 
-def freeze(folder: Path, options: StageOptions, where: Mapping[str, str]) -> None:
+def stored_options(folder: Path) -> tuple[StageOptions, dict[str, Any]]:
+    """The options of the run in a folder, and what else is stored of it (see ``freeze``).
+
+    Raises:
+        OptionError: there is no run.
+    """
+    try:
+        stored: dict[str, Any] = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{folder} holds no run ({error}); name the folder of one, as --out has it") from error
+    names = {spec.name for spec in dataclasses.fields(StageOptions)} & stored.keys()
+    return StageOptions(**{name: stored.pop(name) for name in names}), stored
+
+
+def _num_samples(values: Mapping[str, Any]) -> int:
+    return math.prod(int(values.get(name) or 1) for name in SPREAD)
+
+
+def freeze(folder: Path, options: StageOptions, where: Mapping[str, Any]) -> None:
     """Store what a run is made of in its folder, or hold it against what is stored there.
 
     Args:
@@ -280,7 +306,8 @@ def freeze(folder: Path, options: StageOptions, where: Mapping[str, str]) -> Non
     path = folder / CONFIGURATION
     if path.exists():
         then: dict[str, Any] = json.loads(path.read_text())
-        names = [name for name in sorted(now.keys() | then.keys()) if name not in FREE]
+        spread = SPREAD if _num_samples(now) == _num_samples(then) else ()
+        names = [name for name in sorted(now.keys() | then.keys()) if name not in FREE and name not in spread]
         apart = [
             f"{name} (then {then.get(name)!r}, now {now.get(name)!r})"
             for name in names

@@ -8,7 +8,9 @@ ends with a model folder that ``SupirPipeline.from_pretrained`` opens and the ne
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from supir.errors import OptionError
-from supir.files import folder_whole
+from supir.files import alone, folder_whole
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.pipeline import SupirPipeline
 from supir.training import checkpoint
@@ -32,11 +34,13 @@ from supir.training.materials import Materials, Metric
 from supir.training.pairs import Heldout
 from supir.training.photographs import Photographs, open_photographs
 from supir.training.prior import prior_stage
-from supir.training.recipes import USES, StageOptions, freeze, shares
+from supir.training.recipes import USES, StageOptions, freeze, shares, stored_options
 from supir.training.restorer import restorer_stage, with_dense_restorer
 from supir.training.sharding import make_accelerator
 from supir.training.sizes import SIZES, Networks, build_size, with_fresh_connectors
 from supir.weights.folder import BUNDLED_MODEL, check_replaceable
+
+logger = logging.getLogger(__name__)
 
 STAGE_MAKERS: dict[str, Callable[[Materials], Stage]] = {
     "autoencoder": autoencoder_stage,
@@ -83,12 +87,19 @@ class Run:
     trainer: Trainer
 
     def train(self) -> Path | None:
-        """Train; returns the model folder, or None when the minutes ran out and the run is to be continued."""
-        if not self.trainer.train():
-            return None
-        product = self.request.out / PRODUCT
-        if self.trainer.accelerator.is_main_process:
-            write_model(self.request, product)
+        """Train; returns the model folder, or None when the minutes ran out and the run is to be continued.
+
+        Raises:
+            StateError: the last state, or the model, cannot be written; the same request continues.
+            SupirError: another process trains in that folder.
+        """
+        first = self.trainer.accelerator.is_main_process
+        with alone(self.request.out / ".lock", "training run") if first else nullcontext():
+            if not self.trainer.train():
+                return None
+            product = self.request.out / PRODUCT
+            if first:
+                write_model(self.request, product)
         self.trainer.accelerator.wait_for_everyone()
         return product
 
@@ -117,7 +128,8 @@ def open_run(
     accelerator = make_accelerator(
         mixed_precision=options.mixed_precision,
         accumulation=options.accumulation,
-        unused=options.stage == "prior" and options.learn_words,
+        # The words' last layers; or the opponent, where one process has negative samples alone.
+        unused=(options.stage == "prior" and options.learn_words) or options.stage == "generator",
     )
     if accelerator.is_main_process:
         freeze(request.out, options, where_from(request, accelerator.num_processes))
@@ -152,6 +164,7 @@ def make_stage(materials: Materials) -> Stage:
         OptionError: a network that learns cannot do gradient checkpointing.
     """
     stage = STAGE_MAKERS[materials.options.stage](materials)
+    stage.num_left_out = materials.num_left_out
     if materials.options.gradient_checkpointing:
         for name in checkpointed(materials.options):
             module = materials.networks[name]
@@ -221,8 +234,34 @@ def taking_part(networks: Networks, options: StageOptions, device: torch.device)
     return used | {name: networks[name] for name in _TOKENIZERS}
 
 
-def write_model(request: Request, folder: Path, *, best: bool = False) -> None:
+def export(run: Path, *, best: bool = False) -> Path:
+    """Write the model of a run that need not be finished, nor stand still: ``RUN/model_step_00000400``, or
+    ``model_best_...`` of its best state; returns that folder.
+
+    Raises:
+        OptionError: there is no run, or no state yet.
+        StateError, WeightsError: as ``write_model``.
+    """
+    options, other = stored_options(run)
+    start = other.get("from")
+    request = Request(options=options, data=tuple(map(Path, other["data"])), out=run, start=start and Path(start))
+    state = _averages(run, best=best)
+    product = run / f"{PRODUCT}_{'best' if best else 'step'}_{state.numbers['step']:08d}"
+    write_model(request, product, state=state)
+    return product
+
+
+def _averages(run: Path, *, best: bool) -> checkpoint.State:
+    state = checkpoint.load_averages(run, best=best)
+    if state is None:
+        raise OptionError(f"{run} holds no {'best' if best else 'whole'} state; train first")
+    return state
+
+
+def write_model(request: Request, folder: Path, *, best: bool = False, state: checkpoint.State | None = None) -> None:
     """Write the model of a run's newest state, or of its best one: what it started from, with the averages put in.
+
+    ``state`` is one that was read before.
 
     A ``lora`` run also writes its adapter beside the folder.
 
@@ -232,9 +271,7 @@ def write_model(request: Request, folder: Path, *, best: bool = False) -> None:
         WeightsError: the folder is there and holds something else than a model.
     """
     check_replaceable(folder, "SupirPipeline")
-    state = checkpoint.load_averages(request.out, best=best)
-    if state is None:
-        raise OptionError(f"{request.out} holds no {'best' if best else 'whole'} state; train first")
+    state = state or _averages(request.out, best=best)
     averages = {**state.weights, **state.ema}
     networks, presets = load_networks(request.options, request.start)
     if request.options.stage == "lora":
@@ -264,4 +301,5 @@ def _put(networks: Networks, averages: Mapping[str, torch.Tensor]) -> None:
 def _heldout_of(folders: tuple[Path, ...], photographs: Photographs) -> Photographs:
     if all((folder / "heldout.npy").exists() for folder in folders):
         return open_photographs(folders, "heldout")
+    logger.info("held-out values are of crops of the training pictures; --heldout FOLDER takes others")
     return photographs

@@ -7,13 +7,16 @@ The shards are those of FSDP2, through accelerate. Where they lie, the networks 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType, FullyShardedDataParallelPlugin
 from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
+
+from supir.weights.device import best_device
 
 WRAPPED = ("BasicTransformerBlock", "ResnetBlock2D", "CLIPEncoderLayer")
 """Classes gathered, used and freed as one: nearly all parameters of UNet, adaptor and text towers lie in them."""
@@ -30,18 +33,34 @@ def make_accelerator(
     """
     sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true")
     plugin = fsdp_plugin() if sharded else None
-    accelerator = Accelerator(
-        cpu=cpu or not torch.accelerator.is_available(),
-        mixed_precision=mixed_precision,
-        gradient_accumulation_steps=accumulation,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
-        fsdp_plugin=plugin,
-    )
+    kind = "cpu" if cpu else best_device()
+    with _one_device(kind):
+        accelerator = Accelerator(
+            cpu=kind == "cpu",
+            mixed_precision=mixed_precision,
+            gradient_accumulation_steps=accumulation,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+            fsdp_plugin=plugin,
+        )
     if plugin is not None and accelerator.distributed_type == DistributedType.MULTI_CPU:
         # accelerate takes up FSDP on devices of their own alone; torch shards on processors too, and so do its parts.
         accelerator.state.distributed_type = DistributedType.FSDP
         accelerator.state.fsdp_plugin = plugin
     return accelerator
+
+
+@contextmanager
+def _one_device(kind: str) -> Iterator[None]:
+    """Let accelerate take this kind of device for a single process: by itself it knows some and overlooks others."""
+    name = "ACCELERATE_TORCH_DEVICE"
+    if kind == "cpu" or name in os.environ or "LOCAL_RANK" in os.environ:  # several processes have a device each
+        yield
+        return
+    os.environ[name] = kind
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def fsdp_plugin() -> FullyShardedDataParallelPlugin:

@@ -113,8 +113,8 @@ SIZES: dict[str, Size] = {
     "paper": Size(
         autoencoder={},
         thin=False,
-        # Half of the transformer blocks of every level; (1, 1, 4) is what the published configuration mentions.
-        adaptor={"transformer_layers_per_block": (1, 1, 4)},
+        # "Half of the ViT blocks from each encoder block" (section 3.1) of SDXL's (1, 2, 10); its first level has none.
+        adaptor={"transformer_layers_per_block": (1, 1, 5)},
         text_encoder=tower(768, 12, 12, hidden_act="quick_gelu"),
         text_encoder_2=tower(1280, 32, 20, hidden_act="gelu"),
     ),

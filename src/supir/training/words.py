@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,19 +35,21 @@ def training_prompt(rng: np.random.Generator, caption: str, dropout: float) -> s
     return join_prompt(caption, POSITIVE_PROMPT) if quality or not caption else caption
 
 
+KEPT_PROMPTS = 20_000
+"""Prompts whose token ids are remembered, those asked for last; some 30 MB."""
+
+
 class Words:
-    """Embeds prompts with gradient, each distinct prompt once, its token ids remembered."""
+    """Embeds prompts with gradient, each distinct prompt once, the token ids of the last ones remembered."""
 
     def __init__(self, tokenizers: Sequence[Any], encoders: Sequence[Any]) -> None:
         self.towers = list(zip(tokenizers, encoders, strict=True))
-        self._known: dict[str, list[Tensor]] = {}
+        self._known = lru_cache(KEPT_PROMPTS)(self._ids)
 
     def _ids(self, prompt: str) -> list[Tensor]:
-        if prompt not in self._known:
-            self._known[prompt] = [
-                token_ids(tokenizer, [prompt], long_prompt="truncate", warn=False)[0, 0] for tokenizer, _ in self.towers
-            ]
-        return self._known[prompt]
+        return [
+            token_ids(tokenizer, [prompt], long_prompt="truncate", warn=False)[0, 0] for tokenizer, _ in self.towers
+        ]
 
     def __call__(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """(tokens (B, 77, features), pooled (B, features)) as ``TextTowers.encode`` gives them."""
@@ -54,7 +57,7 @@ class Words:
         back = torch.tensor([distinct.index(prompt) for prompt in prompts])
         hidden, pooled = [], torch.empty(0)
         for number, (_, encoder) in enumerate(self.towers):
-            ids = torch.stack([self._ids(prompt)[number] for prompt in distinct]).to(encoder.device)
+            ids = torch.stack([self._known(prompt)[number] for prompt in distinct]).to(encoder.device)
             output = encoder(ids, output_hidden_states=True)
             hidden.append(output.hidden_states[-2])
             pooled = getattr(output, "text_embeds", pooled)
