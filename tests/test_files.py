@@ -195,15 +195,14 @@ def test_a_full_disk_is_found_in_the_errors_of_libraries(error: Exception) -> No
     assert found.errno == errno.ENOSPC
 
 
-def test_only_the_disk_is_found_behind_the_error_of_a_library() -> None:
-    for number, is_found in ((errno.ENOSPC, True), (errno.ENOENT, False)):
+@pytest.mark.parametrize(("number", "is_found"), [(errno.ENOSPC, True), (errno.ENOENT, False)])
+def test_only_the_disk_is_found_behind_the_error_of_a_library(number: int, is_found: bool) -> None:
+    with pytest.raises(RuntimeError) as caught:  # noqa: PT012  (the library's error is raised while ours is)
         try:
-            try:
-                raise OSError(number, os.strerror(number))
-            finally:
-                raise RuntimeError("file write failed")
-        except RuntimeError as wrapped:
-            assert (files.disk_error(wrapped) is not None) == is_found
+            raise OSError(number, os.strerror(number))
+        finally:
+            raise RuntimeError("file write failed")
+    assert (files.disk_error(caught.value) is not None) == is_found
     assert files.disk_error(ValueError("of something else")) is None
 
 
