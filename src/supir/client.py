@@ -18,7 +18,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from supir import errors
-from supir.errors import BusyError, JobFailedError, JobNotFoundError, MissingExtraError, ServiceError, SupirError
+from supir.errors import (
+    BusyError,
+    JobFailedError,
+    JobNotFoundError,
+    MissingExtraError,
+    ServiceError,
+    StorageError,
+    SupirError,
+)
 from supir.files import write_whole
 
 try:
@@ -79,7 +87,8 @@ class Client:
         key: as `supir serve --new-key` printed it; None for a service without keys.
         timeout: seconds until an answer must come. A stream of events may be silent for twice as long as the service
             lets it be.
-        patience: seconds for which a request that the service is too busy for is repeated, as it asks.
+        patience: seconds for which a request that the service is too busy for, or has no room for, is repeated, as it
+            asks.
     """
 
     def __init__(self, url: str, key: str | None = None, *, timeout: float = _ANSWER, patience: float = 0.0) -> None:
@@ -247,7 +256,7 @@ class Client:
                 return answer
             except httpx2.TransportError as error:
                 raise _gone(error) from error
-            except BusyError as error:
+            except (BusyError, StorageError) as error:
                 wait = error.retry_after or 1
                 if time.monotonic() + wait > end:
                     raise

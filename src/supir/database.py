@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +15,18 @@ from supir.errors import SupirError
 
 __all__ = ["Database", "Kind"]
 
-_SECONDS = 30.0
-"""For which a writer waits until those of other processes have written."""
+_MOST_IDLE = 8
+"""Connections that are kept while nobody asks."""
+_FULL = {sqlite3.SQLITE_FULL}
+_FOR_A_WHILE = {
+    sqlite3.SQLITE_BUSY: "another process has locked it",
+    sqlite3.SQLITE_LOCKED: "another process has locked it",
+    sqlite3.SQLITE_READONLY: "it can only be read",
+    sqlite3.SQLITE_PERM: "it may only be read",
+    sqlite3.SQLITE_IOERR: "the disk reports an error",
+    sqlite3.SQLITE_CANTOPEN: "its files cannot be opened",
+}
+"""What SQLite says, by its primary code, that may end by itself or by somebody's help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +43,31 @@ class Kind:
     """The statements that make the tables, each ended by a semicolon and a line end."""
     error: type[SupirError]
     """Raised when a file is not of this kind or version, or SQLite refuses."""
+    unwritable: type[SupirError] | None = None
+    """Raised in its place while the file is locked, or can only be read."""
+    full: type[SupirError] | None = None
+    """Raised in its place while the disk has no room for what is written."""
+    patience: float = 30.0
+    """Seconds for which a writer waits until those of other processes have written."""
 
 
 class Database:
     """A file. Any thread may ask; those of this process write one after the other.
 
-    Nothing is opened until something is asked: `begin` makes the file, `check` wants it to be there.
+    Nothing is opened until something is asked: `begin` makes the file, `check` wants it to be there. Connections are
+    kept for those who ask next: while one is open a reader needs no room on the disk.
     """
 
     def __init__(self, path: Path, kind: Kind) -> None:
         self.path = path
         self._kind = kind
         self._writing = threading.Lock()
+        self._idle: list[sqlite3.Connection] = []
+        weakref.finalize(self, _close_all, self._idle)
+
+    def close(self) -> None:
+        """Close what is kept; asked again, it is opened again."""
+        _close_all(self._idle)
 
     def begin(self, fill: Callable[[sqlite3.Connection], None] = lambda database: None) -> None:
         """Make the file if it is not there, or see that it is one of its kind.
@@ -51,7 +76,7 @@ class Database:
             fill: called within the transaction that makes the tables.
 
         Raises:
-            SupirError: of the kind's class: as `check`.
+            SupirError: of the kind's classes: as `check`.
         """
         with self.writing() as database:
             if not database.execute("SELECT 1 FROM sqlite_master").fetchall():
@@ -61,7 +86,7 @@ class Database:
                 database.execute(f"PRAGMA user_version = {self._kind.version}")
                 fill(database)
         self.check()
-        with closing(sqlite3.connect(self.path, timeout=_SECONDS)) as database:
+        with self._connected() as database:
             # So that nobody who reads waits for those who write. The file remembers it.
             database.execute("PRAGMA journal_mode = WAL")
 
@@ -69,7 +94,7 @@ class Database:
         """See that the file is of its kind and version.
 
         Raises:
-            SupirError: of the kind's class: it is not, or SQLite refuses.
+            SupirError: of the kind's classes: it is not, or SQLite refuses.
         """
         with self.reading() as database:
             [[application]] = database.execute("PRAGMA application_id")
@@ -86,7 +111,7 @@ class Database:
         """A transaction that writes, alone; all or nothing, and on the disk when it is left.
 
         Raises:
-            SupirError: of the kind's class: SQLite refuses.
+            SupirError: of the kind's classes: SQLite refuses.
         """
         with self._writing, self._transaction("IMMEDIATE") as database:
             yield database
@@ -96,19 +121,70 @@ class Database:
         """A transaction that reads, while others write.
 
         Raises:
-            SupirError: of the kind's class: SQLite refuses.
+            SupirError: of the kind's classes: SQLite refuses.
         """
         with self._transaction("DEFERRED") as database:
             yield database
 
     @contextmanager
     def _transaction(self, kind: str) -> Iterator[sqlite3.Connection]:
+        with self._connected() as database:
+            database.execute(f"BEGIN {kind}")
+            yield database
+            database.execute("COMMIT")
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        database = None
         try:
-            with closing(sqlite3.connect(self.path, timeout=_SECONDS, isolation_level=None)) as database:
-                database.row_factory = sqlite3.Row
-                database.execute("PRAGMA foreign_keys = ON")
-                database.execute(f"BEGIN {kind}")
-                yield database
-                database.execute("COMMIT")  # without it, closing takes all back
+            database = self._taken()
+            yield database
         except sqlite3.Error as error:
-            raise self._kind.error(f"{self.path}: the database cannot be used: {error}") from error
+            if database is not None:
+                database.close()
+                database = None
+            raise self._refusal(error) from error
+        finally:
+            if database is not None:
+                self._put_back(database)
+
+    def _taken(self) -> sqlite3.Connection:
+        with suppress(IndexError):
+            return self._idle.pop()
+        database = sqlite3.connect(
+            self.path, timeout=self._kind.patience, isolation_level=None, check_same_thread=False
+        )
+        database.row_factory = sqlite3.Row
+        database.execute("PRAGMA foreign_keys = ON")
+        return database
+
+    def _put_back(self, database: sqlite3.Connection) -> None:
+        """Keep a connection for the next; what it has begun and not ended is taken back."""
+        with suppress(sqlite3.Error):
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            if len(self._idle) < _MOST_IDLE:
+                self._idle.append(database)
+                return
+        database.close()
+
+    def _refusal(self, error: sqlite3.Error) -> SupirError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        kind = self._kind
+        if code in _FULL or (code in _FOR_A_WHILE and self._has_no_room()):
+            return (kind.full or kind.error)(f"{self.path}: cannot be written: the disk is full; make room")
+        if code in _FOR_A_WHILE:
+            return (kind.unwritable or kind.error)(f"{self.path}: cannot be used now: {_FOR_A_WHILE[code]} ({error})")
+        return kind.error(f"{self.path}: the database cannot be used: {error}")
+
+    def _has_no_room(self) -> bool:
+        """Beside the database SQLite makes small files, and of those that fail for lack of room it says no reason."""
+        with suppress(OSError):
+            return shutil.disk_usage(self.path.parent).free < 1 << 16
+        return False
+
+
+def _close_all(connections: list[sqlite3.Connection]) -> None:
+    with suppress(IndexError):
+        while True:
+            connections.pop().close()

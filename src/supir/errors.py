@@ -22,6 +22,8 @@
     │   ├── JobExpiredError                         the result was kept as long as results are, and is gone
     │   ├── JobFailedError                          the job failed or was cancelled: there will be no result
     │   ├── BusyError                               too many jobs, or requests; come back after ``.retry_after``
+    │   ├── StorageError                            what it keeps cannot be written; come back after ``.retry_after``
+    │   │   └── NoRoomError                         its disk is full
     │   └── ClosingError                            the service is being stopped; come back after ``.retry_after``
     ├── OutOfMemoryError        (also MemoryError)  memory ran out even with the smallest tiles
     └── MissingExtraError       (also ImportError)  an optional package is not installed
@@ -50,10 +52,12 @@ __all__ = [
     "KeyMismatchError",
     "KeyRefusedError",
     "MissingExtraError",
+    "NoRoomError",
     "OptionError",
     "OutOfMemoryError",
     "ServiceError",
     "StateError",
+    "StorageError",
     "StudyError",
     "SupirError",
     "UnsafeCheckpointError",
@@ -167,6 +171,14 @@ class JobFailedError(ServiceError):
 
 class BusyError(ServiceError):
     """There are too many jobs or requests."""
+
+
+class StorageError(ServiceError):
+    """What the service keeps cannot be written now: its database is locked, or its disk can only be read."""
+
+
+class NoRoomError(StorageError):
+    """The disk has no room for what would be written."""
 
 
 class ClosingError(ServiceError):

@@ -150,7 +150,7 @@ def test_a_state_is_left_only_for_one_that_follows(tmp_path: Path) -> None:
     assert store.put_back(job.id, died=True) is None
     assert store.get(job.id, "a").state == "done"
     assert store.expire(1000, 1000) == []
-    assert store.expire(-1, 1000) == [job.id]
+    assert [one.id for one in store.expire(-1, 1000)] == [job.id]
     assert store.expire(-1, -1) == []
     assert store.counts().total() == 0
 

@@ -49,8 +49,9 @@ def visit(server: WebServer, browser: Browser) -> Iterator[Visit]:
     """Opens the page, and reads what it complains of."""
     contexts, complaints = [], []
 
-    def opened(url: str = "", **options: Any) -> Page:
+    def opened(url: str = "", script: str = "", **options: Any) -> Page:
         contexts.append(browser.new_context(**{**WIDE, **options}))
+        contexts[-1].add_init_script(script)
         page = contexts[-1].new_page()
         page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -68,6 +68,8 @@ class Outcome:
     """The sentence to show; None when the result is there."""
     unexpected: str = ""
     """A traceback, when the reason is a mistake of ours."""
+    lacks_room: bool = False
+    """A disk was full: the same may go well when room was made."""
     warnings: tuple[str, ...] = ()
     skipped: bool = False
     """The result was there already, made from the same bytes by the same weights with the same options."""

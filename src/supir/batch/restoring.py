@@ -14,7 +14,7 @@ from supir.batch.jobs import BROWSERS_SHOW, THUMBNAIL, Job, Outcome, file_sha256
 from supir.batch.model import Model
 from supir.caption.words import WORDS, record_of_words
 from supir.errors import ImageError, ImageReadError, ImageWriteError, SupirError, WeightsError
-from supir.files import sentence
+from supir.files import lacks_room, sentence
 
 if TYPE_CHECKING:
     from supir.pipeline import SupirPipeline
@@ -40,14 +40,15 @@ def restore_job(
             asks for is written. Raise a ``SupirError`` from it to stop.
     """
     start = time.perf_counter()
-    error, unexpected, lacked_memory = None, "", False
+    error, unexpected, lacked_memory, lacked_room = None, "", False, False
     words: dict[str, str] = {}
     try:
         words = _restore(pipeline, job, overwrite, on_fraction)
     except OSError as caught:
-        error = sentence(caught)
+        error, lacked_room = sentence(caught), lacks_room(caught)
     except (SupirError, MemoryError) as caught:
         error, lacked_memory = str(caught) or type(caught).__name__, isinstance(caught, MemoryError)
+        lacked_room = lacks_room(caught)
     except Exception as caught:  # a mistake of ours in one picture must not cost the user the other pictures
         error, unexpected = f"{type(caught).__name__}: {caught}", traceback.format_exc()
     if lacked_memory:
@@ -62,6 +63,7 @@ def restore_job(
         seconds=seconds,
         error=error,
         unexpected=unexpected,
+        lacks_room=lacked_room,
         words=words,
     )
 

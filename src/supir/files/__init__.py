@@ -15,7 +15,7 @@ lacks something, so that no other module asks which system it runs on:
 from supir.files.folders import alone, check_ours, strangers
 from supir.files.journal import add_line, append, whole_lines
 from supir.files.places import Places, check_apart
-from supir.files.saying import check_writable, disk_error, name_fault, sentence
+from supir.files.saying import check_writable, disk_error, lacks_room, name_fault, sentence
 from supir.files.whole import (
     flush,
     folder_whole,
@@ -43,6 +43,7 @@ __all__ = [
     "flush",
     "folder_whole",
     "is_temporary",
+    "lacks_room",
     "name_fault",
     "open_to_read",
     "read_at",

@@ -68,6 +68,12 @@ def disk_error(error: BaseException) -> OSError | None:
     return None
 
 
+def lacks_room(error: BaseException) -> bool:
+    """Whether it means that a disk is full, or somebody's share of it: it may go well when room was made."""
+    found = disk_error(error)
+    return found is not None and found.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", -1))
+
+
 def sentence(error: OSError, path: Path | str | None = None, *, failed: str = "", needed: int | None = None) -> str:
     """What an OSError means, for a person: the file, what is wrong, what to do.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from supir.database import Kind
-from supir.errors import ServiceError
+from supir.errors import NoRoomError, ServiceError, StorageError
 
 __all__ = ["SERVICE"]
 
@@ -23,4 +23,13 @@ CREATE INDEX by_end ON job (client, finished);
 CREATE INDEX by_description ON job (client, described);
 """
 
-SERVICE = Kind(name="a service", application=0x73757073, version=3, schema=_SCHEMA, error=ServiceError)  # "sups"
+SERVICE = Kind(
+    name="a service",
+    application=0x73757073,  # "sups"
+    version=3,
+    schema=_SCHEMA,
+    error=ServiceError,
+    unwritable=StorageError,
+    full=NoRoomError,
+    patience=2.0,  # not long: people wait, and what is refused is tried again
+)

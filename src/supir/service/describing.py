@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from supir.caption import clean_caption
-from supir.errors import SupirError
+from supir.errors import ServiceError, SupirError
 from supir.service.folder import Folder
 from supir.service.jobs import StoredJob
 from supir.service.store import Store
@@ -30,13 +30,20 @@ class Describing(threading.Thread):
         folder: where the previews are.
         store: where the captions go.
         news: told of a job that has its caption.
+        rest: waits a moment, when the database has refused.
     """
 
     def __init__(
-        self, captioner: PictureCaptioner, folder: Folder, store: Store, news: Callable[[str | None], None]
+        self,
+        captioner: PictureCaptioner,
+        folder: Folder,
+        store: Store,
+        news: Callable[[StoredJob | None], None],
+        rest: Callable[[ServiceError], None],
     ) -> None:
         super().__init__(name="describing", daemon=True)
         self._captioner, self._folder, self._store, self._news = captioner, folder, store, news
+        self._rest, self._closing = rest, False
         self._waiting: queue.SimpleQueue[StoredJob | None] = queue.SimpleQueue()
 
     def add(self, job: StoredJob) -> None:
@@ -45,6 +52,7 @@ class Describing(threading.Thread):
 
     def close(self) -> None:
         """End after the picture that is being described."""
+        self._closing = True
         self._waiting.put(None)
 
     def run(self) -> None:
@@ -52,11 +60,23 @@ class Describing(threading.Thread):
         with self._captioner:
             while (job := self._waiting.get()) is not None:
                 try:
-                    self._store.describe(job.id, self._caption(job), self._captioner.name)
+                    caption = self._caption(job)
                 except (SupirError, OSError, MemoryError) as error:
                     _log.warning("no caption", extra={"job": job.id, "error": str(error) or type(error).__name__})
-                    self._store.describe(job.id, "", self._captioner.name)
-                self._news(job.id)
+                    caption = ""
+                except Exception:  # a mistake of ours in one picture must not cost the others their captions
+                    _log.exception("mistake of ours", extra={"job": job.id})
+                    caption = ""
+                self._keep(job, caption)
+                self._news(job)
+
+    def _keep(self, job: StoredJob, caption: str) -> None:
+        while not self._closing:
+            try:
+                self._store.describe(job.id, caption, self._captioner.name)
+                return
+            except ServiceError as error:
+                self._rest(error)
 
     def _caption(self, job: StoredJob) -> str:
         from supir import image

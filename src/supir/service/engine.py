@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supir.batch.jobs import Outcome
 from supir.batch.model import Model
 from supir.batch.runners import Answer, Processes, Runner
-from supir.errors import BusyError, ClosingError, ServiceError
+from supir.errors import BusyError, ClosingError, NoRoomError, ServiceError, StorageError
 from supir.service.describing import Describing
 from supir.service.folder import Folder, safe
 from supir.service.hands import Hand, Running
-from supir.service.jobs import StoredJob, Submission
+from supir.service.jobs import ACTIVE, StoredJob, Submission
 from supir.service.limits import Client
+from supir.service.room import Room, with_reserve
 from supir.service.shelf import Shelf
 from supir.service.store import Store
+from supir.service.verdict import verdict
 
 if TYPE_CHECKING:
     from supir.caption.spec import PictureCaptioner
@@ -34,6 +35,10 @@ _LAST_PATIENCE = 5.0
 _GUESS = 30.0
 """Seconds a job takes, until one was measured."""
 _MAX_RETRY = 600
+_REST = 5.0
+"""Seconds for which no job is begun after one that found no room on a disk, times the tries it has had."""
+_PAUSE = 2.0
+"""Seconds until the database is asked again that refused."""
 _log = logging.getLogger("supir.service")
 
 
@@ -43,6 +48,8 @@ class Progress:
 
     position: int | None = None
     """Queued jobs before it."""
+    waits_for: str | None = None
+    """What a queued job waits for beside those before it, where it is not only for a worker to be done."""
     step: int | None = None
     """Of ``num_steps``; counted as the options count them."""
     preview: bool = False
@@ -76,9 +83,11 @@ class Engine:
         self._runner: Runner[Any] = runner or Processes(num_workers)
         self.model, self.num_workers, self.max_queued, self.keep = model, self._runner.num_workers, max_queued, keep
         self.folder = Folder(data, keep_uploads=watched)
-        self.store = Store(self.folder.database)
+        self.store = with_reserve(data, lambda: Store(self.folder.database))
+        self.room = Room(data, self.store.pay, self._wake)
         self.shelf = Shelf(self.folder, keep, lambda job: self.progress(job).preview)
         self.lock = threading.Condition()
+        self._rest_until = 0.0
         self.closing = False
         self.failure: str | None = None
         """Why no worker can work."""
@@ -87,19 +96,20 @@ class Engine:
         self.on_failure: Callable[[], None] = lambda: None
         self._running: dict[str, Running] = {}
         self._hands = [Hand(self, self.folder, model, self._runner, place) for place in range(self.num_workers)]
-        self._listeners: set[Callable[[str | None], None]] = set()
+        self._listeners: set[Callable[[StoredJob | None], None]] = set()
         self._seconds = _GUESS
         self.captioner = None if captioner is None else captioner.name
         """The name of who describes photos."""
         self._describing: Describing | None = None
         if captioner is not None:
-            self._describing = Describing(captioner, self.folder, self.store, self.news)
+            self._describing = Describing(captioner, self.folder, self.store, self.news, self.rest)
         self._closed = threading.Event()
-        self._janitor = threading.Thread(target=self._expire, name="janitor", daemon=True)
+        self._janitor = threading.Thread(target=self._tidy, name="janitor", daemon=True)
 
     def start(self) -> None:
         """Go on where the last process ended, and let the workers open the weights."""
-        self.folder.sweep(*self.store.recover())
+        with_reserve(self.folder.path, self._recover)
+        self.room.start()
         for thread in (*self._hands, self._janitor):
             thread.start()
         if self._describing is not None:
@@ -126,6 +136,8 @@ class Engine:
         self._janitor.join()
         if self._describing is not None:
             self._describing.close()  # and not waited for: an endpoint may take minutes
+        self.room.close()
+        self.store.close()
         self.folder.close()
         self.news(None)
 
@@ -138,6 +150,7 @@ class Engine:
         """Raise what `submit` would raise about room and closing, before an upload is taken for nothing."""
         if self.closing:
             raise ClosingError("the service is being stopped and takes no new jobs; come back in a moment", 10)
+        self.room.check()
         try:
             self.store.check_room(client, self.max_queued, idempotency_key)
         except BusyError as error:
@@ -147,13 +160,14 @@ class Engine:
         """Queue a job whose upload lies in the folder; (the job, whether it is new). Otherwise the upload is removed.
 
         Raises:
-            BusyError, ClosingError: there is no room.
+            BusyError, ClosingError, StorageError: there is no room.
             OptionError: the idempotency key came with another request before.
         """
         try:
-            safe(self.folder.upload(new.id))
-            self.check_room(client, new.idempotency_key)
-            job, is_new = self.store.add(new, client, self.max_queued)
+            with self.room.minded():
+                safe(self.folder.upload(new.id))
+                self.check_room(client, new.idempotency_key)
+                job, is_new = self.store.add(new, client, self.max_queued)
         except BaseException as error:
             self.folder.remove(new.id)
             raise (self._busy(error) if isinstance(error, BusyError) else error) from None
@@ -171,21 +185,19 @@ class Engine:
         Raises:
             JobNotFoundError: the client has none of this ID.
         """
-        with self.lock:  # so that the two agree
-            found = self.store.get(job, client.name)
-            return found, self.progress(found)
+        found = self.store.get(job, client.name)
+        return found, self.progress(found)
 
     def lively(self, client: Client, since: float) -> list[tuple[StoredJob, Progress]]:
         """The jobs of which there may be news: active, or ended or described ``since`` (seconds since 1970)."""
-        with self.lock:
-            jobs, places = self.store.lively(client.name, since), self.store.positions()
-            queued = {job.id: Progress(position=places.get(job.id)) for job in jobs if job.state == "queued"}
-            return [(job, queued.get(job.id) or self.progress(job)) for job in jobs]
+        jobs, places = self.store.lively(client.name, since), self.store.positions()
+        return [(job, self.progress(job, places.get(job.id, 0))) for job in jobs]
 
-    def progress(self, job: StoredJob) -> Progress:
-        """Where a job is."""
+    def progress(self, job: StoredJob, position: int | None = None) -> Progress:
+        """Where a job is; ``position`` where it is known that it would be there if it is queued."""
         if job.state == "queued":
-            return Progress(position=self.store.position(job))
+            position = self.store.position(job) if position is None else position
+            return Progress(position=position, waits_for=self._waited_for())
         if job.state == "running":
             running = self._running.get(job.id)
             if running is not None and running.fraction is not None:
@@ -196,25 +208,42 @@ class Engine:
     def cancel(self, job: StoredJob) -> None:
         """Cancel a job for good, and ask its worker to leave it if it is at work; one that has ended stays as it is."""
         with self.lock:
-            if not self.store.cancel(job.id):
+            if not self._ended(job, "cancelled"):
                 return
             seconds = self._dismiss(job)
         self._note(job, "cancelled", seconds)
+        self._made_room()
+        self.news(job)
         self.news(None)
 
     def delete(self, job: StoredJob) -> None:
         """Forget a job and remove its files; it is stopped if it is at work."""
         with self.lock:
-            self.store.delete(job.id)
+            self._ended(job, None)
             self._dismiss(job)
+        self._made_room()
         _log.info("job deleted", extra={"job": job.id, "client": job.client})
+        self.news(job)
         self.news(None)
 
-    def listen(self, listener: Callable[[str | None], None]) -> None:
-        """Have it called, from any thread, with the ID of a job that there is news of; with None: of any job."""
+    def expire(self) -> None:
+        """Remove what has been kept for as long as results are; it is done again and again without being asked.
+
+        Raises:
+            ServiceError: the database cannot be read.
+        """
+        expired = self.store.expire(self.keep, REMEMBER)
+        for job in expired:
+            self.folder.remove(job.id)
+            self.news(job)
+        if expired:
+            self._made_room()
+
+    def listen(self, listener: Callable[[StoredJob | None], None]) -> None:
+        """Have it called, from any thread, with a job that there is news of, as it was; with None: of any job."""
         self._listeners.add(listener)
 
-    def news(self, job: str | None) -> None:
+    def news(self, job: StoredJob | None) -> None:
         """Tell the listeners."""
         for listener in tuple(self._listeners):
             listener(job)
@@ -225,11 +254,12 @@ class Engine:
         """As `Desk.take`."""
         with self.lock:
             while not self.closing:
-                job = self.store.claim()
+                rest = self._rest_until - time.monotonic()
+                job = self.store.claim() if rest <= 0 and self.room.trouble is None else None
                 if job is not None:
                     running = self._running[job.id] = Running(job, hand=hand)
                     break
-                self.lock.wait()
+                self.lock.wait(rest if rest > 0 else None)
             else:
                 return None
         _log.info("job begun", extra={"job": job.id, "client": job.client, "tries": job.tries})
@@ -238,18 +268,30 @@ class Engine:
 
     def told(self, running: Running) -> None:
         """As `Desk.told`."""
-        self.news(running.job.id)
+        self.news(running.job)
+
+    def rest(self, error: ServiceError) -> None:
+        """As `Desk.rest`."""
+        self.room.refused(error)
+        with self.lock:
+            if not self.closing:
+                self.lock.wait(_PAUSE)
 
     def settle(self, running: Running, answer: Answer) -> None:
         """As `Desk.settle`. The result has its name, and is on the disk, before the job is done."""
         job, seconds = running.job, time.time() - (running.job.started or time.time())
         with self.lock:
-            state, error, sha256 = self._verdict(running, answer)
+            state, error, sha256 = verdict(self.folder, running, answer)
             if state == "queued":
-                state = self.store.put_back(job.id, died=running.stop != "close") or "left"
+                why = {} if error is None else {"why": error}
+                state = self.store.put_back(job.id, died=running.stop != "close", **why) or "left"
             elif not self.store.finish(job.id, state, error=error, sha256=sha256):
                 state = "left"
             if state == "queued":
+                self.folder.tidy(job.id)
+                if error is not None:
+                    self._rest_until = time.monotonic() + _REST * job.tries
+                    self.room.doubt()
                 self.lock.notify()
             elif state != "done":
                 self.folder.remove(job.id)
@@ -272,25 +314,6 @@ class Engine:
         _log.error("no worker can work", extra={"error": reason})
         self.on_failure()
 
-    def _verdict(self, running: Running, answer: Answer) -> tuple[str, str | None, str | None]:
-        """(state, sentence of a failure, SHA-256 of the result)."""
-        job = running.job
-        if isinstance(answer, Outcome) and answer.error is None:
-            try:
-                safe(self.folder.result(job.id, job.suffix))
-            except OSError as error:
-                return "failed", f"{job.name}: the result cannot be stored: {error.strerror}", None
-            return "done", None, answer.sha256
-        if running.stop == "cancel":
-            return "left", None, None
-        if running.stop == "close" or not isinstance(answer, Outcome):
-            return "queued", None, None
-        if answer.unexpected:
-            _log.error("mistake of ours", extra={"job": job.id, "error": answer.unexpected})
-            return "failed", f"{job.name}: cannot be restored, by a mistake of ours; the service's log has more", None
-        text = (answer.error or "").replace(str(self.folder.upload(job.id)), job.name)
-        return "failed", text.replace(str(self.folder.path), "the service's folder"), None
-
     def _dismiss(self, job: StoredJob) -> float:
         """Remove the files of a job that nobody wants, or have its worker leave it first; its seconds at work."""
         running = self._running.get(job.id)
@@ -299,6 +322,51 @@ class Engine:
             return 0.0
         self._stop(running, "cancel")
         return time.time() - (running.job.started or time.time())
+
+    def _recover(self) -> None:
+        self.store.forget_missing(self.folder.kept())
+        self.folder.sweep(*self.store.recover())
+
+    def _waited_for(self) -> str | None:
+        if self.room.trouble is not None or self._rest_until > time.monotonic():
+            return "room on the disk" if isinstance(self.room.trouble, NoRoomError | None) else "the database"
+        if self.num_ready == 0:
+            return "a worker that opens the model"
+        if any(running.stop == "cancel" for running in tuple(self._running.values())):
+            return "the worker to leave a cancelled picture"
+        return None
+
+    def _wake(self) -> None:
+        """There is room again."""
+        with self.lock:
+            self.lock.notify_all()
+        self.news(None)
+
+    def _made_room(self) -> None:
+        """Files were removed: what rested for lack of room need not."""
+        with self.lock:
+            self._rest_until = 0.0
+            self.lock.notify_all()
+        if self.room.trouble is not None:
+            self.room.doubt()
+
+    def _ended(self, job: StoredJob, state: str | None) -> bool:
+        """Whether a job is cancelled, or forgotten (None), from now on: by the database, or until that can be written
+        by its missing upload.
+        """
+        if self.room.trouble is None:
+            try:
+                if state is not None:
+                    return self.store.cancel(job.id)
+                self.store.delete(job.id)
+                return True
+            except StorageError as error:
+                self.room.refused(error)
+        if state is not None and self.store.get(job.id, job.client).state not in ACTIVE:
+            return False
+        self.store.owe(job.id, state)
+        self.folder.abandon(job.id)
+        return True
 
     def _stop(self, running: Running, why: str, patience: float | None = None) -> None:
         if not running.stop or why == "cancel":
@@ -316,13 +384,9 @@ class Engine:
         told = {"job": job.id, "client": job.client, "state": state, "seconds": round(seconds, 3)}
         _log.info("job put back" if state == "queued" else "job ended", extra=told)
 
-    def _expire(self) -> None:
+    def _tidy(self) -> None:
         while not self._closed.wait(min(30.0, self.keep / 4)):
             try:
-                expired = self.store.expire(self.keep, REMEMBER)
+                self.expire()
             except ServiceError as error:
-                _log.error("nothing can expire", extra={"error": str(error)})
-                continue
-            for job in expired:
-                self.folder.remove(job)
-                self.news(job)
+                self.room.refused(error)

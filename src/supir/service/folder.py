@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Collection
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from supir.batch.jobs import Views
@@ -95,6 +95,22 @@ class Folder:
         """Take away the upload of a job that is done, if it is not to be kept."""
         if not self.keep_uploads:
             self.upload(job).unlink(missing_ok=True)
+
+    def tidy(self, job: str) -> None:
+        """Take away what was made of a job that is to be begun anew: all but its upload."""
+        with suppress(OSError):
+            for path in (self._jobs / job).iterdir():
+                if path.name != "upload":
+                    path.unlink(missing_ok=True)
+
+    def abandon(self, job: str) -> None:
+        """Take away the upload of a job that a worker is still at, so that no process begins it again."""
+        with suppress(OSError):
+            self.upload(job).unlink(missing_ok=True)
+
+    def kept(self) -> dict[str, bool]:
+        """Every job that has a folder, and whether its upload is in it."""
+        return {folder.name: (folder / "upload").exists() for folder in self._jobs.iterdir()}
 
     def remove(self, job: str) -> None:
         """Take away every file of a job, half-written ones too."""

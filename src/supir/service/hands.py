@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,8 +26,6 @@ MAX_STILLBORN = 3
 """Deaths of a worker, one after the other, while it opens the weights, before the service gives up."""
 _PATIENCE = 10.0
 """Seconds for a worker to leave a job before it is killed: a step, or the encoding, of a large picture takes long."""
-_PAUSE = 2.0
-"""Seconds until the database is asked again that refused."""
 _log = logging.getLogger("supir.service")
 
 
@@ -79,6 +76,9 @@ class Desk(Protocol):
         Raises:
             ServiceError: the database refuses; to be tried again.
         """
+
+    def rest(self, error: ServiceError) -> None:
+        """Wait a moment, since the database has refused."""
 
     def give_up(self, reason: str) -> None:
         """No worker can open the weights."""
@@ -133,10 +133,11 @@ class Hand(threading.Thread):
         """Whether there is a worker that has opened the weights; False when the service closes."""
         num_stillborn = 0
         while not self.ready and not self._desk.closing:
+            worker = self._runner.start(self._model, self._place)  # which takes long: nobody else may wait for it
             with self._desk.lock:
-                if self._desk.closing:
-                    return False
-                self._worker = self._runner.start(self._model, self._place)
+                self._worker = worker
+            if self._desk.closing:
+                return False
             if self._answer(lambda fraction: None) is Event.READY:
                 self.ready = True
                 _log.info("worker ready", extra={"worker": self._place})
@@ -154,8 +155,7 @@ class Hand(threading.Thread):
         try:
             return self._desk.take(self)
         except ServiceError as error:
-            _log.error("no job can be taken", extra={"error": str(error)})
-            time.sleep(_PAUSE)
+            self._desk.rest(error)
             return None
 
     def _work(self, running: Running) -> None:
@@ -183,8 +183,10 @@ class Hand(threading.Thread):
                 self._desk.settle(running, answer)
                 return
             except ServiceError as error:
-                _log.error("a job cannot be settled", extra={"job": job.id, "error": str(error)})
-                time.sleep(_PAUSE)
+                if self._desk.closing:
+                    _log.error("a job is begun again at the next start", extra={"job": job.id, "error": str(error)})
+                    return
+                self._desk.rest(error)
 
     def _hear(self, running: Running, fraction: float) -> None:
         running.fraction = fraction

@@ -20,7 +20,7 @@ from supir.batch.runners import Answer, Event, OnFraction
 from supir.data.on_ray import LOCAL, ray
 from supir.data.runners import limit_threads
 from supir.errors import SupirError
-from supir.files import write_whole
+from supir.files import lacks_room, sentence, write_whole
 
 if TYPE_CHECKING:
     from supir.batch.restoring import Restoring
@@ -206,7 +206,9 @@ class _Restorer:
 
 
 def _failed(job: Job, error: OSError) -> _Done:
-    outcome = Outcome(source=job.source, target=job.target, error=f"{job.source}: {error.strerror or error}")
+    outcome = Outcome(
+        source=job.source, target=job.target, error=sentence(error, job.source), lacks_room=lacks_room(error)
+    )
     return _Done(outcome=outcome, result=None, preview=None)
 
 

@@ -6,15 +6,18 @@ import json
 import sqlite3
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from supir.database import Database
-from supir.errors import BusyError, JobNotFoundError, OptionError
+from supir.errors import BusyError, JobNotFoundError, OptionError, StorageError
 from supir.options import RestoreOptions
 from supir.service.database import SERVICE
 from supir.service.jobs import StoredJob, Submission
 from supir.service.limits import Client
+from supir.service.owed import Owed
 
 __all__ = ["MAX_TRIES", "Store"]
 
@@ -33,6 +36,10 @@ _GIVEN_UP = (
 class Store:
     """The database of the service. Any thread may ask.
 
+    That a job was cancelled, deleted or expired holds even where the database cannot be written: it is owed, everybody
+    who reads sees it, and it is written down with the next change. Should the process be killed before, the job's
+    missing files tell (`recover`).
+
     Args:
         path: of the file; made if it is not there.
 
@@ -42,7 +49,21 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, SERVICE)
+        self._owed = Owed()
         self._database.begin()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
+    def pay(self) -> None:
+        """Write down what is owed; where nothing is, see that it could be.
+
+        Raises:
+            StorageError: it cannot be written now.
+        """
+        with self._writing():
+            pass
 
     def add(self, new: Submission, client: Client, max_queued: int) -> tuple[StoredJob, bool]:
         """Queue a job; (the job, whether it is new: a repeated request finds the one of its first time).
@@ -56,7 +77,7 @@ class Store:
             BusyError: there are too many, of all or of this client.
             OptionError: the idempotency key came with another request before.
         """
-        with self._database.writing() as database:
+        with self._writing() as database:
             found = self._repeated(database, client.name, new.idempotency_key)
             if found is not None:
                 if found.digest != new.digest:
@@ -87,9 +108,10 @@ class Store:
         """
         with self._database.reading() as database:
             row = database.execute(f"SELECT {_ALL} FROM job WHERE id = ? AND client = ?", (job, client)).fetchone()
-        if row is None:
+        [*found] = self._seen([row] if row else [])
+        if not found:
             raise JobNotFoundError("there is no such job; it may have been deleted, or belong to another key")
-        return _job(row)
+        return found[0]
 
     def page(self, client: str, limit: int, before: str | None = None, state: str | None = None) -> list[StoredJob]:
         """Jobs of this client, the newest first.
@@ -110,7 +132,7 @@ class Store:
                 " ORDER BY number DESC LIMIT ?",
                 (client, bound, state, state, limit),
             ).fetchall()
-        return [_job(row) for row in rows]
+        return [job for job in self._seen(rows) if state in (None, job.state)]
 
     def lively(self, client: str, since: float) -> list[StoredJob]:
         """Jobs of this client that have not ended, or have ended or been described ``since`` (seconds since 1970)."""
@@ -121,7 +143,7 @@ class Store:
                 f" UNION SELECT {_ALL} FROM job WHERE client = ?1 AND described >= ?2 ORDER BY number",
                 (client, since),
             ).fetchall()
-        return [_job(row) for row in rows]
+        return self._seen(rows)
 
     def describe(self, job: str, caption: str, captioner: str) -> None:
         """Write down what a captioner said of a job's picture."""
@@ -142,7 +164,8 @@ class Store:
         """Of every queued job, by ID, how many come before it."""
         with self._database.reading() as database:
             rows = database.execute(f"SELECT id FROM job WHERE state = 'queued' ORDER BY {_ORDER}").fetchall()
-        return {str(row["id"]): place for place, row in enumerate(rows)}
+        queued = [str(row["id"]) for row in rows if row["id"] not in self._owed]
+        return {job: place for place, job in enumerate(queued)}
 
     def counts(self) -> Counter[str]:
         """Jobs by state."""
@@ -151,7 +174,7 @@ class Store:
 
     def claim(self) -> StoredJob | None:
         """The next queued job, which is running from now on; None if none is queued."""
-        with self._database.writing() as database:
+        with self._writing() as database:
             row = database.execute(
                 f"SELECT {_ALL} FROM job WHERE state = 'queued' ORDER BY {_ORDER} LIMIT 1"
             ).fetchone()
@@ -170,15 +193,20 @@ class Store:
             (state, time.time(), error, sha256, job),
         )
 
-    def put_back(self, job: str, *, died: bool) -> str | None:
+    def put_back(self, job: str, *, died: bool, why: str = _GIVEN_UP) -> str | None:
         """From running to queued, at its old place; or to failed when it ``died`` too often.
 
         A job that was stopped because the service is closing did not die: that try is not counted.
 
+        Args:
+            job: which.
+            died: the try counts.
+            why: it died, said behind the picture's name.
+
         Returns:
             The new state; None if it was cancelled or deleted meanwhile.
         """
-        with self._database.writing() as database:
+        with self._writing() as database:
             if not died:
                 row = database.execute(
                     "UPDATE job SET state = 'queued', started = NULL, tries = tries - 1"
@@ -190,20 +218,47 @@ class Store:
                     "UPDATE job SET started = NULL, state = iif(tries < ?1, 'queued', 'failed'),"
                     " error = iif(tries < ?1, NULL, name || ': ' || ?2), finished = iif(tries < ?1, NULL, ?3)"
                     " WHERE id = ?4 AND state = 'running' RETURNING state",
-                    (MAX_TRIES, _GIVEN_UP, time.time(), job),
+                    (MAX_TRIES, why, time.time(), job),
                 ).fetchone()
         return None if row is None else str(row["state"])
 
     def cancel(self, job: str) -> bool:
-        """From queued or running to cancelled, whatever its worker does from now on; False if it had ended."""
+        """From queued or running to cancelled, whatever its worker does from now on; False if it had ended.
+
+        Raises:
+            StorageError: it cannot be written; see `owe`.
+        """
         return self._change(
             "UPDATE job SET state = 'cancelled', finished = ? WHERE id = ? AND state IN ('queued', 'running')",
             (time.time(), job),
         )
 
     def delete(self, job: str) -> None:
-        """Forget a job, whatever its state."""
+        """Forget a job, whatever its state.
+
+        Raises:
+            StorageError: it cannot be written; see `owe`.
+        """
         self._change("DELETE FROM job WHERE id = ?", (job,))
+
+    def owe(self, job: str, state: str | None) -> None:
+        """A job is in this end state from now on, or forgotten (None); the database is told when it can be written.
+
+        Its upload, or for a job that is done all its files, must be removed with this.
+        """
+        self._owed.add(job, state)
+
+    def forget_missing(self, kept: dict[str, bool]) -> None:
+        """After a start: forget what was owed when the last process was killed.
+
+        Args:
+            kept: for each job that has a folder, whether its upload is in it.
+        """
+        with self._writing() as database:
+            rows = database.execute("SELECT id, state FROM job WHERE state IN ('queued', 'running', 'done')").fetchall()
+            for row in rows:
+                if row["id"] not in kept or (row["state"] != "done" and not kept[row["id"]]):
+                    database.execute("DELETE FROM job WHERE id = ?", (row["id"],))
 
     def recover(self) -> tuple[set[str], set[str]]:
         """After a start: what was running when the last process ended is queued again. (active, done) jobs by ID."""
@@ -216,26 +271,44 @@ class Store:
             done = {str(row["id"]) for row in database.execute("SELECT id FROM job WHERE state = 'done'")}
         return active, done
 
-    def expire(self, keep: float, remember: float) -> list[str]:
+    def expire(self, keep: float, remember: float) -> list[StoredJob]:
         """Jobs done more than ``keep`` seconds ago are expired from now on; rows of ended ones go after ``remember``.
 
         Returns:
-            The IDs of the expired: their files are to be removed. A kill before that leaves them to the next start.
+            The expired: their files are to be removed. A kill before that leaves them to the next start.
         """
         now = time.time()
-        with self._database.writing() as database:
-            rows = database.execute(
-                "UPDATE job SET state = 'expired' WHERE state = 'done' AND finished < ? RETURNING id", (now - keep,)
-            ).fetchall()
-            database.execute(
-                "DELETE FROM job WHERE state IN ('expired', 'failed', 'cancelled') AND finished < ?",
-                (now - keep - remember,),
-            )
-        return [str(row["id"]) for row in rows]
+        with self._database.reading() as database:
+            rows = database.execute(f"SELECT {_ALL} FROM job WHERE state = 'done' AND finished < ?", (now - keep,))
+            due = [job for job in self._seen(rows.fetchall()) if job.state == "done"]
+        try:
+            with self._writing() as database:
+                database.executemany(
+                    "UPDATE job SET state = 'expired' WHERE id = ? AND state = 'done'", [(job.id,) for job in due]
+                )
+                database.execute(
+                    "DELETE FROM job WHERE state IN ('expired', 'failed', 'cancelled') AND finished < ?",
+                    (now - keep - remember,),
+                )
+        except StorageError:
+            for job in due:
+                self.owe(job.id, "expired")
+        return due
 
     def _change(self, statement: str, values: tuple[object, ...]) -> bool:
-        with self._database.writing() as database:
+        with self._writing() as database:
             return database.execute(statement, values).rowcount > 0
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that begins with what is owed."""
+        with self._database.writing() as database:
+            paid = self._owed.write(database)
+            yield database
+        self._owed.written(paid)
+
+    def _seen(self, rows: list[sqlite3.Row]) -> list[StoredJob]:
+        return self._owed.seen(map(_job, rows))
 
     @staticmethod
     def _repeated(database: sqlite3.Connection, client: str, key: str | None) -> StoredJob | None:

@@ -36,6 +36,8 @@ STATUS: dict[type[errors.SupirError], int] = {
     errors.OptionError: 422,
     errors.BusyError: 429,
     errors.ClosingError: 503,
+    errors.StorageError: 503,
+    errors.NoRoomError: 507,
 }
 """What each error is in HTTP. Any other is a mistake of ours, or of the machine: 500, and for the log alone."""
 _HEADERS = {

@@ -65,4 +65,5 @@ class _State(Collector):
             jobs.add_metric([state], counts[state])
         yield jobs
         yield GaugeMetricFamily("supir_workers_ready", "workers with open weights", self._engine.num_ready)
+        yield GaugeMetricFamily("supir_room", "1 while new jobs are taken", int(self._engine.room.look() is None))
         yield GaugeMetricFamily("supir_queue_limit", "jobs that may be queued or running", self._engine.max_queued)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -18,9 +17,10 @@ from supir import __version__
 from supir.apps.serving.events import Hub, changes, changes_of_all
 from supir.apps.serving.metrics import Metrics
 from supir.apps.serving.schema import chosen_schema, form_schema, option_schemas
+from supir.apps.serving.streamed import EventStream, OpenFile
 from supir.apps.serving.submitting import JobID, Submitting
 from supir.apps.serving.views import ErrorView, HealthView, JobPage, JobView, OptionsView, State, job_view
-from supir.errors import JobExpiredError, KeyRefusedError
+from supir.errors import JobExpiredError, JobNotFoundError, KeyRefusedError
 from supir.options import DEFAULT_PRESET, GOES_WITH, PRESETS
 from supir.presets import trade_offs
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
@@ -31,7 +31,6 @@ from supir.service.receiving import FORMATS
 
 __all__ = ["Routes"]
 
-_CHUNK = 1 << 18
 _IMAGES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".tif": "image/tiff"}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _EVENT = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
@@ -91,9 +90,9 @@ class Routes:
         pictures = {200: {"content": dict.fromkeys(_IMAGES.values(), _BINARY), "description": "the picture"}}
         events = {200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "the events"}}
         job = "/v1/jobs/{job}"
-        add("/v1/jobs", "POST", self._submitting.submit, 202, (413, 415, 503), response_model=JobView,
+        add("/v1/jobs", "POST", self._submitting.submit, 202, (413, 415, 503, 507), response_model=JobView,
             responses=submitted, openapi_extra={"requestBody": form}, **asking)  # fmt: skip
-        add(f"{job}/again", "POST", self._submitting.again, 202, (404, 410, 415, 503), response_model=JobView,
+        add(f"{job}/again", "POST", self._submitting.again, 202, (404, 410, 415, 503, 507), response_model=JobView,
             responses=submitted, openapi_extra={"requestBody": again}, **asking)  # fmt: skip
         add("/v1/jobs", "GET", self.list, errors=(404,), response_model=JobPage, **asking)
         add(job, "GET", self.get, errors=(404,), response_model=JobView, **asking)
@@ -140,7 +139,7 @@ class Routes:
         self._engine.cancel(self._stored(request, job))
         return self._view(job, request.state.client)
 
-    async def events(self, request: Request, job: JobID) -> StreamingResponse:
+    async def events(self, request: Request, job: JobID) -> EventStream:
         """News of a job as server-sent events: first its present state, then each change; the stream ends with the job.
 
         The events are the states (queued, running, done, failed, cancelled, expired), preview, step, and deleted;
@@ -151,27 +150,28 @@ class Routes:
         await run_in_threadpool(self._engine.look, job, client)  # a 404 comes before the stream
         assert self.hub is not None
 
-        async def stream(hub: Hub) -> AsyncIterator[str]:
-            async for text in changes(hub, job, lambda: self._view(job, client)):
-                yield text
+        return EventStream(changes(self.hub, job, client.name, lambda: self._view(job, client)))
 
-        return StreamingResponse(stream(self.hub), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
-
-    async def all_events(self, request: Request) -> StreamingResponse:
+    async def all_events(self, request: Request) -> EventStream:
         """News of all your jobs in one stream, which does not end: first the active ones, then each change, as above;
-        and `caption`, when a captioner has described a picture. `deleted` carries the ID alone.
+        and `expired`; and `caption`, when a captioner has described a picture. `deleted` carries the ID alone.
         """
         client: Client = request.state.client
         engine = self._engine
 
-        def look(since: float) -> list[JobView]:
-            return [job_view(*each, engine.keep) for each in engine.lively(client, since)]
+        def look(since: float, named: set[str]) -> tuple[list[JobView], list[str]]:
+            found, gone = engine.lively(client, since), []
+            for job in named - {lively.id for lively, _ in found}:
+                try:
+                    found.append(engine.look(job, client))
+                except JobNotFoundError:
+                    gone.append(job)
+            return [job_view(*each, engine.keep) for each in found], gone
 
         assert self.hub is not None
-        texts = changes_of_all(self.hub, look)
-        return StreamingResponse(texts, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        return EventStream(changes_of_all(self.hub, client.name, look))
 
-    def view(self, request: Request, job: JobID, view: ViewName) -> StreamingResponse:
+    def view(self, request: Request, job: JobID, view: ViewName) -> OpenFile:
         """What people who watch see, as every browser shows it: the photo as it was read; what the steps aim at, small,
         while it is at work; the result; a thumbnail. Made by `supir web` alone.
         """
@@ -179,12 +179,12 @@ class Routes:
         path = self._engine.shelf.view(stored, view)
         return _picture(path, stored, path.suffix, view)
 
-    def result(self, request: Request, job: JobID) -> StreamingResponse:
+    def result(self, request: Request, job: JobID) -> OpenFile:
         """The restored picture."""
         stored = self._stored(request, job)
         return _picture(self._engine.shelf.result(stored), stored, stored.suffix, "restored")
 
-    def preview(self, request: Request, job: JobID) -> StreamingResponse:
+    def preview(self, request: Request, job: JobID) -> OpenFile:
         """The clean preview, a PNG: there before the first step, and for as long as the result is kept."""
         stored = self._stored(request, job)
         return _picture(self._engine.shelf.preview(stored), stored, ".png", "preview")
@@ -207,9 +207,17 @@ class Routes:
 
     def health(self) -> HealthView:
         """Answers whenever the service lives."""
-        engine = self._engine
-        ready = engine.num_ready > 0 and not engine.closing
-        return HealthView(ready=ready, workers_ready=engine.num_ready, workers=engine.num_workers, version=__version__)
+        engine, reason = self._engine, None
+        if engine.closing:
+            reason = "the service is being stopped"
+        elif (trouble := engine.room.look()) is not None:
+            reason = str(trouble)
+        elif engine.num_ready == 0:
+            reason = "no worker has opened the weights yet"
+        return HealthView(
+            ready=reason is None, reason=reason, workers_ready=engine.num_ready, workers=engine.num_workers,
+            version=__version__,
+        )  # fmt: skip
 
     def ready(self) -> JSONResponse:
         """200 when jobs are taken and a worker has opened the weights, else 503."""
@@ -236,24 +244,13 @@ class Routes:
         return job_view(*self._engine.look(job, client), self._engine.keep)
 
 
-def _picture(path: Path, job: StoredJob, suffix: str, what: str) -> StreamingResponse:
+def _picture(path: Path, job: StoredJob, suffix: str, what: str) -> OpenFile:
     """A file as a download, named after the user's own; never shown by a browser in place."""
     try:
         stream = path.open("rb")
     except FileNotFoundError:
         raise JobExpiredError("the picture was removed a moment ago") from None
-    size = stream.seek(0, 2)
     name = f"{job.name.rpartition('.')[0] or job.name}.{what}{suffix}"
     plain = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "._- ") else "_" for sign in name)
-    headers = {
-        "Content-Length": str(size),
-        "Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}",
-    }
-    return StreamingResponse(_chunks(stream), media_type=_IMAGES[suffix], headers=headers)
-
-
-def _chunks(stream: BinaryIO) -> Iterator[bytes]:
-    with stream:
-        stream.seek(0)
-        while chunk := stream.read(_CHUNK):
-            yield chunk
+    about = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+    return OpenFile(stream, _IMAGES[suffix], {"Content-Disposition": about})

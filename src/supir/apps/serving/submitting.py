@@ -10,7 +10,7 @@ from fastapi import Header, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.concurrency import run_in_threadpool
 
-from supir.apps.serving.uploads import drop_rest, read_form, read_json, sha256_of, write_upload
+from supir.apps.serving.uploads import drop_rest, read_form, read_json, sha256_of
 from supir.apps.serving.views import job_view
 from supir.errors import SupirError
 from supir.options import RestoreOptions
@@ -64,19 +64,16 @@ class Submitting:
         """Queue a picture. Its bytes and header are checked while it comes; it is decoded by a worker, later."""
         client: Client = request.state.client
         await self._check_room(request, idempotency_key)
-        form = await read_form(request, int(client.limits.megabytes * 1e6))
-        try:
-            options, form_format, until, idle = chosen_options(form.fields, self._engine.model.options)
-            asked = _Asked(options=options, form_format=form_format, until=until, key=idempotency_key, idle=idle)
+        with self._engine.room.minded():
             job = await run_in_threadpool(self._engine.folder.begin)
             try:
-                sha256 = await write_upload(form.file, self._engine.folder.upload(job))
-                new = await run_in_threadpool(self._checked, job, shown_name(form.file.filename), sha256, asked, client)
+                form = await read_form(request, int(client.limits.megabytes * 1e6), self._engine.folder.upload(job))
+                options, form_format, until, idle = chosen_options(form.fields, self._engine.model.options)
+                asked = _Asked(options=options, form_format=form_format, until=until, key=idempotency_key, idle=idle)
+                new = await run_in_threadpool(self._checked, job, shown_name(form.name), asked, client)
             except BaseException:
                 await run_in_threadpool(self._engine.folder.remove, job)
                 raise
-        finally:
-            await form.file.close()
         return await self._queue(request, new, asked.idle, "jobs")
 
     async def again(self, request: Request, job: JobID, format: Format = None, idempotency_key: Key = None) -> Response:
@@ -89,7 +86,8 @@ class Submitting:
         options, _, until, idle = chosen_options({"options": text}, self._engine.model.options)
         asked = _Asked(options=options, form_format=format, until=until, key=idempotency_key, idle=idle)
         earlier, _ = await run_in_threadpool(self._engine.look, job, client)
-        new = await run_in_threadpool(self._borrowed, earlier, asked, client)
+        with self._engine.room.minded():
+            new = await run_in_threadpool(self._borrowed, earlier, asked, client)
         return await self._queue(request, new, asked.idle, "../../jobs")
 
     async def _check_room(self, request: Request, key: str | None) -> None:
@@ -102,24 +100,23 @@ class Submitting:
     def _borrowed(self, earlier: StoredJob, asked: _Asked, client: Client) -> Submission:
         job = self._engine.shelf.borrow(earlier)
         try:
-            sha256 = sha256_of(self._engine.folder.upload(job))
-            return self._checked(job, earlier.name, sha256, asked, client, earlier)
+            return self._checked(job, earlier.name, asked, client, earlier)
         except BaseException:
             self._engine.folder.remove(job)
             raise
 
     def _checked(
-        self, job: str, name: str, sha256: str, asked: _Asked, client: Client, earlier: StoredJob | None = None
+        self, job: str, name: str, asked: _Asked, client: Client, earlier: StoredJob | None = None
     ) -> Submission:
         """The submission of an upload that lies in the folder."""
         upload = self._engine.folder.upload(job)
         own, width, height = checked_picture(upload, name, asked.options, client.limits)
         suffix = suffix_of(asked.form_format, own, asked.until)
         words = {} if earlier is None else {name: getattr(earlier, name) for name in ("source", "caption", "captioner")}
+        digest = digest_of(sha256_of(upload), asked.options, suffix, asked.until)
         return Submission(
             id=job, client=client.name, name=name, options=asked.options, suffix=suffix, width=width, height=height,
-            digest=digest_of(sha256, asked.options, suffix, asked.until), idempotency_key=asked.key, until=asked.until,
-            **words,
+            digest=digest, idempotency_key=asked.key, until=asked.until, **words,
         )  # fmt: skip
 
     async def _queue(self, request: Request, new: Submission, idle: list[str], place: str) -> Response:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from fastapi import Request, UploadFile
-from fastapi.concurrency import run_in_threadpool
+from fastapi import Request
+from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from supir.errors import UploadError, UploadTooLargeError
 from supir.service.receiving import MAX_TEXT
 
-__all__ = ["Form", "drop_rest", "read_form", "read_json", "sha256_of", "write_upload"]
+__all__ = ["Form", "drop_rest", "read_form", "read_json", "sha256_of"]
 
 _MAX_FIELDS = 64
 _MAX_FIELD = 8 * MAX_TEXT
@@ -29,38 +27,49 @@ _MAX_DROPPED = 64_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """The parts of a submission."""
+    """The parts of a submission, but for the picture."""
 
-    file: UploadFile
+    name: str
+    """Of the picture, as its sender calls it."""
     fields: dict[str, str]
 
 
-async def read_form(request: Request, max_bytes: int) -> Form:
-    """Read a multipart body; the caller closes ``file``.
+async def read_form(request: Request, max_bytes: int, path: Path) -> Form:
+    """Read a multipart body, its picture into a new file; the caller removes that when this fails.
 
     Args:
         request: its body is not read yet.
         max_bytes: of the picture.
+        path: of the file.
 
     Raises:
         UploadTooLargeError: there is more; the rest was not kept.
         UploadError: no multipart body with one part ``file``, or a part is twice there.
+        OSError: the disk does not take it.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise UploadError("the body must be multipart/form-data with the picture as its part 'file'")
     stream = request.stream()
     try:
-        parser = MultiPartParser(
+        parser = _Parser(
             request.headers, _counted(request, stream, max_bytes), max_files=1, max_fields=_MAX_FIELDS,
             max_part_size=_MAX_FIELD,
         )  # fmt: skip
+        parser.path = path
         parts = (await parser.parse()).multi_items()
+        for _, part in parts:
+            if isinstance(part, UploadFile):
+                await part.close()
     except MultiPartException as error:
         await drop_rest(stream)
         raise UploadError(f"the body is no multipart/form-data that can be read: {error.message}") from None
-    except UploadTooLargeError:
+    except (UploadTooLargeError, OSError):
         await drop_rest(stream)
         raise
+    return _form_of(parts, max_bytes)
+
+
+def _form_of(parts: list[tuple[str, UploadFile | str]], max_bytes: int) -> Form:
     fields: dict[str, str] = {}
     file: UploadFile | None = None
     for name, part in parts:
@@ -69,15 +78,29 @@ async def read_form(request: Request, max_bytes: int) -> Form:
         if isinstance(part, str):
             fields[name] = part
         elif name == "file":
-            file = part  # type: ignore[assignment]  # starlette's class, of which fastapi's is one
+            file = part
         else:
             raise UploadError(f"the part {name!r} is a file; only 'file' may be one")
     if file is None or "file" in fields:
         raise UploadError("there is no part 'file' with a file name; it holds the picture")
-    size = file.size or 0
-    if size > max_bytes:
+    if (file.size or 0) > max_bytes:
         raise _too_large(max_bytes)
-    return Form(file=file, fields=fields)
+    return Form(name=file.filename or "", fields=fields)
+
+
+class _Parser(MultiPartParser):
+    """Writes the file of a body to where it belongs at once: no other disk is filled, and nothing is copied."""
+
+    path: Path
+
+    def on_headers_finished(self) -> None:
+        """As in starlette."""
+        super().on_headers_finished()
+        found = self._current_part.file
+        if found is not None:
+            found.file.close()
+            found.file = self.path.open("xb")
+            self._files_to_close_on_error[-1] = found.file  # type: ignore[call-overload]
 
 
 async def read_json(request: Request) -> str:
@@ -110,11 +133,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stored, "sha256").hexdigest()
 
 
-async def write_upload(file: UploadFile, path: Path) -> str:
-    """Write a picture into the service's folder; its SHA-256."""
-    return await run_in_threadpool(_copy, file.file, path)
-
-
 async def drop_rest(stream: AsyncGenerator[bytes, None]) -> None:
     """Read what a client still sends, within bounds, so that it comes to read the answer."""
     dropped = 0
@@ -136,13 +154,6 @@ async def _counted(
         if count > max_bytes + _AROUND:
             raise _too_large(max_bytes)
         yield chunk
-
-
-def _copy(source: BinaryIO, path: Path) -> str:
-    source.seek(0)
-    with path.open("xb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
-    return sha256_of(path)
 
 
 def _too_large(max_bytes: int) -> UploadTooLargeError:

@@ -31,6 +31,7 @@ class JobView(BaseModel):
     finished: datetime | None = None
     expires: datetime | None = Field(None, description="when the files of a job that is done will be removed")
     position: int | None = Field(None, description="queued: how many jobs are before it")
+    waits_for: str | None = Field(None, description="queued: what it waits for beside those before it")
     step: int | None = Field(None, description="running: steps done")
     num_steps: int = Field(description="steps in all")
     preview: bool = Field(False, description="the clean preview can be fetched")
@@ -71,6 +72,7 @@ class HealthView(BaseModel):
 
     live: bool = True
     ready: bool = Field(description="a worker has opened the weights, and new jobs are taken")
+    reason: str | None = Field(None, description="why it is not ready")
     workers_ready: int
     workers: int
     version: str
@@ -89,7 +91,8 @@ def job_view(job: StoredJob, progress: Progress, keep: float) -> JobView:
     return JobView(
         id=job.id, state=job.state, name=job.name, width=job.width, height=job.height, format=job.suffix,  # type: ignore[arg-type]
         options=dataclasses.asdict(job.options), created=_time(job.created), started=_time(job.started),
-        finished=_time(job.finished), expires=_time(expires), position=progress.position, step=progress.step,
+        finished=_time(job.finished), expires=_time(expires), position=progress.position,
+        waits_for=progress.waits_for, step=progress.step,
         num_steps=job.options.num_steps, preview=progress.preview, error=job.error, sha256=job.sha256,
         until=job.until, source=job.source, caption=job.caption,  # type: ignore[arg-type]
     )  # fmt: skip

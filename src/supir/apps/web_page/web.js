@@ -2,7 +2,7 @@
 
 import {again, ask, download, follow, json, upload} from './api.js';
 import {listen} from './controls.js';
-import {Form} from './form.js';
+import {Form, element} from './form.js';
 import {History} from './history.js';
 import {Pictures} from './pictures.js';
 import {MOST, Stage} from './stage.js';
@@ -21,9 +21,22 @@ const newest = () => [...jobs.values()].sort((one, other) => other.created.local
 const of = source => newest().filter(job => job.source === source);
 const pictures = new Pictures(of, () => render());
 
-function say(text) {
-  $('#message').hidden = !text;
-  $('#message p').textContent = text ?? '';
+// What is to be read, by what it is about: one does not hide another.
+const messages = new Map();
+
+function say(text, about = text) {
+  messages.set(about, text);
+  showMessages();
+}
+
+function unsay(about) {
+  if (about) messages.delete(about); else messages.clear();
+  showMessages();
+}
+
+function showMessages() {
+  $('#message').hidden = !messages.size;
+  $('#message > div').replaceChildren(...[...messages.values()].map(text => element('p', {textContent: text})));
 }
 
 const attempt = action => action.catch(error => { if (error.name !== 'AbortError') say(error.message); });
@@ -41,9 +54,19 @@ function learn(view, {ordered = false, sent = false} = {}) {
 
 const age = ({state, step}) => ({queued: 0, running: 1 + (step ?? 0)}[state] ?? (state ? Infinity : -1));
 
+// Everything anew, as far back as it is known here; what is not there any more is forgotten.
 async function reload() {
-  const page = await json('GET', 'v1/jobs?limit=60');
-  page.jobs.forEach(view => learn(view));
+  const missing = new Set(jobs.keys());
+  let page, before = '';
+  do {
+    page = await json('GET', `v1/jobs?limit=60${before}`);
+    for (const view of page.jobs) {
+      learn(view);
+      missing.delete(view.id);
+    }
+    before = `&before=${page.next}`;
+  } while (page.next && [...missing].some(id => jobs.get(id)?.created <= page.jobs.at(-1).created));
+  missing.forEach(forget);
   older(page);
   const {ready} = await json('GET', 'health');
   opening = !ready;
@@ -59,7 +82,7 @@ function older(page) {
 // What the user does
 
 async function open(files) {
-  say(null);
+  if (!sending) unsay();
   for (const file of files) {
     sending += 1;
     render();
@@ -68,7 +91,7 @@ async function open(files) {
       pictures.open(job.source, file);
       show([job.id]);
     } catch (error) {
-      say(error.message);
+      say(error.message.includes(file.name) ? error.message : `${file.name}: ${error.message}`);
     } finally {
       sending -= 1;
       render();
@@ -78,7 +101,7 @@ async function open(files) {
 
 async function restore() {
   if ($('#restore').disabled || !$('#panel').reportValidity()) return;
-  say(null);
+  unsay();
   $('#restore').disabled = true;
   const count = Number($('#variants :checked').value), from = pictures.kept(photo), made = [];
   try {
@@ -230,15 +253,14 @@ async function start() {
   listen(stage, {onFiles: open, onRestore: restore, onAgainst: kind => { against = kind; render(); }});
   $('#panel').addEventListener('submit', event => { event.preventDefault(); restore(); });
   $('#cancel').addEventListener('click', cancel);
-  $('#message button').addEventListener('click', () => say(null));
+  $('#message button').addEventListener('click', () => unsay());
   $('#more').addEventListener('click', () => attempt(
     json('GET', `v1/jobs?limit=60&before=${$('#more').dataset.before}`).then(page => { page.jobs.forEach(view => learn(view)); older(page); render(); })));
   $('#status').title = `model: ${form.told.model}`;
-  let lost = false;
   follow({
-    onOpen: async () => { if (lost) say(null); lost = false; await reload(); if (!photo && newest().length) show([newest()[0].id]); },
+    onOpen: async () => { unsay('connection'); await reload(); if (!photo && newest().length) show([newest()[0].id]); },
     onEvent: heard,
-    onLost: error => { lost = true; say(`${error.message ?? error} Trying again …`); },
+    onLost: error => say(`${error.message ?? error} Trying again …`, 'connection'),
   });
 }
 

@@ -10,7 +10,8 @@ export const resultName = job => `${stem(job.name)}.restored${job.format}`;
 export function progress(job, opening) {
   if (job.state === 'queued') {
     if (opening) return 'the model is being opened';
-    return job.position ? `${job.position} before it in the queue` : 'next in the queue';
+    if (job.position) return `${job.position} before it in the queue`;
+    return job.waits_for ? `waiting for ${job.waits_for}` : 'next in the queue';
   }
   if (job.state === 'running') {
     if (job.until === 'preview' || !job.preview) return 'making the clean preview';

@@ -1,0 +1,45 @@
+"""What an answer of a worker means for the job that it had."""
+
+from __future__ import annotations
+
+import logging
+
+from supir.batch.jobs import Outcome
+from supir.batch.runners import Answer
+from supir.files import lacks_room
+from supir.service.folder import Folder, safe
+from supir.service.hands import Running
+from supir.service.store import MAX_TRIES
+
+__all__ = ["verdict"]
+
+_NO_ROOM = f"was begun {MAX_TRIES} times, and each time the service's disk had no room for it; try again later"
+_log = logging.getLogger("supir.service")
+
+
+def verdict(folder: Folder, running: Running, answer: Answer) -> tuple[str, str | None, str | None]:
+    """(state, sentence, SHA-256 of the result). The state is ``left`` where the job was cancelled or deleted meanwhile.
+
+    A result is on the disk before its job is done. A job for which there was no room on a disk is queued again; the
+    sentence then says what it fails with when that was too often.
+    """
+    job = running.job
+    if isinstance(answer, Outcome) and answer.error is None:
+        try:
+            safe(folder.result(job.id, job.suffix))
+        except OSError as error:
+            if lacks_room(error):
+                return "queued", _NO_ROOM, None
+            return "failed", f"{job.name}: the result cannot be stored: {error.strerror}", None
+        return "done", None, answer.sha256
+    if running.stop == "cancel":
+        return "left", None, None
+    if running.stop == "close" or not isinstance(answer, Outcome):
+        return "queued", None, None
+    if answer.lacks_room:
+        return "queued", _NO_ROOM, None
+    if answer.unexpected:
+        _log.error("mistake of ours", extra={"job": job.id, "error": answer.unexpected})
+        return "failed", f"{job.name}: cannot be restored, by a mistake of ours; the service's log has more", None
+    text = (answer.error or "").replace(str(folder.upload(job.id)), job.name)
+    return "failed", text.replace(str(folder.path), "the service's folder"), None
