@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -39,10 +38,11 @@ from supir.sampling.noise import NoiseSource, SampleNoise
 from supir.sampling.solvers import Step, StepCallback
 from supir.shrinking import ADVICE
 from supir.streaming import Streaming, is_large, size_of
-from supir.weights.catalog import folder_hash
+from supir.weights.adapters import Adapters
+from supir.weights.catalog import folder_hash, identity_of
 from supir.weights.folder import BUNDLED_MODEL, check_complete, check_model_index, read_model_index
-from supir.weights.load import load_single_files
-from supir.weights.running import arrange, autoencoder_dtype, check_compiler, dtype_of, load_stored
+from supir.weights.gather import gather
+from supir.weights.running import arrange, autoencoder_dtype, check_compiler, dtype_of, load_originals, load_stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Restored:
         image.write(self.picture, path, record=self.record)
 
 
-class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
+class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, Adapters):
     """Restores pictures with an SDXL-like prior steered by the adaptor.
 
     Made by ``from_pretrained`` (a model folder, or the bundled small model) or ``from_single_file`` (original weights).
@@ -98,6 +98,7 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, StableDiffusionXLLoraL
         )
         self.register_to_config(presets=presets)
         self.source: Path | None = None
+        self.originals: Mapping[str, Path] = {}
         self.networks = NetworkOptions()
 
     @classmethod
@@ -153,24 +154,37 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, StableDiffusionXLLoraL
         sdxl: str | Path,
         supir: str | Path | None = None,
         *,
-        dtype: torch.dtype | None = None,
+        vae: str | Path | None = None,
+        text: str | Path | None = None,
+        prediction_type: str | None = None,
+        dtype: torch.dtype | str | None = None,
+        quantize: str = "none",
+        compile: bool = False,
         strict: bool = True,
     ) -> SupirPipeline:
-        """Load original weights directly: an SDXL single file and a published SUPIR file.
+        """Load original weights directly: SDXL, in a file or a diffusers folder, and a published SUPIR file.
 
         Args:
-            sdxl: .safetensors, or .ckpt, which is read without running code in it.
-            supir: the same; None where one file holds both.
-            dtype: as in ``from_pretrained``.
-            strict: missing, unexpected or mis-shaped keys raise ``KeyMismatchError``.
+            sdxl: .safetensors, .ckpt, which is read without running code in it, or a folder.
+            supir: the same; None where the first has its parts.
+            vae: a file or folder whose autoencoder is taken instead of the base's.
+            text: a folder or an SDXL file whose text towers are taken instead of the base's.
+            prediction_type: ``epsilon`` or ``v_prediction``; None takes what the files say.
+            dtype, quantize, compile: as in ``from_pretrained``.
+            strict: a part that SUPIR adds and no file has raises; else it begins as training begins it.
+
+        Raises:
+            OptionError: a value is none of those, or there is no compiler.
+            UnsafeCheckpointError: a file could run code when read.
+            WeightsError: a file is missing, damaged or of another kind.
+            KeyMismatchError: weights are missing or mis-shaped, or a part is absent.
         """
-        wanted = dtype or dtype_of(NetworkOptions())
-        kinds = {"default": wanted, "autoencoder": autoencoder_dtype(wanted)}
-        components, _ = load_single_files(sdxl, supir, dtype=kinds, strict=strict)
-        tokenizers = {
-            name: CLIPTokenizer.from_pretrained(BUNDLED_MODEL / name) for name in ("tokenizer", "tokenizer_2")
-        }
-        return cls(**components, **tokenizers)
+        name = "auto" if dtype is None else str(dtype).removeprefix("torch.")
+        networks = NetworkOptions(dtype=name, quantize=quantize, compile=compile)
+        given = gather(sdxl, supir, vae=vae, text=text, prediction_type=prediction_type)
+        pipeline = cls(**load_originals(given, networks, strict=strict))
+        pipeline.originals, pipeline.networks = given.files, networks
+        return pipeline
 
     def save_pretrained(self, *args: Any, **keywords: Any) -> None:
         """As diffusers'; weights stored in 8 bits cannot be written.
@@ -413,6 +427,7 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, StableDiffusionXLLoraL
         return {
             "software": f"supir {__version__}",
             **self.identity,
+            **self.adapters_in_use,
             "seed": str(options.seed),
             "prompt": " | ".join(positive),
             "negative_prompt": negative,
@@ -422,6 +437,8 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, StableDiffusionXLLoraL
     @cached_property
     def identity(self) -> dict[str, str]:
         """Name and hash of the weights, and how they run; a model that was built in memory has no hash."""
+        if self.originals:
+            return {**identity_of(self.originals), **self.networks.identity}
         if self.source is None:
             return {"model": "unnamed", **self.networks.identity}
         return {"model": self.source.name, "model_sha256": folder_hash(self.source), **self.networks.identity}

@@ -156,25 +156,28 @@ def test_later_file_counts(original: OriginalModel, tmp_path: Path) -> None:
     assert components["unet"].conv_out.bias.tolist() == [7.0] * 4
 
 
-def test_missing_unexpected_and_mis_shaped_keys_are_named(original: OriginalModel, tmp_path: Path) -> None:
+def test_missing_and_mis_shaped_keys_are_named_and_never_filled(original: OriginalModel, tmp_path: Path) -> None:
     sdxl = dict(original.sdxl)
     del sdxl[UNET + "out.2.bias"]
     sdxl[UNET + "output_blocks.0.0.in_layers.0.weight"] = torch.zeros(3)
-    sdxl["model.lora.weight"] = torch.zeros(1)
     broken = OriginalModel(sdxl, original.supir, original.head_dims).save(tmp_path)
-    with pytest.raises(KeyMismatchError) as caught:
-        convert(*broken, tmp_path / "model", head_dims=original.head_dims)
-    message = str(caught.value)
-    assert "missing: unet.conv_out.bias (original name model.diffusion_model.out.2.bias)" in message
-    assert "unexpected: model.lora.weight" in message
-    assert "mis-shaped: model.diffusion_model.output_blocks.0.0.in_layers.0.weight (3,)" in message
-    assert "--" not in message
-    assert not (tmp_path / "model").exists()
-    report = convert(*broken, tmp_path / "model", strict=False, dtype="float32", head_dims=original.head_dims)
-    assert not report.keys.ok
-    unet = SupirUNet.from_pretrained(tmp_path / "model" / "unet")
-    assert unet.conv_out.bias.tolist() == [0.0] * 4
-    assert unet.up_blocks[0].resnets[0].norm1.weight.unique().tolist() == [1.0]
+    for strict in (True, False):
+        with pytest.raises(KeyMismatchError) as caught:
+            convert(*broken, tmp_path / "model", strict=strict, head_dims=original.head_dims)
+        message = str(caught.value)
+        assert "missing: unet.conv_out.bias (original name model.diffusion_model.out.2.bias)" in message
+        assert "mis-shaped: model.diffusion_model.output_blocks.0.0.in_layers.0.weight (3,)" in message
+        assert "never made up" in message
+        assert not (tmp_path / "model").exists()
+
+
+def test_a_damaged_part_is_not_begun_anew(original: OriginalModel, tmp_path: Path) -> None:
+    """Lenient lets whole parts begin; one that lacks a single weight is a damaged file."""
+    supir = dict(original.supir)
+    del supir[ADAPTOR + "input_hint_block.0.bias"]
+    broken = OriginalModel(original.sdxl, supir, original.head_dims).save(tmp_path)
+    with pytest.raises(KeyMismatchError, match=r"missing: adaptor\.hint_conv\.bias"):
+        load_single_files(*broken, strict=False, head_dims=original.head_dims)
 
 
 def test_supir_file_alone_or_absent(original: OriginalModel, tmp_path: Path) -> None:
@@ -186,10 +189,11 @@ def test_supir_file_alone_or_absent(original: OriginalModel, tmp_path: Path) -> 
 
 
 def test_from_sdxl_alone_the_new_parts_begin_as_copies(original: OriginalModel, tmp_path: Path) -> None:
-    """Where training begins: not strict, the adaptor and the degraded encoder are copies, the connectors zero."""
+    """Where training begins: not strict, the adaptor and the degraded encoder are copies, the connectors as made."""
     sdxl, _ = original.save(tmp_path)
     components, report = load_single_files(sdxl, strict=False, head_dims=original.head_dims)
-    assert not report.ok
+    assert report.ok
+    assert report.begun == ("adaptor", "connectors", "degraded encoder")
     addresses = [parameter.data_ptr() for model in components.values() for parameter in model.parameters()]
     assert len(set(addresses)) == len(addresses)
     converted = convert(sdxl, None, tmp_path / "model", dtype="float32", strict=False, head_dims=original.head_dims)
@@ -201,6 +205,9 @@ def test_from_sdxl_alone_the_new_parts_begin_as_copies(original: OriginalModel, 
     assert torch.equal(autoencoder.degraded_encoder.conv_in.weight, autoencoder.encoder.conv_in.weight)
     assert not unet.connectors[0].zero_conv.weight.any()
     assert unet.connectors[0].norm.weight.unique().tolist() == [1.0]
+    assert unet.connectors[0].mlp_shared[0].weight.std() > 0  # where it is zero, nothing behind it ever learns
+    again, _ = load_single_files(sdxl, strict=False, components=("unet",), head_dims=original.head_dims)
+    assert torch.equal(again["unet"].connectors[0].mlp_shared[0].weight, unet.connectors[0].mlp_shared[0].weight)
 
 
 def test_existing_folders_and_wrong_dtypes_are_refused(original: OriginalModel, tmp_path: Path) -> None:
@@ -211,7 +218,11 @@ def test_existing_folders_and_wrong_dtypes_are_refused(original: OriginalModel, 
     with pytest.raises(OptionError, match="float16, bfloat16, float32"):
         convert(sdxl, supir, tmp_path / "other", dtype="int8", head_dims=original.head_dims)
     convert(sdxl, supir, tmp_path / "model", overwrite=True, head_dims=original.head_dims)
-    assert (tmp_path / "model" / "model_index.json").is_file()
+    first = folder_hash(tmp_path / "model")
+    save_file(original.sdxl | {UNET + "out.2.bias": torch.full((4,), 1e6)}, sdxl)
+    with pytest.raises(WeightsError, match="not finite"):  # found when half of the folder is written
+        convert(sdxl, supir, tmp_path / "model", overwrite=True, head_dims=original.head_dims)
+    assert folder_hash(tmp_path / "model") == first
 
 
 def test_only_a_model_folder_and_nothing_of_somebody_elses_is_replaced(original: OriginalModel, tmp_path: Path) -> None:

@@ -169,21 +169,40 @@ app.command()(evaluate)
 
 @app.command()
 def convert(
-    sdxl: Annotated[Path, typer.Argument(help="An SDXL single file: .safetensors, or a .ckpt of tensors alone.")],
+    sdxl: Annotated[
+        Path, typer.Argument(help="SDXL: a .safetensors file, a .ckpt of tensors alone, or a diffusers folder.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.", show_default=False)],
     supir: Annotated[
         Path | None,
         typer.Argument(help="A published SUPIR file, likewise. Unset: the first file holds both.", show_default=False),
     ] = None,
+    vae: Annotated[
+        Path | None,
+        typer.Option(help="A file or folder whose autoencoder is taken instead of the base's.", show_default=False),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(help="An SDXL folder or file whose text towers are taken instead.", show_default=False),
+    ] = None,
+    prediction_type: Annotated[
+        str | None,
+        typer.Option(
+            help="What the UNet predicts: epsilon, v_prediction. Unset: what the files say.", show_default=False
+        ),
+    ] = None,
     dtype: Annotated[
         str | None, typer.Option(help="Of the weights written: float16, bfloat16, float32.", show_default=False)
     ] = None,
     lenient: Annotated[
-        bool, typer.Option("--lenient", help="Go on when keys are missing, unexpected or mis-shaped; they are listed.")
+        bool,
+        typer.Option("--lenient", help="For training: SUPIR's parts begin anew where no file has them."),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that exists.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a model folder that exists, and nothing else.")
+    ] = False,
 ) -> None:
-    """Turn an SDXL file and a published SUPIR file into a model folder for `supir restore --model`.
+    """Turn SDXL and a published SUPIR file into a model folder for `supir restore --model`.
 
     Nothing in the files is executed. Your files keep their own licences: the published SUPIR weights are not for
     commercial use.
@@ -202,6 +221,9 @@ def convert(
                 sdxl,
                 supir,
                 output,
+                vae=vae,
+                text=text,
+                prediction_type=prediction_type,
                 strict=not lenient,
                 overwrite=overwrite,
                 on_progress=lambda done, total: bar.update(task, completed=done, total=total),

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from supir.errors import MissingExtraError, WeightsError
@@ -87,9 +87,7 @@ def load_into(pipeline: Any, path: Path) -> None:
         components = {name.split(".")[0] for name in file.keys()}  # noqa: SIM118
     if not components or components - {"adaptor", "unet"}:
         raise WeightsError(f"{path} holds no LoRA of adaptor or connectors, but {', '.join(sorted(components))}")
-    tensors = load_file(path)
-    for component in sorted(components):
-        getattr(pipeline, component).load_lora_adapter(tensors, prefix=component, adapter_name="domain")
+    pipeline.load_lora_weights(path, adapter_name="domain")
 
 
 def merged(module: nn.Module) -> dict[str, Tensor]:

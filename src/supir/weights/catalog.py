@@ -7,11 +7,11 @@ can be traced to the very file.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from supir.weights.layout import ADAPTOR, CLIP_G, CONNECTORS, DEGRADED_ENCODER, UNET, Shapes
+from supir.weights.layout import ADAPTOR, CLIP_G, CONNECTORS, DEGRADED_ENCODER, HUB_CLIP_G, HUB_UNET, UNET, Shapes
 
 HASHED_SUFFIXES = (".safetensors", ".json", ".txt")
 REPORT_NAME = "conversion.json"
@@ -35,7 +35,8 @@ SDXL_BASE = PublishedWeights(
     licence="CreativeML Open RAIL++-M",
     terms="Commercial use is allowed; the use restrictions of the licence bind every user and go with every copy.",
     holds=lambda shapes: (
-        any(key.startswith(UNET + "input_blocks.") for key in shapes) and any(key.startswith(CLIP_G) for key in shapes)
+        any(key.startswith((UNET + "input_blocks.", HUB_UNET)) for key in shapes)
+        and any(key.startswith((CLIP_G, HUB_CLIP_G)) for key in shapes)
     ),
 )
 SUPIR = PublishedWeights(
@@ -60,6 +61,18 @@ def file_hash(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def files_hash(files: Mapping[str, Path]) -> str:
+    """SHA-256 of several files by name and content: of what `sha256sum` prints for them in the order of their names."""
+    listing = "".join(f"{file_hash(path)}  {name}\n" for name, path in sorted(files.items()))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def identity_of(files: Mapping[str, Path]) -> dict[str, str]:
+    """What files are called together, those of a folder by its name, and their hash: for records of results."""
+    names = " + ".join(dict.fromkeys(name.split("/")[0] for name in files))
+    return {"model": names, "model_sha256": files_hash(files)}
+
+
 def folder_hash(folder: Path | str) -> str:
     """SHA-256 of a model folder: of its weights, configurations and vocabularies, by name and content.
 
@@ -68,6 +81,4 @@ def folder_hash(folder: Path | str) -> str:
     """
     folder = Path(folder)
     files = [path for path in folder.rglob("*") if path.suffix in HASHED_SUFFIXES and path.name != REPORT_NAME]
-    lines = sorted((path.relative_to(folder).as_posix(), path) for path in files if path.is_file())
-    listing = "".join(f"{file_hash(path)}  {name}\n" for name, path in lines)
-    return hashlib.sha256(listing.encode()).hexdigest()
+    return files_hash({path.relative_to(folder).as_posix(): path for path in files if path.is_file()})

@@ -1,4 +1,4 @@
-"""An SDXL single file and a published SUPIR file into a model folder in diffusers' layout, one shard at a time.
+"""SDXL, in a single file or a folder, and a published SUPIR file into a model folder, one shard at a time.
 
 Everything is settled from names and shapes first (`supir.weights.plan`), so a file that does not fit costs no time. The
 folder is written under another name and renamed when it is whole.
@@ -6,6 +6,7 @@ folder is written under another name and renamed when it is whole.
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +22,11 @@ from torch import Tensor
 
 from supir.errors import OptionError, WeightsError
 from supir.files import disk_error, folder_whole, sentence
-from supir.weights.catalog import REPORT_NAME, file_hash, recognise
-from supir.weights.checkpoint import Merged, TensorSource, open_checkpoint
+from supir.weights.catalog import REPORT_NAME, recognise
+from supir.weights.checkpoint import TensorSource
 from supir.weights.folder import BUNDLED_MODEL, check_replaceable
+from supir.weights.gather import gather
+from supir.weights.hub import Opened
 from supir.weights.layout import HeadDims
 from supir.weights.plan import ComponentPlan, Plan, make_plan
 from supir.weights.report import KeyReport
@@ -41,13 +44,14 @@ CLASSES = {
     "tokenizer_2": ("transformers", "CLIPTokenizer"),
 }
 """Who loads each subfolder, as `model_index.json` says it."""
+TOKENIZER_FILES = ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json", "tokenizer.json")
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceRecord:
-    """One file that went in."""
+    """One file or folder that went in; the hash is a file's own, or that of the files of a folder that were read."""
 
     name: str
     sha256: str
@@ -71,6 +75,8 @@ class ConversionReport:
     """Parameters of each component."""
     tokenizers: tuple[str, ...]
     """Tokenizer folders that were copied."""
+    notes: tuple[str, ...] = ()
+    """What else a user should know of the model."""
 
     def summary(self) -> str:
         """A few lines for people: files, terms, counts, keys that did not fit."""
@@ -78,6 +84,7 @@ class ConversionReport:
         lines += sorted({terms for source in self.sources for terms in source.licences})
         lines += [f"{name}: {count / 1e6:,.1f} million parameters" for name, count in self.parameters.items()]
         lines.append(self.keys.summary())
+        lines += self.notes
         if len(self.tokenizers) < len(TOKENIZERS):
             lines.append("No tokenizers were at hand to copy: put `tokenizer` and `tokenizer_2` into the folder.")
         return "\n".join(lines)
@@ -88,6 +95,9 @@ def convert(
     supir: Path | str | None,
     out: Path | str,
     *,
+    vae: Path | str | None = None,
+    text: Path | str | None = None,
+    prediction_type: str | None = None,
     dtype: str = "float16",
     strict: bool = True,
     overwrite: bool = False,
@@ -99,64 +109,100 @@ def convert(
     """Write the model folder `out` from original files; memory stays at about two shards.
 
     Args:
-        sdxl: an SDXL single file (.safetensors, or a .ckpt of tensors alone).
-        supir: a published SUPIR file, whose keys override; None when `sdxl` is a merged file.
-        out: the folder to write; it must not exist, unless `overwrite`.
+        sdxl: an SDXL single file (.safetensors, or a .ckpt of tensors alone), or a diffusers folder of SDXL.
+        supir: a published SUPIR file, whose keys override; None when `sdxl` has its parts.
+        out: the folder to write; it must not exist or be empty, unless `overwrite`, and then be a model folder of ours.
+        vae: a file or folder whose autoencoder is taken instead of the base's.
+        text: a folder or an SDXL file whose text towers are taken instead of the base's.
+        prediction_type: ``epsilon`` or ``v_prediction``; None takes what the files say.
         dtype: of the weights written: float16, bfloat16 or float32; the autoencoder's stay float32, as it runs in that.
-        strict: raise unless every key fits; otherwise see `supir.weights.plan.make_plan`.
+        strict: raise where a part that SUPIR adds is in no file; otherwise see `supir.weights.plan.make_plan`.
         shard_bytes: the largest file to write.
-        tokenizers: a model folder to copy `tokenizer` and `tokenizer_2` from.
+        tokenizers: a model folder to copy `tokenizer` and `tokenizer_2` from, where the files given have none.
         on_progress: called with bytes written and bytes in all.
 
+    Warns:
+        of keys that no place needs.
+
     Raises:
-        OptionError: `dtype` is none of those above.
+        OptionError: `dtype` or `prediction_type` is none of those above.
         UnsafeCheckpointError: a file could run code when read.
-        WeightsError: a file is missing, damaged or truncated, or `out` exists.
-        KeyMismatchError: keys are missing, unexpected or mis-shaped and `strict` is set.
+        WeightsError: a file is missing, damaged, truncated or of another kind; `out` exists and may not be replaced.
+        KeyMismatchError: keys are missing or mis-shaped, or a part is absent and `strict` is set.
     """
     if dtype not in DTYPES:
         raise OptionError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
     out = Path(out)
     if out.exists() and not overwrite:
-        raise WeightsError(f"{out} exists already; give another folder, or remove it first")
+        raise WeightsError(f"{out} exists already; give another folder, or replace it with --overwrite")
     check_replaceable(out, "SupirPipeline")
-    paths = [Path(path) for path in (sdxl, supir) if path is not None]
-    opened = [open_checkpoint(path) for path in paths]
-    source = Merged(opened)
-    plan = make_plan(source, head_dims=head_dims, strict=strict, what=" + ".join(path.name for path in paths))
+    given = gather(sdxl, supir, vae=vae, text=text, prediction_type=prediction_type)
+    plan = make_plan(
+        given.source, head_dims=head_dims or given.head_dims, strict=strict, what=given.what, traits=given.traits
+    )
+    donor = given.tokenizers or Path(tokenizers)
     report = ConversionReport(
         folder=out,
         dtype=dtype,
-        sources=tuple(_record(path, checkpoint) for path, checkpoint in zip(paths, opened, strict=True)),
+        sources=tuple(map(_record, given.given)),
         keys=plan.report,
-        num_overridden=source.num_overridden,
+        num_overridden=given.source.num_overridden,
         parameters={
             component.name: sum(parameter.numel() for parameter in component.model.parameters())
             for component in plan.components
         },
-        tokenizers=tuple(name for name in TOKENIZERS if (Path(tokenizers) / name).is_dir()),
+        tokenizers=tuple(name for name in TOKENIZERS if (donor / name).is_dir()),
+        notes=_notes(plan),
     )
+    needed = _bytes_in_all(plan, DTYPES[dtype])
     try:
+        _check_room(out, needed)
         with folder_whole(out) as new:
-            _write_folder(new, plan, source, DTYPES[dtype], shard_bytes, on_progress)
+            _write_folder(new, plan, given.source, DTYPES[dtype], shard_bytes, on_progress)
             for name in report.tokenizers:
-                shutil.copytree(Path(tokenizers) / name, new / name)
+                _copy_tokenizer(donor / name, new / name)
             _write_json(new / REPORT_NAME, asdict(report) | {"folder": out.name})
+            check_replaceable(out, "SupirPipeline")  # a while has passed
     except (OSError, SafetensorError) as error:
         if (found := disk_error(error)) is None:
             raise
-        needed = _bytes_in_all(plan, DTYPES[dtype])
         raise WeightsError(sentence(found, out, failed="cannot be written", needed=needed)) from error
     return report
 
 
-def _record(path: Path, source: TensorSource) -> SourceRecord:
-    known = recognise(source.shapes)
+def _check_room(out: Path, needed: int) -> None:
+    folder = out.parent
+    while not folder.exists():
+        folder = folder.parent
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, "no room", str(out))
+
+
+def _copy_tokenizer(donor: Path, folder: Path) -> None:
+    """The files of a tokenizer, and nothing else that may lie there."""
+    folder.mkdir()
+    for path in donor.iterdir():
+        if path.name in TOKENIZER_FILES:
+            shutil.copyfile(path, folder / path.name)
+
+
+def _notes(plan: Plan) -> tuple[str, ...]:
+    traits = plan.layout.traits
+    notes = []
+    if traits.prediction_type == "v_prediction":
+        notes.append("The UNet predicts velocity (v-prediction); the folder says so, and it is sampled so.")
+    if traits.zero_terminal_snr:
+        notes.append("It was trained with zero terminal SNR, and sampling begins at SDXL's highest noise level.")
+    return tuple(notes)
+
+
+def _record(given: Opened) -> SourceRecord:
+    known = recognise(given.source.shapes)
     return SourceRecord(
-        name=path.name,
-        sha256=file_hash(path),
-        num_bytes=path.stat().st_size,
-        num_tensors=len(source.shapes),
+        name=given.path.name,
+        sha256=given.sha256,
+        num_bytes=sum(path.stat().st_size for path in given.files),
+        num_tensors=len(given.source.shapes),
         recognised=tuple(weights.name for weights in known),
         licences=tuple(f"{weights.name}: {weights.licence}. {weights.terms}" for weights in known),
     )
@@ -165,11 +211,9 @@ def _record(path: Path, source: TensorSource) -> SourceRecord:
 def _write_folder(
     folder: Path, plan: Plan, source: TensorSource, dtype: torch.dtype, shard_bytes: int, on_progress: Progress | None
 ) -> None:
-    dtypes = _dtypes(dtype)
-    total = _bytes_in_all(plan, dtype)
-    done = 0
+    total, done = _bytes_in_all(plan, dtype), 0
     for component in plan.components:
-        kind = dtypes[component.name]
+        kind = _dtypes(dtype)[component.name]
         for written in _write_component(folder / component.name, component, source, kind, shard_bytes):
             done += written
             if on_progress is not None:

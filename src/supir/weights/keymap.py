@@ -20,6 +20,11 @@ from supir.weights.layout import (
     CLIP_L,
     CONNECTORS,
     DEGRADED_ENCODER,
+    HUB_ADAPTOR,
+    HUB_AUTOENCODER,
+    HUB_CLIP_G,
+    HUB_CLIP_L,
+    HUB_UNET,
     UNET,
     AutoencoderLayout,
     ConnectorLayout,
@@ -30,13 +35,6 @@ from supir.weights.layout import (
 
 Shaping = Literal["same", "matrix", "transpose", "query", "key", "value"]
 """How a tensor changes: a 1x1 convolution into a matrix, a transposition, or one third of a fused projection."""
-
-DROPPED: Mapping[str, str] = {
-    "denoiser.sigmas": "the table of sigmas is computed (reference section 5)",
-    CLIP_L + "embeddings.position_ids": "0, 1, 2, ...: computed by transformers",
-    CLIP_G + "logit_scale": "only the contrastive loss uses it",
-}
-"""Original keys that our classes do not have, and why each may be left out."""
 
 RESNET = {
     "in_layers.0.": "norm1.",
@@ -70,6 +68,15 @@ AUTOENCODER_RESNET = {
     "nin_shortcut.": "conv_shortcut.",
 }
 AUTOENCODER_ATTENTION = {"q.": "to_q.", "k.": "to_k.", "v.": "to_v.", "proj_out.": "to_out.0."}
+HUB_ATTENTION = {
+    "query.": "to_q.",
+    "key.": "to_k.",
+    "value.": "to_v.",
+    "proj_attn.": "to_out.0.",
+    "group_norm.": "group_norm.",
+    "to_": "to_",
+}
+"""Diffusers' names, and what they were before version 0.17."""
 OPEN_CLIP_BLOCK = {
     "ln_1.": "layer_norm1.",
     "ln_2.": "layer_norm2.",
@@ -120,6 +127,20 @@ def rules(layout: ModelLayout) -> Iterator[Rule]:
         yield Rule(CLIP_L, "text_encoder", "text_model.")
     if layout.text_encoder_2 is not None:
         yield from _open_clip_rules(layout.text_encoder_2)
+    yield from _hub_rules()
+
+
+def _hub_rules() -> Iterator[Rule]:
+    """Names that diffusers and transformers gave: ours already, whatever the layout."""
+    for prefix, component in ((HUB_UNET, "unet"), (HUB_ADAPTOR, "adaptor"), (HUB_AUTOENCODER, "autoencoder")):
+        yield Rule(prefix, component, "")
+    for half in ("encoder.", "decoder.", "degraded_encoder."):
+        attention = f"{half}mid_block.attentions.0."
+        yield Rule(HUB_AUTOENCODER + attention, "autoencoder", attention, HUB_ATTENTION, "matrix")
+    for prefix, component in ((HUB_CLIP_L, "text_encoder"), (HUB_CLIP_G, "text_encoder_2")):
+        yield Rule(prefix, component, "text_model.")
+        yield Rule(f"{prefix}text_model.", component, "text_model.")
+    yield Rule(f"{HUB_CLIP_G}text_projection.", "text_encoder_2", "text_projection.")
 
 
 def _encoder_rules(prefix: str, component: str, trunk: TrunkLayout) -> Iterator[Rule]:
@@ -211,8 +232,8 @@ def _open_clip_rules(text: TextLayout) -> Iterator[Rule]:
 class KeyMap:
     """All rules of one layout, ready to look up.
 
-    `targets(key)` gives the places of an original key (three for a fused projection, none for an unknown or dropped
-    key), `original(component, name)` the way back.
+    `targets(key)` gives the places of a key (three for a fused projection, none for an unknown one),
+    `original(component, name)` the way back.
     """
 
     def __init__(self, layout: ModelLayout) -> None:
@@ -220,12 +241,10 @@ class KeyMap:
         self._by_name: dict[tuple[str, str], Rule] = {}
         for rule in rules(layout):
             self._by_prefix.setdefault(rule.original, []).append(rule)
-            self._by_name[rule.component, rule.ours] = rule
+            self._by_name.setdefault((rule.component, rule.ours), rule)  # the original's, before a folder's
 
     def targets(self, key: str) -> tuple[Target, ...]:
         """Where the tensor `key` goes; empty if nowhere."""
-        if key in DROPPED:
-            return ()
         for prefix in _prefixes(key):
             found = [target for rule in self._by_prefix.get(prefix, ()) if (target := _apply(rule, key))]
             if found:
@@ -277,7 +296,7 @@ def _apply(rule: Rule, key: str) -> Target | None:
 def shaped_size(shape: tuple[int, ...], shaping: Shaping) -> tuple[int, ...]:
     """The shape of a tensor of `shape` after `shaping`."""
     if shaping == "matrix":
-        return shape[:2] if shape[2:] in ((), (1, 1)) else shape
+        return shape[:2] if shape[2:] in ((), (1,), (1, 1)) else shape
     if shaping == "transpose":
         return shape[::-1]
     if shaping in FUSED.values():

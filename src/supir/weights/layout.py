@@ -1,19 +1,21 @@
-"""What a set of original keys and shapes says about the model that wrote it: widths, depths, and so our configurations.
+"""What a set of keys and shapes says about the model that wrote it: widths and depths.
 
-Original keys are those of the SDXL single file and of the published SUPIR files (reference section 3). Nothing here
-reads a tensor. The size of an attention head is the one thing that shapes do not tell; SDXL's is 64 everywhere.
+Keys are either original, those of the SDXL single file and of the published SUPIR files (reference section 3), or
+those of a diffusers folder with the component before them. Nothing here reads a tensor. The size of an attention head
+is the one thing that shapes do not tell; SDXL's is 64 everywhere.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from supir.errors import KeyMismatchError
 
 Shapes = Mapping[str, tuple[int, ...]]
+_Part = TypeVar("_Part")
 
 UNET = "model.diffusion_model."
 CONNECTORS = UNET + "project_modules."
@@ -23,11 +25,21 @@ DEGRADED_ENCODER = AUTOENCODER + "denoise_encoder."
 CLIP_L = "conditioner.embedders.0.transformer.text_model."
 CLIP_G = "conditioner.embedders.1.model."
 
-NUM_SIZES = 6
-SIZE_EMBED_DIM = 256
-
+HUB_UNET, HUB_CONNECTORS, HUB_ADAPTOR = "unet.", "unet.connectors.", "adaptor."
+HUB_AUTOENCODER, HUB_DEGRADED_ENCODER = "vae.", "vae.degraded_encoder."
+HUB_CLIP_L, HUB_CLIP_G = "text_encoder.", "text_encoder_2."
+"""Before the names that diffusers and transformers give, which are ours: what the component is called."""
 COMPONENTS = ("autoencoder", "unet", "adaptor", "text_encoder", "text_encoder_2")
 """The components that hold weights, named as the folders of a model."""
+
+PREFIXES = {
+    "autoencoder": (AUTOENCODER, HUB_AUTOENCODER),
+    "unet": (UNET, HUB_UNET),
+    "adaptor": (ADAPTOR, HUB_ADAPTOR),
+    "text_encoder": (CLIP_L, HUB_CLIP_L),
+    "text_encoder_2": (CLIP_G, HUB_CLIP_G),
+}
+"""How the keys of each begin."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +50,21 @@ class HeadDims:
     connectors: int = 64
     text_encoder: int = 64
     text_encoder_2: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What a model is beside its shapes, told by markers and configurations; None where nobody says.
+
+    Args:
+        prediction_type: what the UNet predicts, ``epsilon`` or ``v_prediction``.
+        scaling_factor: by which latents are multiplied; SDXL's is 0.13025.
+        zero_terminal_snr: trained down to no signal at all.
+    """
+
+    prediction_type: str | None = None
+    scaling_factor: float | None = None
+    zero_terminal_snr: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +109,7 @@ class TextKeys:
     layers: str
     hidden: str
     projection: str | None
+    projection_axis: int = -1
 
 
 CLIP_L_KEYS = TextKeys(
@@ -98,6 +126,21 @@ CLIP_G_KEYS = TextKeys(
     hidden="0.mlp.c_fc.weight",
     projection=CLIP_G + "text_projection",
 )
+
+
+def hub_text_keys(prefix: str, *, projects: bool) -> Sequence[TextKeys]:
+    """Of a tower as transformers saves it: before version 5 and since."""
+    return [
+        TextKeys(
+            tokens=f"{prefix}{inner}embeddings.token_embedding.weight",
+            positions=f"{prefix}{inner}embeddings.position_embedding.weight",
+            layers=f"{prefix}{inner}encoder.layers.",
+            hidden="0.mlp.fc1.weight",
+            projection=f"{prefix}text_projection.weight" if projects else None,
+            projection_axis=0 if projects else -1,
+        )
+        for inner in ("text_model.", "")
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,31 +164,42 @@ class ModelLayout:
     text_encoder_2: TextLayout | None = None
     hint_channels: int = 4
     head_dims: HeadDims = field(default_factory=HeadDims)
+    traits: Traits = field(default_factory=Traits)
 
 
 def read_layout(shapes: Shapes, head_dims: HeadDims | None = None) -> ModelLayout:
-    """The layout that original keys and shapes describe.
+    """The layout that keys and shapes describe; original keys first, then a diffusers folder's.
 
     Raises:
         KeyMismatchError: a part is begun but lacks the keys its size is read from.
     """
+    hints = (ADAPTOR + "input_hint_block.0.weight", HUB_ADAPTOR + "hint_conv.weight")
     try:
-        hint = shapes.get(ADAPTOR + "input_hint_block.0.weight")
         return ModelLayout(
-            unet=_trunk(shapes, UNET) if _has(shapes, UNET + "input_blocks.") else None,
-            adaptor=_trunk(shapes, ADAPTOR) if _has(shapes, ADAPTOR) else None,
-            connectors=_connectors(shapes) if _has(shapes, CONNECTORS) else None,
-            autoencoder=_autoencoder(shapes) if _has(shapes, AUTOENCODER + "encoder.") else None,
-            text_encoder=_text(shapes, CLIP_L_KEYS) if _has(shapes, CLIP_L) else None,
-            text_encoder_2=_text(shapes, CLIP_G_KEYS) if _has(shapes, CLIP_G) else None,
-            hint_channels=hint[1] if hint else 4,
+            unet=_first(shapes, (UNET, "input_blocks.", _trunk), (HUB_UNET, "down_blocks.", _hub_trunk)),
+            adaptor=_first(shapes, (ADAPTOR, "input_blocks.", _trunk), (HUB_ADAPTOR, "down_blocks.", _hub_trunk)),
+            connectors=_first(shapes, (CONNECTORS, "", _connectors), (HUB_CONNECTORS, "", _connectors)),
+            autoencoder=_first(
+                shapes, (AUTOENCODER, "encoder.", _autoencoder), (HUB_AUTOENCODER, "encoder.", _hub_autoencoder)
+            ),
+            text_encoder=_text(shapes, (CLIP_L_KEYS, *hub_text_keys(HUB_CLIP_L, projects=False))),
+            text_encoder_2=_text(shapes, (CLIP_G_KEYS, *hub_text_keys(HUB_CLIP_G, projects=True))),
+            hint_channels=next((shapes[key][1] for key in hints if key in shapes), 4),
             head_dims=head_dims or HeadDims(),
         )
-    except (KeyError, IndexError) as error:
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise KeyMismatchError(
             f"these are not the weights of an SDXL model: its size is read from {error}, which is missing or"
-            " mis-shaped. Give the SDXL single file (2515 tensors) and the published SUPIR file."
+            " mis-shaped. Give an SDXL file or folder and the published SUPIR file."
         ) from error
+
+
+def _first(shapes: Shapes, *spellings: tuple[str, str, Callable[[Shapes, str], _Part]]) -> _Part | None:
+    """A part under the first spelling of which a key is there: its prefix, how such a key goes on, and who reads it."""
+    for prefix, beginning, reader in spellings:
+        if _has(shapes, prefix + beginning):
+            return reader(shapes, prefix)
+    return None
 
 
 def _has(shapes: Shapes, prefix: str) -> bool:
@@ -176,18 +230,42 @@ def _trunk(shapes: Shapes, prefix: str) -> TrunkLayout:
     )
 
 
-def _connectors(shapes: Shapes) -> ConnectorLayout:
-    count = _count(shapes, CONNECTORS)
-    attentions = frozenset(index for index in range(count) if f"{CONNECTORS}{index}.attn.to_q.weight" in shapes)
-    return ConnectorLayout(
-        num_connectors=count,
-        cross_attentions=attentions,
-        hidden_channels=shapes[f"{CONNECTORS}{count - 1}.mlp_shared.0.weight"][0],
+def _hub_trunk(shapes: Shapes, prefix: str) -> TrunkLayout:
+    levels = range(_count(shapes, prefix + "down_blocks."))
+    depths = (_count(shapes, f"{prefix}down_blocks.{i}.attentions.0.transformer_blocks.") for i in levels)
+    attention = f"{prefix}mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+    return TrunkLayout(
+        block_out_channels=tuple(shapes[f"{prefix}down_blocks.{i}.resnets.0.conv2.weight"][0] for i in levels),
+        layers_per_block=_count(shapes, f"{prefix}down_blocks.0.resnets."),
+        depths=tuple(depths),
+        in_channels=shapes[prefix + "conv_in.weight"][1],
+        context_channels=shapes[attention][1],
+        vector_channels=shapes[prefix + "add_embedding.linear_1.weight"][1],
     )
 
 
-def _autoencoder(shapes: Shapes) -> AutoencoderLayout:
-    prefix = AUTOENCODER + "encoder."
+def _connectors(shapes: Shapes, prefix: str) -> ConnectorLayout:
+    count = _count(shapes, prefix)
+    attention = "attn.to_q.weight" if prefix == CONNECTORS else "to_q.weight"
+    return ConnectorLayout(
+        num_connectors=count,
+        cross_attentions=frozenset(index for index in range(count) if f"{prefix}{index}.{attention}" in shapes),
+        hidden_channels=shapes[f"{prefix}{count - 1}.mlp_shared.0.weight"][0],
+    )
+
+
+def _hub_autoencoder(shapes: Shapes, prefix: str) -> AutoencoderLayout:
+    prefix += "encoder."
+    levels = range(_count(shapes, prefix + "down_blocks."))
+    return AutoencoderLayout(
+        block_out_channels=tuple(shapes[f"{prefix}down_blocks.{i}.resnets.0.conv2.weight"][0] for i in levels),
+        layers_per_block=_count(shapes, f"{prefix}down_blocks.0.resnets."),
+        latent_channels=shapes[prefix + "conv_out.weight"][0] // 2,
+    )
+
+
+def _autoencoder(shapes: Shapes, prefix: str) -> AutoencoderLayout:
+    prefix += "encoder."
     num_levels = _count(shapes, prefix + "down.")
     return AutoencoderLayout(
         block_out_channels=tuple(shapes[f"{prefix}down.{i}.block.0.conv2.weight"][0] for i in range(num_levels)),
@@ -196,97 +274,18 @@ def _autoencoder(shapes: Shapes) -> AutoencoderLayout:
     )
 
 
-def _text(shapes: Shapes, keys: TextKeys) -> TextLayout:
+def _text(shapes: Shapes, spellings: Sequence[TextKeys]) -> TextLayout | None:
+    """A tower, under the first spelling of which a layer is there."""
+    keys = next((keys for keys in spellings if _has(shapes, keys.layers)), None)
+    if keys is None:
+        return None
     vocabulary, width = shapes[keys.tokens]
+    projection = shapes[keys.projection] if keys.projection else (width,)
     return TextLayout(
         width=width,
         num_layers=_count(shapes, keys.layers),
         hidden_width=shapes[keys.layers + keys.hidden][0],
         vocabulary=vocabulary,
         num_positions=shapes[keys.positions][0],
-        projection=shapes[keys.projection][1] if keys.projection else width,
+        projection=projection[keys.projection_axis],
     )
-
-
-def trunk_config(trunk: TrunkLayout, layout: ModelLayout) -> dict[str, Any]:
-    """What UNet and adaptor share, in diffusers' words (`attention_head_dim` counts heads there)."""
-    head_dim = layout.head_dims.unet
-    kinds = tuple("CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in trunk.depths)
-    return {
-        "in_channels": trunk.in_channels,
-        "block_out_channels": trunk.block_out_channels,
-        "down_block_types": kinds,
-        "layers_per_block": trunk.layers_per_block,
-        "transformer_layers_per_block": tuple(depth or 1 for depth in trunk.depths),
-        "attention_head_dim": tuple(max(width // head_dim, 1) for width in trunk.block_out_channels),
-        "cross_attention_dim": trunk.context_channels,
-        "projection_class_embeddings_input_dim": trunk.vector_channels,
-        "addition_time_embed_dim": _size_embed_dim(trunk, layout.text_encoder_2),
-    }
-
-
-def _size_embed_dim(trunk: TrunkLayout, text: TextLayout | None) -> int:
-    """The vector is the pooled text feature and six embedded sizes: so the width of one is known with both."""
-    rest = trunk.vector_channels - text.projection if text is not None else 0
-    return rest // NUM_SIZES if rest > 0 and rest % NUM_SIZES == 0 else SIZE_EMBED_DIM
-
-
-def unet_config(layout: ModelLayout) -> dict[str, Any]:
-    """Arguments of `SupirUNet`."""
-    unet = _present(layout.unet, "UNet", UNET)
-    config = trunk_config(unet, layout)
-    config["up_block_types"] = tuple(kind.replace("Down", "Up") for kind in reversed(config["down_block_types"]))
-    config["out_channels"] = unet.in_channels
-    config["connector_head_dim"] = layout.head_dims.connectors
-    if layout.connectors is not None:
-        config["connector_hidden_channels"] = layout.connectors.hidden_channels
-    return config
-
-
-def adaptor_config(layout: ModelLayout) -> dict[str, Any]:
-    """Arguments of `SupirAdaptor`."""
-    adaptor = _present(layout.adaptor, "adaptor", ADAPTOR)
-    return trunk_config(adaptor, layout) | {"hint_channels": layout.hint_channels}
-
-
-def autoencoder_config(layout: ModelLayout) -> dict[str, Any]:
-    """Arguments of `SupirAutoencoder`; the scaling factor stays SDXL's."""
-    autoencoder = _present(layout.autoencoder, "autoencoder", AUTOENCODER)
-    num_levels = len(autoencoder.block_out_channels)
-    return {
-        "block_out_channels": autoencoder.block_out_channels,
-        "layers_per_block": autoencoder.layers_per_block,
-        "latent_channels": autoencoder.latent_channels,
-        "down_block_types": ("DownEncoderBlock2D",) * num_levels,
-        "up_block_types": ("UpDecoderBlock2D",) * num_levels,
-    }
-
-
-def text_config(layout: ModelLayout, component: str) -> dict[str, Any]:
-    """Arguments of transformers' `CLIPTextConfig` for `text_encoder` or `text_encoder_2`."""
-    first = component == "text_encoder"
-    text = _present(layout.text_encoder if first else layout.text_encoder_2, component, CLIP_L if first else CLIP_G)
-    head_dim = layout.head_dims.text_encoder if first else layout.head_dims.text_encoder_2
-    return {
-        "hidden_size": text.width,
-        "intermediate_size": text.hidden_width,
-        "num_hidden_layers": text.num_layers,
-        "num_attention_heads": text.width // head_dim,
-        "vocab_size": text.vocabulary,
-        "max_position_embeddings": text.num_positions,
-        "projection_dim": text.projection,
-        "hidden_act": "quick_gelu" if first else "gelu",
-        # As in SDXL's published configurations; with 2, transformers pools at the largest token id, as open_clip does.
-        "eos_token_id": 2,
-        "bos_token_id": 0,
-        "pad_token_id": 1,
-    }
-
-
-def _present(part: Any, name: str, prefix: str) -> Any:
-    if part is None:
-        raise KeyMismatchError(
-            f"the files given hold no {name}: not one key begins with {prefix!r}. The SDXL single file has the UNet,"
-            " autoencoder and text towers; the published SUPIR file has the adaptor, connectors and degraded encoder."
-        )
-    return part

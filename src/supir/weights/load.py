@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from supir.errors import KeyMismatchError
-from supir.models.stored import StoredConv2d, StoredLinear
-from supir.weights.checkpoint import Merged, StateDict, TensorSource, open_checkpoint
+from supir.models.stored import StoredConv2d, StoredLinear, store_in_eight_bits
+from supir.weights.checkpoint import StateDict, TensorSource
+from supir.weights.gather import Gathered, gather
 from supir.weights.layout import COMPONENTS, HeadDims
 from supir.weights.plan import ComponentPlan, make_plan
 from supir.weights.report import KeyReport
@@ -23,15 +25,18 @@ def load_single_files(
     sdxl: Path | str,
     supir: Path | str | None = None,
     *,
+    vae: Path | str | None = None,
+    text: Path | str | None = None,
     dtype: Dtypes = torch.float32,
     strict: bool = True,
     components: Sequence[str] = COMPONENTS,
     head_dims: HeadDims | None = None,
 ) -> tuple[dict[str, Any], KeyReport]:
-    """Components made from an SDXL single file and a published SUPIR file; where both have a key, SUPIR's counts.
+    """Components made from an SDXL file or folder and a published SUPIR file; where both have a key, SUPIR's counts.
 
     Args:
-        supir: None when one file holds everything.
+        supir: None when the first holds everything.
+        vae, text: see `supir.weights.gather.gather`.
         dtype: of all parameters, or one per component with a `default`, as diffusers' `dtype`; None keeps each
             tensor's own.
         strict: see `supir.weights.plan.make_plan`.
@@ -42,13 +47,37 @@ def load_single_files(
 
     Raises:
         UnsafeCheckpointError: a file could run code when read.
-        WeightsError: a file is missing, damaged or truncated.
-        KeyMismatchError: keys are missing, unexpected or mis-shaped and `strict` is set.
+        WeightsError: a file is missing, damaged, truncated or of another kind.
+        KeyMismatchError: keys are missing or mis-shaped, or a part is absent and `strict` is set.
     """
-    paths = [Path(path) for path in (sdxl, supir) if path is not None]
-    source = Merged([open_checkpoint(path) for path in paths])
-    what = " + ".join(path.name for path in paths)
-    return load_components(source, dtype=dtype, strict=strict, components=components, head_dims=head_dims, what=what)
+    given = gather(sdxl, supir, vae=vae, text=text)
+    return load_gathered(given, dtype=dtype, strict=strict, components=components, head_dims=head_dims)
+
+
+def load_gathered(
+    given: Gathered,
+    *,
+    dtype: Dtypes = torch.float32,
+    strict: bool = True,
+    components: Sequence[str] = COMPONENTS,
+    head_dims: HeadDims | None = None,
+    stored: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[dict[str, Any], KeyReport]:
+    """As `load_single_files`, from what was opened; ``stored``: the kind in which a component's weights are stored."""
+    plan = make_plan(
+        given.source,
+        head_dims=head_dims or given.head_dims,
+        components=components,
+        strict=strict,
+        what=given.what,
+        traits=given.traits,
+    )
+    for component in plan.components:
+        kind = _dtype_of(component.name, dtype)
+        if component.name in stored:
+            store_in_eight_bits(nn.Module.to(component.model, kind), stored[component.name])
+        _fill(component, given.source, kind)
+    return {component.name: component.model for component in plan.components}, plan.report
 
 
 def load_components(
@@ -86,7 +115,7 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], *, what: str 
             if name in own and tensor.shape != own[name].shape
         ),
     )
-    if not report.ok:
+    if not report.ok or report.unexpected:
         raise KeyMismatchError(f"{what}: {report.summary()}\nThe file belongs to a model of another configuration.")
     model.load_state_dict(tensors, assign=True)
     return report

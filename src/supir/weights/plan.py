@@ -5,8 +5,10 @@ Conversion and loading both follow a `Plan`; they differ only in where the tenso
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,22 +16,25 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from supir.errors import KeyMismatchError, WeightsError
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
 from supir.models.unet import SupirUNet
 from supir.weights.checkpoint import TensorSource
-from supir.weights.keymap import DROPPED, KeyMap, Shaping, shaped, shaped_size
-from supir.weights.layout import (
-    COMPONENTS,
-    HeadDims,
-    ModelLayout,
-    adaptor_config,
-    autoencoder_config,
-    read_layout,
-    text_config,
-    unet_config,
-)
+from supir.weights.configs import adaptor_config, autoencoder_config, text_config, unet_config
+from supir.weights.extras import is_harmless, telling
+from supir.weights.keymap import KeyMap, Shaping, shaped, shaped_size
+from supir.weights.layout import COMPONENTS, PREFIXES, HeadDims, ModelLayout, Traits, read_layout
+from supir.weights.parts import Part, absent_parts
 from supir.weights.report import KeyReport
+
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
+"""The types that a weight may have; any other in a weight's place is a quantised one."""
+
+V_PREDICTION = "v_pred"
+ZERO_TERMINAL_SNR = "ztsnr"
+"""Markers that fine-tunes carry as keys."""
+NO_TRAITS = Traits()
 
 _BUILDERS: dict[str, Callable[[ModelLayout], Any]] = {
     "autoencoder": lambda layout: SupirAutoencoder(**autoencoder_config(layout)),
@@ -44,31 +49,34 @@ _BUILDERS: dict[str, Callable[[ModelLayout], Any]] = {
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the value of a parameter comes from: an original key, or a constant where the files have none.
+    """Where the value of a parameter comes from: an original key, or None where it begins as training begins it.
 
     `borrowed`: the key is another parameter's and stands in for a missing one, so its value is copied.
     """
 
     key: str | None
     shaping: Shaping = "same"
-    constant: float = 0.0
     borrowed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentPlan:
-    """One component: its model, parameters on the meta device, and the origin of each of its tensors by name."""
+    """One component: its model, parameters on the meta device, and the origin of each of its tensors by name.
+
+    `begun` makes the values of those that have no key, by name.
+    """
 
     name: str
     model: Any
     origins: dict[str, Origin]
     shapes: dict[str, tuple[int, ...]]
+    begun: Callable[[], Mapping[str, Tensor]] = field(default=dict)
 
     def tensor(self, name: str, source: TensorSource, dtype: torch.dtype | None) -> Tensor:
         """The value of parameter `name`, read now; `dtype` None keeps that of the file."""
         origin = self.origins[name]
         if origin.key is None:
-            return torch.full(self.shapes[name], origin.constant, dtype=dtype or torch.float32)
+            return self.begun()[name].detach().to(dtype or torch.float32)
         tensor = source.tensor(origin.key)
         if origin.borrowed:
             tensor = tensor.clone()
@@ -92,27 +100,38 @@ def make_plan(
     components: Sequence[str] = COMPONENTS,
     strict: bool = True,
     what: str = "weights",
+    traits: Traits = NO_TRAITS,
 ) -> Plan:
     """Hold the keys of `source` against the models they describe.
 
     Args:
         components: those to plan; keys of others are not looked at.
-        strict: raise unless every key fits. Otherwise what is missing is filled: the adaptor from the UNet's encoder,
-            the degraded encoder from the encoder (so training can begin from SDXL alone), anything else with zeros, and
-            norms' weights with ones.
-        what: the files' names, for the message.
+        strict: raise where the parts that SUPIR adds are in no file. Otherwise they begin as training begins them: the
+            adaptor as a copy of the UNet's encoder, the degraded encoder of the encoder, the connectors without effect.
+            A part is whole or absent: one weight that is missing in it is an error either way.
+        what: the files' names, for messages.
+        traits: what configurations say; the files' own markers count where they say nothing.
+
+    Warns:
+        of keys that no place needs, and of a training that our noise levels do not wholly reach.
 
     Raises:
-        KeyMismatchError: keys are missing, unexpected or mis-shaped and `strict` is set, or a whole model is missing.
+        KeyMismatchError: keys are missing or mis-shaped, or a part is absent.
+        WeightsError: weights are quantised, or a key says that the model is another one.
     """
+    _refuse_quantised(source, what)
     layout = read_layout(source.shapes, head_dims)
-    if not strict and "adaptor" in components and layout.adaptor is None:
+    absent = absent_parts(layout, source.shapes, components, strict=strict, what=what)
+    if "adaptor" in components and layout.adaptor is None:
         layout = replace(layout, adaptor=layout.unet)
+    traits = _marked(source, traits)
+    layout = replace(layout, traits=traits)
     key_map = KeyMap(layout)
     sources = key_map.sources(source.shapes)
     missing: list[str] = []
     mis_shaped: list[str] = []
-    unexpected = [key for key in source.shapes if key not in DROPPED and not key_map.targets(key)]
+    others = tuple(prefix for name in COMPONENTS if name not in components for prefix in PREFIXES[name])
+    extra = [key for key in source.shapes if not key.startswith(others) and not key_map.targets(key)]
     plans = []
     for component in components:
         model = build_component(component, layout)
@@ -121,32 +140,92 @@ def make_plan(
         shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         for name, shape in shapes.items():
             origin = found.pop(name, None)
-            if origin is None:
+            if origin is None and any(part.holds(component, name) for part in absent):
+                origins[name] = _beginning(name, component, origins, sources)
+            elif origin is None:
                 missing.append(_missing(key_map, component, name))
             elif shaped_size(source.shapes[origin[0]], origin[1]) != shape:
                 mis_shaped.append(f"{origin[0]} {source.shapes[origin[0]]} for {component}.{name} {shape}")
-                origin = None
-            origins[name] = Origin(*origin) if origin else _filling(name, component, origins, sources)
-        unexpected += [key for key, _ in found.values()]
-        plans.append(ComponentPlan(name=component, model=model, origins=origins, shapes=shapes))
-    report = KeyReport(
-        num_tensors=sum(
-            origin.key is not None and not origin.borrowed for plan in plans for origin in plan.origins.values()
-        ),
-        missing=tuple(missing),
-        unexpected=tuple(dict.fromkeys(unexpected)),
-        mis_shaped=tuple(mis_shaped),
-        dropped=tuple(key for key in source.shapes if key in DROPPED),
-    )
-    if strict:
-        report.require(what=what)
+            else:
+                origins[name] = Origin(*origin)
+        extra += [key for key, _ in found.values()]
+        begun = _connectors_begun(model) if component == "unet" else _zeros(shapes)
+        plans.append(ComponentPlan(name=component, model=model, origins=origins, shapes=shapes, begun=begun))
+    report = _report(plans, list(dict.fromkeys(extra)), missing, mis_shaped, absent)
+    _refuse_telling(report.unexpected, what)
+    report.require(what=what)
+    if traits.zero_terminal_snr:
+        warnings.warn(
+            f"{what}: was trained down to no signal at all (zero terminal SNR); noise begins here at SDXL's highest"
+            " level, so the darkest and brightest results may be less extreme",
+            stacklevel=2,
+        )
     return Plan(layout=layout, components=tuple(plans), report=report)
+
+
+def _report(
+    plans: Sequence[ComponentPlan],
+    extra: Sequence[str],
+    missing: Sequence[str],
+    mis_shaped: Sequence[str],
+    absent: Sequence[Part],
+) -> KeyReport:
+    origins = [origin for plan in plans for origin in plan.origins.values()]
+    return KeyReport(
+        num_tensors=sum(origin.key is not None and not origin.borrowed for origin in origins),
+        missing=tuple(missing),
+        unexpected=tuple(key for key in extra if not is_harmless(key)),
+        mis_shaped=tuple(mis_shaped),
+        dropped=tuple(key for key in extra if is_harmless(key)),
+        begun=tuple(part.name for part in absent),
+    )
+
+
+def _refuse_quantised(source: TensorSource, what: str) -> None:
+    """Refuse weights of whole numbers or of less than 8 bits, by name; buffers that no place needs may be so."""
+    known = tuple(prefix for prefixes in PREFIXES.values() for prefix in prefixes)
+    quantised = [
+        key
+        for key, dtype in source.dtypes.items()
+        if dtype not in FLOATS and key.startswith(known) and key.endswith((".weight", ".bias"))
+    ]
+    if quantised:
+        said = telling(source.shapes)
+        raise WeightsError(
+            f"{what}: {len(quantised)} of its weights are quantised{f', {said[1]}' if said else ''}, such as"
+            f" {quantised[0]} of type {source.dtypes[quantised[0]]}. Give the original, with 16 or 32 bits a weight."
+        )
+    _refuse_telling(source.shapes, what)
+
+
+def _refuse_telling(keys: Sequence[str] | Mapping[str, Any], what: str) -> None:
+    """Refuse what would be another model without one of its keys."""
+    found = telling(keys)
+    if found is not None:
+        raise WeightsError(
+            f"{what}: holds {found[0]}, and so {found[1]}: it would be another model without that key, so it was not"
+            " converted. Give an SDXL base, or a fine-tune of it, with plain weights."
+        )
+
+
+def _marked(source: TensorSource, traits: Traits) -> Traits:
+    """The traits, and what the markers of the files say beside them, or the table of signal that a training leaves."""
+    table = "alphas_cumprod"
+    ends_at_nothing = len(source.shapes.get(table, ())) == 1 and bool(source.tensor(table)[-1] < 1e-4)
+    return replace(
+        traits,
+        prediction_type=traits.prediction_type or ("v_prediction" if V_PREDICTION in source.shapes else "epsilon"),
+        zero_terminal_snr=traits.zero_terminal_snr or ZERO_TERMINAL_SNR in source.shapes or ends_at_nothing,
+    )
 
 
 def build_component(component: str, layout: ModelLayout) -> Any:
     """The model of a component: parameters on the meta device, buffers that no file holds for real."""
-    with init_empty_weights(include_buffers=False):
-        model: nn.Module = _BUILDERS[component](layout)
+    try:
+        with init_empty_weights(include_buffers=False):
+            model: nn.Module = _BUILDERS[component](layout)
+    except (ValueError, ZeroDivisionError, IndexError) as error:
+        raise KeyMismatchError(f"{component}: no model of SDXL's kind has these sizes ({error})") from error
     return model.eval()
 
 
@@ -160,13 +239,29 @@ def _missing(key_map: KeyMap, component: str, name: str) -> str:
     return f"{component}.{name}" + (f" (original name {original})" if original else "")
 
 
-def _filling(
+def _beginning(
     name: str, component: str, origins: dict[str, Origin], sources: dict[str, dict[str, tuple[str, Shaping]]]
 ) -> Origin:
-    """What stands in for a missing tensor when the plan is not strict."""
-    if component == "autoencoder" and name.startswith("degraded_encoder."):
+    """With what training begins where a whole part is absent."""
+    if component == "autoencoder":
         return replace(origins[name.removeprefix("degraded_")], borrowed=True)
     if component == "adaptor" and name in sources.get("unet", {}):
         return Origin(*sources["unet"][name], borrowed=True)
-    is_norm = name.endswith("weight") and "norm" in name
-    return Origin(None, constant=1.0 if is_norm else 0.0)
+    return Origin(None)
+
+
+def _connectors_begun(unet: SupirUNet) -> Callable[[], Mapping[str, Tensor]]:
+    """The connectors as their classes begin: without effect, and able to learn; the same each time."""
+
+    @cache
+    def made() -> Mapping[str, Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return nn.ModuleDict({"connectors": nn.ModuleList(unet._build_connectors())}).state_dict()
+
+    return made
+
+
+def _zeros(shapes: Mapping[str, tuple[int, ...]]) -> Callable[[], Mapping[str, Tensor]]:
+    """What the adaptor has and the UNet has not: its convolution of the hint, which begins at zero."""
+    return lambda: {name: torch.zeros(shapes[name]) for name in shapes if name.startswith("hint_conv.")}

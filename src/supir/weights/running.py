@@ -11,12 +11,15 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import CLIPTokenizer
 
 from supir.errors import KeyMismatchError, OptionError, WeightsError
 from supir.models.stored import store_in_eight_bits
 from supir.options import NetworkOptions
 from supir.weights.checkpoint import Merged, open_checkpoint
-from supir.weights.load import fill
+from supir.weights.folder import BUNDLED_MODEL
+from supir.weights.gather import Gathered
+from supir.weights.load import fill, load_gathered
 from supir.weights.report import KeyReport
 
 STORED = ("unet", "adaptor")
@@ -52,6 +55,28 @@ def load_stored(folder: Path, index: Mapping[str, Any], options: NetworkOptions)
         KeyMismatchError: the files lack weights, or have them in other shapes.
     """
     return {name: _load(folder / name, index[name], options) for name in STORED if index.get(name)}
+
+
+def load_originals(given: Gathered, options: NetworkOptions, *, strict: bool) -> dict[str, Any]:
+    """All components of a pipeline from original weights, laid out as they run; tokenizers as given, or the bundled.
+
+    Raises:
+        OptionError: compiling is asked for, and there is no compiler.
+        WeightsError, KeyMismatchError: as ``supir.weights.plan.make_plan``.
+    """
+    if options.compile:
+        check_compiler()
+    dtype = dtype_of(options)
+    components, _ = load_gathered(
+        given,
+        dtype={"default": dtype, "autoencoder": autoencoder_dtype(dtype)},
+        strict=strict,
+        stored={} if options.quantize == "none" else dict.fromkeys(STORED, options.quantize),
+    )
+    donor = given.tokenizers or BUNDLED_MODEL
+    tokenizers = {name: CLIPTokenizer.from_pretrained(donor / name) for name in ("tokenizer", "tokenizer_2")}
+    arrange(components, options)
+    return components | tokenizers
 
 
 def _load(folder: Path, entry: list[str], options: NetworkOptions) -> nn.Module:
