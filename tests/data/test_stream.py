@@ -169,6 +169,21 @@ def test_a_broken_picture_is_replaced_counted_and_logged(
     assert "photos 07" not in {Path(Photos(broken).draw(random).source).stem for _ in range(80)}
 
 
+def test_pictures_of_a_torn_shard_are_told_once_and_counted_each_time(
+    sets: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torn = damaged_copy(sets[0], tmp_path / "set", 7)
+    shard = torn / "shard-000002.tar"
+    shard.write_bytes(shard.read_bytes()[:3000])  # all five pictures of it
+    stream = PhotoStream(torn, epochs=3)
+    with caplog.at_level(logging.WARNING):
+        found = names(iter(stream))
+    assert len(found) == 3 * 23
+    assert stream.num_broken >= 3 * 6
+    told = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert len(told) == len(set(told)) == 6
+
+
 def test_a_cut_shard_a_missing_shard_and_a_size_limit(sets: tuple[Path, Path], tmp_path: Path) -> None:
     broken = damaged_copy(sets[0], tmp_path / "set", 7)
     with (broken / "shard-000002.tar").open("r+b") as stream:
