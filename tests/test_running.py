@@ -21,13 +21,12 @@ from supir.models.unet import SupirUNet
 from supir.options import NetworkOptions
 from supir.pipeline import SupirPipeline
 from supir.planner import GIGABYTE, Costs, advice, make_plan, networks_of, on_meta
-from supir.weights import running
-from supir.weights.running import check_compiler, dtype_of, load_stored
+from supir.weights.running import check_compiler, load_stored
 from test_pipeline import picture
 from tiny import save_tiny_model
 
 QUICK = {"min_size": 64, "scale": 1.0, "num_steps": 2, "text_guidance": 2.0, "text_guidance_start": "off"}
-BOUNDS = {("float32", "int8"): 30, ("bfloat16", "none"): 30, ("bfloat16", "int8"): 28, ("bfloat16", "float8"): 22}
+BOUNDS = {("float32", "int8"): 30, ("bfloat16", "none"): 25, ("bfloat16", "int8"): 24, ("bfloat16", "float8"): 22}
 """PSNR in dB of a tiny model's result to the plain one."""
 
 
@@ -55,7 +54,8 @@ def test_results_stay_within_their_bounds_and_say_how_they_were_made(
     pixels, record, pipeline = restored(folder, dtype=dtype, quantize=quantize)
     assert float(10 * torch.log10(4 / (pixels - plain).square().mean())) > BOUNDS[dtype, quantize]
     assert not torch.equal(pixels, plain)
-    assert record["networks"] == (dtype if quantize == "none" else f"{dtype}, {quantize}")
+    said = [dtype] * (dtype != "float32") + [quantize] * (quantize != "none")
+    assert record["networks"] == ", ".join(said)
     assert stored_kind(pipeline.unet) == stored_kind(pipeline.adaptor) == (None if quantize == "none" else quantize)
     assert str(pipeline.unet.dtype) == str(pipeline.autoencoder.dtype) == f"torch.{dtype}"
     planned = on_meta({name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)})
@@ -66,9 +66,7 @@ def test_results_stay_within_their_bounds_and_say_how_they_were_made(
 def test_by_default_nothing_is_said_and_all_is_float32(folder: Path) -> None:
     _, record, pipeline = restored(folder)
     assert "networks" not in record
-    if not torch.accelerator.is_available():
-        assert pipeline.unet.dtype is torch.float32
-        assert dtype_of(NetworkOptions()) is torch.float32
+    assert {pipeline.unet.dtype, pipeline.autoencoder.dtype} == {torch.float32}
     half = SupirPipeline.from_pretrained(folder, dtype=torch.float16)
     assert half.autoencoder.dtype is torch.float32
     assert half.identity["networks"] == "float16"
@@ -112,14 +110,13 @@ def test_missing_files_and_weights_are_named(tmp_path: Path) -> None:
     config = json.loads((model / "adaptor" / "config.json").read_text())
     (model / "adaptor" / "config.json").write_text(json.dumps(config | {"layers_per_block": 3}))
     with pytest.raises(KeyMismatchError, match="another configuration or version"):
-        load_stored(model, index, NetworkOptions(quantize="int8"))
+        load_stored(model, index, NetworkOptions(quantize="int8"), torch.float32)
     (model / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"has no diffusion_pytorch_model\.safetensors"):
-        load_stored(model, index, NetworkOptions(quantize="int8"))
+        load_stored(model, index, NetworkOptions(quantize="int8"), torch.float32)
 
 
 def test_compiling_without_a_compiler_is_refused_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running.torch.accelerator, "is_available", lambda: False)
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(OptionError, match="needs a C\\+\\+ compiler, and no-such-compiler is not installed"):
         SupirPipeline.from_pretrained(folder, compile=True)
@@ -129,8 +126,7 @@ def test_compiling_without_a_compiler_is_refused_at_once(folder: Path, monkeypat
 
 def test_compiling_is_asked_of_both_networks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(running, "check_compiler", lambda: None)
-    monkeypatch.setattr("supir.pipeline.check_compiler", lambda: None)
+    monkeypatch.setattr("supir.opening.check_compiler", lambda kind: None)
     for kind in (SupirUNet, SupirAdaptor):
         monkeypatch.setattr(kind, "compile_repeated_blocks", lambda self: asked.append(type(self).__name__))
     assert SupirPipeline.from_pretrained(folder, compile=True).identity["networks"] == "compiled"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,14 @@ class Conditions:
     vector: Tensor | list[Tensor]
     negative_tokens: Tensor
     negative_vector: Tensor
+
+    def to(self, device: torch.device) -> Conditions:
+        """The same on a device."""
+        moved: dict[str, Any] = {
+            name: value.to(device) if isinstance(value, Tensor) else [each.to(device) for each in value]
+            for name, value in vars(self).items()
+        }
+        return Conditions(**moved)
 
 
 def embed(towers: TextTowers, options: RestoreOptions, batch: int, size_width: int) -> Conditions:

@@ -25,6 +25,8 @@
     │   ├── StorageError                            what it keeps cannot be written; come back after ``.retry_after``
     │   │   └── NoRoomError                         its disk is full
     │   └── ClosingError                            the service is being stopped; come back after ``.retry_after``
+    ├── DeviceLostError                             the accelerator failed: this process cannot use it any more
+    ├── NotFiniteError                              the networks answer with NaN or infinity, in every arithmetic
     ├── OutOfMemoryError        (also MemoryError)  memory ran out even with the smallest tiles
     └── MissingExtraError       (also ImportError)  an optional package is not installed
 
@@ -41,6 +43,7 @@ __all__ = [
     "CaptionError",
     "CaptionerError",
     "ClosingError",
+    "DeviceLostError",
     "ImageError",
     "ImageReadError",
     "ImageTooLargeError",
@@ -53,6 +56,7 @@ __all__ = [
     "KeyRefusedError",
     "MissingExtraError",
     "NoRoomError",
+    "NotFiniteError",
     "OptionError",
     "OutOfMemoryError",
     "ServiceError",
@@ -183,6 +187,14 @@ class NoRoomError(StorageError):
 
 class ClosingError(ServiceError):
     """The service is being stopped and takes no new jobs."""
+
+
+class DeviceLostError(SupirError):
+    """The accelerator failed, and every further use of it by this process would fail too."""
+
+
+class NotFiniteError(SupirError):
+    """The networks answer with NaN or infinity, and no wider arithmetic helps."""
 
 
 class OutOfMemoryError(SupirError, MemoryError):

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 
+import torch
 from torch import Tensor
 
 from supir.models.adaptor import SupirAdaptor
 from supir.models.unet import SupirUNet
 from supir.sampling.reuse import StepCache
+from supir.tiling import Layout
 
 ROWS = "rows"
 """The entry of a condition that names the rows: a (B,) tensor of integers per tile, none of them twice."""
@@ -71,3 +74,11 @@ def one_number(values: Tensor) -> float | Tensor:
     if values.device.type == "cpu" and bool((values == values[0]).all()):
         return float(values[0])
     return values
+
+
+def rows_of(latent: Tensor, layout: Layout) -> tuple[list[Tensor], list[Tensor]]:
+    """Names for the rows of the negative and the positive branch (see ``ROWS``): (B,) integers per tile."""
+    down, across = layout(latent.shape[-2], latent.shape[-1], Fraction(1))
+    # On the CPU whatever the device: they are keys, and reading them must not wait for a GPU.
+    names = torch.arange(2 * len(down) * len(across) * len(latent)).view(2, -1, len(latent))
+    return list(names[0]), list(names[1])

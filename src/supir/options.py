@@ -173,7 +173,8 @@ class NetworkOptions:
     dtype: str = choice(
         "auto",
         ("auto", "float32", "bfloat16", "float16"),
-        "arithmetic of the networks; auto: float16 on a GPU, float32 on a processor, so that all make the same picture",
+        "arithmetic of the networks; auto: float32 on a processor, on a GPU the first that the model says it bears,"
+        " float16 where it says nothing",
     )
     quantize: str = choice("none", ("none", "int8", "float8"), "store UNet and adaptor in 8 bits a weight: less memory")
     compile: bool = plain(False, "compile the repeated blocks: a minute or more at the first picture, then faster")
@@ -181,11 +182,16 @@ class NetworkOptions:
     def __post_init__(self) -> None:
         fields.check(self)
 
-    @property
-    def identity(self) -> dict[str, str]:
-        """What of this makes another result, for records; nothing where all is as by default."""
-        asked = (self.dtype if self.dtype != "auto" else "", self.quantize if self.quantize != "none" else "")
-        words = [*filter(None, asked), *["compiled"] * self.compile]
+    def identity(self, dtype: str, kind: str) -> dict[str, str]:
+        """What makes another result, for records; nothing where all is plain: float32 on a processor.
+
+        Args:
+            dtype: what the networks really calculate in.
+            kind: of the device that they run on: ``cpu``, ``cuda`` ...
+        """
+        place = "" if kind == "cpu" else f" on {kind}"
+        words = [f"{dtype}{place}"] if dtype != "float32" or place else []
+        words += [self.quantize] * (self.quantize != "none") + ["compiled"] * self.compile
         return {"networks": ", ".join(words)} if words else {}
 
 

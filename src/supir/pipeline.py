@@ -16,13 +16,12 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from supir import __version__, image
+from supir import __version__, image, opening
 from supir.conditions import Conditions, embed
-from supir.errors import OptionError
+from supir.finite import widen_networks
 from supir.glimpses import Glimpses
 from supir.image import Picture, PictureLike
 from supir.memory import naming_lack_of_memory
@@ -30,19 +29,16 @@ from supir.models.adaptor import SupirAdaptor
 from supir.models.offload import OffloadedByLeaves
 from supir.models.text import TextTowers
 from supir.models.unet import SupirUNet
-from supir.options import DEFAULT_PRESET, NetworkOptions, RestoreOptions, restore_options
+from supir.options import DEFAULT_PRESET, RestoreOptions, restore_options
 from supir.planner import Costs, fit, on_meta
 from supir.prompts import whole_prompts
-from supir.restoration import RestoredPixels, Restorer, noise_schedule, size_multiple
+from supir.restoration import RestoredPixels, Restorer, size_multiple
 from supir.sampling.noise import NoiseSource, SampleNoise
 from supir.sampling.solvers import Step, StepCallback
+from supir.schedules import noise_schedule
 from supir.shrinking import ADVICE
 from supir.streaming import Streaming, is_large, size_of
-from supir.weights.adapters import Adapters
-from supir.weights.catalog import folder_hash, identity_of
-from supir.weights.folder import BUNDLED_MODEL, check_complete, check_model_index, read_model_index
-from supir.weights.gather import gather
-from supir.weights.running import arrange, autoencoder_dtype, check_compiler, dtype_of, load_originals, load_stored
+from supir.weights.running import keep_from_overflow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +54,7 @@ class Restored:
         image.write(self.picture, path, record=self.record)
 
 
-class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, Adapters):
+class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
     """Restores pictures with an SDXL-like prior steered by the adaptor.
 
     Made by ``from_pretrained`` (a model folder, or the bundled small model) or ``from_single_file`` (original weights).
@@ -70,6 +66,7 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, Adapters):
         adaptor: the trunk that reads the LQ latent.
         text_encoder, text_encoder_2, tokenizer, tokenizer_2: SDXL's towers; None where conditions come finished.
         presets: this model's own numbers by preset name, and for ``all`` of them.
+        dtypes: the arithmetic that the networks bear, names with commas, preferred ones first; None is any.
     """
 
     # The adaptor runs beside the UNet in every step, so it stays where it is rather than going to and fro.
@@ -85,6 +82,7 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, Adapters):
         tokenizer: CLIPTokenizer | None,
         tokenizer_2: CLIPTokenizer | None,
         presets: dict[str, dict[str, Any]] | None = None,
+        dtypes: str | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -96,105 +94,7 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, Adapters):
             tokenizer=tokenizer,
             tokenizer_2=tokenizer_2,
         )
-        self.register_to_config(presets=presets)
-        self.source: Path | None = None
-        self.originals: Mapping[str, Path] = {}
-        self.networks = NetworkOptions()
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        folder: str | Path | None = None,
-        *,
-        dtype: torch.dtype | str | None = None,
-        quantize: str = "none",
-        compile: bool = False,
-        **keywords: Any,
-    ) -> SupirPipeline:
-        """Load a model folder in diffusers layout; without one, the bundled small model. Nothing is fetched.
-
-        Args:
-            folder: as written by ``supir convert`` or ``save_pretrained``.
-            dtype: of the networks, or its name; None and ``auto`` are float16 where an accelerator is, else float32.
-                Beside float16 the autoencoder stays float32, since SDXL's overflows in it.
-            quantize: ``int8`` or ``float8`` stores the weights of UNet and adaptor in 8 bits; see ``NetworkOptions``.
-            compile: compile the repeated blocks of UNet and adaptor.
-            keywords: for diffusers, such as ``quantization_config`` or ready components.
-
-        Raises:
-            OptionError: a value is none of those, or there is no compiler.
-            WeightsError: the folder is missing, is no model folder, or names classes from an unknown library.
-            KeyMismatchError: a component's files lack weights that its configuration asks for.
-        """
-        path = BUNDLED_MODEL if folder is None else Path(folder)
-        name = "auto" if dtype is None else str(dtype).removeprefix("torch.")
-        networks = NetworkOptions(dtype=name, quantize=quantize, compile=compile)
-        if compile:
-            check_compiler()
-        check_model_index(path, cls.__name__)
-        if quantize != "none":
-            index = read_model_index(path, cls.__name__)
-            left = {part: entry for part, entry in index.items() if part not in keywords}
-            keywords = load_stored(path, left, networks) | keywords
-        pipeline: SupirPipeline = super().from_pretrained(
-            str(path),
-            dtype={"default": dtype_of(networks), "autoencoder": autoencoder_dtype(dtype_of(networks))},
-            use_safetensors=True,
-            local_files_only=True,
-            **keywords,
-        )
-        pipeline.source, pipeline.networks = path, networks
-        check_complete(path, pipeline.components)
-        arrange(pipeline.components, networks)
-        return pipeline
-
-    @classmethod
-    def from_single_file(
-        cls,
-        sdxl: str | Path,
-        supir: str | Path | None = None,
-        *,
-        vae: str | Path | None = None,
-        text: str | Path | None = None,
-        prediction_type: str | None = None,
-        dtype: torch.dtype | str | None = None,
-        quantize: str = "none",
-        compile: bool = False,
-        strict: bool = True,
-    ) -> SupirPipeline:
-        """Load original weights directly: SDXL, in a file or a diffusers folder, and a published SUPIR file.
-
-        Args:
-            sdxl: .safetensors, .ckpt, which is read without running code in it, or a folder.
-            supir: the same; None where the first has its parts.
-            vae: a file or folder whose autoencoder is taken instead of the base's.
-            text: a folder or an SDXL file whose text towers are taken instead of the base's.
-            prediction_type: ``epsilon`` or ``v_prediction``; None takes what the files say.
-            dtype, quantize, compile: as in ``from_pretrained``.
-            strict: a part that SUPIR adds and no file has raises; else it begins as training begins it.
-
-        Raises:
-            OptionError: a value is none of those, or there is no compiler.
-            UnsafeCheckpointError: a file could run code when read.
-            WeightsError: a file is missing, damaged or of another kind.
-            KeyMismatchError: weights are missing or mis-shaped, or a part is absent.
-        """
-        name = "auto" if dtype is None else str(dtype).removeprefix("torch.")
-        networks = NetworkOptions(dtype=name, quantize=quantize, compile=compile)
-        given = gather(sdxl, supir, vae=vae, text=text, prediction_type=prediction_type)
-        pipeline = cls(**load_originals(given, networks, strict=strict))
-        pipeline.originals, pipeline.networks = given.files, networks
-        return pipeline
-
-    def save_pretrained(self, *args: Any, **keywords: Any) -> None:
-        """As diffusers'; weights stored in 8 bits cannot be written.
-
-        Raises:
-            OptionError: the weights are stored in 8 bits.
-        """
-        if self.networks.quantize != "none":
-            raise OptionError(f"weights stored as {self.networks.quantize} cannot be saved; load with quantize='none'")
-        super().save_pretrained(*args, **keywords)
+        self.register_to_config(presets=presets, dtypes=dtypes)
 
     def options(self, preset: str = DEFAULT_PRESET, **overrides: Any) -> RestoreOptions:
         """The options of a preset with this model's own numbers and the user's on top (see ``restore_options``)."""
@@ -355,10 +255,12 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, Adapters):
             on_preview: shown the clean preview before the sampling begins; it must leave it as it is.
         """
         options = self._fitted(options, pixels.shape[-1], pixels.shape[-2])
+        place = self._execution_device
+        given = None if conditions is None else conditions.to(place)
         with self._at_work(), self._reporting(options, on_step) as report:
             return self._restorer(options).restore(
-                pixels.to(self._execution_device),
-                lambda: conditions or self.embed_words(options, len(pixels)),
+                pixels.to(place),
+                lambda: given or self.embed_words(options, len(pixels)),
                 noise or SampleNoise([options.seed] * len(pixels)),
                 report,
                 on_preview,
@@ -408,7 +310,14 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, Adapters):
         return Costs(on_meta({name: part for name, part in self.components.items() if isinstance(part, nn.Module)}))
 
     def _restorer(self, options: RestoreOptions) -> Restorer:
-        return Restorer(autoencoder=self.autoencoder, unet=self.unet, adaptor=self.adaptor, options=options)
+        keep_from_overflow(self.autoencoder)
+        return Restorer(
+            autoencoder=self.autoencoder,
+            unet=self.unet,
+            adaptor=self.adaptor,
+            options=options,
+            widen=lambda: widen_networks(self.components, self._execution_device.type),
+        )
 
     def embed_words(self, options: RestoreOptions, batch: int) -> Conditions:
         """Embed the prompt, or one a tile, with its quality words, and the negative prompt; once for the batch."""
@@ -427,18 +336,8 @@ class SupirPipeline(OffloadedByLeaves, DiffusionPipeline, Adapters):
         return {
             "software": f"supir {__version__}",
             **self.identity,
-            **self.adapters_in_use,
             "seed": str(options.seed),
             "prompt": " | ".join(positive),
             "negative_prompt": negative,
             "options": json.dumps(asdict(options), sort_keys=True),
         }
-
-    @cached_property
-    def identity(self) -> dict[str, str]:
-        """Name and hash of the weights, and how they run; a model that was built in memory has no hash."""
-        if self.originals:
-            return {**identity_of(self.originals), **self.networks.identity}
-        if self.source is None:
-            return {"model": "unnamed", **self.networks.identity}
-        return {"model": self.source.name, "model_sha256": folder_hash(self.source), **self.networks.identity}

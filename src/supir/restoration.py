@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
 from typing import Any, overload
 
-import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 from supir import color
 from supir.conditions import Conditions
 from supir.errors import OptionError
+from supir.finite import check_latents, finite_at_first, finite_at_last, not_widened
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
 from supir.models.norms import common_norms
 from supir.models.unet import SupirUNet
-from supir.network import ROWS, Network
+from supir.network import ROWS, Network, rows_of
 from supir.options import RestoreOptions
 from supir.prompts import split_prompts
-from supir.sampling.denoiser import (
-    Ramp,
-    discrete_denoiser,
-    in_tiles,
-    linear_in_sigma,
-    restored_towards,
-    text_guided,
-    within,
-)
+from supir.sampling.denoiser import discrete_denoiser, in_tiles, restored_towards, text_guided
 from supir.sampling.noise import NoiseSource
 from supir.sampling.reuse import StepCache, counting_steps
-from supir.sampling.sigmas import (
-    REFERENCE_SIGMA_MAX,
-    Schedule,
-    ddpm_sigmas,
-    full_range_sigmas,
-    initial_latent,
-    reference_karras_sigmas,
-    starting_at,
-)
+from supir.sampling.sigmas import Schedule, initial_latent
 from supir.sampling.solvers import Denoiser, StepCallback, dpmpp_2m, edm_euler
+from supir.schedules import branches, highest_sigma, ramp, text_guidance
+from supir.schedules import noise_schedule as noise_schedule
 from supir.shrinking import Current, smaller_vae_tile
 from supir.tiling import Layout, blended, mosaic, reference_gaussian, tiled
 from supir.windows import OnDisk, Windows
@@ -82,6 +67,8 @@ class Restorer:
     unet: SupirUNet
     adaptor: SupirAdaptor
     options: RestoreOptions
+    widen: Callable[[], None] = not_widened
+    """Lets the networks calculate in a type that reaches further, or raises ``NotFiniteError``."""
     together: bool = True
     """Whether both branches of text guidance go through the networks in one call, or one after the other."""
 
@@ -106,7 +93,7 @@ class Restorer:
 
         Raises:
             OptionError: ``tile_prompts`` are not as many as the tiles.
-            OutOfMemoryError: not even the smallest tiles fit.
+            OutOfMemoryError, NotFiniteError: smaller tiles, or a wider type, do not help.
         """
         self.check_tile_prompts(pixels)
         lq_latent = self.encode_degraded(pixels)
@@ -153,13 +140,19 @@ class Restorer:
         """The restored latent: from noise, or from the noised anchor, down the schedule of the options."""
         options = self.options
         schedule = noise_schedule(options)
-        denoise = self.denoiser(lq_latent, anchor, conditions(), schedule)
+        denoise = self.denoiser(lq_latent, anchor, conditions, schedule)
         start = initial_latent(noise(lq_latent), schedule.sigmas, None if options.start_sigma is None else anchor)
-        return self.sample(denoise, start, schedule, noise, on_step)
+        return finite_at_last(self.sample(denoise, start, schedule, noise, on_step), self.unet.dtype)
 
-    def denoiser(self, lq_latent: Tensor, anchor: Tensor, conditions: Conditions, schedule: Schedule) -> Denoiser:
-        """What a solver calls as ``(x, sigma) -> denoised``: a step whose memory runs out is done in smaller tiles."""
-        build = partial(self._stack, lq_latent, anchor, conditions, schedule)
+    def denoiser(
+        self, lq_latent: Tensor, anchor: Tensor, conditions: Conditions | Callable[[], Conditions], schedule: Schedule
+    ) -> Denoiser:
+        """``(x, sigma) -> denoised``: in smaller tiles where memory runs out, in a wider type where numbers do."""
+
+        def build() -> Denoiser:
+            return self._stack(lq_latent, anchor, words, schedule)
+
+        words = conditions() if callable(conditions) else conditions
         stack = build()
         longest = max(lq_latent.shape[-2:]) * self.latent_factor
         smaller = partial(self.current.smaller_calls, longest=longest, branches=branches(self.options, schedule))
@@ -168,7 +161,14 @@ class Restorer:
             nonlocal stack
             stack = build()  # with caches of its own, since the tiles are others
 
-        return lambda x, sigma: self.current.attempt(lambda: stack(x, sigma), smaller, rebuild)
+        def widen() -> None:
+            nonlocal words
+            check_latents(self.autoencoder.dtype, lq_latent, anchor)
+            self.widen()
+            words = conditions() if callable(conditions) else conditions
+            rebuild()
+
+        return finite_at_first(lambda x, sigma: self.current.attempt(lambda: stack(x, sigma), smaller, rebuild), widen)
 
     def _stack(self, lq_latent: Tensor, anchor: Tensor, conditions: Conditions, schedule: Schedule) -> Denoiser:
         """The stack of wrappers, for the tiles of now."""
@@ -359,59 +359,6 @@ class Restorer:
         else:
             overlap, fade = tile // 4, tile // 8
         return blended(tile // unit, overlap // unit, fade=fade // unit, align=max(factor // unit, 1))
-
-
-def noise_schedule(options: RestoreOptions) -> Schedule:
-    """The levels that the options walk down: the public code's, or ours, which go to the lowest level of training.
-
-    With ``start_sigma`` ours spread all steps below it, as ``grid`` says; the public code's schedules are cut there.
-    """
-    churn = options.s_churn if options.solver == "edm_euler" else 0.0
-    start = options.start_sigma
-    if options.solver != "reference_dpmpp_2m" and not options.reference_quirks:
-        return Schedule(full_range_sigmas(options.num_steps, start, options.grid), s_churn=churn)
-    public = reference_karras_sigmas if options.solver == "reference_dpmpp_2m" else ddpm_sigmas
-    sigmas = public(options.num_steps)
-    return Schedule(sigmas if start is None else starting_at(sigmas, start), s_churn=churn)
-
-
-def highest_sigma(options: RestoreOptions, schedule: Schedule) -> float:
-    """Where ramps begin and the pull toward the input is whole: the level that sampling starts at.
-
-    It is sigma_T of the paper's Algorithm 1. The public code, which always starts at the highest level, has it rounded.
-    """
-    if options.reference_quirks and options.start_sigma is None:
-        return REFERENCE_SIGMA_MAX
-    return float(schedule.sigmas[0])
-
-
-def ramp(at_end: float, at_start: float | None, sigma_max: float) -> Ramp:
-    """A strength constant over sigma, or linear from ``at_start`` at ``sigma_max`` to ``at_end`` at none."""
-    return linear_in_sigma(at_end, at_end if at_start is None else at_start, sigma_max)
-
-
-def text_guidance(options: RestoreOptions, sigma_max: float) -> Ramp:
-    """The strength of text guidance over sigma; 1, which costs half, where the options want none."""
-    strength = ramp(options.text_guidance, options.text_guidance_start, sigma_max)
-    low, high = options.text_guidance_low, options.text_guidance_high
-    if low is None and high is None:
-        return strength
-    return within(strength, -1.0 if low is None else low, math.inf if high is None else high)
-
-
-def branches(options: RestoreOptions, schedule: Schedule) -> int:
-    """How many branches text guidance has at most in a step: 1 where no level of the schedule is guided."""
-    strength = text_guidance(options, highest_sigma(options, schedule))
-    levels = schedule.churned if options.reference_quirks else schedule.sigmas[:-1]
-    return 1 if bool((strength(levels) == 1).all()) else 2
-
-
-def rows_of(latent: Tensor, layout: Layout) -> tuple[list[Tensor], list[Tensor]]:
-    """Names for the rows of the negative and the positive branch (see ``supir.network``): (B,) integers per tile."""
-    down, across = layout(latent.shape[-2], latent.shape[-1], Fraction(1))
-    # On the CPU whatever the device: they are keys, and reading them must not wait for a GPU.
-    names = torch.arange(2 * len(down) * len(across) * len(latent)).view(2, -1, len(latent))
-    return list(names[0]), list(names[1])
 
 
 def latent_factor(autoencoder: Any) -> int:

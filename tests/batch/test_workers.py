@@ -77,6 +77,9 @@ class Scripted:
         self.places: list[int] = []
         self.ended = 0
 
+    def placed(self, model: Model) -> Model:
+        return model
+
     def start(self, model: Model, place: int) -> ScriptedWorker:
         self.places.append(place)
         return ScriptedWorker(self)

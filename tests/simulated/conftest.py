@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from supir.options import RestoreOptions
     from supir.pipeline import SupirPipeline
 
+ROOT = Path(__file__).parents[2]
 QUICK = {"min_size": 16, "num_steps": 2, "scale": 1.0}
 
 

@@ -16,6 +16,8 @@ from supir.pipeline import SupirPipeline
 
 PRESETS = json.loads(Path(__file__).with_name("presets.json").read_text())
 """The bundled model's own numbers, found by looking at held-out pictures."""
+DTYPES = "float32, bfloat16"
+"""What its networks bear, preferred first: in float16 some features end (`bench/activations.py`)."""
 
 
 def export(model: Path, out: Path) -> None:
@@ -25,8 +27,9 @@ def export(model: Path, out: Path) -> None:
         if isinstance(part, nn.Module):
             part.to(torch.float16)
     own = {name: value for name, value in trained.config.items() if not name.startswith("_")}
-    known = {name: own[name] for name in own if name not in trained.components and name != "presets"}
-    SupirPipeline(**trained.components, **known, presets=PRESETS).save_pretrained(out, safe_serialization=True)
+    known = {name: own[name] for name in own if name not in trained.components}
+    known |= {"presets": PRESETS, "dtypes": DTYPES}
+    SupirPipeline(**trained.components, **known).save_pretrained(out, safe_serialization=True)
 
 
 def main() -> None:

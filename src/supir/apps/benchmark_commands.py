@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from supir.apps.arguments import Device, split_networks, with_network_options
 from supir.apps.benchmarking import (
     known_recipes,
     methods_from,
@@ -57,6 +58,7 @@ STANDARD = "bicubic,preview,quality"
 
 
 @benchmark_app.command()
+@with_network_options
 def table1(
     data: Data,
     out: Out,
@@ -66,12 +68,14 @@ def table1(
     ] = None,
     measures: Measures = None,
     model: Model = None,
+    device: Device = None,
     pictures: Pictures = None,
     side: Side = None,
     seed: Seed = 0,
     settings: Settings = None,
     esrgan_models: Esrgan = None,
     weights: Weights = None,
+    **of_networks: Any,
 ) -> None:
     """Degrade good pictures, restore them by each method, score, and print a table as the paper's first.
 
@@ -82,34 +86,38 @@ def table1(
         from supir.degradation.recipes import BENCHMARKS
 
         names = known_recipes(recipes or ",".join([*BENCHMARKS, "default"]))
-        made = methods_from(methods, model, settings, esrgan_models)
+        made = methods_from(methods, model, settings, esrgan_models, device, of_networks)
         options: dict[str, Any] = {"recipes": names, "seed": seed, "side": side}
         run_and_write(console, data, pictures, out, made, measures, weights, **options)
         _print_paper(names)
 
 
 @benchmark_app.command()
+@with_network_options
 def real(
     data: Data,
     out: Out,
     methods: Methods = STANDARD,
     measures: Measures = None,
     model: Model = None,
+    device: Device = None,
     pictures: Pictures = None,
     scale: Annotated[float, typer.Option(help="Size of the results over the pictures'.", min=0.1, max=16)] = 2.0,
     settings: Settings = None,
     esrgan_models: Esrgan = None,
     weights: Weights = None,
+    **of_networks: Any,
 ) -> None:
     """Restore real low-quality pictures by each method and score them by what needs no original."""
     with sentences(console := Console(stderr=True)):
         from supir.evaluation.benchmark import PHOTOGRAPHS
 
-        made = methods_from(methods, model, settings, esrgan_models)
+        made = methods_from(methods, model, settings, esrgan_models, device, of_networks)
         run_and_write(console, data, pictures, out, made, measures, weights, recipes=[PHOTOGRAPHS], scale=scale)
 
 
 @benchmark_app.command()
+@with_network_options
 def ablation(
     data: Data,
     out: Out,
@@ -129,11 +137,13 @@ def ablation(
         str, typer.Option(help="As in `supir evaluate`.", metavar="NAMES")
     ] = "psnr,ssim,haar_psi,detail_balance,efficientnet_lite0_distance,niqe",
     model: Model = None,
+    device: Device = None,
     pictures: Pictures = None,
     side: Side = None,
     seed: Seed = 0,
     settings: Settings = None,
     weights: Weights = None,
+    **of_networks: Any,
 ) -> None:
     """Change one thing at a time, beside what the paper found: its Tables 2b and 2c, Figures 8 and 14, and sweeps.
 
@@ -153,8 +163,9 @@ def ablation(
             if name not in TRAINED:
                 raise typer.BadParameter(f"--trained {name}: there are {', '.join(TRAINED)}")
         chosen, left_out = variants(wanted, folders)
-        pipelines = {name: open_pipeline(Path(folder)) for name, folder in folders.items()}
-        pipelines[GIVEN] = open_pipeline(model)
+        _, networks = usage(split_networks, of_networks)
+        pipelines = {name: open_pipeline(Path(folder), device, networks) for name, folder in folders.items()}
+        pipelines[GIVEN] = open_pipeline(model, device, networks)
         common = parsed_settings(settings)
         made = named_methods(["bicubic", "preview", preset, *PRESETS], pipelines[GIVEN], **common)
         made += [usage(variant.method, pipelines[variant.model], preset, **common) for variant in chosen]

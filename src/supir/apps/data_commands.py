@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from supir.apps.arguments import Device
 from supir.apps.ending import FAILED, sentences, show_warning, usage
 from supir.apps.jobs import Interruption
 from supir.apps.progress import clock
@@ -52,6 +53,7 @@ def build(
             metavar="beside|FOLDER",
         ),
     ] = "beside",
+    device: Device = None,
     licence: Annotated[
         str | None, typer.Option(help="Licence of pictures that state none, e.g. CC-BY-4.0.", metavar="NAME")
     ] = None,
@@ -97,7 +99,7 @@ def build(
             require_licence=require_licence,
             photos_per_shard=photos_per_shard,
         )
-        captioner = usage(_captioner, captions)
+        captioner = usage(_captioner, captions, device)
         from supir.data.build import build as build_data
 
         runner = _runner(workers, ray)
@@ -152,10 +154,13 @@ def _limits(given: dict[str, str | None]) -> dict[str, float | None]:
     return limits
 
 
-def _captioner(captions: str) -> Captioner | None:
+def _captioner(captions: str, device: str | None) -> Captioner | None:
+    if captions == "beside":
+        return None
     from supir.caption.model import ModelCaptioner
+    from supir.weights.device import find_device
 
-    return None if captions == "beside" else ModelCaptioner(Path(captions))
+    return ModelCaptioner(Path(captions), device=None if device is None else str(find_device(device)))
 
 
 def _runner(workers: int, address: str | None) -> Runner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ class Model:
     folder: Path | None = None
     """As ``SupirPipeline.from_pretrained`` takes it; None is the bundled small model."""
     devices: tuple[str, ...] = ()
-    """Where the networks run, worker after worker in turn; empty is a GPU if torch sees one."""
+    """Where the networks run, worker after worker in turn; empty is every GPU that torch sees, else the processor."""
     networks: NetworkOptions = field(default_factory=NetworkOptions)
     """In which arithmetic they run, how they are stored, whether they are compiled."""
 
@@ -42,7 +42,50 @@ class Model:
         """Name and hash of the weights and how they run, as the pipeline records it. A second a gigabyte."""
         from supir.weights.catalog import folder_hash
 
-        return {"model": self._path.name, "model_sha256": folder_hash(self._path), **self.networks.identity}
+        return {"model": self._path.name, "model_sha256": folder_hash(self._path), **self._how_it_runs}
+
+    @cached_property
+    def former_identity(self) -> dict[str, str]:
+        """What version 0.1.0 recorded for the same folder and settings, wherever it ran."""
+        asked = {"dtype": self.networks.dtype, "quantize": self.networks.quantize}
+        words = [word for word in asked.values() if word not in ("auto", "none")] + ["compiled"] * self.networks.compile
+        weights = {name: value for name, value in self.identity.items() if name.startswith("model")}
+        return weights | ({"networks": ", ".join(words)} if words else {})
+
+    def placed(self) -> Model:
+        """The same with the devices of this machine, every one of the best kind where none is named.
+
+        Raises:
+            OptionError: one that is named is not here.
+        """
+        from supir.weights.device import devices, find_device
+
+        names = tuple(str(find_device(name)) for name in self.devices) or devices()
+        return self if names == self.devices else replace(self, devices=names)
+
+    @property
+    def on_processor(self) -> bool:
+        """Whether nothing else is used: there version 0.1.0 made the same results."""
+        return self._kinds == ("cpu",)
+
+    @property
+    def _kinds(self) -> tuple[str, ...]:
+        from supir.weights.device import best_device, kind_of
+
+        return tuple(sorted({kind_of(name) for name in self.devices or (best_device(),)}))
+
+    @property
+    def _how_it_runs(self) -> dict[str, str]:
+        """As the pipeline says it; of workers on devices of several kinds, what each may do."""
+        from supir.weights.device import choose_dtype
+        from supir.weights.folder import borne_dtypes, read_model_index
+
+        borne = borne_dtypes(self._path, read_model_index(self._path, "SupirPipeline"))
+        dtypes = [str(choose_dtype(self.networks.dtype, kind, borne)).removeprefix("torch.") for kind in self._kinds]
+        ways = [self.networks.identity(dtype, kind) for dtype, kind in zip(dtypes, self._kinds, strict=True)]
+        if len(ways) == 1:
+            return ways[0]
+        return {"networks": " or ".join(way.get("networks", "float32") for way in ways)}
 
     def options(self, preset: str = DEFAULT_PRESET, **overrides: Any) -> RestoreOptions:
         """As ``SupirPipeline.options``, without loading the weights."""
@@ -55,7 +98,9 @@ class Model:
             place: the worker's number, from 0; chooses its device.
 
         Raises:
+            OptionError: the device is not here.
             WeightsError: the folder cannot be used.
+            OutOfMemoryError: the weights do not fit.
         """
         return self._open(place)
 
@@ -73,12 +118,12 @@ class Model:
 
         quiet_libraries()  # first: they complain while they are imported
         from supir.pipeline import SupirPipeline
-        from supir.weights.device import best_device
 
+        devices = self.placed().devices
         given: dict[str, Any] = asdict(self.networks) | components
-        pipeline = SupirPipeline.from_pretrained(self.folder, **given)
+        pipeline = SupirPipeline.from_pretrained(self.folder, device=devices[place % len(devices)], **given)
         pipeline.set_progress_bar_config(disable=True)
-        return pipeline.to(self.devices[place % len(self.devices)] if self.devices else best_device())
+        return pipeline
 
     @property
     def _path(self) -> Path:

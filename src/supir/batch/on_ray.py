@@ -5,8 +5,10 @@ ray itself is imported in `supir.data.on_ray` alone.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from supir.batch.jobs import Job, Outcome
@@ -14,12 +16,12 @@ from supir.batch.model import Model
 from supir.batch.runners import Answer, Event, OnFraction, all_threads
 from supir.data.on_ray import LOCAL, connect, ray
 from supir.data.runners import limit_threads
-from supir.errors import OptionError, SupirError, WeightsError
+from supir.errors import DeviceLostError, OptionError, SupirError, WeightsError
 
 if TYPE_CHECKING:
     from supir.batch.restoring import Restoring
 
-__all__ = ["OnRay", "begin_actor", "result_of", "threads_of_each"]
+__all__ = ["OnRay", "begin_actor", "placed_on_cluster", "result_of", "share_of_a_gpu", "threads_of_each"]
 
 _WAIT = 1.0  # seconds after which a wait looks up, so that Ctrl-C is heard
 
@@ -27,8 +29,9 @@ _WAIT = 1.0  # seconds after which a wait looks up, so that Ctrl-C is heard
 class OnRay:
     """Actors, each with its own copy of the weights; see `supir.batch.runners.Runner`.
 
-    The cores of the cluster are divided among them, at most those of its smallest machine to each; where the model is
-    told to run on CUDA, each asks for a GPU of its own.
+    The cores of the cluster are divided among them, at most those of its smallest machine to each. Where the model is
+    told to run on GPUs, or is told nothing and the cluster has some, each asks for one, or for its share where there
+    are fewer GPUs than actors.
 
     Args:
         num_workers: how many actors; at least 1.
@@ -43,9 +46,13 @@ class OnRay:
         self.num_workers = num_workers
         self._num_threads = threads_of_each(num_workers, address)
 
+    def placed(self, model: Model) -> Model:
+        """As `Runner.placed`."""
+        return placed_on_cluster(model)
+
     def start(self, model: Model, place: int) -> _Actor:
         """As `Runner.start`."""
-        return _Actor(model, place, self._num_threads)
+        return _Actor(model, place, self._num_threads, share_of_a_gpu(model, self.num_workers))
 
     def wait(self, workers: Sequence[_Actor], on_fraction: OnFraction[_Actor]) -> list[tuple[_Actor, Answer]]:
         """As `Runner.wait`; how much of a picture is done is not told."""
@@ -59,8 +66,8 @@ class OnRay:
 
 
 class _Actor:
-    def __init__(self, model: Model, place: int, num_threads: int) -> None:
-        self._handle = begin_actor(_Restorer, model, place, num_threads, os.getcwd())  # noqa: PTH109
+    def __init__(self, model: Model, place: int, num_threads: int, gpus: float) -> None:
+        self._handle = begin_actor(_Restorer, model, place, num_threads, os.getcwd(), gpus=gpus)  # noqa: PTH109
         self.reference: Any = self._handle.open.remote()
 
     def give(self, job: Job) -> None:
@@ -87,7 +94,10 @@ class _Restorer:
 
     def restore(self, job: Job) -> Outcome:
         assert self._restoring is not None
-        return self._restoring(job)
+        try:
+            return self._restoring(job)
+        except DeviceLostError:
+            os._exit(1)  # another actor takes the picture over
 
 
 def threads_of_each(num_workers: int, address: str) -> int:
@@ -101,17 +111,41 @@ def threads_of_each(num_workers: int, address: str) -> int:
         raise OptionError(f"num_workers is {num_workers}; at least 1 is needed")
     connect(address, max(num_workers, all_threads()))
     cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    return max(1, min(sum(cores) // num_workers, *(count for count in cores if count)))
+    return max(1, min([sum(cores) // num_workers, *filter(None, cores)]))
 
 
-def begin_actor(kind: type, model: Model, place: int, num_threads: int, *more: Any, **options: Any) -> Any:
+def placed_on_cluster(model: Model) -> Model:
+    """The model on what the cluster has, where no device is named: this machine may have others, or none.
+
+    Raises:
+        OptionError: networks run on no device of a name.
+    """
+    from supir.weights.device import kind_of
+
+    for name in model.devices:
+        kind_of(name)
+    if model.devices:
+        return model
+    there = ray.cluster_resources()
+    gpu = "xpu" if any(name.startswith("accelerator_type:Intel-GPU") for name in there) else "cuda"
+    return replace(model, devices=(gpu if there.get("GPU") else "cpu",))
+
+
+def share_of_a_gpu(model: Model, num_workers: int) -> float:
+    """What each of so many workers asks of a GPU: one, or a part where there are fewer; 0 on processors."""
+    if model.on_processor:
+        return 0.0
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    return 1 / max(1, math.ceil(num_workers / gpus)) if gpus else 1.0
+
+
+def begin_actor(kind: type, model: Model, place: int, num_threads: int, *more: Any, gpus: float, **options: Any) -> Any:
     """Start a worker of a class that is made from the model, its place, its threads and ``more``; its handle.
 
-    Where the model is told to run on CUDA, it asks for a GPU of its own, which is number 0 to it.
+    ``gpus`` is the share of a GPU that it asks for, which is number 0 to it.
     """
-    on_cuda = any(device.startswith("cuda") for device in model.devices)
-    remote = ray.remote(num_cpus=num_threads, num_gpus=int(on_cuda), max_restarts=0, **options)(kind)
-    return remote.remote(model, 0 if on_cuda else place, num_threads, *more)
+    remote = ray.remote(num_cpus=num_threads, num_gpus=gpus, max_restarts=0, **options)(kind)
+    return remote.remote(model, 0 if gpus else place, num_threads, *more)
 
 
 def result_of(reference: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from supir.batch.jobs import BROWSERS_SHOW, THUMBNAIL, Job, Outcome, file_sha256, settings_sha256
 from supir.batch.model import Model
 from supir.caption.words import WORDS, record_of_words
-from supir.errors import ImageError, ImageReadError, ImageWriteError, SupirError, WeightsError
+from supir.errors import DeviceLostError, ImageError, ImageReadError, ImageWriteError, SupirError, WeightsError
 from supir.files import lacks_room, sentence
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ def restore_job(
         overwrite: replace a result that exists; without it such a picture is an error.
         on_fraction: called with how much of the sampling is done, from 0 to 1; with 0 when the preview that the job
             asks for is written. Raise a ``SupirError`` from it to stop.
+
+    Raises:
+        DeviceLostError: the accelerator failed, so that the next picture would fail in this process too.
     """
     start = time.perf_counter()
     error, unexpected, lacked_memory, lacked_room = None, "", False, False
@@ -50,6 +53,10 @@ def restore_job(
         error, lacked_memory = str(caught) or type(caught).__name__, isinstance(caught, MemoryError)
         lacked_room = lacks_room(caught)
     except Exception as caught:  # a mistake of ours in one picture must not cost the user the other pictures
+        from supir.weights.device import is_lost
+
+        if is_lost(caught):
+            raise DeviceLostError(f"{job.source}: the device failed; start again: {caught}") from caught
         error, unexpected = f"{type(caught).__name__}: {caught}", traceback.format_exc()
     if lacked_memory:
         from supir.memory import give_back
@@ -167,7 +174,8 @@ class Restoring:
 
             torch.set_num_threads(num_threads)
         self._pipeline = model.open(place)
-        if self._pipeline.identity != model.identity:
+        self._identity = model.identity
+        if any(self._pipeline.identity.get(name) != model.identity.get(name) for name in ("model", "model_sha256")):
             raise WeightsError(f"{model.folder}: holds other weights here than where the batch was started")
 
     def __call__(self, job: Job, on_fraction: Callable[[float], None] = lambda fraction: None) -> Outcome:
@@ -181,7 +189,7 @@ class Restoring:
                 if outcome.error is None and file_sha256(job.source) != before:
                     raise ImageReadError(f"{job.source}: changed while it was restored; run again", job.source)
                 if outcome.error is None:
-                    settings = settings_sha256(job.options, self._pipeline.identity)
+                    settings = settings_sha256(job.options, self._identity)
                     made = file_sha256(job.target)
                     outcome = replace(outcome, source_sha256=before, settings_sha256=settings, sha256=made)
             except ImageError as error:

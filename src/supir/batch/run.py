@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,10 @@ from supir.files import sentence, write_whole
 __all__ = ["REPORT", "run_batch"]
 
 REPORT = "report.json"
+
+
+class OtherDeviceWarning(UserWarning):
+    """Results of an earlier run are made again, since they may come from another device or arithmetic."""
 
 
 def run_batch(
@@ -54,13 +59,14 @@ def run_batch(
         on_fraction: told how much of a job's sampling is done, from 0 to 1, where the runner tells.
 
     Raises:
-        OptionError: ``out`` holds something that no batch made.
+        OptionError: ``out`` holds something that no batch made, or a device is not there.
         WeightsError: the weights cannot be opened.
         CaptionerError: the captioner cannot be used; nothing was restored.
         SupirError: another batch is at work in ``out``, or the folder cannot be written.
     """
     out, model, runner = Path(out), model or Model(), runner or Serial()
     start = time.perf_counter()
+    placed = runner.placed(model)  # the previews for a captioner are made here, wherever the workers are
     with opened(out) as log:
         outcomes = list(known)
         num_jobs = len(jobs)
@@ -68,14 +74,14 @@ def run_batch(
         try:
             if captioning is not None:
                 jobs, wordless = with_words(jobs, captioning, model)
-            tasks = itertools.chain(wordless, _tasks(jobs, log, model))
-            for outcome in work(tasks, model, runner, on_fraction):
+            tasks = itertools.chain(wordless, _tasks(jobs, log, placed))
+            for outcome in work(tasks, placed, runner, on_fraction):
                 outcome = _noted(outcome, log)
                 outcomes.append(outcome)
                 yield outcome
         finally:
             seconds = time.perf_counter() - start
-            report = _report(outcomes, num_jobs, model, runner, seconds)
+            report = _report(outcomes, num_jobs, placed, runner, seconds)
             if captioning is not None:
                 report["captioner"] = captioning.captioner.name
             write_whole(out / REPORT, (json.dumps(report, indent=1) + "\n").encode())
@@ -95,11 +101,21 @@ def _noted(outcome: Outcome, log: Log) -> Outcome:
 
 def _tasks(jobs: Iterable[Job], log: Log, model: Model) -> Iterator[Job | Outcome]:
     """The jobs, and in place of each that is done the outcome that says so."""
+    told = False
     for job in jobs:
-        if log.holds(job, settings_sha256(job.options, model.identity)):
+        former = log.holds(job, settings_sha256(job.options, model.former_identity))
+        if log.holds(job, settings_sha256(job.options, model.identity)) or (former and model.on_processor):
             yield Outcome(source=job.source, target=job.target, skipped=True)
-        else:
-            yield job
+            continue
+        if former and not told:
+            told = True
+            warnings.warn(
+                f"{job.target} and perhaps others were made on a processor, or by version 0.1.0, which did not note"
+                f" where; they are made again: {model.identity.get('networks', 'float32 on a processor')}",
+                OtherDeviceWarning,
+                stacklevel=2,
+            )
+        yield job
 
 
 def _report(

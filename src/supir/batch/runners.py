@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from supir.batch.jobs import Job, Outcome
 from supir.batch.model import Model
 from supir.data.runners import begin_worker
-from supir.errors import OptionError, SupirError, WeightsError
+from supir.errors import DeviceLostError, OptionError, SupirError, WeightsError
 
 if TYPE_CHECKING:
     from supir.batch.restoring import Restoring
@@ -55,6 +55,13 @@ class Runner(Protocol[AnyWorker]):
 
     num_workers: int
 
+    def placed(self, model: Model) -> Model:
+        """The model with the devices on which the workers will run it, so that it is known what they will make.
+
+        Raises:
+            OptionError: one that is named is not there.
+        """
+
     def start(self, model: Model, place: int) -> AnyWorker:
         """Start a worker; ``place`` is a number below `num_workers` that no other worker has now."""
 
@@ -69,7 +76,15 @@ class Runner(Protocol[AnyWorker]):
         """End what the runner itself began."""
 
 
-class Serial:
+class _OfThisMachine:
+    """Whose workers run on devices of this machine."""
+
+    def placed(self, model: Model) -> Model:
+        """As `Runner.placed`."""
+        return model.placed()
+
+
+class Serial(_OfThisMachine):
     """One picture after the other, in this process: no second copy of anything, and no protection from a crash."""
 
     num_workers = 1
@@ -108,7 +123,7 @@ class _Here:
         self._restoring = None
 
 
-class Processes:
+class Processes(_OfThisMachine):
     """Processes of this machine, each with its own copy of the weights and its share of the threads.
 
     They end when this process ends, however it ends.
@@ -209,7 +224,10 @@ def _serve(pipe: connection.Connection, model: Model, place: int, num_threads: i
     while True:
         said = pipe.recv()
         if isinstance(said, Job):  # otherwise a request to stop that came when the job was done
-            pipe.send(restoring(said, tell))
+            try:
+                pipe.send(restoring(said, tell))
+            except DeviceLostError:
+                return  # a fresh process can use the device again, and takes the picture over
 
 
 def all_threads() -> int:

@@ -139,6 +139,13 @@ class ModelCaptioner:
     def _key(self) -> tuple[str, int | None, str | None]:
         return str(self.folder), self.bits, self.device
 
+    @property
+    def _place(self) -> str:
+        """Where it runs: found where it is opened, which may be another machine than where it was made."""
+        from supir.weights.device import find_device
+
+        return str(find_device(self.device))
+
     def _open(self) -> tuple[Any, Any]:
         if self._key not in _LOADED:
             from supir.memory import give_back
@@ -155,7 +162,7 @@ class ModelCaptioner:
         extra: dict[str, Any] = {}
         if self.bits is not None:
             logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # else a line for every product it rounds
-            where = self.device or "cpu"
+            where = self._place
             exact = "float32" if where == "cpu" else "float16"  # what the processor multiplies fast
             kind = {"bnb_4bit_compute_dtype": exact} if self.bits == 4 else {}
             extra["quantization_config"] = BitsAndBytesConfig(**{f"load_in_{self.bits}bit": True}, **kind)
@@ -163,8 +170,8 @@ class ModelCaptioner:
         try:
             processor = AutoProcessor.from_pretrained(str(self.folder), **safe)
             model = AutoModelForImageTextToText.from_pretrained(str(self.folder), use_safetensors=True, **safe, **extra)
-            if self.bits is None and self.device is not None:
-                model = model.to(self.device)
+            if self.bits is None:
+                model = model.to(self._place)
         except (
             OSError, MemoryError, ValueError, KeyError, ImportError, RuntimeError, TypeError, AttributeError,
         ) as error:  # fmt: skip

@@ -50,7 +50,7 @@ def captioner_of(options: CaptionOptions, *, device: str | None = None) -> Pictu
         device: where a model runs; None is a GPU if torch sees one.
 
     Raises:
-        OptionError: it is not there, or options do not go together.
+        OptionError: it or the device is not there, or options do not go together.
         MissingExtraError: it needs a package that is not installed.
     """
     spec = options.captioner
@@ -76,7 +76,7 @@ def captioner_of(options: CaptionOptions, *, device: str | None = None) -> Pictu
             f"captioner is {shown}; it must be the folder of a model, a URL, beside, a .txt file, or none"
         )
     from supir.caption.model import ModelCaptioner
-    from supir.weights.device import best_device
+    from supir.weights.device import find_device
 
     bits = None if options.caption_bits == "off" else int(options.caption_bits)
-    return ModelCaptioner(Path(spec), bits=bits, device=device or best_device())
+    return ModelCaptioner(Path(spec), bits=bits, device=str(find_device(device)))

@@ -28,7 +28,7 @@ def advice(
     memory = (options.memory or 0.0) * GIGABYTE
     said = ""
     for other in _smaller(networks, accelerator):
-        costs = Costs(networks_of(folder, other))
+        costs = Costs(networks_of(folder, other))  # their dtype is said, so that the device does not matter
         plan = make_plan(costs, options, width, height, memory=memory, accelerator=accelerator)
         flags = f"--dtype {other.dtype}" + (f" --quantize {other.quantize}" if other.quantize != "none" else "")
         if plan.fits:

@@ -27,8 +27,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from supir.errors import WeightsError
 from supir.models.stored import store_in_eight_bits, stored_kind
 from supir.options import NetworkOptions
-from supir.weights.folder import check_model_index, read_model_index
-from supir.weights.running import STORED, autoencoder_dtype, dtype_of
+from supir.weights.device import choose_dtype
+from supir.weights.folder import borne_dtypes, check_model_index, read_model_index
+from supir.weights.running import STORED, autoencoder_dtype
 
 NUM_TOKENS = 77
 TRACED = 32
@@ -56,20 +57,22 @@ class Networks:
     """Bytes of every component."""
 
 
-def networks_of(folder: Path, options: NetworkOptions) -> Networks:
+def networks_of(folder: Path, options: NetworkOptions, device: str = "cpu") -> Networks:
     """The networks that a model folder's configurations describe; no weights are read.
 
     Args:
         folder: in diffusers layout.
         options: how they are to be held.
+        device: the kind that they are to run on, which need not be here.
 
     Raises:
         WeightsError: the folder is no model folder, names unknown libraries, or lacks a configuration.
     """
     check_model_index(folder, "SupirPipeline")
     found: dict[str, nn.Module] = {}
-    dtype = dtype_of(options)
-    for name, entry in read_model_index(folder, "SupirPipeline").items():
+    index = read_model_index(folder, "SupirPipeline")
+    dtype = choose_dtype(options.dtype, device, borne_dtypes(folder, index))
+    for name, entry in index.items():
         if not isinstance(entry, list) or len(entry) != 2 or entry[0] is None or name.startswith("tokenizer"):
             continue
         try:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from supir.conditions import Conditions
 from supir.options import RestoreOptions
-from supir.restoration import Restorer, noise_schedule
+from supir.restoration import Restorer
 from supir.sampling.noise import SampleNoise
+from supir.schedules import noise_schedule
 
 NUM_OUTER = 3
 NUM_FEATURES = 10

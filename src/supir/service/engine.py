@@ -79,8 +79,9 @@ class Engine:
         self, data: Path, model: Model, *, num_workers: int = 1, max_queued: int = 1000, keep: float = 24 * 3600.0,
         runner: Runner[Any] | None = None, watched: bool = False, captioner: PictureCaptioner | None = None,
     ) -> None:  # fmt: skip
-        _ = model.presets, model.identity  # says at once what is wrong, and is not read again by every worker
         self._runner: Runner[Any] = runner or Processes(num_workers)
+        model = self._runner.placed(model)
+        _ = model.presets, model.identity  # says at once what is wrong, and is not read again by every worker
         self.model, self.num_workers, self.max_queued, self.keep = model, self._runner.num_workers, max_queued, keep
         self.folder = Folder(data, keep_uploads=watched)
         self.store = with_reserve(data, lambda: Store(self.folder.database))

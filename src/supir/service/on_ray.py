@@ -6,6 +6,7 @@ each. ray itself is imported in `supir.data.on_ray` alone.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from supir.batch.jobs import Job, Outcome
 from supir.batch.model import Model
-from supir.batch.on_ray import begin_actor, result_of, threads_of_each
+from supir.batch.on_ray import begin_actor, placed_on_cluster, result_of, share_of_a_gpu, threads_of_each
 from supir.batch.runners import Answer, Event, OnFraction
 from supir.data.on_ray import LOCAL, ray
 from supir.data.runners import limit_threads
-from supir.errors import SupirError
+from supir.errors import DeviceLostError, SupirError
 from supir.files import lacks_room, sentence, write_whole
 
 if TYPE_CHECKING:
@@ -50,9 +51,14 @@ class OnRay:
         self.num_workers = num_workers
         self._num_threads = threads_of_each(num_workers, address)
 
+    def placed(self, model: Model) -> Model:
+        """As `Runner.placed`."""
+        return placed_on_cluster(model)
+
     def start(self, model: Model, place: int) -> RayWorker:
         """As `Runner.start`; the worker opens the weights when the cluster has room for it."""
-        return RayWorker(begin_actor(_Restorer, model, place, self._num_threads, max_concurrency=_AT_ONCE))
+        gpus = share_of_a_gpu(model, self.num_workers)
+        return RayWorker(begin_actor(_Restorer, model, place, self._num_threads, gpus=gpus, max_concurrency=_AT_ONCE))
 
     def wait(self, workers: Sequence[RayWorker], on_fraction: OnFraction[RayWorker]) -> list[tuple[RayWorker, Answer]]:
         """As `Runner.wait`, but for one worker, and for a moment: empty when it has not answered."""
@@ -199,7 +205,10 @@ class _Restorer:
             if job.target in self._stopped:
                 raise SupirError("stopped on request")
 
-        outcome = self._restoring(here, on_fraction)
+        try:
+            outcome = self._restoring(here, on_fraction)
+        except DeviceLostError:
+            os._exit(1)  # another actor takes the picture over
         error = outcome.error and outcome.error.replace(str(here.source), str(job.source))
         outcome = replace(outcome, source=job.source, target=job.target, error=error)
         return _Done(outcome=outcome, result=_bytes_of(target), preview=self._told.preview)

@@ -34,6 +34,7 @@ from supir.training.crops import psnr, to_pixels, to_tensor, write_sheet
 from supir.training.pairs import degraded_by, draw_degradation
 from supir.training.photographs import LABELS, Photographs, open_photographs
 from supir.training.recipes import shares
+from supir.weights.device import best_device
 
 logger = logging.getLogger(__name__)
 
@@ -166,6 +167,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of good pictures, tiles or shards")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", type=Path, help="model folder whose prior paints; unset: the bundled one")
+    parser.add_argument("--device", help="cpu, cuda ...; unset: a GPU if torch sees one")
     parser.add_argument("--number", type=int, default=100)
     parser.add_argument("--way", choices=("img2img", "degraded"), default="img2img")
     parser.add_argument("--compare", action="store_true", help="a sheet of both ways in OUT/compared.png instead")
@@ -177,7 +179,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     names = ("way", "strength", "num_steps", "guidance", "size", "seed")
     making = Making(**{name: getattr(options, name) for name in names})
-    pipeline = SupirPipeline.from_pretrained(options.model)
+    pipeline = SupirPipeline.from_pretrained(options.model, device=options.device or best_device())
     photographs = open_photographs(options.data)
     if options.compare:
         options.out.mkdir(parents=True, exist_ok=True)

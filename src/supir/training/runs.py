@@ -38,7 +38,7 @@ from supir.training.recipes import USES, StageOptions, freeze, shares, stored_op
 from supir.training.restorer import restorer_stage, with_dense_restorer
 from supir.training.sharding import make_accelerator
 from supir.training.sizes import SIZES, Networks, build_size, with_fresh_connectors
-from supir.weights.folder import BUNDLED_MODEL, check_replaceable
+from supir.weights.folder import BUNDLED_MODEL, check_replaceable, read_model_index
 
 logger = logging.getLogger(__name__)
 
@@ -284,7 +284,8 @@ def write_model(request: Request, folder: Path, *, best: bool = False, state: ch
             networks[name].load_state_dict(merged(module))
     else:
         _put(networks, averages)
-    pipeline = SupirPipeline(**networks, presets=presets)
+    borne = None if request.start is None else read_model_index(request.start, "SupirPipeline").get("dtypes")
+    pipeline = SupirPipeline(**networks, presets=presets, dtypes=borne)
     needed = sum(parameter.nbytes for name in _NETWORKS for parameter in networks[name].parameters())
     with checkpoint.said(folder, needed), folder_whole(folder) as new:
         pipeline.save_pretrained(new, safe_serialization=True)

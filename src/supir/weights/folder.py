@@ -13,6 +13,7 @@ import torch
 from supir.errors import KeyMismatchError, WeightsError
 from supir.files import strangers
 from supir.weights.catalog import REPORT_NAME
+from supir.weights.device import DTYPES
 
 BUNDLED_MODEL = Path(__file__).parents[1] / "assets" / "model"
 INDEX = "model_index.json"
@@ -57,9 +58,10 @@ def check_replaceable(folder: Path, pipeline: str) -> None:
         )
 
 
-def check_model_index(folder: Path, pipeline: str) -> None:
-    """Refuse a folder that is none of ours, or whose index names other libraries; import those it needs."""
-    for name, entry in read_model_index(folder, pipeline).items():
+def check_model_index(folder: Path, pipeline: str) -> dict[str, Any]:
+    """Refuse a folder that is none of ours, or whose index names other libraries; import those it needs; the index."""
+    index = read_model_index(folder, pipeline)
+    for name, entry in index.items():
         library = entry[0] if isinstance(entry, list) and entry else None
         if isinstance(library, str) and library not in TRUSTED_LIBRARIES:
             raise WeightsError(
@@ -68,6 +70,7 @@ def check_model_index(folder: Path, pipeline: str) -> None:
             )
         if isinstance(library, str):
             import_module(library)  # diffusers loads from modules of its own and from those that are imported already
+    return index
 
 
 def read_model_index(folder: Path, pipeline: str) -> dict[str, Any]:
@@ -88,6 +91,22 @@ def read_model_index(folder: Path, pipeline: str) -> dict[str, Any]:
     if not isinstance(entries, dict) or entries.get("_class_name") != pipeline:
         raise WeightsError(f"{index} does not describe a {pipeline}. Make a model folder with 'supir convert'.")
     return entries
+
+
+def borne_dtypes(folder: Path, index: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The arithmetic that a model's networks bear, as its folder's ``dtypes`` say, preferred ones first; None is any.
+
+    Raises:
+        WeightsError: it names something else.
+    """
+    said = index.get("dtypes")
+    if said is None:
+        return None
+    # Words rather than a list: that would look like a component, of which an index names library and class.
+    names = tuple(map(str.strip, said.split(","))) if isinstance(said, str) else ()
+    if not names or not set(names) <= DTYPES.keys():
+        raise WeightsError(f"{folder / INDEX}: dtypes is {said!r}; it must be some of {', '.join(DTYPES)}, with commas")
+    return names
 
 
 def check_complete(folder: Path, components: Mapping[str, Any]) -> None:

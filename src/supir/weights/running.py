@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from supir.errors import KeyMismatchError, OptionError, WeightsError
 from supir.models.stored import store_in_eight_bits
 from supir.options import NetworkOptions
 from supir.weights.checkpoint import Merged, open_checkpoint
+from supir.weights.device import DTYPES
 from supir.weights.folder import BUNDLED_MODEL
 from supir.weights.gather import Gathered
 from supir.weights.load import fill, load_gathered
@@ -27,46 +29,74 @@ STORED = ("unet", "adaptor")
 _STEM = "diffusion_pytorch_model"
 
 
-def dtype_of(options: NetworkOptions) -> torch.dtype:
-    """What the networks calculate in; ``auto`` is float16 where an accelerator is, else float32.
-
-    A processor that multiplies bfloat16 faster does not change that by itself: a result shall not depend on it.
-    """
-    if options.dtype != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[options.dtype]
-    return torch.float16 if torch.accelerator.is_available() else torch.float32
-
-
 def autoencoder_dtype(dtype: torch.dtype) -> torch.dtype:
     """float32 beside float16, in which SDXL's overflows; else the same as the others."""
     return torch.float32 if dtype is torch.float16 else dtype
 
 
-def load_stored(folder: Path, index: Mapping[str, Any], options: NetworkOptions) -> dict[str, Any]:
+def asked_of(dtype: Any, quantize: str, compile: bool) -> tuple[NetworkOptions, dict[str, torch.dtype]]:
+    """What Python asks of the networks: the options, and the arithmetic of components that have their own.
+
+    Args:
+        dtype: a torch dtype, its name, or as diffusers has it one of these for each component and for ``default``;
+            None is ``auto``.
+        quantize: see ``NetworkOptions``.
+        compile: likewise.
+
+    Raises:
+        OptionError: a value is none of those allowed.
+    """
+    given = dict(dtype) if isinstance(dtype, Mapping) else {"default": dtype}
+    names = {part: "auto" if kind is None else str(kind).removeprefix("torch.") for part, kind in given.items()}
+    found = NetworkOptions(dtype=names.pop("default", "auto"), quantize=quantize, compile=compile)
+    for name in names.values():
+        found = replace(found, dtype=name) and found  # checked, not kept
+    return found, {part: DTYPES[name] for part, name in names.items() if name != "auto"}
+
+
+def check_variant(folder: Path, variant: str) -> None:
+    """Refuse a variant of the files that a model folder does not have.
+
+    Raises:
+        OptionError: there are no such files; weights are narrowed by ``dtype``, whatever they are stored in.
+    """
+    if not any(folder.glob(f"*/*.{variant}.safetensors")) and not any(folder.glob(f"*/*.{variant}-*.safetensors")):
+        raise OptionError(
+            f"variant is {variant!r}, and {folder} has no such files; leave it out and say dtype='float16' or another"
+        )
+
+
+def keep_from_overflow(autoencoder: Any) -> None:
+    """An autoencoder in float16 is widened to float32, in which it does not overflow, unless it says it bears that.
+
+    As in SDXL's own pipelines (``force_upcast``): it gets there when a whole pipeline is cast.
+    """
+    if autoencoder.dtype is torch.float16 and autoencoder.config.get("force_upcast", True):
+        nn.Module.to(autoencoder, torch.float32)
+
+
+def load_stored(folder: Path, index: Mapping[str, Any], options: NetworkOptions, dtype: torch.dtype) -> dict[str, Any]:
     """The components of a model folder that are stored in 8 bits, each tensor changed as soon as it is read.
 
     Args:
         folder: in diffusers layout.
         index: of the folder, as ``read_model_index`` gives it.
         options: their ``quantize`` is not ``none``.
+        dtype: what the networks calculate in.
 
     Raises:
         WeightsError: files are missing or damaged.
         KeyMismatchError: the files lack weights, or have them in other shapes.
     """
-    return {name: _load(folder / name, index[name], options) for name in STORED if index.get(name)}
+    return {name: _load(folder / name, index[name], options, dtype) for name in STORED if index.get(name)}
 
 
-def load_originals(given: Gathered, options: NetworkOptions, *, strict: bool) -> dict[str, Any]:
+def load_originals(given: Gathered, options: NetworkOptions, dtype: torch.dtype, *, strict: bool) -> dict[str, Any]:
     """All components of a pipeline from original weights, laid out as they run; tokenizers as given, or the bundled.
 
     Raises:
-        OptionError: compiling is asked for, and there is no compiler.
         WeightsError, KeyMismatchError: as ``supir.weights.plan.make_plan``.
     """
-    if options.compile:
-        check_compiler()
-    dtype = dtype_of(options)
     components, _ = load_gathered(
         given,
         dtype={"default": dtype, "autoencoder": autoencoder_dtype(dtype)},
@@ -79,12 +109,11 @@ def load_originals(given: Gathered, options: NetworkOptions, *, strict: bool) ->
     return components | tokenizers
 
 
-def _load(folder: Path, entry: list[str], options: NetworkOptions) -> nn.Module:
+def _load(folder: Path, entry: list[str], options: NetworkOptions, dtype: torch.dtype) -> nn.Module:
     files = sorted(folder.glob(f"{_STEM}*.safetensors"))
     if not files:
         raise WeightsError(f"{folder} has no {_STEM}.safetensors; make the folder again with 'supir convert'")
     kind: Any = getattr(import_module(entry[0]), entry[1])
-    dtype = dtype_of(options)
     with torch.device("meta"):
         network: nn.Module = kind.from_config(kind.load_config(folder))
     network = nn.Module.to(network.eval(), dtype)
@@ -111,28 +140,45 @@ def _load(folder: Path, entry: list[str], options: NetworkOptions) -> nn.Module:
     return network
 
 
-def arrange(components: Mapping[str, Any], options: NetworkOptions) -> None:
-    """Lay out the loaded networks as they run fastest, and compile them where that is asked for.
+def how_they_run(components: Mapping[str, Any], options: NetworkOptions, kind: str) -> dict[str, str]:
+    """What of the loaded networks, beside their weights, makes another result: as they are now, for records.
 
-    Raises:
-        OptionError: compiling is asked for, and there is no C++ compiler for the processor's code.
+    Args:
+        components: of the pipeline; a missing UNet leaves the autoencoder to tell the arithmetic.
+        options: as they were loaded.
+        kind: of the device that they run on.
     """
+    unet = components.get("unet")
+    network = components["autoencoder"] if unet is None else unet
+    found = options.identity(str(network.dtype).removeprefix("torch."), kind)
+    libraries = {
+        str(getattr(config, "quant_method", config))
+        for config in (getattr(components.get(name), "config", {}).get("quantization_config") for name in STORED)
+        if config is not None
+    }
+    if libraries:
+        found["quantized_by"] = ", ".join(sorted(libraries))
+    return found
+
+
+def arrange(components: Mapping[str, Any], options: NetworkOptions) -> None:
+    """Lay out the loaded networks as they run fastest, and compile them where that is asked for."""
     for network in (components.get(name) for name in (*STORED, "autoencoder")):
         # Measured by `make bench`: in 16 bits convolutions are up to twice as fast so, in float32 slower.
         if network is not None and network.dtype is not torch.float32:
             network.to(memory_format=torch.channels_last)
     if options.compile:
-        check_compiler()
         for network in filter(None, map(components.get, STORED)):
             network.compile_repeated_blocks()
 
 
-def check_compiler() -> None:
-    """Refuse to compile where the compiler is missing, before an hour of work fails for it."""
+def check_compiler(kind: str = "cpu") -> None:
+    """Refuse to compile where the compiler is missing, before an hour of work fails for it.
+
+    ``kind`` is that of the device; compilers for accelerators come with torch.
+    """
     compiler = os.environ.get("CXX")
-    if not torch.accelerator.is_available() and not any(
-        map(shutil.which, [compiler] if compiler else ["g++", "clang++", "cl"])
-    ):
+    if kind == "cpu" and not any(map(shutil.which, [compiler] if compiler else ["g++", "clang++", "cl"])):
         raise OptionError(
             f"compile is on, which needs a C++ compiler, and {compiler or 'g++ or clang++'} is not installed; install"
             " one, name one in the environment variable CXX, or leave compile off"

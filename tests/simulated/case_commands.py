@@ -1,0 +1,145 @@
+"""Commands that open a model take the device, and arithmetic that it and the model bear, unless told otherwise."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from caption.tiny_captioners import WORDS, save_tiny_llava
+from simulated.conftest import ROOT, some_pixels
+from simulated.device import Accelerator
+from supir import image
+from supir.apps.benchmarking import open_pipeline
+from supir.apps.cli import app
+from supir.batch.jobs import Job
+from supir.batch.model import Model
+from supir.batch.restoring import Restoring
+from supir.image import Picture, read_record
+from supir.options import NetworkOptions
+from supir.pipeline import SupirPipeline
+from supir.weights.device import best_device, devices
+from tiny import save_tiny_model
+
+QUICK = ["--min-size", "16", "--scale", "1", "--steps", "1"]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photos") / "photo.png"
+    image.write(Picture(pixels=some_pixels(1, 48, 48)[0]), path)
+    return path
+
+
+def run(*arguments: object) -> str:
+    done = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert done.exit_code == 0, f"{done.output}\n{done.exception!r}"
+    return done.output
+
+
+def networks_of(result: Path) -> str | None:
+    record = read_record(result)
+    assert record is not None
+    return record.get("networks")
+
+
+def test_the_device_is_found() -> None:
+    assert best_device() == "sim"
+    assert devices() == ("sim",)
+
+
+def test_restore_runs_there_and_elsewhere_when_told(photo: Path, folder: Path, tmp_path: Path) -> None:
+    run("restore", photo, "-o", tmp_path / "there.png", "--model", folder, *QUICK)
+    assert networks_of(tmp_path / "there.png") == "float16 on sim"  # the folder says nothing of what it bears
+    run("restore", photo, "-o", tmp_path / "here.png", "--model", folder, "--device", "cpu", *QUICK)
+    assert networks_of(tmp_path / "here.png") is None  # float32 on the processor, whatever else is there
+
+
+def test_the_first_line_of_the_readme_makes_a_picture(tmp_path: Path) -> None:
+    run("restore", ROOT / "examples" / "photo.jpg", "-o", tmp_path / "out.png")
+    found = image.read(tmp_path / "out.png").pixels
+    assert float(found.std()) > 0.1
+    assert networks_of(tmp_path / "out.png") in ("float32 on sim", "bfloat16 on sim", "float16 on sim")
+
+
+def test_a_captioner_hands_over_to_the_networks(photo: Path, folder: Path, tmp_path: Path) -> None:
+    captioner = save_tiny_llava(tmp_path / "llava")
+    out = tmp_path / "out.png"
+    run("restore", photo, "-o", out, "--model", folder, "--captioner", captioner, "--no-caption-cache", *QUICK)
+    record = read_record(out)
+    assert record is not None
+    assert set(record["caption"].split()) <= {word.strip() for word in WORDS}
+
+
+def test_batch_and_its_log(photo: Path, folder: Path, tmp_path: Path) -> None:
+    wanted = ["batch", photo, "-o", tmp_path / "out", "--model", folder, *QUICK]
+    run(*wanted)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["done"], report["networks"]) == (1, "float16 on sim")
+    run(*wanted)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["skipped"] == 1
+    run(*wanted, "--device", "cpu")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["done"] == 1  # another device, another result
+    assert "networks" not in report
+
+
+@pytest.mark.parametrize(("place", "dtype"), [((), "float16"), (("--device", "cpu"), "float32")])
+def test_plan_knows_what_will_run(photo: Path, folder: Path, place: tuple[str, ...], dtype: str) -> None:
+    found: dict[str, Any] = json.loads(run("plan", photo, "--model", folder, "--json", *place, *QUICK))
+    assert found["dtype"] == dtype
+    assert found["seconds"] is not None
+
+
+def test_plan_of_a_device_that_is_not_here(photo: Path, folder: Path) -> None:
+    found = json.loads(run("plan", photo, "--model", folder, "--json", "--device", "cuda:3", *QUICK))
+    assert (found["dtype"], found["seconds"]) == ("float16", None)
+
+
+def test_benchmarks_run_there(folder: Path) -> None:
+    assert open_pipeline(folder, None, NetworkOptions()).device.type == "sim"
+    assert open_pipeline(folder, "cpu", NetworkOptions()).device.type == "cpu"
+
+
+def test_python_stays_on_the_processor_until_told(photo: Path, folder: Path) -> None:
+    pipeline = SupirPipeline.from_pretrained(folder)
+    assert (pipeline.device.type, pipeline.unet.dtype) == ("cpu", torch.float32)
+    moved = SupirPipeline.from_pretrained(folder, device="sim", dtype="float32")
+    moved.set_progress_bar_config(disable=True)
+    assert (moved.device.type, moved.unet.dtype) == ("sim", torch.float32)
+    [found] = moved(photo, min_size=16, num_steps=1, scale=1.0)
+    assert found.picture.pixels.device.type == "cpu"
+
+
+def test_workers_take_one_device_after_the_other(
+    photo: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the processes of a batch, of the service, and of the page do."""
+    monkeypatch.setattr(Accelerator, "count", 2)
+    model = Model(folder=folder)
+    assert [str(model.open(place).device) for place in (0, 2)] == ["sim:0", "sim:0"]
+    worker = Restoring(model, place=1)
+    options = model.options(min_size=16, num_steps=1, scale=1.0)
+    outcome = worker(Job(source=photo, target=tmp_path / "out.png", options=options))
+    assert outcome.error is None
+    assert str(worker._pipeline.device) == "sim:1"
+
+
+@pytest.mark.slow
+def test_worker_processes_run_there(photo: Path, folder: Path, tmp_path: Path) -> None:
+    wanted = ["batch", photo, "-o", tmp_path / "out", "--model", folder, "--workers", "2", *QUICK, "--variants", "2"]
+    command = [sys.executable, str(ROOT / "tests" / "simulated" / "commands.py"), *map(str, wanted)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {networks_of(path) for path in (tmp_path / "out").glob("*.png")} == {"float16 on sim"}
