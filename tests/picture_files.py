@@ -97,6 +97,41 @@ def png(width: int, height: int, data: bytes, *, depth: int = 8, color: int = 2)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
+def tiff(
+    values: npt.NDArray[Any], photometric: int = 2, extras: list[int] | None = None, tags: dict[int, Any] | None = None
+) -> bytes:
+    """An uncompressed TIFF of (H, W, C) with such ExtraSamples, and other tags: shorts, or rationals for fractions."""
+    height, width, channels = values.shape
+    body = values.astype(values.dtype.newbyteorder("<")).tobytes()
+    shorts = {258: [values.itemsize * 8] * channels, 259: [1], 262: [photometric], 277: [channels], 284: [1]}
+    if extras:
+        shorts[338] = extras
+    longs = {256: width, 257: height, 273: 8, 278: height, 279: len(body)}
+    records = {tag: (4, 1, struct.pack("<I", value)) for tag, value in longs.items()}
+    for tag, found in (shorts | (tags or {})).items():
+        if any(isinstance(value, float) for value in found):
+            records[tag] = (5, len(found), b"".join(struct.pack("<II", round(value * 10**6), 10**6) for value in found))
+        else:
+            records[tag] = (3, len(found), struct.pack(f"<{len(found)}H", *found))
+    table, outside, start = b"", b"", 8 + len(body) + len(body) % 2
+    for tag, (kind, count, payload) in sorted(records.items()):
+        field = payload.ljust(4, b"\0")
+        if len(payload) > 4:
+            field = struct.pack("<I", start + len(outside))
+            outside += payload + b"\0" * (len(payload) % 2)
+        table += struct.pack("<HHI", tag, kind, count) + field
+    head = b"II*\0" + struct.pack("<I", start + len(outside)) + body + b"\0" * (len(body) % 2)
+    return head + outside + struct.pack("<H", len(records)) + table + b"\0\0\0\0"
+
+
+def cut_out(side: int = 96, level: int = 250) -> npt.NDArray[np.uint8]:
+    """A disc of one level on transparent black, its rim half transparent."""
+    y, x = np.mgrid[0:side, 0:side] - (side - 1) / 2
+    alpha = np.clip(side / 3 - np.hypot(x, y) + 0.5, 0, 1)
+    colours = np.where(alpha[..., None] > 0, level, 0).repeat(3, 2)
+    return np.dstack([colours, alpha * 255]).round().astype(np.uint8)
+
+
 def picture(channels: int = 3, bits: int = 8, alpha: bool = False, seed: int = 0) -> tuple[Picture, npt.NDArray[Any]]:
     """A Picture and the integers that it must be written as."""
     values = noise(30, 40, channels + alpha, bits=bits, seed=seed)

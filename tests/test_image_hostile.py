@@ -35,7 +35,7 @@ from picture_files import (
 )
 from supir.errors import ImageError, ImageReadError, ImageTooLargeError, OptionError
 from supir.image import Picture, read, read_record
-from supir.image.reading import quiet_libvips
+from supir.image.opening import quiet_libvips
 
 
 class Trap:

@@ -21,7 +21,7 @@ from picture_files import (
     smooth,
     stored,
 )
-from supir.errors import ImageReadError, ImageWriteError, OptionError
+from supir.errors import ImageReadError, OptionError
 from supir.image import read, read_record, write
 from supir.image.exif import clean_exif
 from supir.image.xmp import clean_xmp
@@ -170,11 +170,18 @@ def test_record_keys_are_names_and_values_are_made_xml(tmp_path: Path) -> None:
 def test_xmp_too_long_for_jpeg(tmp_path: Path) -> None:
     long = XMP.replace(b"someone", b"someone" * 10_000)
     path = tmp_path / "a.jpg"
-    with pytest.warns(UserWarning, match=r"do not fit into a JPEG; the photo's own is left out"):
-        write(replace(picture()[0], xmp=long), path, record=RECORD)
+    write(replace(picture()[0], xmp=long), path, record=RECORD)
     assert read_record(path) == RECORD
-    with pytest.warns(UserWarning, match="do not fit"), pytest.raises(ImageWriteError, match="a record of"):
-        write(picture()[0], tmp_path / "b.jpg", record={"prompt": "x" * 70_000})
+    again = read(path).xmp
+    assert again is not None
+    assert b"someone" * 10_000 in again
+    with Image.open(path) as image:
+        assert b"HasExtendedXMP" in image.info["xmp"], "the long form, which other software reads"
+        assert len(image.info["xmp"]) < 65_000
+    prompt = {"prompt": "x" * 200_000}
+    write(replace(picture()[0], xmp=XMP), tmp_path / "b.jpg", record=prompt)
+    assert read_record(tmp_path / "b.jpg") == prompt
+    assert b"<dc:creator>someone</dc:creator>" in (read(tmp_path / "b.jpg").xmp or b"")
     write(replace(picture()[0], xmp=long), tmp_path / "a.png", record=RECORD)
     assert read_record(tmp_path / "a.png") == RECORD
 

@@ -20,6 +20,7 @@ from picture_files import (
     noise,
     save_vips,
     smooth,
+    tiff,
 )
 from supir.errors import ImageReadError
 from supir.image import Picture, from_pil, read, read_size, to_pil
@@ -153,7 +154,7 @@ def test_of_several_pages_the_first_is_read_with_a_warning(tmp_path: Path, kind:
     first, second = Image.fromarray(smooth()), Image.fromarray(255 - smooth())
     path = tmp_path / f"a{suffix}"
     path.write_bytes(encode(first, kind, save_all=True, append_images=[second], **LOSSLESS[kind]))
-    with pytest.warns(UserWarning, match=r"a\.\w+: 2 pages; only the first is read"):
+    with pytest.warns(UserWarning, match=r"a\.\w+: 2 pictures in it; only the first is read"):
         picture = read(path)
     assert np.array_equal(integers(picture), smooth())
 
@@ -166,7 +167,8 @@ def test_float_and_32_bit_tiffs_are_refused(tmp_path: Path, values: Any) -> None
 
 
 def test_more_channels_than_a_picture_has_are_refused(tmp_path: Path) -> None:
-    path = save_vips(noise(5, 5, 7), tmp_path / "a.tif", "multiband")
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff(noise(5, 5, 7), photometric=1, extras=[0] * 6))
     with pytest.raises(ImageReadError, match=r"7 channels.*allowed are grey, RGB and CMYK"):
         read(path)
 

@@ -99,6 +99,7 @@ class RestoreOptions:
     memory: float | None = number(
         None, 0.1, 100000, "make tiles so small that all fits into this; unset: tiles as they are said", unit="GB"
     )
+    salvage: bool = plain(False, "restore what is there of damaged and truncated files, which are refused otherwise")
     reference_quirks: bool = plain(False, "compute as the public code does where it differs (see docs/reference.md)")
 
     def __post_init__(self) -> None:

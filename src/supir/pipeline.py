@@ -124,7 +124,10 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         elif overrides:
             options = options.replace(**overrides)
         several = pictures if isinstance(pictures, list) else [pictures]
-        return [self._restore(image.as_picture(each), options, on_step, on_preview) for each in several]
+        return [
+            self._restore(image.as_picture(each, salvage=options.salvage), options, on_step, on_preview)
+            for each in several
+        ]
 
     def _restore(
         self,
@@ -230,7 +233,9 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             overrides: fields of ``RestoreOptions`` and ``preset``.
         """
         options = self.options(**overrides) if options is None else options.replace(**overrides)
-        pixels, finish = image.fitted(image.as_picture(picture), options, size_multiple(self.autoencoder))
+        pixels, finish = image.fitted(
+            image.as_picture(picture, salvage=options.salvage), options, size_multiple(self.autoencoder)
+        )
         return finish(self.preview_pixels(pixels[None], options)[0])
 
     @torch.no_grad()

@@ -61,7 +61,7 @@ class Streaming:
         target.parent.mkdir(parents=True, exist_ok=True)
         self._check_room(source, target)
         store = partial(OnDisk, folder=target.parent, device=self.device)
-        with open_large(source, target.parent) as picture:
+        with open_large(source, target.parent, salvage=self.restorer.options.salvage) as picture:
             size = size_of(picture.width, picture.height, self.restorer)
 
             def show(preview: Windows) -> None:

@@ -29,8 +29,8 @@ __all__ = ["MAX_FAILURES", "OF_THE_PREVIEW", "Captioning", "with_words"]
 MAX_FAILURES = 3
 """Pictures, one after the other, for which the captioner fails before it is given up for all."""
 
-OF_THE_PREVIEW = ("scale", "min_size", "vae_tile", "reference_quirks")
-"""The options that a preview depends on."""
+OF_THE_PREVIEW = ("scale", "min_size", "vae_tile", "reference_quirks", "salvage")
+"""The options that a preview depends on; the last decides whether there is one."""
 
 
 class Asked(Protocol):
@@ -147,7 +147,9 @@ class _Asking:
 
         if self._previewer is None:
             self._previewer = self._model.open_previewer()
-        preview = readable(self._previewer.preview(image.read(asked.source), asked.options))
+        preview = readable(
+            self._previewer.preview(image.read(asked.source, salvage=asked.options.salvage), asked.options)
+        )
         try:
             caption = Caption(text=clean_caption(captioner(preview)), captioner=captioner.name)
         except CaptionerError:
@@ -165,7 +167,7 @@ class _Asking:
     def _key(self, asked: Asked, captioner: PictureCaptioner) -> dict[str, str]:
         """All that decides a caption. A preview depends on the photo, four options and the weights."""
         self._identity = self._identity or captioner.identity
-        options: dict[str, Any] = {name: getattr(asked.options, name) for name in OF_THE_PREVIEW}
+        options: dict[str, Any] = {name: getattr(asked.options, name) for name in OF_THE_PREVIEW[:-1]}
         return {
             "source_sha256": file_sha256(asked.source),
             "preview": ", ".join(f"{name} {value}" for name, value in options.items()),

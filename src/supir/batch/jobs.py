@@ -85,7 +85,9 @@ class Outcome:
 
 def settings_sha256(options: RestoreOptions, identity: Mapping[str, str]) -> str:
     """What decides a result beside its source: the options and the identity of the weights, as one hash."""
-    decisive = {"options": asdict(options), "weights": dict(identity)}
+    chosen = asdict(options)
+    del chosen["salvage"]  # it decides which files are read at all
+    decisive = {"options": chosen, "weights": dict(identity)}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

@@ -108,7 +108,9 @@ def _restore(
         on_preview=None if job.preview is None else (lambda: on_fraction(0.0)),
     )
     if job.compare is not None:
-        image.write(image.side_by_side(image.read(job.source), image.read(job.target)), job.compare)
+        image.write(
+            image.side_by_side(image.read(job.source, salvage=job.options.salvage), image.read(job.target)), job.compare
+        )
     _show(job)
     return {name: record[name] for name in WORDS if name in record}
 
@@ -194,4 +196,4 @@ class Restoring:
                     outcome = replace(outcome, source_sha256=before, settings_sha256=settings, sha256=made)
             except ImageError as error:
                 outcome = Outcome(source=job.source, target=job.target, error=str(error))
-        return replace(outcome, warnings=tuple(str(each.message) for each in caught))
+        return replace(outcome, warnings=tuple(dict.fromkeys(str(each.message) for each in caught)))

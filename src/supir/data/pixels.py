@@ -20,7 +20,7 @@ from PIL import Image, ImageCms
 
 from supir.errors import ImageError, ImageReadError, ImageTooLargeError
 from supir.image import Picture, read, to_pil
-from supir.image.reading import quiet_libvips
+from supir.image.opening import quiet_libvips
 
 __all__ = ["Loaded", "Pixels", "decode", "encode", "load", "reduced", "srgb"]
 
@@ -69,6 +69,7 @@ def load(path: str, data: bytes, max_pixels: int) -> Loaded:
         kind=kind,
         plain=plain
         and picture.bits == 8
+        and picture.damage is None
         and picture.alpha is None
         and _is_srgb(picture.icc)
         and picture.icc == profile,

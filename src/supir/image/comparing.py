@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supir.image.picture import Picture
+from supir.image.picture import Picture, on_white
 from supir.image.sizes import resize
 
 __all__ = ["sheet_size", "side_by_side"]
@@ -39,9 +39,7 @@ def side_by_side(before: Picture, after: Picture, labels: tuple[str, str] | None
     channels = 1 if before.grey and after.grey else 3
     sheet = torch.ones(channels, *sheet_size(height, width))
     for picture, left in ((before, 0), (after, width + line)):
-        resized = picture.with_pixels(resize(picture.pixels, height, width))
-        pixels = resized.pixels if resized.alpha is None else torch.lerp(torch.ones(()), resized.pixels, resized.alpha)
-        sheet[:, :, left : left + width] = pixels
+        sheet[:, :, left : left + width] = resize(on_white(picture).pixels, height, width)
     if labels is not None:
         for text, left in zip(labels, (0, width + line), strict=True):
             _label(sheet[:, :, left : left + width], text)

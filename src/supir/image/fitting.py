@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -13,6 +14,7 @@ from supir.image.picture import Picture, from_pil, to_pil
 from supir.image.reading import read
 from supir.image.reference import reference_postprocess, reference_preprocess, reference_size
 from supir.image.sizes import pad_to_multiple, resize, working_size
+from supir.image.transparency import filled
 from supir.options import RestoreOptions
 
 _MAX_REFERENCE_AREA = 16
@@ -21,13 +23,13 @@ _MAX_REFERENCE_AREA = 16
 PictureLike = str | Path | Image.Image | Picture
 
 
-def as_picture(picture: PictureLike) -> Picture:
-    """Whatever a user hands over, as a ``Picture``."""
+def as_picture(picture: PictureLike, *, salvage: bool = False) -> Picture:
+    """Whatever a user hands over, as a ``Picture``; of a damaged file, with ``salvage``, what is there."""
     if isinstance(picture, Picture):
         return picture
     if isinstance(picture, Image.Image):
         return from_pil(picture)
-    return read(picture)
+    return read(picture, salvage=salvage)
 
 
 def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> tuple[Tensor, Callable[[Tensor], Picture]]:
@@ -37,7 +39,8 @@ def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> tuple[Te
     """
     if options.reference_quirks:
         _check_reference_area(picture, options)
-        stretched, reference = reference_preprocess(to_pil(picture), options.scale, options.min_size)
+        opaque = replace(picture, pixels=_shown(picture), alpha=None)
+        stretched, reference = reference_preprocess(to_pil(opaque), options.scale, options.min_size)
 
         def cut_to_integers(pixels: Tensor) -> Picture:
             saved = reference_postprocess(pixels, reference.output_height, reference.output_width)
@@ -50,7 +53,13 @@ def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> tuple[Te
         cropped = pixels[:, : size.height, : size.width].cpu().clamp_(-1, 1)
         return picture.with_pixels(resize(cropped, size.output_height, size.output_width))
 
-    return pad_to_multiple(resize(picture.rgb, size.height, size.width), multiple), unpad
+    shown = resize(_shown(picture).expand(3, -1, -1), size.height, size.width)
+    return pad_to_multiple(shown, multiple), unpad
+
+
+def _shown(picture: Picture) -> Tensor:
+    """The pixels without the colours that its transparency hides."""
+    return picture.pixels if picture.alpha is None else filled(picture.pixels, picture.alpha)
 
 
 def _check_reference_area(picture: Picture, options: RestoreOptions) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +19,7 @@ from torch import Tensor
 from supir.image.picture import Picture, from_integers
 from supir.image.reading import MAX_PIXELS, decoded_into, turned
 from supir.image.sizes import Resampling, WorkingSize, mirrored_indices
+from supir.image.transparency import Backdrop
 from supir.windows import Computed
 
 __all__ = ["LARGE", "LargePicture", "open_large"]
@@ -26,15 +29,17 @@ LARGE = 12_000_000
 
 
 @contextmanager
-def open_large(path: Path, folder: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[LargePicture]:
+def open_large(
+    path: Path, folder: Path, *, max_pixels: int = MAX_PIXELS, salvage: bool = False
+) -> Iterator[LargePicture]:
     """Decode a picture file into a nameless file of integers in a folder, where it lies until the context ends.
 
     Raises:
         ImageReadError, ImageTooLargeError, OptionError: as ``read``.
-        OSError: there is no room for the integers.
+        ImageWriteError: there is no room for the integers.
     """
     with tempfile.TemporaryFile(dir=folder) as integers:
-        shape, turn, about = decoded_into(path, integers, max_pixels)
+        shape, turn, about = decoded_into(path, integers, max_pixels, salvage=salvage)
         yield LargePicture(integers, shape, turn, about)
 
 
@@ -71,15 +76,35 @@ class LargePicture:
         # A copy in any case: what is mapped to be read is nothing for torch.
         return lambda rows, columns: from_integers(np.array(self._values[rows, columns, channels], order="C"))
 
+    @cached_property
+    def _backdrop(self) -> Backdrop | None:
+        """What fills the hidden pixels, computed band by band; None without alpha."""
+        if self.frame.alpha is None:
+            return None
+        side = Backdrop.side_of(self.height, self.width)
+        rows, columns, read = side * math.ceil(64 / side), slice(0, self.width), self._reader(slice(None))
+
+        def band(top: int) -> tuple[Tensor, Tensor]:
+            part = read(slice(top, min(top + rows, self.height)), columns)
+            return part[:-1], part[-1:]
+
+        return Backdrop.of(map(band, range(0, self.height, rows)), side)
+
+    def _shown(self, rows: slice, columns: slice) -> Tensor:
+        """Rows and columns of the colours, (C, rows, columns) in [0, 1], without those that transparency hides."""
+        part = self._reader(slice(None))(rows, columns)
+        if self._backdrop is None:
+            return part
+        return self._backdrop.behind(part[:-1], part[-1:], rows, columns)
+
     def at_working_size(self, size: WorkingSize, device: torch.device | str) -> Computed:
         """What ``fitted`` gives, (1, 3, padded height, padded width) in [-1, 1], computed window by window."""
         down, across = Resampling(self.height, size.height), Resampling(self.width, size.width)
-        colours = slice(0, 1 if self.frame.grey else 3)
 
         def window(top: int, bottom: int, left: int, right: int) -> Tensor:
             rows = mirrored_indices(top, bottom, size.height)
             columns = mirrored_indices(left, right, size.width)
-            pixels = _resampled(self._reader(colours), down, across, _extent(rows), _extent(columns))
+            pixels = _resampled(self._shown, down, across, _extent(rows), _extent(columns))
             pixels = (pixels * 2 - 1).clamp_(-1, 1)[:, rows - rows.min()][:, :, columns - columns.min()]
             return pixels.expand(3, -1, -1)[None].to(device)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 
 from supir.errors import ImageReadError, ImageWriteError, OptionError
-from supir.image.exif import clean_exif
+from supir.image.exif import read_exif
+from supir.image.profiles import SRGB, Colours, icc_kind, profile
 from supir.image.sizes import resize
 
 if TYPE_CHECKING:
@@ -41,10 +43,18 @@ class Picture:
     """EXIF block, starting with b"Exif\\0\\0": orientation 1, no thumbnail, no dimensions."""
     xmp: bytes | None = None
     """XMP packet."""
+    iptc: bytes | None = None
+    """IPTC-IIM records."""
+    texts: tuple[tuple[str, str], ...] = ()
+    """Comments and other texts, each with its keyword as PNG has them: Comment, Title, Author ..."""
+    dpi: tuple[float, float] | None = None
+    """Dots an inch, across and down; None where no print size is claimed."""
     bits: int = 8
     """8 or 16 per channel in the file it came from, and in the file that is written."""
     path: Path | None = None
     """The file it came from."""
+    damage: str | None = None
+    """What was wrong with that file and was passed over; None where nothing was."""
 
     def __post_init__(self) -> None:
         shape = tuple(self.pixels.shape)
@@ -94,6 +104,13 @@ class Picture:
         return replace(self, pixels=pixels.clamp(-1, 1) if low < -1 or high > 1 else pixels, alpha=alpha)
 
 
+def on_white(picture: Picture) -> Picture:
+    """Opaque: laid on white where it is transparent."""
+    if picture.alpha is None:
+        return picture
+    return replace(picture, pixels=torch.lerp(torch.ones(()), picture.pixels, picture.alpha), alpha=None)
+
+
 def from_integers(values: npt.NDArray[Any]) -> Tensor:
     """(H, W, C) uint8 or uint16 -> (C, H, W) float32 in [0, 1], in one copy."""
     height, width, channels = values.shape
@@ -129,12 +146,18 @@ def from_pil(image: Image.Image) -> Picture:
     """
     from PIL import ImageOps
 
-    exif = clean_exif(image.getexif().tobytes()) if len(image.getexif()) else None
+    frames = int(getattr(image, "n_frames", 1))
+    if frames > 1:
+        warnings.warn(f"{frames} pictures in one; only the current one is taken", UserWarning, stacklevel=2)
+    exif = read_exif(image.getexif().tobytes() if len(image.getexif()) else None)
+    colours = exif.colours or _said_by_pil(image)
+    dpi = image.info.get("dpi") or (0, 0)
     xmp = image.info.get("xmp")
     icc = image.info.get("icc_profile")
     image = ImageOps.exif_transpose(image)
     if image.mode == "CMYK":
         image, icc = _cmyk_to_srgb(image, icc)
+        colours = None
     mode = image.mode
     if mode == "P":
         mode = "RGBA" if "transparency" in image.info else "RGB"
@@ -147,8 +170,21 @@ def from_pil(image: Image.Image) -> Picture:
         mode += "A"
     values = np.array(image if image.mode.startswith("I;16") else image.convert(mode))
     values = values.astype(values.dtype.newbyteorder("="), copy=False).reshape(*values.shape[:2], -1)
-    return assemble(from_integers(values), icc=icc, exif=exif, xmp=xmp if isinstance(xmp, bytes) else None,
-                    bits=16 if values.dtype == np.uint16 else 8)  # fmt: skip
+    return assemble(
+        from_integers(values), icc=icc, colours=colours, exif=exif.cleaned,
+        xmp=xmp if isinstance(xmp, bytes) else None, dpi=(float(dpi[0]), float(dpi[1])) if min(dpi) > 1 else None,
+        bits=16 if values.dtype == np.uint16 else 8,
+    )  # fmt: skip
+
+
+def _said_by_pil(image: Image.Image) -> Colours | None:
+    """The gamma and primaries of a PNG that PIL has opened."""
+    gamma, points = image.info.get("gamma"), image.info.get("chromaticity")
+    if "srgb" in image.info or not (gamma or points):
+        return None
+    curves = SRGB.curves if not gamma or abs(gamma - 0.45455) < 1e-5 else (round(1 / gamma, 4),)
+    primaries, white = (tuple(points[2:]), (points[0], points[1])) if points else (SRGB.primaries, SRGB.white)
+    return Colours(primaries, white, curves, "as PNG says")
 
 
 def to_pil(picture: Picture) -> Image.Image:
@@ -161,20 +197,22 @@ def to_pil(picture: Picture) -> Image.Image:
     return image
 
 
-def assemble(unit: Tensor, *, icc: bytes | None, exif: bytes | None, xmp: bytes | None, bits: int,
-             path: Path | None = None) -> Picture:  # fmt: skip
-    """A Picture of (1 to 4, H, W) in [0, 1], used up; 2 and 4 channels end in alpha; a foreign profile goes."""
+def assemble(unit: Tensor, *, icc: bytes | None, colours: Colours | None = None, **about: Any) -> Picture:
+    """A Picture of (1 to 4, H, W) in [0, 1], used up; 2 and 4 channels end in alpha; a foreign profile goes.
+
+    Args:
+        unit: the pixels.
+        icc: the profile in the file.
+        colours: what the file says of its colour space where it has no profile.
+        about: the other fields.
+    """
     alpha = unit[-1:].contiguous() if unit.shape[0] in (2, 4) else None
     pixels = unit[: 1 if unit.shape[0] < 3 else 3].mul_(2).sub_(1)
-    kept = icc if icc_kind(icc) == ("grey" if pixels.shape[0] == 1 else "rgb") else None
-    return Picture(pixels=pixels, alpha=alpha, icc=kept, exif=exif, xmp=xmp, bits=bits, path=path)
-
-
-def icc_kind(profile: bytes | None) -> str | None:
-    """ "rgb", "grey" or "cmyk"; None for none, another or a damaged one (ICC.1:2022, 7.2)."""
-    if profile is None or len(profile) < 132 or profile[36:40] != b"acsp":
-        return None
-    return {b"RGB ": "rgb", b"GRAY": "grey", b"CMYK": "cmyk"}.get(profile[16:20])
+    grey = pixels.shape[0] == 1
+    kept = icc if icc_kind(icc) == ("grey" if grey else "rgb") else None
+    if kept is None and colours is not None:
+        kept = profile(colours, grey=grey)
+    return Picture(pixels=pixels, alpha=alpha, icc=kept, **about)
 
 
 def _cmyk_to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:

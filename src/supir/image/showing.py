@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ import pyvips
 import torch
 from torch import Tensor
 
+from supir.errors import ImageWriteError
 from supir.image.picture import Picture, assemble
-from supir.image.reading import MAX_PIXELS, contents
+from supir.image.reading import MAX_PIXELS, decode, header_of
 from supir.image.sizes import working_size
 from supir.image.writing import store
 from supir.options import RestoreOptions
@@ -28,10 +28,10 @@ def read_frame(path: Path | str) -> tuple[tuple[int, int], Picture]:
     Raises:
         ImageReadError, ImageTooLargeError: as ``read``.
     """
-    with contents(Path(path), MAX_PIXELS) as (image, turn, about):
-        size = int(image.width), int(image.height)
-        frame = assemble(torch.zeros(int(image.bands), 1, 1), path=Path(path), **about)
-    return size[::-1] if turn > 4 else size, replace(frame, alpha=None, exif=None, xmp=None, bits=8)
+    (height, width, num_channels), source = header_of(Path(path))
+    frame = assemble(torch.zeros(num_channels, 1, 1), **source.about)
+    bare = Picture(pixels=frame.pixels, icc=frame.icc, path=frame.path)
+    return (height, width) if source.turn > 4 else (width, height), bare
 
 
 def glimpsed(pixels: Tensor, size: tuple[int, int], frame: Picture, options: RestoreOptions, multiple: int) -> Picture:
@@ -65,14 +65,27 @@ def write_shown(source: Path | str, target: Path | str, side: int | None = None)
     Raises:
         ImageReadError, ImageTooLargeError, ImageWriteError: as ``read`` and ``write``.
     """
-    with contents(Path(source), MAX_PIXELS) as (image, turn, about):
-        if turn > 1:
+    _, about = header_of(Path(source))
+    frame = assemble(torch.zeros(3, 1, 1), **about.about)
+
+    def show(image: Any, bits: int) -> None:
+        if about.turn > 1:
             image = image.copy_memory().autorot()  # a file that is read row by row cannot be turned
-        image = _in_8_bits(image, about["bits"])
+        image = _in_8_bits(image, bits)
+        if frame.icc is not None and image.bands > 2:  # also one that the file says in other words
+            image = image.copy()
+            image.set_type(pyvips.GValue.blob_type, "icc-profile-data", frame.icc)
         if side is not None:
             image = image.thumbnail_image(side, height=side, size="down")
             image = image.flatten(background=_WHITE) if image.hasalpha() else image
-        store(Path(target), lambda stream: _save(image, stream, small=side is not None))
+        try:
+            store(Path(target), lambda stream: _save(image, stream, small=side is not None))
+        except ImageWriteError as error:
+            if isinstance(error.__cause__, pyvips.Error):  # of the source, which may be decoded in another way
+                raise error.__cause__ from None
+            raise
+
+    decode(Path(source), show, max_pixels=MAX_PIXELS, salvage=True, quiet=True)
 
 
 def _in_8_bits(image: Any, bits: int) -> Any:

@@ -10,20 +10,20 @@ from typing import Any, BinaryIO
 
 import numpy.typing as npt
 import pyvips
-import torch
 
 from supir.errors import ImageWriteError, OptionError
 from supir.files import sentence, temporary_file, written_whole
-from supir.image.exif import append_exif_to_tiff
-from supir.image.picture import Picture, icc_kind, to_integers
-from supir.image.reading import quiet_libvips
+from supir.image.opening import quiet_libvips
+from supir.image.picture import Picture, on_white, to_integers
+from supir.image.profiles import icc_kind
+from supir.image.storing import Beside, beside_of, put_beside, webp_with
 from supir.image.targets import MAX_SIDE, check_size, check_target, kind_of
 from supir.image.xmp import add_record
 
 __all__ = ["write", "write_in_bands"]
 
-_MAX_XMP_IN_JPEG = 65000  # a segment holds 65533 bytes, with the marker's name
-_DOTS_PER_MM = 72 / 25.4  # no claim about the print size; libvips would say 25.4 dpi
+_CLASSIC_TIFF = 2**31
+"""Bytes of pixels above which a TIFF is written with offsets of 64 bits."""
 
 
 def write(
@@ -34,7 +34,10 @@ def write(
     bits: int | None = None,
     record: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes a picture with its alpha, ICC profile, EXIF and XMP.
+    """Writes a picture with its alpha, ICC profile, EXIF, XMP, IPTC, comments and resolution.
+
+    What a format has no place for goes into XMP (`supir.image.storing`); what has none there either is named in a
+    UserWarning.
 
     It is written under a temporary name in the same folder, then renamed: there is no half-written file at any
     moment, and none is left after a failure. The folder is made. Values are rounded to the nearest. JPEG has no
@@ -105,7 +108,7 @@ class _Form:
     kind: str
     quality: int
     bits: int
-    xmp: bytes | None
+    beside: Beside
 
     @staticmethod
     def of(
@@ -126,58 +129,42 @@ class _Form:
         stored_bits = 8 if kind in MAX_SIDE else bits or frame.bits
         if record is not None and stored_bits < frame.bits:
             record = {**record, "bits": "8 (the input has 16)"}
-        xmp = _xmp(frame, kind, record, path)
-        return _Form(frame=frame, path=path, kind=kind, quality=quality, bits=stored_bits, xmp=xmp)
+        if record is not None:
+            if frame.damage is not None:
+                record = {**record, "damage": frame.damage}
+            frame = replace(frame, xmp=add_record(frame.xmp, record))
+        beside = beside_of(frame, kind, path)
+        return _Form(frame=frame, path=path, kind=kind, quality=quality, bits=stored_bits, beside=beside)
 
     def integers(self, picture: Picture) -> npt.NDArray[Any]:
         """(H, W, C) of a picture or a band of it; a JPEG is laid on white."""
-        if self.kind == "JPEG" and picture.alpha is not None:
-            pixels = torch.lerp(torch.ones(()), picture.pixels, picture.alpha)
-            picture = replace(picture, pixels=pixels, alpha=None)
-        return to_integers(picture, self.bits)
+        return to_integers(on_white(picture) if self.kind == "JPEG" else picture, self.bits)
 
     def save(self, image: Any, stream: BinaryIO) -> None:
         """Write the libvips image of the integers into an open file, with all that goes beside the pixels."""
         quiet_libvips()
         frame, wide = self.frame, "16" if self.bits == 16 else ""
         space = f"grey{wide}" if frame.grey and wide else "b-w" if frame.grey else f"rgb{wide}" if wide else "srgb"
-        image = image.copy(interpretation=space, xres=_DOTS_PER_MM, yres=_DOTS_PER_MM)
+        image = image.copy(interpretation=space)
         icc = frame.icc if icc_kind(frame.icc) == ("grey" if frame.grey and self.kind != "WebP" else "rgb") else None
-        exif = frame.exif if self.kind != "TIFF" else None
-        blocks = {"icc-profile-data": icc, "exif-data": exif, "xmp-data": self.xmp}
-        for name, block in blocks.items():
-            if block is not None:
-                image.set_type(pyvips.GValue.blob_type, name, block)
-        _save(image, stream, self.kind, self.quality, frame.exif)
+        if icc is not None:
+            image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc)
+        if self.kind == "WebP":  # libvips has it in memory as a whole in any case
+            stream.write(webp_with(image.webpsave_buffer(Q=self.quality, keep="none"), self.beside, icc))
+            return
+        _save(image, pyvips.Target.new_to_descriptor(stream.fileno()), self.kind, self.quality)
+        put_beside(stream, self.kind, self.beside)
 
 
-def _xmp(picture: Picture, kind: str, record: Mapping[str, str] | None, path: Path) -> bytes | None:
-    packet = picture.xmp if record is None else add_record(picture.xmp, record)
-    if kind == "JPEG" and packet is not None and len(packet) > _MAX_XMP_IN_JPEG:
-        message = f"{path}: {len(packet)} bytes of XMP do not fit into a JPEG; the photo's own is left out"
-        warnings.warn(message, UserWarning, stacklevel=4)
-        packet = None if record is None else add_record(None, record)
-        if packet is not None and len(packet) > _MAX_XMP_IN_JPEG:
-            raise ImageWriteError(f"{path}: a record of {len(packet)} bytes; JPEG holds {_MAX_XMP_IN_JPEG}", path)
-    return packet
-
-
-def _save(image: Any, stream: BinaryIO, kind: str, quality: int, exif: bytes | None) -> None:
-    keep = pyvips.enums.ForeignKeep
-    # without EXIF of its own a picture gets none: libvips would make one up
-    options: dict[str, Any] = {"keep": keep.ICC | keep.XMP | (keep.EXIF if exif is not None else 0)}
-    target = pyvips.Target.new_to_descriptor(stream.fileno())
+def _save(image: Any, target: Any, kind: str, quality: int) -> None:
     if kind == "JPEG":
-        image.jpegsave_target(target, Q=quality, optimize_coding=True, **options)
+        image.jpegsave_target(target, Q=quality, optimize_coding=True, keep="icc")
     elif kind == "PNG":
-        image.pngsave_target(target, **options)
-    elif kind == "WebP":
-        image.webpsave_target(target, Q=quality, **options)
+        image.pngsave_target(target, keep="icc")
     else:
         size = image.width * image.height * image.bands * (2 if image.format == "ushort" else 1)
-        image.tiffsave_target(target, compression="deflate", predictor="horizontal", bigtiff=size > 2**31, **options)
-        if exif is not None:
-            append_exif_to_tiff(stream, exif)
+        large = size > _CLASSIC_TIFF
+        image.tiffsave_target(target, compression="deflate", predictor="horizontal", bigtiff=large, keep="icc")
 
 
 def store(path: Path, save: Callable[[BinaryIO], None]) -> None:

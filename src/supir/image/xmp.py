@@ -7,20 +7,41 @@ trusted: a document type or entity declaration makes it count as damaged.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterable, Mapping
 from xml.etree import ElementTree
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 from supir.errors import OptionError
 
-__all__ = ["NAMESPACE", "add_record", "clean_xmp", "record_of"]
+__all__ = [
+    "NAMESPACE",
+    "add_properties",
+    "add_record",
+    "clean_xmp",
+    "extended",
+    "named_profile",
+    "record_of",
+    "whole_of_extended",
+]
 
 NAMESPACE = "urn:supir:record:1"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 # A stranger's text meets these patterns: none may look beyond the next "<", or a hostile packet would take hours.
 _OURS = re.compile(rf'<rdf:Description [^<>]*xmlns:supir="{NAMESPACE}">')
 _END_OF_RDF = re.compile(r"</(?:\w{1,40}:)?RDF\s*>")
+_NOTE = "http://ns.adobe.com/xmp/note/"
+_PREFIXES = {
+    "dc": "http://purl.org/dc/elements/1.1/",
+    "photoshop": "http://ns.adobe.com/photoshop/1.0/",
+    "xmp": "http://ns.adobe.com/xap/1.0/",
+    "exif": "http://ns.adobe.com/exif/1.0/",
+    "Iptc4xmpCore": "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/",
+    "kept": "urn:supir:texts:1",
+}
+"""Of the properties that are added; ``kept`` is ours, for texts that have a keyword and no property."""
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _STALE_NAMES = r"(?:tiff:Orientation|tiff:ImageWidth|tiff:ImageLength|exif:PixelXDimension|exif:PixelYDimension)"
@@ -54,18 +75,115 @@ def add_record(packet: bytes | None, record: Mapping[str, str]) -> bytes:
     for key, value in record.items():
         if not _KEY.fullmatch(key):
             raise OptionError(f"record key {key!r}: allowed are letters, digits, '_', '-' and '.', a letter first")
-        clean = escape(_NOT_XML.sub("\ufffd", str(value)), {"\r": "&#13;"})
-        lines.append(f" <supir:{key}>{clean}</supir:{key}>\n")
+        lines.append(f" <supir:{key}>{_escaped(str(value))}</supir:{key}>\n")
     head = f'<rdf:Description xmlns:rdf="{_RDF}" rdf:about="" xmlns:supir="{NAMESPACE}">\n'
     ours = head + "".join(lines) + "</rdf:Description>\n"
+    return _with_description(packet, ours)
+
+
+def _with_description(packet: bytes | None, description: str) -> bytes:
+    """The packet with an rdf:Description at its end, which takes the place of our earlier record if it is one."""
     text = _text_of(packet) if packet is not None else None
     for candidate in (text, _EMPTY_PACKET):
-        kept = "" if candidate is None else _without(candidate, _OURS, "</rdf:Description>\n")
+        kept = candidate or ""
+        if NAMESPACE in description:
+            kept = _without(kept, _OURS, "</rdf:Description>\n")
         ends = list(_END_OF_RDF.finditer(kept))
-        whole = kept[: ends[-1].start()] + ours + kept[ends[-1].start() :] if ends else ""
+        whole = kept[: ends[-1].start()] + description + kept[ends[-1].start() :] if ends else ""
         if _parse(whole) is not None:
             return whole.encode()
-    raise AssertionError("our own empty packet did not take the record")
+    raise AssertionError("our own empty packet did not take the description")
+
+
+def add_properties(packet: bytes | None, properties: Iterable[tuple[str, str, list[str]]]) -> bytes | None:
+    """The packet with those properties that it does not have.
+
+    Args:
+        packet: a new one is made where there is none, or it is damaged.
+        properties: name with a prefix of ``_PREFIXES``, kind ("" for one text, or Alt, Bag, Seq), values.
+    """
+    text = _text_of(packet) if packet is not None else None
+    root = None if text is None else _parse(text)
+    there = set() if root is None else {each.tag for each in root.iter()} | {
+        name for each in root.iter() for name in each.attrib
+    }  # fmt: skip
+    lines = []
+    for name, kind, values in properties:
+        prefix, _, local = name.partition(":")
+        if f"{{{_PREFIXES[prefix]}}}{local}" in there and prefix != "kept":
+            continue
+        items = [_escaped(value) for value in values]
+        if kind:
+            language = ' xml:lang="x-default"' if kind == "Alt" else ""
+            body = "".join(f"<rdf:li{language}>{item}</rdf:li>" for item in items)
+            lines.append(f" <{name}><rdf:{kind}>{body}</rdf:{kind}></{name}>\n")
+        elif prefix == "kept":
+            lines.append(f" <kept:text kept:keyword={quoteattr(_clean(local))}>{items[0]}</kept:text>\n")
+        else:
+            lines.append(f" <{name}>{'; '.join(items)}</{name}>\n")
+    if not lines:
+        return packet
+    spaces = " ".join(f'xmlns:{prefix}="{space}"' for prefix, space in _PREFIXES.items())
+    head = f'<rdf:Description xmlns:rdf="{_RDF}" rdf:about="" {spaces}>\n'
+    return _with_description(packet, head + "".join(lines) + "</rdf:Description>\n")
+
+
+def named_profile(packet: bytes | None) -> str | None:
+    """The colour profile that a packet names, as Photoshop does."""
+    found = re.search(rb"""photoshop:ICCProfile\s*(?:=\s*["']|>)([^"'<>]{1,100})""", packet or b"")
+    return None if found is None else found[1].decode(errors="replace")
+
+
+def extended(packet: bytes, room: int) -> tuple[bytes, list[bytes]]:
+    """(the packet that stands in JPEG's segment, the segments with the rest), for one that does not fit into it.
+
+    The long form of XMP (part 3, 1.1.3.1): each further segment has the digest, the length of all and its offset.
+    """
+    digest = hashlib.md5(packet, usedforsecurity=False).hexdigest().upper()
+    names = f'xmlns:rdf="{_RDF}" xmlns:xmpNote="{_NOTE}"'
+    note = f'<rdf:Description {names} rdf:about="" xmpNote:HasExtendedXMP="{digest}"/>\n'
+    step = room - 40
+    parts = [
+        digest.encode() + struct.pack(">II", len(packet), start) + packet[start : start + step]
+        for start in range(0, len(packet), step)
+    ]
+    return _with_description(None, note), parts
+
+
+def whole_of_extended(packet: bytes, segments: Iterable[bytes]) -> bytes:
+    """The packet of JPEG's segment together with what stands in the further ones, as far as they are whole."""
+    found = re.search(rb"""HasExtendedXMP\s*(?:=\s*["']|>)\s*([0-9A-Fa-f]{32})""", packet)
+    parts = sorted((segment[36:40], segment) for segment in segments if found and segment[:32] == found[1])
+    data = b"".join(segment[40:] for _, segment in parts)
+    if not parts or struct.pack(">I", len(data)) != parts[0][1][32:36]:
+        return packet
+    text, rest = _text_of(packet), _text_of(data)
+    if text is None or rest is None:
+        return packet if rest is None else data
+    inside = _descriptions(text)
+    return _with_description(data, inside) if inside else data
+
+
+def _descriptions(text: str) -> str:
+    """What an RDF element holds, each with the names it needs, without the note of the long form."""
+    root = _parse(text)
+    rdf = None if root is None else next(root.iter(f"{{{_RDF}}}RDF"), None)
+    found = []
+    for each in [] if rdf is None else list(rdf):
+        each.attrib.pop(f"{{{_NOTE}}}HasExtendedXMP", None)
+        for child in [child for child in each if child.tag == f"{{{_NOTE}}}HasExtendedXMP"]:
+            each.remove(child)
+        if len(each) or any(not name.endswith("}about") for name in each.attrib):
+            found.append(ElementTree.tostring(each, encoding="unicode"))
+    return "\n".join(found)
+
+
+def _escaped(text: str) -> str:
+    return escape(_clean(text), {"\r": "&#13;"})
+
+
+def _clean(text: str) -> str:
+    return _NOT_XML.sub("\ufffd", text)
 
 
 def record_of(packet: bytes | None) -> dict[str, str]:
