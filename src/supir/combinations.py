@@ -24,8 +24,10 @@ __all__ = ["Steps", "come_to", "levels_of", "without_effect"]
 
 PUBLIC_HIGHEST, PUBLIC_MIN_NEXT = 14.6146, 0.05
 """The top of the public code's ramps; and the level at or below which a step must end to be left unpulled."""
-AS_THEY_ARE = ("scale", "min_size", "seed", "long_prompt", "color_fix", "tile", "tile_batch", "vae_tile", "memory")
-"""Options that act whatever the others are; those about tiles and length from some size of the input on."""
+AS_THEY_ARE = (
+    "scale", "min_size", "seed", "long_prompt", "color_fix", "tile", "tile_batch", "vae_tile", "memory", "salvage",
+)  # fmt: skip
+"""Options that act whatever the others are; those about tiles, length and damage on some inputs alone."""
 OFF = {"s_churn": 0, "eta": 0, "adaptor_every": 1, "deep_cache_every": 1, "prompt": "", "tile_prompts": ""}
 """Values that ask for nothing: nobody need be told that they have no effect. Unset is one too."""
 

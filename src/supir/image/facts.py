@@ -25,6 +25,7 @@ Text = tuple[str, str]
 """A keyword as PNG has them (Comment, Title, Author ...), and what it says."""
 
 COMMENT = "Comment"
+_MAX_PARTS = 2**18  # of a file, and bytes between them: beyond, a hostile one would take minutes
 _MAX_CHUNK = 2**24
 _MAX_TEXT = 2**22
 _METRE = 0.0254  # of an inch
@@ -65,11 +66,13 @@ def facts_of(kind: str, stream: BinaryIO, exif: bytes | None, xmp: bytes | None)
 def jpeg_segments(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """(marker, payload) of each segment before the pixels (ITU-T T.81, B.1); bytes between them are passed over."""
     stream.seek(2)
-    while len(byte := stream.read(1)) == 1:
+    patience = _MAX_PARTS
+    while len(byte := stream.read(1)) == 1 and patience:
+        patience -= 1
         if byte != b"\xff":
             continue
-        while (byte := stream.read(1)) == b"\xff":
-            pass
+        while patience and (byte := stream.read(1)) == b"\xff":
+            patience -= 1
         marker = byte[0] if byte else 0xD9
         if marker in (0xD9, 0xDA):
             return
@@ -130,7 +133,10 @@ def _mpf_pictures(block: bytes) -> int:
 def png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes, bool]]:
     """(name, data, whether its checksum holds) of each chunk; the data of pixels, and huge ones, is passed over."""
     stream.seek(8)
-    while len(head := stream.read(8)) == 8:
+    for _ in range(_MAX_PARTS):
+        head = stream.read(8)
+        if len(head) < 8:
+            return
         (length,), name = struct.unpack(">I", head[:4]), head[4:]
         if name in (b"IDAT", b"fdAT") or length > _MAX_CHUNK:
             stream.seek(length + 4, os.SEEK_CUR)
@@ -222,7 +228,10 @@ def _png_colours(said: dict[bytes, bytes]) -> Colours | None:
 def riff_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     """(name, offset of the data, its length) of each chunk of a WebP file, as they say."""
     stream.seek(12)
-    while len(head := stream.read(8)) == 8:
+    for _ in range(_MAX_PARTS):
+        head = stream.read(8)
+        if len(head) < 8:
+            return
         (length,) = struct.unpack("<I", head[4:])
         at = stream.tell()
         yield head[:4], at, length

@@ -162,6 +162,10 @@ def _header_of(path: Path, kind: str, stream: BinaryIO, descriptor: int) -> Any:
     try:
         return load(kind, descriptor, "none", page)
     except pyvips.Error:
+        if kind == "TIFF" and not read_directories(stream):
+            raise ImageReadError(
+                f"{path}: damaged or truncated: its directory is cut off, without which nothing of it can be read", path
+            ) from None
         if kind != "WebP":
             raise
         stream.seek(0)
