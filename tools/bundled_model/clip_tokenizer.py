@@ -1,6 +1,6 @@
 """CLIP's tokenizer in Hugging Face layout, from the merges that open_clip ships (MIT).
 
-python -m supir.training.tokenizers --merges bpe_simple_vocab_16e6.txt.gz --out FOLDER
+python tools/bundled_model/clip_tokenizer.py --merges bpe_simple_vocab_16e6.txt.gz --out FOLDER
 """
 
 from __future__ import annotations
