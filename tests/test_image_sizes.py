@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +15,16 @@ from supir.image import (
     Picture,
     fitted,
     pad_to_multiple,
+    read,
+    read_reduced,
     reference_postprocess,
     reference_preprocess,
     reference_size,
     resize,
     side_by_side,
     working_size,
+    write,
+    write_sheet,
 )
 from supir.options import restore_options
 
@@ -205,3 +210,31 @@ def test_interactive_resize_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> 
         MissingExtraError, match=r"the interactive demo's resize needs .*: pip install 'supir\[train\]'"
     ):
         interactive_resize(image)
+
+
+@pytest.mark.parametrize("turn", [1, 6])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_a_sheet_from_file_to_file_is_that_of_the_pictures(tmp_path: Path, mode: str, turn: int) -> None:
+    """In bands of rows, so that its size does not matter."""
+    random = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    for name, (height, width), kind in (("before", (150, 90), "RGB"), ("after", (600, 360), mode)):
+        shape = (height, width, {"RGB": 3, "L": 1, "RGBA": 4}[kind])
+        values = random.integers(0, 255, shape, dtype=np.uint8)
+        Image.fromarray(values[..., 0] if kind == "L" else values, kind).save(tmp_path / f"{name}.png", exif=exif)
+    before, after = read(tmp_path / "before.png"), read(tmp_path / "after.png")
+    write_sheet(tmp_path / "before.png", tmp_path / "after.png", tmp_path / "sheet.png")
+    write(side_by_side(before, after), tmp_path / "expected.png")
+    found, expected = read(tmp_path / "sheet.png"), read(tmp_path / "expected.png")
+    assert (found.pixels.shape, found.grey, found.alpha) == (expected.pixels.shape, expected.grey, None)
+    assert float((found.pixels - expected.pixels).abs().max()) < 2.5 / 127.5
+
+
+def test_a_file_is_made_small_while_it_is_decoded(tmp_path: Path) -> None:
+    values = np.linspace(0, 65535, 90 * 300 * 3).reshape(90, 300, 3).astype(np.uint16)
+    write(Picture(pixels=torch.from_numpy(values / 32767.5 - 1).permute(2, 0, 1).float(), bits=16), tmp_path / "16.png")
+    whole, small = read_reduced(tmp_path / "16.png", 300), read_reduced(tmp_path / "16.png", 100)
+    assert (whole.bits, whole.width, small.bits) == (16, 300, 8)
+    assert (small.width, small.height) == (100, 30)
+    assert float((small.pixels - resize(whole.pixels, 30, 100)).abs().max()) < 0.03

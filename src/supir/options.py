@@ -147,7 +147,7 @@ class RestoreOptions:
     def tell(self, names: Collection[str], baseline: RestoreOptions | None) -> None:
         """Warn of those of the fields, which were set over ``baseline``, or the defaults, that have no effect."""
         for sentence in without_effect(self, names, baseline or RestoreOptions.silent()).values() if names else ():
-            warnings.warn(sentence, IdleOptionWarning, stacklevel=_outside())
+            warn_of_idle(sentence)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,9 +298,9 @@ def known(values: Mapping[str, Any]) -> dict[str, Any]:
     return fields.known(RestoreOptions, values, "an option")
 
 
-def _outside() -> int:
-    """The ``stacklevel`` of a warning that points at who called this package."""
-    level, frame = 1, sys._getframe(1)
+def warn_of_idle(sentence: str) -> None:
+    """An ``IdleOptionWarning`` that points at who called this package."""
+    level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "supir":
         level, frame = level + 1, frame.f_back
-    return level
+    warnings.warn(sentence, IdleOptionWarning, stacklevel=level)

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from supir.batch.jobs import Job, Outcome, file_sha256
 from supir.batch.model import Model
 from supir.caption import Caption, clean_caption
+from supir.caption.words import MAX_SIDE
+from supir.combinations import without_effect
 from supir.errors import CaptionerError, CaptionError, ImageError, SupirError
+from supir.options import warn_of_idle
 
 if TYPE_CHECKING:
     from supir.caption.cache import CaptionCache
@@ -31,6 +34,8 @@ MAX_FAILURES = 3
 
 OF_THE_PREVIEW = ("scale", "min_size", "vae_tile", "reference_quirks", "salvage")
 """The options that a preview depends on; the last decides whether there is one."""
+_SPARING_TILE = 512
+"""Pixels of the autoencoder's tiles at most where memory is counted."""
 
 
 class Asked(Protocol):
@@ -85,10 +90,12 @@ def with_words(
 ) -> tuple[list[Job], list[Outcome]]:
     """The jobs with captions for prompts where they had none; and those of which no caption could be made.
 
-    A job that has a prompt is left as it is: what a person typed goes before what a captioner would say. So is one
-    that is not wanted.
+    A job that has a prompt is left as it is, and one with a prompt for each tile: what a person typed goes before what
+    a captioner would say. So is one that is not wanted, and one whose guidance leaves no prompt to be read.
     """
-    wordless = [job for job in jobs if not job.options.prompt and wants(job)]
+    wordless = [job for job in jobs if _wants_words(job.options) and wants(job)]
+    if not wordless and any(map(wants, jobs)):
+        warn_of_idle("the captioner is not asked: no picture wants words of it")
     found: dict[Path, Job] = {}
     failures: list[Outcome] = []
     for job, answer in captioning.captions(wordless, model):
@@ -98,6 +105,30 @@ def with_words(
             failures.append(Outcome(source=job.source, target=job.target, error=str(answer)))
     failed = {outcome.target for outcome in failures}
     return [found.get(job.target, job) for job in jobs if job.target not in failed], failures
+
+
+def _wants_words(options: RestoreOptions) -> bool:
+    return not options.prompt and "prompt" not in without_effect(
+        type(options).silent(**(vars(options) | {"prompt": "words"})), ("prompt",), options
+    )
+
+
+def of_preview(options: RestoreOptions, width: int, height: int) -> RestoreOptions:
+    """The options of a preview for a captioner: as large as captioners look, or as the picture is worked on.
+
+    Args:
+        options: with which the picture is restored.
+        width, height: of the picture, in pixels; what is shown to the networks is ``read_reduced`` to `MAX_SIDE`.
+    """
+    from supir.image import working_size
+
+    tile = options.vae_tile if options.memory is None else min(options.vae_tile, _SPARING_TILE)
+    changes: dict[str, Any] = {"memory": None, "vae_tile": tile}
+    size = working_size(width, height, options.scale, options.min_size, 1)
+    if max(size.height, size.width, width, height) > MAX_SIDE:
+        longest = min(max(size.height, size.width), MAX_SIDE)
+        changes |= {"scale": min(longest / min(max(width, height), MAX_SIDE), 32.0), "min_size": 16}
+    return type(options).silent(**(vars(options) | changes))
 
 
 class _Asking:
@@ -147,9 +178,9 @@ class _Asking:
 
         if self._previewer is None:
             self._previewer = self._model.open_previewer()
-        preview = readable(
-            self._previewer.preview(image.read(asked.source, salvage=asked.options.salvage), asked.options)
-        )
+        options = of_preview(asked.options, *image.read_size(asked.source))
+        shown = image.read_reduced(asked.source, MAX_SIDE, salvage=options.salvage)
+        preview = readable(self._previewer.preview(shown, options))
         try:
             caption = Caption(text=clean_caption(captioner(preview)), captioner=captioner.name)
         except CaptionerError:
@@ -166,8 +197,11 @@ class _Asking:
 
     def _key(self, asked: Asked, captioner: PictureCaptioner) -> dict[str, str]:
         """All that decides a caption. A preview depends on the photo, four options and the weights."""
+        from supir.image import read_size
+
         self._identity = self._identity or captioner.identity
-        options: dict[str, Any] = {name: getattr(asked.options, name) for name in OF_THE_PREVIEW[:-1]}
+        preview = of_preview(asked.options, *read_size(asked.source))
+        options: dict[str, Any] = {name: getattr(preview, name) for name in OF_THE_PREVIEW[:-1]}
         return {
             "source_sha256": file_sha256(asked.source),
             "preview": ", ".join(f"{name} {value}" for name, value in options.items()),

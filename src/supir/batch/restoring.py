@@ -103,14 +103,12 @@ def _restore(
         job.target,
         job.options,
         preview=job.preview,
-        record=record_of_words(job.options.prompt, job.caption),
+        record=record_of_words(job.options.tile_prompts or job.options.prompt, job.caption),
         on_step=on_step,
         on_preview=None if job.preview is None else (lambda: on_fraction(0.0)),
     )
     if job.compare is not None:
-        image.write(
-            image.side_by_side(image.read(job.source, salvage=job.options.salvage), image.read(job.target)), job.compare
-        )
+        image.write_sheet(job.source, job.target, job.compare, salvage=job.options.salvage)
     _show(job)
     return {name: record[name] for name in WORDS if name in record}
 

@@ -10,16 +10,19 @@ import base64
 import io
 import json
 import os
+import re
 import time
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from supir.caption.picture import MAX_SIDE, reduced_to
+from supir.caption.answers import ROOM_TO_THINK, caption_in, has_thoughts
+from supir.caption.picture import reduced_to
 from supir.caption.retrying import Busy, Retrying
-from supir.caption.words import QUESTION, clean_caption
+from supir.caption.words import MAX_SIDE, QUESTION, clean_caption
 from supir.errors import CaptionerError, CaptionError, MissingExtraError, OptionError
 
 try:
@@ -43,13 +46,43 @@ _REFUSED = {
     403: f"does not allow this to the key in {KEY_VARIABLE}",
     404: "knows no such address or model; the URL ends most often in /v1, and the model is given by --caption-model",
 }
+_NOT_TAKEN = (400, 422)
+_UNKNOWN = re.compile("unsupported|not supported|not support|unknown|unexpected|unrecogni[sz]ed|extra|not permitted")
 _BUSY = (408, 429, 500, 502, 503, 504)
 _JPEG_QUALITY = 90
 
 
+class _AskDifferently(Exception):
+    """The same picture, asked about with what has just been learned of the server, may get an answer."""
+
+
+@dataclass
+class _Learned:
+    """How a server wants to be asked; begun with what most understand."""
+
+    limit: str | None = "max_tokens"
+    """The parameter that bounds an answer; some models know max_completion_tokens, a few none."""
+    temperature: bool = True
+    thinks: bool = False
+    """The model thinks before it speaks, which takes more tokens than a caption."""
+
+    def from_refusal(self, words: str) -> bool:
+        """Learn from what a server says of a request that it does not take; whether there was anything to learn."""
+        words = words.lower()
+        if "max_completion_tokens" in words and self.limit == "max_tokens":
+            self.limit = "max_completion_tokens"
+        elif "temperature" in words and self.temperature:
+            self.temperature = False
+        elif self.limit is not None and self.limit in words and _UNKNOWN.search(words):
+            self.limit = None
+        else:
+            return False
+        return True
+
+
 @dataclass(frozen=True, kw_only=True)
 class EndpointCaptioner:
-    """Sends the picture as a JPEG and takes the answer's words.
+    """Sends the picture as a JPEG and takes the answer's words, without the thoughts before them.
 
     Raises:
         OptionError: the URL is none, or holds a user, a password or a query; or no model is named.
@@ -67,6 +100,7 @@ class EndpointCaptioner:
     timeout: float = 120.0
     """Seconds for one answer, from the request to its last byte; ten of them for the connection."""
     retrying: Retrying = field(default_factory=Retrying)
+    _learned: _Learned = field(default_factory=_Learned, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         try:
@@ -101,13 +135,16 @@ class EndpointCaptioner:
             image: RGB, upright, sRGB, of any size.
 
         Raises:
-            CaptionError: the endpoint has failed at this picture, after all tries; or its answer is none.
+            CaptionError: the endpoint has failed at this picture, after all tries; or its answer is none, or a refusal.
             CaptionerError: it is not there, refuses the key, or has no such model.
         """
         key = os.environ.get(KEY_VARIABLE, "").strip()
-        request = json.dumps(self._request(image)).encode()
-        answer = self.retrying(lambda: self._ask(request, key))
-        return _without(clean_caption(_without(_words_of(answer, self._address), key)), key)
+        while True:  # each turn has learned something of the server that it did not know before
+            request = json.dumps(self._request(image)).encode()
+            try:
+                return _without(self._caption(self.retrying(partial(self._ask, request, key)), key), key)
+            except _AskDifferently:
+                continue
 
     def close(self) -> None:
         """Nothing is held between two requests."""
@@ -129,7 +166,35 @@ class EndpointCaptioner:
         url = f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
         content = [{"type": "text", "text": self.question}, {"type": "image_url", "image_url": {"url": url}}]
         messages = [{"role": "user", "content": content}]
-        return {"model": self.model, "messages": messages, "max_tokens": self.max_tokens, "temperature": 0}
+        learned, tokens = self._learned, self.max_tokens
+        if learned.thinks:
+            tokens = max(tokens, ROOM_TO_THINK)
+        limit = {} if learned.limit is None else {learned.limit: tokens}
+        return {
+            "model": self.model,
+            "messages": messages,
+            **limit,
+            **({"temperature": 0} if learned.temperature else {}),
+        }
+
+    def _caption(self, body: bytes, key: str) -> str:
+        """The caption of an answer that came as it should."""
+        answer = _answer_of(body, self._address, key)
+        found = caption_in(_without(answer.text, key), self._address)
+        if found:
+            return found
+        if answer.cut and not self._learned.thinks and self._learned.limit is not None:
+            self._learned.thinks = True
+            raise _AskDifferently
+        if answer.cut or answer.thought:
+            raise CaptionError(
+                f"{self._address}: the model has thought and come to no caption"
+                f"{f' within {ROOM_TO_THINK} tokens' * answer.cut}; switch its thinking off there, or ask another"
+            )
+        raise CaptionError(
+            f"{self._address}: the answer holds no caption (choices[0].message.content of a chat completion is needed);"
+            " is it an OpenAI-compatible endpoint, and does the model read pictures?"
+        )
 
     def _ask(self, request: bytes, key: str) -> bytes:
         """The bytes of one answer. Redirections are not followed: they would take the picture and the key elsewhere."""
@@ -161,7 +226,9 @@ class EndpointCaptioner:
     def _failure(self, response: Any, body: bytes, key: str) -> Exception:
         """What to raise for an answer that is not 200; the server's own words are cut short and cleaned."""
         status = response.status_code
-        words = _without(clean_caption(_without(body.decode("utf-8", errors="replace"), key)), key)[:300]
+        words = _said_by(body, key)
+        if status in _NOT_TAKEN and self._learned.from_refusal(words):
+            return _AskDifferently()
         said = f" It says: {words}" if words else ""
         if status in _REFUSED:
             return CaptionerError(f"{self._address}: answers {status}: {_REFUSED[status]}.{said}")
@@ -183,20 +250,51 @@ def _body(response: Any, deadline: float) -> bytes | None:
     return bytes(body)
 
 
-def _words_of(answer: bytes, address: str) -> str:
-    """The words of a chat completion, whose content is a text or a list of parts."""
+class _Answer(NamedTuple):
+    text: str
+    cut: bool
+    """It ended because the tokens did."""
+    thought: bool
+
+
+def _answer_of(body: bytes, address: str, key: str) -> _Answer:
+    """A chat completion, whose content is a text or a list of parts; without any where it holds none.
+
+    Raises:
+        CaptionError: it is an error after all, is withheld, or a refusal that is said apart.
+    """
     try:
-        content = json.loads(answer)["choices"][0]["message"]["content"]
+        told = json.loads(body)
+        if isinstance(told, dict) and told.get("error") and not told.get("choices"):
+            raise CaptionError(f"{address}: answers with an error. It says: {_said_by(body, key)}")
+        choice = told["choices"][0]
+        message, ended = choice["message"], choice.get("finish_reason")
+        content, refusal = message.get("content"), message.get("refusal")
         if isinstance(content, list):
             content = " ".join(part["text"] for part in content if part.get("type") == "text")
-        if not isinstance(content, str) or not content.strip():
-            raise ValueError("no words")
+        text = content if isinstance(content, str) else ""
+        thoughts = any(message.get(name) for name in ("reasoning_content", "reasoning", "thinking"))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise CaptionError(
-            f"{address}: the answer holds no caption (choices[0].message.content of a chat completion is needed); is it"
-            " an OpenAI-compatible endpoint, and does the model read pictures?"
-        ) from None
-    return content
+        return _Answer("", cut=False, thought=False)
+    if ended == "content_filter":
+        raise CaptionError(f"{address}: a filter of the server withholds what the model says of this picture")
+    if refusal and not text:
+        words = clean_caption(_without(str(refusal), key))[:300]
+        raise CaptionError(f"{address}: the model refuses to describe the picture. It says: {words}")
+    return _Answer(text, cut=ended == "length", thought=thoughts or has_thoughts(text))
+
+
+def _said_by(body: bytes, key: str) -> str:
+    """A server's own words about what went wrong, cut short and cleaned: of JSON the message alone."""
+    text = body.decode("utf-8", errors="replace")
+    try:
+        told = json.loads(text)
+        for name in ("error", "message", "detail", "message"):  # an error may hold its message
+            told = told[name] if isinstance(told, dict) and told.get(name) else told
+        text = told if isinstance(told, str) else text
+    except (ValueError, RecursionError):
+        pass
+    return _without(clean_caption(_without(text, key)), key)[:300]
 
 
 def checked_key(key: str, url: str) -> str:

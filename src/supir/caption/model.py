@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from supir.caption.answers import ROOM_TO_THINK, caption_in, has_thoughts, spoken
 from supir.caption.words import QUESTION
 from supir.errors import CaptionerError, CaptionError, MissingExtraError, OptionError
 
@@ -82,18 +83,36 @@ class ModelCaptioner:
 
         Raises:
             CaptionerError: the model cannot be loaded.
-            CaptionError: it cannot make a caption of this picture, most often for lack of memory.
+            CaptionError: it cannot make a caption of this picture, most often for lack of memory, or will not.
         """
         processor, model = self._open()
         try:
             found = self._inputs(processor, image)
             inputs = {name: _moved(values, model) for name, values in found.items()}
-            tokens = model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False)
-            if self._question is not None and "input_ids" in inputs and not model.config.is_encoder_decoder:
-                tokens = tokens[:, inputs["input_ids"].shape[1] :]  # the question is repeated before the answer
-            return " ".join(processor.batch_decode(tokens, skip_special_tokens=True)[0].split())
+            text = self._answer(processor, model, inputs, self.max_tokens)
+            if has_thoughts(text) and not spoken(text).strip():
+                text = self._answer(processor, model, inputs, ROOM_TO_THINK)
         except (MemoryError, RuntimeError, ValueError, TypeError, KeyError, IndexError) as error:
             raise CaptionError(f"captions {self.folder}: no caption could be made: {_reason(error)}") from error
+        caption = caption_in(text, f"captions {self.folder}")
+        if not caption and has_thoughts(text):
+            message = f"captions {self.folder}: the model has thought for {ROOM_TO_THINK} tokens and come to no caption"
+            raise CaptionError(f"{message}; ask another model")
+        return caption
+
+    def _answer(self, processor: Any, model: Any, inputs: dict[str, Any], max_tokens: int) -> str:
+        """What the model generates; signs of thinking are left in it, other special tokens are not."""
+        tokens = model.generate(**inputs, max_new_tokens=max_tokens, do_sample=False)
+        if self._question is not None and "input_ids" in inputs and not model.config.is_encoder_decoder:
+            tokens = tokens[:, inputs["input_ids"].shape[1] :]  # the question is repeated before the answer
+        whole: str = processor.batch_decode(tokens, skip_special_tokens=False)[0]
+        if not has_thoughts(whole):
+            return str(processor.batch_decode(tokens, skip_special_tokens=True)[0])
+        # Where the signs of thinking are special tokens, they would go and the thoughts stay.
+        specials = getattr(getattr(processor, "tokenizer", processor), "all_special_tokens", [])
+        for token in specials:
+            whole = whole if has_thoughts(token) else whole.replace(token, " ")
+        return whole
 
     def close(self) -> None:
         """Give the memory of the model back; another call loads it again."""

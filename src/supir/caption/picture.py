@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from PIL import Image
 
+from supir.caption.words import MAX_SIDE
 from supir.data.pixels import srgb
 from supir.image import Picture
 
 __all__ = ["readable", "reduced_to"]
-
-MAX_SIDE = 1024
-"""Pixels of the longer side that a captioner is shown at most: models look at less, and endpoints take money by it."""
 
 
 def readable(picture: Picture, max_side: int = MAX_SIDE) -> Image.Image:

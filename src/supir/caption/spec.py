@@ -61,6 +61,8 @@ def captioner_of(options: CaptionOptions, *, device: str | None = None) -> Pictu
         raise OptionError(f"caption_model is for an endpoint, and captioner is {shown}")
     if options.caption_bits != "off" and (is_url or is_text or spec in ("none", "beside")):
         raise OptionError(f"caption_bits is for a model folder, and captioner is {shown}")
+    if not options.caption_cache and (is_text or spec in ("none", "beside")):
+        raise OptionError(f"caption_cache is for a captioner that looks at pictures, and captioner is {shown}")
     if spec == "none":
         return None
     if is_url:

@@ -15,6 +15,9 @@ QUESTION = "Describe this photograph in one or two sentences: the subject, the m
 MAX_LENGTH = 1000
 """Characters of a caption; what is longer is cut after a word."""
 
+MAX_SIDE = 1024
+"""Pixels of the longer side that a captioner is shown at most: models look at less, and endpoints take money by it."""
+
 WORDS = ("prompt", "words_from", "caption", "captioner")
 """What the record of a result says of its words; the caption is there where one was made."""
 

@@ -7,12 +7,13 @@ check_target                 whether a result can be written, before the work
 from_pil, to_pil             PIL in and out
 find_pictures, by_name       files, folders, globs; the same by their names
 read_frame, glimpsed, write_shown   for screens: what a header tells, a small picture of it, a file that browsers show
+read_reduced                 a file made small while it is decoded
 as_picture, fitted           whatever a user hands over; its pixels at working size
-working_size, resize, pad_to_multiple, side_by_side
+working_size, resize, pad_to_multiple, side_by_side, write_sheet
 reference_*, interactive_*   the public code's pre- and postprocessing, for parity
 """
 
-from supir.image.comparing import sheet_size, side_by_side
+from supir.image.comparing import sheet_size, side_by_side, write_sheet
 from supir.image.finding import by_name, find_pictures
 from supir.image.fitting import PictureLike, as_picture, fitted
 from supir.image.large import LARGE, LargePicture, open_large
@@ -26,7 +27,7 @@ from supir.image.reference import (
     reference_preprocess,
     reference_size,
 )
-from supir.image.showing import glimpsed, read_frame, write_shown
+from supir.image.showing import glimpsed, read_frame, read_reduced, write_shown
 from supir.image.sizes import WorkingSize, pad_to_multiple, resize, working_size
 from supir.image.targets import SUFFIXES, check_target
 from supir.image.writing import write, write_in_bands
@@ -55,6 +56,7 @@ __all__ = [
     "read",
     "read_frame",
     "read_record",
+    "read_reduced",
     "read_size",
     "reference_postprocess",
     "reference_preprocess",
@@ -66,5 +68,6 @@ __all__ = [
     "working_size",
     "write",
     "write_in_bands",
+    "write_sheet",
     "write_shown",
 ]

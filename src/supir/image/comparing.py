@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from supir.image.large import LargePicture, open_large
 from supir.image.picture import Picture, on_white
 from supir.image.sizes import resize
+from supir.image.writing import write_in_bands
 
-__all__ = ["sheet_size", "side_by_side"]
+__all__ = ["sheet_size", "side_by_side", "write_sheet"]
+
+_ROWS = 256
 
 
 def sheet_size(height: int, width: int) -> tuple[int, int]:
@@ -44,6 +50,30 @@ def side_by_side(before: Picture, after: Picture, labels: tuple[str, str] | None
         for text, left in zip(labels, (0, width + line), strict=True):
             _label(sheet[:, :, left : left + width], text)
     return replace(after, pixels=sheet, alpha=None)
+
+
+def write_sheet(before: Path, after: Path, target: Path, *, salvage: bool = False) -> None:
+    """Write before and after, two picture files, side by side; from file to file, so that their size hardly matters.
+
+    With ``salvage`` the first may be damaged.
+
+    Raises:
+        ImageReadError, ImageTooLargeError, ImageWriteError: as ``read`` and ``write``.
+        OSError: there is no room in the target's folder for what is kept there meanwhile.
+    """
+    with open_large(before, target.parent, salvage=salvage) as first, open_large(after, target.parent) as second:
+        grey = first.frame.grey and second.frame.grey
+        frame = second.frame if grey or not second.frame.grey else replace(second.frame, pixels=torch.ones(3, 1, 1))
+        size = sheet_size(second.height, second.width)
+        write_in_bands(replace(frame, alpha=None), size, _sheet_bands(first, second), target)
+
+
+def _sheet_bands(before: LargePicture, after: LargePicture) -> Iterator[Picture]:
+    height, width = after.height, after.width
+    for top in range(0, height, _ROWS):
+        rows = slice(top, min(top + _ROWS, height))
+        first, second = (picture.resized_band(height, width, rows) for picture in (before, after))
+        yield side_by_side(first, second)
 
 
 def _label(pixels: Tensor, text: str) -> None:

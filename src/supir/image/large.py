@@ -110,6 +110,20 @@ class LargePicture:
 
         return Computed((1, 3, size.padded_height, size.padded_width), window)
 
+    def resized_band(self, height: int, width: int, rows: slice) -> Picture:
+        """Rows of the whole picture as it is at another size, in pixels; transparency laid on white."""
+        colours = slice(0, 1 if self.frame.grey else 3)
+
+        def on_white(rows: slice, columns: slice) -> Tensor:
+            pixels = self._reader(colours)(rows, columns)
+            if self.frame.alpha is None:
+                return pixels
+            return torch.lerp(torch.ones(()), pixels, self._reader(slice(-1, None))(rows, columns))
+
+        down, across = Resampling(self.height, height), Resampling(self.width, width)
+        pixels = _resampled(on_white, down, across, rows, slice(0, width))
+        return replace(self.frame, pixels=(pixels * 2 - 1).clamp_(-1, 1), alpha=None)
+
     def with_bands(self, size: WorkingSize, found: Iterable[Tensor]) -> Iterator[Picture]:
         """The restored picture from top to bottom: of bands (3, rows, W) at the output's size, as ``with_pixels``."""
         bare, top = replace(self.frame, alpha=None), 0

@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyvips
 import torch
 from torch import Tensor
 
 from supir.errors import ImageWriteError
-from supir.image.picture import Picture, assemble
-from supir.image.reading import MAX_PIXELS, decode, header_of
+from supir.image.picture import Picture, assemble, from_integers
+from supir.image.reading import MAX_PIXELS, decode, header_of, read, read_size, turned
 from supir.image.sizes import working_size
 from supir.image.writing import store
 from supir.options import RestoreOptions
 
-__all__ = ["glimpsed", "read_frame", "write_shown"]
+__all__ = ["glimpsed", "read_frame", "read_reduced", "write_shown"]
 
 _QUALITY = 85
 _WHITE = 255
@@ -32,6 +33,26 @@ def read_frame(path: Path | str) -> tuple[tuple[int, int], Picture]:
     frame = assemble(torch.zeros(num_channels, 1, 1), **source.about)
     bare = Picture(pixels=frame.pixels, icc=frame.icc, path=frame.path)
     return (height, width) if source.turn > 4 else (width, height), bare
+
+
+def read_reduced(path: Path | str, side: int, *, salvage: bool = False) -> Picture:
+    """A picture file as ``read`` gives it; one with a longer side than ``side`` pixels in 8 bits, reduced to that.
+
+    It is reduced while it is decoded, so that the size of the file hardly matters for memory.
+
+    Raises:
+        ImageReadError, ImageTooLargeError: as ``read``.
+    """
+    if max(read_size(path)) <= side:
+        return read(path, salvage=salvage)
+
+    def reduced(image: Any, bits: int) -> Any:
+        small = _in_8_bits(image, bits).thumbnail_image(side, height=side, size="down")
+        return np.frombuffer(small.write_to_memory(), np.uint8).reshape(small.height, small.width, small.bands)
+
+    values, source = decode(Path(path), reduced, max_pixels=MAX_PIXELS, salvage=salvage)
+    upright = np.ascontiguousarray(turned(values, source.turn))
+    return assemble(from_integers(upright), **(source.about | {"bits": 8}))
 
 
 def glimpsed(pixels: Tensor, size: tuple[int, int], frame: Picture, options: RestoreOptions, multiple: int) -> Picture:
