@@ -1,7 +1,7 @@
 """Every option, and every pair of them: each changes the result, or is refused, or is told to have no effect.
 
-The complete pairs with pictures are marked slow. `pytest tests/test_option_pairs.py -s` prints how many of the options in
-pairs act, are refused, and are told.
+The complete pairs with pictures are marked slow. `pytest tests/test_option_pairs.py -s` prints how many of the options
+in pairs act, are refused, and are told.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def other(options: RestoreOptions, name: str) -> Any:
     """Another value than the options have."""
     if getattr(options, name) != VALUES[name]:
         return VALUES[name]
-    return {"solver": "edm_euler", "reference_quirks": False}.get(name, 4 if name == "num_steps" else 0.9)
+    others = {"solver": "edm_euler", "reference_quirks": False, "long_prompt": "chunks", "num_steps": 4}
+    return others.get(name, 0.9)
 
 
 def asked(options: RestoreOptions, names: tuple[str, ...]) -> tuple[RestoreOptions | None, set[str]]:
