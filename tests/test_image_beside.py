@@ -160,6 +160,17 @@ def test_a_large_block_that_jpeg_has_no_room_for_is_said(tmp_path: Path) -> None
         assert len(read_exif(read(tmp_path / f"a{suffix}").exif).exif[0x927C][2]) == 70_000
 
 
+def test_two_of_a_kind_are_both_kept(tmp_path: Path) -> None:
+    texts = (("Comment", "one"), ("Comment", "two"), ("Title", "three"))
+    source = replace(
+        picture()[0], texts=texts, xmp=XMP.replace(b"<dc:format>", b"<dc:title>four</dc:title><dc:format>")
+    )
+    write(source, tmp_path / "a.webp")
+    found = read(tmp_path / "a.webp").xmp or b""
+    assert [found.count(words) for words in (b"one", b"two", b"three", b"four")] == [1, 1, 1, 1]
+    assert found.count(b"<exif:UserComment>") == 1
+
+
 def test_iptc_wrapped_and_unwrapped() -> None:
     assert iptc_of_resources(resources_of_iptc(IIM)) == IIM
     other = b"8BIM\x03\xed\0\0\0\0\0\5abcde\0" + resources_of_iptc(IIM)

@@ -156,7 +156,7 @@ def _refused() -> Iterator[Bad]:
     yield "integers.tif", encode(Image.fromarray(np.zeros((9, 9), np.int32)), "TIFF"), "samples of type int"
     yield "lab.tif", encode(photo.convert("LAB"), "TIFF"), "LAB colours"
     yield "ycbcr.tif", encode(photo.convert("YCbCr"), "TIFF"), "YCbCr colours without JPEG compression"
-    yield "six.tif", _vips((9, 9, 6), "srgb", ".tif"), "6 channels"
+    yield "six.tif", _vips((9, 9, 6), "b-w", ".tif"), "6 channels"
     yield "zstd.tif", encode(photo, "TIFF", compression="zstd"), "packed by ZSTD"
     yield "raw.tif", encode(photo, "TIFF", tiffinfo={254: 1}), "the raw file of a camera"
     yield "page.png", b"<!DOCTYPE html><html></html>", "a web page"

@@ -96,7 +96,7 @@ def _with_description(packet: bytes | None, description: str) -> bytes:
 
 
 def add_properties(packet: bytes | None, properties: Iterable[tuple[str, str, list[str]]]) -> bytes | None:
-    """The packet with those properties that it does not have.
+    """The packet with those properties that it does not have; what differs from one that it has becomes a text of ours.
 
     Args:
         packet: a new one is made where there is none, or it is damaged.
@@ -110,22 +110,27 @@ def add_properties(packet: bytes | None, properties: Iterable[tuple[str, str, li
     lines = []
     for name, kind, values in properties:
         prefix, _, local = name.partition(":")
-        if f"{{{_PREFIXES[prefix]}}}{local}" in there and prefix != "kept":
-            continue
-        items = [_escaped(value) for value in values]
-        if kind:
+        items, whole = [_escaped(value) for value in values], f"{{{_PREFIXES[prefix]}}}{local}"
+        if prefix != "kept" and whole in there:  # what it says beside that is kept too
+            lines += [_kept(local, item) for item in items if item not in (text or "")]
+        elif kind:
             language = ' xml:lang="x-default"' if kind == "Alt" else ""
             body = "".join(f"<rdf:li{language}>{item}</rdf:li>" for item in items)
             lines.append(f" <{name}><rdf:{kind}>{body}</rdf:{kind}></{name}>\n")
         elif prefix == "kept":
-            lines.append(f" <kept:text kept:keyword={quoteattr(_clean(local))}>{items[0]}</kept:text>\n")
+            lines.append(_kept(local, items[0]))
         else:
             lines.append(f" <{name}>{'; '.join(items)}</{name}>\n")
+        there.add(whole)
     if not lines:
         return packet
     spaces = " ".join(f'xmlns:{prefix}="{space}"' for prefix, space in _PREFIXES.items())
     head = f'<rdf:Description xmlns:rdf="{_RDF}" rdf:about="" {spaces}>\n'
     return _with_description(packet, head + "".join(lines) + "</rdf:Description>\n")
+
+
+def _kept(keyword: str, text: str) -> str:
+    return f" <kept:text kept:keyword={quoteattr(_clean(keyword))}>{text}</kept:text>\n"
 
 
 def named_profile(packet: bytes | None) -> str | None:
