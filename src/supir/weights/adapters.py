@@ -84,7 +84,9 @@ class Adapters(StableDiffusionXLLoraLoaderMixin):
             ours = _tensors(source, lambda key: key.startswith(OURS))
             if ours:
                 adapter_name = adapter_name or _free_name(before)
-                self.adaptor.load_lora_adapter(ours, prefix="adaptor", adapter_name=adapter_name)
+                self.adaptor.load_lora_adapter(
+                    ours, prefix="adaptor", adapter_name=adapter_name, hotswap=hotswap, _pipeline=self
+                )
                 left = _tensors(source, lambda key: not key.startswith(OURS))
             if left:
                 super().load_lora_weights(left, adapter_name=adapter_name, hotswap=hotswap, **keywords)
