@@ -3,6 +3,7 @@
 Everything in which Linux, macOS and Windows differ about files stands in this room, with another way where one of them
 lacks something, so that no other module asks which system it runs on:
 
+    to flush a file               macOS's fsync stops at the drive's cache; Windows's wants it writable (`flush`)
     to flush a folder             not on Windows (`flush`)
     to rename over an open file   Windows refuses while another process reads it: tried for a while (`replace`)
     to open a file a second time  not while Windows deletes it on closing (`temporary_file`)

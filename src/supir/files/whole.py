@@ -75,7 +75,7 @@ def written_whole(path: Path | str, *, lasting: bool = True) -> Iterator[BinaryI
                 yield stream
                 stream.flush()
                 if lasting:
-                    os.fsync(stream.fileno())
+                    _sync(stream.fileno())
             replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -149,9 +149,17 @@ def flush(path: Path) -> None:
 def _flush(path: Path, flags: int) -> None:
     descriptor = os.open(path, flags)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    if system.full_sync is not None:
+        with suppress(OSError):  # a network disk, which knows fsync alone
+            system.full_sync(descriptor)
+            return
+    os.fsync(descriptor)
 
 
 @contextmanager
