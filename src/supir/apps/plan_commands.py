@@ -77,6 +77,8 @@ def plan(
         typer.echo(f"working size: {size.padded_width}x{size.padded_height} px, from {width}x{height} px")
         for reason in found.reasons:
             typer.echo(reason)
+        if found.seconds is None:
+            typer.echo(f"time: unknown, since {place} is not here to be measured; give --rate")
         if advised is not None:
             typer.echo(f"advice: {advised}")
 

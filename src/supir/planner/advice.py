@@ -10,6 +10,7 @@ import torch
 from supir.options import NetworkOptions, RestoreOptions
 from supir.planner.costs import Costs, networks_of
 from supir.planner.plan import GIGABYTE, make_plan
+from supir.weights.folder import borne_dtypes, read_model_index
 
 
 def advice(
@@ -27,7 +28,9 @@ def advice(
     """
     memory = (options.memory or 0.0) * GIGABYTE
     said = ""
-    for other in _smaller(networks, accelerator):
+    borne = borne_dtypes(folder, read_model_index(folder, "SupirPipeline")) or ("float16", "bfloat16")
+    half = "float16" if accelerator and "float16" in borne else "bfloat16"
+    for other in _smaller(networks, accelerator, half):
         costs = Costs(networks_of(folder, other))  # their dtype is said, so that the device does not matter
         plan = make_plan(costs, options, width, height, memory=memory, accelerator=accelerator)
         flags = f"--dtype {other.dtype}" + (f" --quantize {other.quantize}" if other.quantize != "none" else "")
@@ -37,9 +40,8 @@ def advice(
     return said or "the weights are stored as small as they get"
 
 
-def _smaller(networks: NetworkOptions, accelerator: bool) -> Iterator[NetworkOptions]:
+def _smaller(networks: NetworkOptions, accelerator: bool, half: str) -> Iterator[NetworkOptions]:
     """Ways to load that take less, the most exact first."""
-    half = "float16" if accelerator else "bfloat16"
     slow = not accelerator and not multiplies_bfloat16()  # such a processor gains from 8 bits, but not from 16
     if networks.quantize == "none":
         if not slow and networks.dtype in ("auto", "float32") and not accelerator:
