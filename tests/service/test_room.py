@@ -229,3 +229,34 @@ def test_a_small_disk_filled_under_the_service_and_its_database_locked(model: Pa
             assert server.lines("mistake of ours") == []
         finally:
             assert server.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_under_jobs_at_work(model: Path, tmp_path: Path) -> None:
+    """They wait for room, over a stop and a start on the full disk, and are done when it is there."""
+    with small_disk(tmp_path, 12, journaled=True) as disk:
+        server = Server(tmp_path, model, "--data", disk / "data", "--grace", 0)
+        server.data = disk / "data"
+
+        def told(job: str) -> dict[str, Any]:
+            return dict(ask(server, "GET", f"/v1/jobs/{job}").json())
+
+        until(lambda: is_ready(server), PATIENCE)
+        done = submitted(server).json()["id"]
+        assert ended(server, done) == "done"
+        running, queued = (submitted(server, seed, num_steps=100).json()["id"] for seed in (1, 2))
+        until(lambda: told(running)["step"], PATIENCE)
+        filler = fill(disk)
+        until(lambda: told(running)["state"] == "queued", PATIENCE)
+        assert told(running)["waits_for"] == told(queued)["waits_for"] == "room on the disk"
+        reads_go_on(server, done)
+        assert server.stop() == 0
+        server.start()
+        reads_go_on(server, done)
+        new_ones_are_refused(server, 507, "NoRoomError")
+        filler.unlink()
+        assert [ended(server, job) for job in (running, queued)] == ["done", "done"]
+        all_goes_on(server)
+        assert server.stop() == 0
+        assert server.lines("mistake of ours") == []
+        assert len(server.lines(BEGUN)) <= 3

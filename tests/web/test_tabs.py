@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from service.serving import LONG, picture, until
 from web.conftest import Visit
-from web.site import WebServer, described, file, gradient, open_photo, painted
+from web.site import WebServer, choose, described, file, gradient, open_photo, painted
 
 DENIED = """for (const name of ['localStorage', 'sessionStorage', 'indexedDB', 'caches'])
     Object.defineProperty(window, name, {get() { throw new DOMException('denied', 'SecurityError'); }});"""
@@ -55,6 +55,7 @@ def test_what_one_tab_does_the_other_sees(server: WebServer, visit: Visit) -> No
 
 def test_each_refused_file_is_named(server: WebServer, visit: Visit) -> None:
     page = visit()
+    choose(page, min_size=64, scale=1)
     refused = [("bad.jpg", b"GIF89a" + b"0" * 99), ("huge.png", b"\0" * 1_500_000), ("empty.png", b"")]
     files = [file(data, name) for name, data in refused]
     page.locator("#file").set_input_files([*files, file(gradient(), "good.png")])
@@ -65,7 +66,6 @@ def test_each_refused_file_is_named(server: WebServer, visit: Visit) -> None:
     frames(page, "good.png, clean preview")
     painted(page)
     expect(said).to_have_count(3)  # and what went well hides nothing
-    page.screenshot(path="out/refused.png")
     page.get_by_role("button", name="Close the message").click()
     expect(page.get_by_role("alert")).to_be_hidden()
 
@@ -75,6 +75,7 @@ def test_a_browser_that_keeps_nothing(server: WebServer, visit: Visit) -> None:
     assert page.evaluate("(() => { try { localStorage; } catch (error) { return error.name; } })()") == "SecurityError"
     open_photo(page, gradient(), "seen.png")
     frames(page, "seen.png, clean preview")
+    page.goto("about:blank")
     page.goto(f"{server.url}/#key=supir_unneeded")
     page.reload()
     expect(page.locator("#presets input").first).to_be_visible()

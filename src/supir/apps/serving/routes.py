@@ -40,7 +40,7 @@ ViewName = Annotated[Literal["input", "step", "result", "thumbnail"], PathParame
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": ErrorView} for status in (401, 403, 422, 429, 500, *statuses)}
+    return {status: {"model": ErrorView} for status in (401, 403, 422, 429, 500, 503, *statuses)}
 
 
 class Routes:
