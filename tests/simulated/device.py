@@ -204,6 +204,11 @@ class Accelerator(backend_registration._DummyBackendModule):  # type: ignore[mis
         """Nothing runs on its own."""
 
     @staticmethod
+    def get_amp_supported_dtype() -> list[torch.dtype]:
+        """What autocast may compute in."""
+        return [torch.float16, torch.bfloat16]
+
+    @staticmethod
     def _lazy_init() -> None:
         """Nothing is begun."""
 
