@@ -134,7 +134,7 @@ def restore(folder: Path, networks: dict[str, Any], side: int, memory: float, ru
     pipeline.set_progress_bar_config(disable=True)
     stages.end("load")
     decodings = itertools.cycle(("decode the preview", "decode the result"))
-    stages.told(SupirPipeline, "_fitted", lambda named: "plan")
+    stages.told(SupirPipeline, "_planned", lambda named: "plan")
     stages.told(Restorer, "encode", lambda named: "encode" if named["degraded"] else "anchor")
     stages.told(Restorer, "decode", lambda named: next(decodings))
     stages.told(SupirPipeline, "embed_words", lambda named: "text")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -17,16 +18,18 @@ from typer.testing import CliRunner
 
 from supir import write
 from supir.apps.cli import app
-from supir.errors import WeightsError
+from supir.errors import OutOfMemoryError, WeightsError
+from supir.memory import stored_bytes
+from supir.models.stored import store_in_eight_bits
 from supir.options import NetworkOptions, RestoreOptions
 from supir.pipeline import SupirPipeline
-from supir.planner import GIGABYTE, Costs, Evaluation, evaluations, make_plan, networks_of, on_meta
+from supir.planner import GIGABYTE, Costs, Evaluation, evaluations, make_plan, networks_of, on_meta, picked
 from supir.planner.costs import traced
 from supir.training.sizes import build_size
 from supir.weights.folder import BUNDLED_MODEL
 from test_fewer_evaluations import QUICK, counted, pixels
 from test_pipeline import picture
-from tiny import save_tiny_model, tiny_pipeline
+from tiny import TRUNK, save_tiny_model, tiny_pipeline
 
 ROOT = Path(__file__).parents[1]
 
@@ -118,6 +121,7 @@ def test_smaller_memory_smaller_tiles(costs: Costs, pipeline: SupirPipeline) -> 
     assert peaks == sorted(peaks, reverse=True)
     assert peaks[-1] < peaks[0]
     starved = make_plan(costs, options, 1024, 768, memory=held)
+    assert min(starved.options.tile, starved.options.vae_tile) == 64
     assert not starved.fits
     assert any("does not fit" in reason for reason in starved.reasons)
 
@@ -134,16 +138,86 @@ def test_offload_where_all_does_not_fit_on_a_gpu() -> None:
         make_plan(whole, options, 1024, 1024, memory=gigabytes * GIGABYTE, accelerator=True, rate=5e13)
         for gigabytes in (16, 8)
     )
-    assert (roomy.offload, tight.offload) == (False, True)
+    assert (roomy.offload, tight.offload) == ("none", "model")
     assert roomy.fits
     assert tight.fits
     assert roomy.dtype == "float16"
     assert 8.4 < sum(roomy.weights.values()) / GIGABYTE < 8.7
+    for gigabytes, way in ((5, "group"), (6, "group"), (8, "model"), (9, "model"), (12, "none"), (24, "none")):
+        memory = gigabytes * GIGABYTE
+        found = picked(whole, RestoreOptions(), 2048, 2048, memory=memory, accelerator=True)
+        assert found.peak <= memory, gigabytes
+        assert (found.options.tile, found.offload) == (1024, way), gigabytes
+    none = picked(whole, RestoreOptions(), 2048, 2048, memory=8 * GIGABYTE, accelerator=True, offload="none")
+    assert none.peak > 8 * GIGABYTE
+    assert none.options.tile == 512, "a prior of 1024 pixels sees at least half of that"
     # 100 evaluations of 4.1 / 2 TFLOP a branch at 64 x 64 become 100 of 8.7 at 128 x 128 (`make bench` prints more:
     # its adaptor is the untrimmed one); and what the autoencoder takes.
     assert roomy.evaluations == 100
     assert 8e14 < roomy.operations < 1e15
     assert roomy.seconds == pytest.approx(roomy.operations / 5e13)
+
+
+@pytest.mark.parametrize("kind", [None, "int8"])
+@torch.no_grad()
+def test_the_peak_foreseen_is_that_of_the_networks(pipeline: SupirPipeline, kind: str | None) -> None:
+    """Counted while the real ones work on the processor, at sizes that were not traced."""
+    unet, adaptor = (copy.deepcopy(part) for part in (pipeline.unet, pipeline.adaptor))
+    if kind is not None:
+        store_in_eight_bits(unet, kind), store_in_eight_bits(adaptor, kind)
+    costs = Costs(on_meta({"autoencoder": pipeline.autoencoder, "unet": unet, "adaptor": adaptor}))
+    for height, width in ((16, 16), (24, 48)):
+        x, words = torch.zeros(1, 4, height, width), torch.zeros(1, 77, TRUNK["cross_attention_dim"])
+        known = {"vector": torch.zeros(1, TRUNK["projection_class_embeddings_input_dim"])}
+
+        def work(x: torch.Tensor = x, words: torch.Tensor = words, known: dict[str, torch.Tensor] = known) -> object:
+            control = adaptor(x, torch.zeros(1), words, known, x)
+            return unet(x, torch.zeros(1), words, added_cond_kwargs=known, control=control).sample
+
+        work()
+        assert costs.peak_of_evaluation(height, width) == pytest.approx(traced(work).peak, rel=0.15)
+
+
+def test_weights_count_as_they_are_held(pipeline: SupirPipeline) -> None:
+    """Those that stand for narrower ones, as torchao's; and those that are widened for each layer."""
+
+    class Narrow:
+        nbytes = 4000
+
+        def __init__(self) -> None:
+            self.data, self.scale = torch.zeros(1000, dtype=torch.int8), torch.zeros(4)
+
+        def __tensor_flatten__(self) -> tuple[list[str], None]:
+            return ["data", "scale"], None
+
+    assert stored_bytes(Narrow()) == 1016  # type: ignore[arg-type]
+    unet = copy.deepcopy(pipeline.unet)
+    unet.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    other = tiny_pipeline(unet=unet)
+    costs = other._costs()
+    assert costs.networks.weights["unet"] < 0.5 * pipeline._costs().networks.weights["unet"]
+    assert costs.dtype is torch.float32
+    other.restore_pixels(pixels(), other.options(**(QUICK | {"memory": 4.0, "num_steps": 1})))
+
+
+def test_what_does_not_fit_is_refused(pipeline: SupirPipeline) -> None:
+    sentence = (
+        r"^192x192 px do not fit into 0.1 GB: 0\.\d+ GB are needed with the smallest tiles .*tile [0-9]+.*supir plan"
+    )
+    with pytest.raises(OutOfMemoryError, match=sentence):
+        pipeline(picture(192, 192), pipeline.options(**(QUICK | {"memory": 0.1})))
+
+
+def test_a_preview_is_planned_with_the_autoencoder_alone(pipeline: SupirPipeline) -> None:
+    alone = SupirPipeline(pipeline.autoencoder, None, None, None, None, None, None)  # type: ignore[arg-type]
+    options = alone.options(**QUICK, vae_tile=192)
+    given = picture(192, 192)
+    passes = picked(alone._costs(), options, 192, 192, memory=None, accelerator=False)
+    tight = (passes.peak - max(passes.bytes.values()) / 2) / GIGABYTE
+    found = alone.preview(given, options.replace(memory=tight))
+    smaller = picked(alone._costs(), options, 192, 192, memory=tight * GIGABYTE, accelerator=False).options
+    assert smaller.vae_tile < 192
+    assert torch.equal(found.pixels, alone.preview(given, smaller).pixels)
 
 
 def test_a_restoration_keeps_to_the_plan(pipeline: SupirPipeline, costs: Costs) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from supir.models.stored import stored_kind
 from supir.models.unet import SupirUNet
 from supir.options import NetworkOptions
 from supir.pipeline import SupirPipeline
-from supir.planner import GIGABYTE, Costs, advice, make_plan, networks_of, on_meta
+from supir.planner import Costs, advice, make_plan, networks_of, on_meta
 from supir.weights.running import check_compiler, load_stored
 from test_pipeline import picture
 from tiny import save_tiny_model
@@ -148,16 +149,19 @@ def test_the_plan_counts_fewer_bytes_and_advises(folder: Path, monkeypatch: pyte
     tight, exact = (make_plan(Costs(networks), options, 64, 64) for networks in (eight, whole))
     assert tight.peak < exact.peak
     assert any("stored as int8" in reason for reason in tight.reasons)
-    between = options.replace(memory=(tight.peak + exact.peak) / 2 / GIGABYTE)
+    between = (tight.peak + exact.peak) / 2
 
-    def advised(able: bool, given: NetworkOptions) -> str:
+    def advised(able: bool, given: NetworkOptions, accelerator: bool = False) -> str:
         monkeypatch.setitem(advice.__globals__, "multiplies_bfloat16", lambda: able)
-        return advice(folder, given, between, 64, 64, accelerator=False)
+        there: dict[str, Any] = {"memory": between, "accelerator": accelerator}
+        return advice(folder, given, torch.float32, options, 64, 64, **there)
 
     assert advised(False, NetworkOptions()).startswith("--dtype float32 --quantize int8 fits")
     assert advised(True, NetworkOptions()).startswith(
         ("--dtype bfloat16 fits", "--dtype bfloat16 --quantize int8 fits")
     )
+    on_a_gpu = NetworkOptions(dtype="float32", offload="none")
+    assert advised(True, on_a_gpu, accelerator=True).startswith("--dtype float16 fits")
 
 
 def test_the_commands_take_the_settings(folder: Path, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def tiny_components() -> dict[str, object]:
         "autoencoder": randomised(
             SupirAutoencoder(block_out_channels=(32, 32, 32, 32), layers_per_block=1, sample_size=64), 1
         ),
-        "unet": randomised(SupirUNet(**TRUNK, connector_hidden_channels=16), 2),
+        "unet": randomised(SupirUNet(**TRUNK, connector_hidden_channels=16, sample_size=16), 2),
         "adaptor": randomised(SupirAdaptor(**TRUNK), 3),
         "text_encoder": randomised(tiny_tower(CLIPTextModel, 20, tokenizer), 4),
         "text_encoder_2": randomised(

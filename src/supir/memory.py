@@ -11,7 +11,7 @@ import torch
 
 from supir.errors import OutOfMemoryError
 
-__all__ = ["available", "give_back", "naming_lack_of_memory", "ran_out"]
+__all__ = ["available", "give_back", "naming_lack_of_memory", "ran_out", "stored_bytes"]
 
 SIGNS = (
     "out of memory",
@@ -113,3 +113,11 @@ def available(device: torch.device | str) -> int | None:
     except (AttributeError, RuntimeError):  # some integrated GPUs do not tell
         return None
     return int(free) + kept
+
+
+def stored_bytes(tensor: torch.Tensor) -> int:
+    """What a tensor takes, also one that stands for others: torchao's says the width of what it is widened to."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return tensor.nbytes
+    names, _ = tensor.__tensor_flatten__()
+    return sum(stored_bytes(getattr(tensor, name)) for name in names)

@@ -6,17 +6,18 @@ What is wrong with the weights, the device or the memory is said in a sentence; 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
 import torch
-from diffusers import DiffusionPipeline
 
 from supir.errors import OptionError
 from supir.memory import naming_lack_of_memory
 from supir.options import NetworkOptions
+from supir.placing import PlacedPipeline
 from supir.weights.adapters import Adapters
 from supir.weights.catalog import folder_hash, identity_of
 from supir.weights.device import choose_dtype, find_device
@@ -37,7 +38,7 @@ SMALLER = "load with quantize int8 (--quantize int8), choose another device (--d
 """What may help where the weights do not fit."""
 
 
-class OpenedPipeline(DiffusionPipeline, Adapters):
+class OpenedPipeline(PlacedPipeline, Adapters):
     """A pipeline of diffusers whose folder, arithmetic and device are known; `SupirPipeline` says what it does."""
 
     source: Path | None = None
@@ -56,6 +57,7 @@ class OpenedPipeline(DiffusionPipeline, Adapters):
         dtype: torch.dtype | str | Mapping[str, torch.dtype | str] | None = None,
         quantize: str = "none",
         compile: bool = False,
+        offload: str = "auto",
         **keywords: Any,
     ) -> Self:
         """Load a model folder in diffusers layout; without one, the bundled small model. Nothing is fetched.
@@ -68,6 +70,7 @@ class OpenedPipeline(DiffusionPipeline, Adapters):
                 float16 where it says nothing. Beside float16 the autoencoder stays float32, in which SDXL's overflows.
             quantize: ``int8`` or ``float8`` stores the weights of UNet and adaptor in 8 bits; see ``NetworkOptions``.
             compile: compile the repeated blocks of UNet and adaptor.
+            offload: what is on the device only while it is at work; see ``NetworkOptions`` and ``place``.
             keywords: for diffusers, such as ``quantization_config`` or ready components.
 
         Raises:
@@ -79,6 +82,7 @@ class OpenedPipeline(DiffusionPipeline, Adapters):
         path = BUNDLED_MODEL if folder is None else Path(folder)
         spelled = keywords.pop("torch_dtype", None)
         networks, others = asked_of(spelled if dtype is None else dtype, quantize, compile)
+        networks = replace(networks, offload=offload)
         place = find_device("cpu" if device is None else str(device))
         if compile:
             check_compiler(place.type)
@@ -99,8 +103,8 @@ class OpenedPipeline(DiffusionPipeline, Adapters):
             )
         pipeline.source, pipeline.networks = path, networks
         check_complete(path, pipeline.components)
-        arrange(pipeline.components, networks)
-        return pipeline if place.type == "cpu" else pipeline.to(place)
+        arrange(pipeline.components, networks, place.type)
+        return pipeline.place(place, offload)
 
     def to(self, *args: Any, **keywords: Any) -> Self:
         """As diffusers'; what stands against a device is said.
@@ -130,6 +134,7 @@ class OpenedPipeline(DiffusionPipeline, Adapters):
         dtype: torch.dtype | str | None = None,
         quantize: str = "none",
         compile: bool = False,
+        offload: str = "auto",
         strict: bool = True,
     ) -> Self:
         """Load original weights directly: SDXL, in a file or a diffusers folder, and a published SUPIR file.
@@ -140,7 +145,7 @@ class OpenedPipeline(DiffusionPipeline, Adapters):
             vae: a file or folder whose autoencoder is taken instead of the base's.
             text: a folder or an SDXL file whose text towers are taken instead of the base's.
             prediction_type: ``epsilon`` or ``v_prediction``; None takes what the files say.
-            device, dtype, quantize, compile: as in ``from_pretrained``.
+            device, dtype, quantize, compile, offload: as in ``from_pretrained``.
             strict: a part that SUPIR adds and no file has raises; else it begins as training begins it.
 
         Raises:
@@ -151,6 +156,7 @@ class OpenedPipeline(DiffusionPipeline, Adapters):
             KeyMismatchError: weights are missing or mis-shaped, or a part is absent.
         """
         networks, _ = asked_of(dtype, quantize, compile)
+        networks = replace(networks, offload=offload)
         place = find_device("cpu" if device is None else str(device))
         if compile:
             check_compiler(place.type)
@@ -158,7 +164,8 @@ class OpenedPipeline(DiffusionPipeline, Adapters):
         with naming_lack_of_memory("loading the weights", SMALLER):
             pipeline = cls(**load_originals(given, networks, choose_dtype(networks.dtype, place.type), strict=strict))
         pipeline.originals, pipeline.networks = given.files, networks
-        return pipeline if place.type == "cpu" else pipeline.to(place)
+        arrange(pipeline.components, networks, place.type)
+        return pipeline.place(place, offload)
 
     def save_pretrained(self, *args: Any, **keywords: Any) -> None:
         """As diffusers'; weights stored in 8 bits cannot be written.

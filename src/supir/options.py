@@ -178,6 +178,12 @@ class NetworkOptions:
         " float16 where it says nothing",
     )
     quantize: str = choice("none", ("none", "int8", "float8"), "store UNet and adaptor in 8 bits a weight: less memory")
+    offload: str = choice(
+        "auto",
+        ("auto", "none", "model", "sequential", "group"),
+        "what waits in the processor's memory until the GPU needs it; model: whole networks, sequential and group:"
+        " layers, which is slow; auto: as little as the GPU's free memory, or --memory, makes needed",
+    )
     compile: bool = plain(False, "compile the repeated blocks: a minute or more at the first picture, then faster")
 
     def __post_init__(self) -> None:

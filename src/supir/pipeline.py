@@ -21,6 +21,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from supir import __version__, image, opening
 from supir.conditions import Conditions, embed
+from supir.errors import OutOfMemoryError
 from supir.finite import widen_networks
 from supir.glimpses import Glimpses
 from supir.image import Picture, PictureLike
@@ -30,7 +31,7 @@ from supir.models.offload import OffloadedByLeaves
 from supir.models.text import TextTowers
 from supir.models.unet import SupirUNet
 from supir.options import DEFAULT_PRESET, RestoreOptions, restore_options
-from supir.planner import Costs, fit, on_meta
+from supir.planner import GIGABYTE, Costs, on_meta, picked
 from supir.prompts import whole_prompts
 from supir.restoration import RestoredPixels, Restorer, size_multiple
 from supir.sampling.noise import NoiseSource, SampleNoise
@@ -186,10 +187,10 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         for written in filter(None, (target, preview)):  # what cannot be written is found before the work
             image.check_target(written, (size.output_height, size.output_width))
         if is_large(size, options):
-            options = self._fitted(options, size.padded_width, size.padded_height)
+            restorer = self._planned(options, size.padded_width, size.padded_height)
             with self._at_work(), self._reporting(options, on_step) as report:
                 streaming = Streaming(
-                    restorer=self._restorer(options),
+                    restorer=restorer,
                     device=self._execution_device,
                     conditions=lambda: self.embed_words(options, 1),
                     noise=SampleNoise([options.seed]),
@@ -259,11 +260,11 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             on_step: called after each sampling step.
             on_preview: shown the clean preview before the sampling begins; it must leave it as it is.
         """
-        options = self._fitted(options, pixels.shape[-1], pixels.shape[-2])
+        restorer = self._planned(options, pixels.shape[-1], pixels.shape[-2])
         place = self._execution_device
         given = None if conditions is None else conditions.to(place)
         with self._at_work(), self._reporting(options, on_step) as report:
-            return self._restorer(options).restore(
+            return restorer.restore(
                 pixels.to(place),
                 lambda: given or self.embed_words(options, len(pixels)),
                 noise or SampleNoise([options.seed] * len(pixels)),
@@ -274,7 +275,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
     @torch.no_grad()
     def preview_pixels(self, pixels: Tensor, options: RestoreOptions) -> Tensor:
         """The clean preview of (B, 3, H, W) in [-1, 1]: what a captioner reads, within seconds (paper section 3.1)."""
-        restorer = self._restorer(self._fitted(options, pixels.shape[-1], pixels.shape[-2]))
+        restorer = self._planned(options, pixels.shape[-1], pixels.shape[-2])
         with self._at_work():
             return restorer.decode(restorer.encode_degraded(pixels.to(self._execution_device)))
 
@@ -303,18 +304,36 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
 
             yield report
 
-    def _fitted(self, options: RestoreOptions, width: int, height: int) -> RestoreOptions:
-        """The options with tiles that fit into their ``memory`` at this working size, where that is set."""
-        if options.memory is None:
-            return options
+    def _planned(self, options: RestoreOptions, width: int, height: int) -> Restorer:
+        """What restores at this working size in the memory that there is, as ``supir plan`` says it.
+
+        Raises:
+            OutOfMemoryError: not even the smallest tiles that make sense fit into ``memory``.
+        """
+        room = self.room() if options.memory is None else options.memory * GIGABYTE
+        if room is None:
+            return self._restorer(options)
         accelerator = self._execution_device.type != "cpu"
-        return fit(self._costs, options, width, height, accelerator=accelerator)
+        offload = "auto" if self.chooses_offload else self.offload
+        passes = picked(self._costs(), options, width, height, memory=room, accelerator=accelerator, offload=offload)
+        if passes.peak > room and options.memory is not None:
+            raise OutOfMemoryError(passes.lacking(room))
+        self.offload_as_chosen(passes.offload)
+        return self._restorer(passes.options, together=passes.together)
+
+    def _costs(self) -> Costs:
+        networks = {name: part for name, part in self.components.items() if isinstance(part, nn.Module)}
+        kinds = tuple(str(networks[name].dtype) for name in ("autoencoder", "unet") if name in networks)
+        if kinds not in self._traced:
+            self._traced[kinds] = Costs(on_meta(networks))
+        return self._traced[kinds]
 
     @cached_property
-    def _costs(self) -> Costs:
-        return Costs(on_meta({name: part for name, part in self.components.items() if isinstance(part, nn.Module)}))
+    def _traced(self) -> dict[tuple[str, ...], Costs]:
+        """Costs by the networks' arithmetic, which may become wider."""
+        return {}
 
-    def _restorer(self, options: RestoreOptions) -> Restorer:
+    def _restorer(self, options: RestoreOptions, *, together: bool = True) -> Restorer:
         keep_from_overflow(self.autoencoder)
         return Restorer(
             autoencoder=self.autoencoder,
@@ -322,6 +341,8 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             adaptor=self.adaptor,
             options=options,
             widen=lambda: widen_networks(self.components, self._execution_device.type),
+            release=self.release,
+            together=together,
         )
 
     def embed_words(self, options: RestoreOptions, batch: int) -> Conditions:

@@ -29,7 +29,7 @@ from supir.sampling.sigmas import Schedule, initial_latent
 from supir.sampling.solvers import Denoiser, StepCallback, dpmpp_2m, edm_euler
 from supir.schedules import branches, highest_sigma, ramp, text_guidance
 from supir.schedules import noise_schedule as noise_schedule
-from supir.shrinking import Current, smaller_vae_tile
+from supir.shrinking import Current, smaller_vae_tile, smallest_tile
 from supir.tiling import Layout, blended, mosaic, reference_gaussian, tiled
 from supir.windows import OnDisk, Windows
 
@@ -69,6 +69,8 @@ class Restorer:
     options: RestoreOptions
     widen: Callable[[], None] = not_widened
     """Lets the networks calculate in a type that reaches further, or raises ``NotFiniteError``."""
+    release: Callable[..., None] = lambda *networks: None
+    """Told of networks that are not needed for a while: where they come and go, they may go."""
     together: bool = True
     """Whether both branches of text guidance go through the networks in one call, or one after the other."""
 
@@ -140,9 +142,12 @@ class Restorer:
         """The restored latent: from noise, or from the noised anchor, down the schedule of the options."""
         options = self.options
         schedule = noise_schedule(options)
+        self.release(self.autoencoder)
         denoise = self.denoiser(lq_latent, anchor, conditions, schedule)
         start = initial_latent(noise(lq_latent), schedule.sigmas, None if options.start_sigma is None else anchor)
-        return finite_at_last(self.sample(denoise, start, schedule, noise, on_step), self.unet.dtype)
+        latent = finite_at_last(self.sample(denoise, start, schedule, noise, on_step), self.unet.dtype)
+        self.release(self.unet, self.adaptor)
+        return latent
 
     def denoiser(
         self, lq_latent: Tensor, anchor: Tensor, conditions: Conditions | Callable[[], Conditions], schedule: Schedule
@@ -155,7 +160,12 @@ class Restorer:
         words = conditions() if callable(conditions) else conditions
         stack = build()
         longest = max(lq_latent.shape[-2:]) * self.latent_factor
-        smaller = partial(self.current.smaller_calls, longest=longest, branches=branches(self.options, schedule))
+        smaller = partial(
+            self.current.smaller_calls,
+            longest=longest,
+            branches=branches(self.options, schedule),
+            smallest=self.smallest_tile,
+        )
 
         def rebuild() -> None:
             nonlocal stack
@@ -318,6 +328,12 @@ class Restorer:
     @property
     def _vae_tile(self) -> int:
         return self.current.options.vae_tile
+
+    @property
+    def smallest_tile(self) -> int:
+        """Pixels of the smallest tile for sampling that is made where memory lacks."""
+        native = getattr(self.unet.config, "sample_size", None)
+        return smallest_tile(self.options, native * self.latent_factor if isinstance(native, int) else None)
 
     @property
     def scaling(self) -> float:

@@ -38,12 +38,14 @@ class Current:
     def __init__(self, options: RestoreOptions, *, together: bool = True) -> None:
         self.options, self.together = options, together
 
-    def smaller_calls(self, options: RestoreOptions, longest: int, branches: int) -> RestoreOptions | None:
+    def smaller_calls(
+        self, options: RestoreOptions, longest: int, branches: int, smallest: int = SMALLEST_TILE
+    ) -> RestoreOptions | None:
         """As ``smaller_tiles``, which cost quality; before them one of the ``branches`` a call, which costs none."""
         if options.tile_batch == 1 and self.together and branches > 1:
             self.together = False
             return options
-        return smaller_tiles(options, longest)
+        return smaller_tiles(options, longest, smallest)
 
     def attempt(
         self, work: Callable[[], Result], smaller: Smaller, on_change: Callable[[], None] | None = None
@@ -85,18 +87,28 @@ class Current:
         return f"tile {options.tile}, tile_batch {options.tile_batch}, vae_tile {options.vae_tile}{apart}"
 
 
-def smaller_tiles(options: RestoreOptions, longest: int) -> RestoreOptions | None:
+def smallest_tile(options: RestoreOptions, native: int | None) -> int:
+    """Pixels below which a tile for sampling is not made.
+
+    Begun with pure noise, a prior has nothing but the tile and the words to know what it paints: of much less than its
+    ``native`` size, that of its training, it makes nonsense. Begun with the preview it is told.
+    """
+    return max(SMALLEST_TILE, (native or 0) // 2) if options.start_sigma is None else SMALLEST_TILE
+
+
+def smaller_tiles(options: RestoreOptions, longest: int, smallest: int = SMALLEST_TILE) -> RestoreOptions | None:
     """Half as much in one network call: fewer tiles, then smaller ones; None where neither can be, or prompts belong
     to the tiles.
 
-    ``longest`` is the longer side of the working size in pixels: a larger tile is no larger than that.
+    ``longest`` is the longer side of the working size in pixels: a larger tile is no larger than that. None of the
+    results is below ``smallest``.
     """
     if options.tile_batch > 1:
         return options.replace(tile_batch=options.tile_batch // 2)
     if options.tile_prompts:
         return None  # there would be more tiles than prompts
     tile = min(options.tile, longest) // 2
-    if tile < SMALLEST_TILE:
+    if tile < smallest:
         return None
     overlap = options.tile_overlap
     return options.replace(tile=tile, tile_overlap=None if overlap is None else min(overlap, tile // 2))

@@ -62,14 +62,13 @@ def plan(
         costs = Costs(networks_of(model or BUNDLED_MODEL, networks, kind))
         size = working_size(width, height, options.scale, options.min_size, working_multiple(costs))
         picture = options, size.padded_width, size.padded_height
-        found = make_plan(
-            costs,
-            *picture,
-            memory=None if options.memory is None else options.memory * GIGABYTE,
-            accelerator=kind != "cpu",
-            rate=rate * 1e9 if rate is not None else _rate(measured_rate, place, costs.dtype),
-        )
-        advised = None if found.fits else advice(model or BUNDLED_MODEL, networks, *picture, accelerator=kind != "cpu")
+        there: dict[str, Any] = {
+            "memory": _free(place) if options.memory is None else options.memory * GIGABYTE,
+            "accelerator": kind != "cpu",
+        }
+        measured = rate * 1e9 if rate is not None else _rate(measured_rate, place, costs.dtype)
+        found = make_plan(costs, *picture, **there, offload=networks.offload, rate=measured)
+        advised = None if found.fits else advice(model or BUNDLED_MODEL, networks, costs.dtype, *picture, **there)
         if as_json:
             working = {"working_size": [size.padded_width, size.padded_height], "advice": advised}
             typer.echo(json.dumps({**working, **asdict(found)}))
@@ -92,3 +91,14 @@ def _rate(measure: Any, place: str, dtype: Any) -> float | None:
     except OptionError:
         return None
     return float(measure(place, dtype))
+
+
+def _free(place: str) -> int | None:
+    """What the networks may fill on a device, as a restoration asks; None for the processor and what is not here."""
+    from supir.memory import available
+    from supir.weights.device import find_device
+
+    try:
+        return available(find_device(place))
+    except OptionError:
+        return None

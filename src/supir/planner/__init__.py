@@ -9,7 +9,7 @@ advice          which dtype and storage would fit where these do not
 from supir.planner.advice import advice
 from supir.planner.costs import Costs, Networks, networks_of, on_meta
 from supir.planner.evaluations import Evaluation, evaluations
-from supir.planner.plan import GIGABYTE, Plan, fit, make_plan, working_multiple
+from supir.planner.plan import GIGABYTE, Passes, Plan, make_plan, picked, working_multiple
 from supir.planner.rate import measured_rate
 
 __all__ = [
@@ -17,13 +17,14 @@ __all__ = [
     "Costs",
     "Evaluation",
     "Networks",
+    "Passes",
     "Plan",
     "advice",
     "evaluations",
-    "fit",
     "make_plan",
     "measured_rate",
     "networks_of",
     "on_meta",
+    "picked",
     "working_multiple",
 ]

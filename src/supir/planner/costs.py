@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
 from supir.errors import WeightsError
+from supir.memory import stored_bytes
 from supir.models.stored import store_in_eight_bits, stored_kind
 from supir.options import NetworkOptions
 from supir.weights.device import choose_dtype
@@ -55,6 +56,8 @@ class Networks:
     components: Mapping[str, nn.Module]
     weights: Mapping[str, int]
     """Bytes of every component."""
+    largest_layer: int
+    """Bytes of the weights of one layer, of that which has most."""
 
 
 def networks_of(folder: Path, options: NetworkOptions, device: str = "cpu") -> Networks:
@@ -85,27 +88,36 @@ def networks_of(folder: Path, options: NetworkOptions, device: str = "cpu") -> N
         found[name] = nn.Module.to(made.eval(), autoencoder_dtype(dtype) if name == "autoencoder" else dtype)
         if options.quantize != "none" and name in STORED:
             store_in_eight_bits(made, options.quantize)
-    return Networks(components=found, weights=_bytes(found))
+    return _networks(found, found)
 
 
 def on_meta(components: Mapping[str, nn.Module]) -> Networks:
-    """The same for networks that are loaded: built anew from their configurations, in their types."""
+    """The same for networks that are loaded: built anew from their configurations, in their arithmetic.
+
+    Those that are not there are left out: a pipeline that only makes previews has an autoencoder alone.
+    """
     found = {}
     for name in ("autoencoder", "unet", "adaptor"):
-        kind: Any = type(components[name])
+        if name not in components:
+            continue
+        network: Any = components[name]
         with torch.device("meta"):
-            made = kind.from_config(components[name].config)
-        found[name] = nn.Module.to(made.eval(), next(components[name].parameters()).dtype)
-        if (kind := stored_kind(components[name])) is not None:
+            made = type(network).from_config(network.config)
+        # Its own word for its arithmetic: weights may lie in another type until they are used.
+        found[name] = nn.Module.to(made.eval(), network.dtype)
+        if (kind := stored_kind(network)) is not None:
             store_in_eight_bits(found[name], kind)
-    return Networks(components=found, weights=_bytes(components))
+    return _networks(found, components)
 
 
-def _bytes(components: Mapping[str, nn.Module]) -> dict[str, int]:
-    return {
-        name: sum(tensor.nbytes for tensor in (*part.parameters(), *part.buffers()))
-        for name, part in components.items()
-    }
+def _networks(found: Mapping[str, nn.Module], held: Mapping[str, nn.Module]) -> Networks:
+    weights = {name: sum(map(stored_bytes, (*part.parameters(), *part.buffers()))) for name, part in held.items()}
+    layers = (
+        sum(map(stored_bytes, (*layer.parameters(recurse=False), *layer.buffers(recurse=False))))
+        for part in held.values()
+        for layer in part.modules()
+    )
+    return Networks(components=found, weights=weights, largest_layer=max(layers))
 
 
 class Costs:
@@ -114,7 +126,7 @@ class Costs:
     def __init__(self, networks: Networks) -> None:
         self.networks = networks
         self._coder, self._unet, self._adaptor = (
-            cast(Any, networks.components[name]) for name in ("autoencoder", "unet", "adaptor")
+            cast(Any, networks.components.get(name)) for name in ("autoencoder", "unet", "adaptor")
         )
         self.encode = cache(self._encode)
         self.decode = cache(self._decode)
@@ -122,8 +134,9 @@ class Costs:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the UNet."""
-        return next(self._unet.parameters()).dtype
+        """Of the UNet's arithmetic."""
+        found: torch.dtype = self._unet.dtype
+        return found
 
     @property
     def stored(self) -> str | None:
@@ -133,8 +146,11 @@ class Costs:
     def peak_of_evaluation(self, height: int, width: int) -> float:
         """Bytes at the worst moment of a whole evaluation of one row.
 
-        Every large tensor is in proportion to the pixels, so one small trace tells for all sizes.
+        Every large tensor is in proportion to the pixels, so one small trace tells for all sizes; but weights of 8 bits
+        that are widened for a call are as large for any size, so there each size is traced.
         """
+        if self.stored is not None:
+            return self.evaluate(1, height, width, False, "whole").peak
         return self.evaluate(1, TRACED, TRACED, False, "whole").peak * height * width / TRACED**2
 
     def peak_of_coder(self, height: int, width: int, encoding: bool) -> float:
@@ -153,7 +169,7 @@ class Costs:
 
     def _decode(self, height: int, width: int) -> Cost:
         """A tile of so many pixels of the latent."""
-        latent = self._zeros(self._coder, self._unet.config.in_channels, height, width)
+        latent = self._zeros(self._coder, self._coder.config.latent_channels, height, width)
         return traced(lambda: self._coder.decode(latent).sample)
 
     def _evaluate(self, rows: int, height: int, width: int, unet_outer: bool, adaptor: str) -> Cost:
@@ -198,7 +214,7 @@ class Costs:
 
     @staticmethod
     def _zeros(network: nn.Module, channels: int, height: int, width: int, rows: int = 1) -> Tensor:
-        kind = next(network.parameters()).dtype
+        kind = cast(Any, network).dtype
         return torch.zeros(rows, channels, height, width, device="meta", dtype=kind)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 from supir.image import LARGE
@@ -13,7 +14,8 @@ from supir.options import RestoreOptions
 from supir.planner.costs import Costs
 from supir.planner.evaluations import Evaluation, evaluations
 from supir.restoration import Restorer, size_multiple
-from supir.shrinking import smaller_tiles, smaller_vae_tile
+from supir.schedules import branches, noise_schedule
+from supir.shrinking import ADVICE, Current, smaller_vae_tile
 from supir.tiling import Layout
 
 GIGABYTE = 1e9
@@ -23,9 +25,20 @@ WASTE = 2.0
 """What a pass takes at most over what its tensors hold: scratch of convolutions, pages that the allocator keeps.
 
 Measured on a processor for the bundled model: 1.3 to 2."""
+OFFLOADED = {
+    "none": "all components are on the GPU",
+    "model": "one component at a time is on the GPU, UNet and adaptor together",
+    "sequential": "one layer at a time is on the GPU, which is slow",
+    "group": "one layer at a time is on the GPU, the next on its way, which is slow",
+}
+"""What is on the GPU, by the way to offload."""
 PICTURES = 4
 """float32 pictures of the working size that a restoration holds beside its passes: input, preview, result, one more.
 Larger ones than ``LARGE`` stay on disk, and the latents take no more than these would up to some 100 megapixels."""
+
+
+AUTOMATIC = ("none", "model", "group")
+"""Ways to offload that are tried where none is named, the fastest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +47,11 @@ class Plan:
 
     options: RestoreOptions
     """With the tiles that were picked."""
+    together: bool
+    """Whether both branches of text guidance go through the networks in one call."""
     dtype: str
-    offload: bool
-    """Whether components go to the GPU one after another."""
+    offload: str
+    """What goes to the GPU and comes back, as in ``NetworkOptions``; never ``auto``."""
     memory: float | None
     """Bytes that were allowed; None where nobody knows."""
     fits: bool
@@ -62,9 +77,10 @@ def make_plan(
     *,
     memory: float | None = None,
     accelerator: bool = False,
+    offload: str = "auto",
     rate: float | None = None,
 ) -> Plan:
-    """Plan one picture.
+    """Plan one picture, as ``picked`` does, and say what it costs and why.
 
     Args:
         costs: of the networks.
@@ -73,41 +89,60 @@ def make_plan(
         height: likewise.
         memory: bytes allowed for all; None picks the options' own tiles.
         accelerator: whether the networks run on a GPU, whose memory is meant.
+        offload: as in ``NetworkOptions``.
         rate: operations a second; None leaves the time out.
     """
-    weights = costs.networks.weights
-    base, held = _base(width, height, accelerator), sum(weights.values())
-    picked = _picked(_Passes(costs, options, width, height), math.inf if memory is None else memory - base - held)
-    offload = accelerator and memory is not None and base + held + picked.peak > memory
-    if offload and memory is not None:
-        # The adaptor stays beside whichever other component is at work.
-        held = weights["adaptor"] + max(size for name, size in weights.items() if name != "adaptor")
-        picked = _picked(_Passes(costs, options, width, height), memory - base - held)
-    operations, number = picked.operations()
-    peak = base + held + picked.peak
+    chosen = picked(costs, options, width, height, memory=memory, accelerator=accelerator, offload=offload)
+    operations, number = chosen.operations()
     plan = Plan(
-        options=picked.options,
+        options=chosen.options,
+        together=chosen.together,
         dtype=str(costs.dtype).removeprefix("torch."),
-        offload=offload,
+        offload=chosen.offload,
         memory=memory,
-        fits=memory is None or peak <= memory,
-        weights=dict(weights),
-        passes=picked.bytes,
-        peak=peak,
+        fits=memory is None or chosen.peak <= memory,
+        weights=dict(costs.networks.weights),
+        passes=chosen.bytes,
+        peak=chosen.peak,
         operations=operations,
         evaluations=number,
         seconds=None if rate is None else operations / rate,
         reasons=(),
     )
-    return Plan(**{**vars(plan), "reasons": tuple(_reasons(plan, picked, options, accelerator, rate))})
+    return Plan(**{**vars(plan), "reasons": tuple(_reasons(plan, chosen, options, accelerator, rate))})
 
 
-def fit(costs: Costs, options: RestoreOptions, width: int, height: int, *, accelerator: bool = False) -> RestoreOptions:
-    """The options with tiles that fit into their ``memory``; as they are where that is unset."""
-    if options.memory is None:
-        return options
-    left = options.memory * GIGABYTE - _base(width, height, accelerator) - sum(costs.networks.weights.values())
-    return _picked(_Passes(costs, options, width, height), left).options
+def picked(
+    costs: Costs,
+    options: RestoreOptions,
+    width: int,
+    height: int,
+    *,
+    memory: float | None,
+    accelerator: bool,
+    offload: str = "auto",
+) -> Passes:
+    """The passes that restore a picture: in which tiles, and what is offloaded meanwhile. The arguments are
+    ``make_plan``'s.
+
+    Tiles for sampling as large as they were asked for go before having all weights on the device, and that goes before
+    the slow ways to offload. No tile is below the smallest that makes sense (``supir.shrinking.smallest_tile``): where
+    not even those fit, what takes least comes back.
+    """
+    ways = AUTOMATIC if offload == "auto" else (offload,)
+    if not accelerator:
+        ways = ("none",)
+    asked = [Passes(costs, options, width, height, accelerator=accelerator, offload=way) for way in ways]
+    if memory is None:
+        return asked[0]
+    found = []
+    for passes in asked:
+        found.append(_picked(passes, memory))
+        if found[-1].peak <= memory and found[-1].options.tile == options.tile:
+            break
+    fitting = [passes for passes in found if passes.peak <= memory]
+    whole = [passes for passes in fitting if passes.options.tile == options.tile and passes.offload in AUTOMATIC[:2]]
+    return (whole or fitting or sorted(found, key=lambda passes: passes.peak))[0]
 
 
 def _base(width: int, height: int, accelerator: bool) -> int:
@@ -115,40 +150,115 @@ def _base(width: int, height: int, accelerator: bool) -> int:
     return PICTURES * 3 * 4 * min(width * height, LARGE) + (0 if accelerator else int(PROCESS))
 
 
-class _Passes:
-    """What the passes of one picture take with these options."""
+class Passes:
+    """What the passes of one picture take with these options.
 
-    def __init__(self, costs: Costs, options: RestoreOptions, width: int, height: int) -> None:
+    Args:
+        costs: of the networks.
+        options: with the tiles.
+        width: of the working size, in pixels.
+        height: likewise.
+        accelerator: whether the networks run on a GPU.
+        offload: a way as in ``NetworkOptions``.
+        together: whether both branches of text guidance are in one call.
+    """
+
+    def __init__(
+        self,
+        costs: Costs,
+        options: RestoreOptions,
+        width: int,
+        height: int,
+        *,
+        accelerator: bool = False,
+        offload: str = "none",
+        together: bool = True,
+    ) -> None:
         self.costs, self.options, self.width, self.height = costs, options, width, height
+        self.accelerator, self.offload, self.together = accelerator, offload, together
         parts: Any = costs.networks.components
         self._restorer = Restorer(
-            autoencoder=parts["autoencoder"], unet=parts["unet"], adaptor=parts["adaptor"], options=options
+            autoencoder=parts["autoencoder"], unet=parts.get("unet"), adaptor=parts.get("adaptor"), options=options
         )
+        self._samples = parts.get("unet") is not None
         self.factor = self._restorer.latent_factor
         self.latent = height // self.factor, width // self.factor
         self.tiles = _tiles(self._restorer.latent_layout(), *self.latent)
-        self.steps = evaluations(options)
 
-    def with_options(self, options: RestoreOptions) -> _Passes:
-        return _Passes(self.costs, options, self.width, self.height)
+    @cached_property
+    def steps(self) -> Counter[Evaluation]:
+        """Which parts of the networks the steps run."""
+        return evaluations(self.options)
+
+    @cached_property
+    def branches(self) -> int:
+        """Of text guidance, at most, in one step."""
+        return branches(self.options, noise_schedule(self.options))
+
+    def changed(self, options: RestoreOptions, together: bool) -> Passes:
+        """With other tiles."""
+        costs, width, height = self.costs, self.width, self.height
+        more: dict[str, Any] = {"accelerator": self.accelerator, "offload": self.offload, "together": together}
+        return Passes(costs, options, width, height, **more)
+
+    def smaller_calls(self) -> Passes | None:
+        """With the next smaller calls of the networks, as a restoration goes on where memory runs out."""
+        current = Current(self.options, together=self.together)
+        smallest = self._restorer.smallest_tile
+        options = current.smaller_calls(self.options, self.longest, self.branches, smallest)
+        return None if options is None else self.changed(options, current.together)
+
+    def smaller_vae_tile(self) -> Passes | None:
+        """With the next smaller tiles of the autoencoder."""
+        options = smaller_vae_tile(self.options, self.longest)
+        return None if options is None else self.changed(options, self.together)
+
+    def lacking(self, memory: float) -> str:
+        """What to say where these passes do not fit into so many bytes."""
+        options = self.options
+        tiles = f"tile {options.tile}, vae_tile {options.vae_tile}" if self._samples else f"vae_tile {options.vae_tile}"
+        return (
+            f"{self.width}x{self.height} px do not fit into {memory / GIGABYTE:g} GB: {self.peak / GIGABYTE:.2f} GB are"
+            f" needed with the smallest tiles that make sense ({tiles}) and offload {self.offload}; {ADVICE}, or see"
+            " `supir plan`"
+        )
 
     @property
     def longest(self) -> int:
         """Pixels of the working size's longer side."""
         return max(self.width, self.height)
 
-    @property
+    @cached_property
     def bytes(self) -> dict[str, int]:
-        """At the worst moment of each."""
-        return {"encoding": self._coder(True), "sampling": self._sampling(), "decoding": self._coder(False)}
+        """At the worst moment of each, beside weights and pictures."""
+        sampling = {"sampling": self._sampling()} if self._samples else {}
+        return {"encoding": self._coder(True), **sampling, "decoding": self._coder(False)}
+
+    @property
+    def beside(self) -> dict[str, int]:
+        """Bytes beside each: the pictures, the process, and the weights that are on the device meanwhile."""
+        base = _base(self.width, self.height, self.accelerator)
+        return {part: base + self._held(part) for part in self.bytes}
+
+    def _held(self, part: str) -> int:
+        weights = self.costs.networks.weights
+        if self.offload == "none":
+            return sum(weights.values())
+        if self.offload == "model":
+            towers = [0, *(size for name, size in weights.items() if name.startswith("text_encoder"))]
+            at_work = weights.get("unet", 0) + weights.get("adaptor", 0)
+            return max(at_work, *towers) if part == "sampling" else weights["autoencoder"]
+        return 2 * self.costs.networks.largest_layer  # one at work, one on its way
 
     @property
     def peak(self) -> int:
-        return max(self.bytes.values())
+        """Bytes of the process, or of the GPU, at the worst moment."""
+        beside = self.beside
+        return max(size + beside[part] for part, size in self.bytes.items())
 
     def _sampling(self) -> int:
         number, height, width = self.tiles
-        branches = max(step.branches for step in self.steps)
+        rows = (self.branches if self.together else 1) * min(self.options.tile_batch, number)
         worst = self.costs.peak_of_evaluation(height, width)
         kept = 0
         if self.options.adaptor_every > 1 or self.options.deep_cache_every > 1:
@@ -156,7 +266,7 @@ class _Passes:
             kept = (control if self.options.adaptor_every > 1 else 0) + (
                 deep if self.options.deep_cache_every > 1 else 0
             )
-        return int(WASTE * worst * branches * min(self.options.tile_batch, number)) + kept * branches * number
+        return int(WASTE * worst * rows) + kept * self.branches * number
 
     def _coder(self, encoding: bool) -> int:
         _, height, width = self._coder_tiles(encoding)
@@ -191,43 +301,39 @@ def _tiles(layout: Layout, height: int, width: int) -> tuple[int, int, int]:
     return len(rows) * len(columns), tall, wide
 
 
-def _picked(parts: _Passes, left: float) -> _Passes:
-    """The passes with the largest tiles that fit into ``left`` bytes; with the smallest where none do."""
-    for part, smaller in (("sampling", smaller_tiles), ("encoding", smaller_vae_tile), ("decoding", smaller_vae_tile)):
-        for found in _shrinking(parts, smaller):
-            if found.bytes[part] < parts.bytes[part]:  # an autoencoder's halo may keep tiles from shrinking
-                parts = found
-            if parts.bytes[part] <= left:
-                break
-    return parts
-
-
-def _shrinking(parts: _Passes, smaller: Callable[[RestoreOptions, int], RestoreOptions | None]) -> Iterator[_Passes]:
-    options: RestoreOptions | None = parts.options
-    while options is not None:
-        yield parts if options == parts.options else parts.with_options(options)
-        options = smaller(options, parts.longest)
+def _picked(passes: Passes, memory: float) -> Passes:
+    """The passes with the largest tiles with which each part fits into so many bytes; with the smallest where none."""
+    ways = {"sampling": Passes.smaller_calls, "encoding": Passes.smaller_vae_tile, "decoding": Passes.smaller_vae_tile}
+    for part in passes.bytes:
+        candidate: Passes | None = passes
+        while candidate is not None and passes.bytes[part] + passes.beside[part] > memory:
+            candidate = ways[part](candidate)
+            if candidate is not None and candidate.bytes[part] < passes.bytes[part]:
+                passes = candidate  # an autoencoder's halo may keep tiles from shrinking
+    return passes
 
 
 def _reasons(
-    plan: Plan, picked: _Passes, wanted: RestoreOptions, accelerator: bool, rate: float | None
+    plan: Plan, chosen: Passes, wanted: RestoreOptions, accelerator: bool, rate: float | None
 ) -> Iterator[str]:
     where = "GPU" if accelerator else "processor"
-    number, height, width = picked.tiles
+    number, height, width = chosen.tiles
     options = plan.options
-    coder, stored = next(picked.costs.networks.components["autoencoder"].parameters()).dtype, picked.costs.stored
+    coder, stored = next(chosen.costs.networks.components["autoencoder"].parameters()).dtype, chosen.costs.stored
     held = "" if stored is None else f"; the weights of UNet and adaptor are stored as {stored}"
     yield f"dtype: {plan.dtype} on a {where}; the autoencoder is {str(coder).removeprefix('torch.')}{held}"
     if accelerator:
-        together = "one component at a time (enable_model_cpu_offload), since together they do not fit"
-        yield f"offload: {together if plan.offload else 'none, since the components fit together'}"
+        yield f"offload: {plan.offload}, {OFFLOADED[plan.offload]}"
     for name in ("tile", "tile_batch", "vae_tile"):
         now, asked = getattr(options, name), getattr(wanted, name)
         yield f"{name}: {now}, " + ("as the options say" if now == asked else f"not {asked}, to fit into the memory")
-    yield f"tiles: {number} of {width * picked.factor}x{height * picked.factor} px"
-    weights = sum(plan.weights.values()) / GIGABYTE
-    pictures = _base(picked.width, picked.height, accelerator=True)
-    worst = max(plan.passes, key=lambda name: plan.passes[name])
+    if not plan.together:
+        yield "guidance: one branch after the other, to fit into the memory"
+    yield f"tiles: {number} of {width * chosen.factor}x{height * chosen.factor} px"
+    pictures = _base(chosen.width, chosen.height, accelerator=True)
+    beside = chosen.beside
+    worst = max(plan.passes, key=lambda name: plan.passes[name] + beside[name])
+    weights = (beside[worst] - _base(chosen.width, chosen.height, accelerator)) / GIGABYTE
     yield (
         f"memory: {plan.peak / GIGABYTE:.2f} GB: weights {weights:.2f}, pictures {pictures / GIGABYTE:.2f}, {worst} "
         f"{plan.passes[worst] / GIGABYTE:.2f}"

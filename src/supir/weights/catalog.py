@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from supir.weights.hashes import file_hash as file_hash
+from supir.weights.hashes import known_hash
 from supir.weights.layout import ADAPTOR, CLIP_G, CONNECTORS, DEGRADED_ENCODER, HUB_CLIP_G, HUB_UNET, UNET, Shapes
 
 HASHED_SUFFIXES = (".safetensors", ".json", ".txt")
@@ -55,15 +57,9 @@ def recognise(shapes: Shapes) -> tuple[PublishedWeights, ...]:
     return tuple(weights for weights in CATALOG if weights.holds(shapes))
 
 
-def file_hash(path: Path | str) -> str:
-    """SHA-256 of a file, in hexadecimal; what `sha256sum` prints."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def files_hash(files: Mapping[str, Path]) -> str:
     """SHA-256 of several files by name and content: of what `sha256sum` prints for them in the order of their names."""
-    listing = "".join(f"{file_hash(path)}  {name}\n" for name, path in sorted(files.items()))
+    listing = "".join(f"{known_hash(path)}  {name}\n" for name, path in sorted(files.items()))
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
@@ -77,7 +73,7 @@ def folder_hash(folder: Path | str) -> str:
     """SHA-256 of a model folder: of its weights, configurations and vocabularies, by name and content.
 
     It is the hash of what `sha256sum` prints for those files in the order of their names, so a folder can be checked
-    without this program. Reads every byte: about a second a gigabyte.
+    without this program. Reads every byte the first time; large files that have not changed are known from then on.
     """
     folder = Path(folder)
     files = [path for path in folder.rglob("*") if path.suffix in HASHED_SUFFIXES and path.name != REPORT_NAME]

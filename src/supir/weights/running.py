@@ -92,7 +92,7 @@ def load_stored(folder: Path, index: Mapping[str, Any], options: NetworkOptions,
 
 
 def load_originals(given: Gathered, options: NetworkOptions, dtype: torch.dtype, *, strict: bool) -> dict[str, Any]:
-    """All components of a pipeline from original weights, laid out as they run; tokenizers as given, or the bundled.
+    """All components of a pipeline from original weights; tokenizers as given, or the bundled.
 
     Raises:
         WeightsError, KeyMismatchError: as ``supir.weights.plan.make_plan``.
@@ -105,7 +105,6 @@ def load_originals(given: Gathered, options: NetworkOptions, dtype: torch.dtype,
     )
     donor = given.tokenizers or BUNDLED_MODEL
     tokenizers = {name: CLIPTokenizer.from_pretrained(donor / name) for name in ("tokenizer", "tokenizer_2")}
-    arrange(components, options)
     return components | tokenizers
 
 
@@ -161,11 +160,12 @@ def how_they_run(components: Mapping[str, Any], options: NetworkOptions, kind: s
     return found
 
 
-def arrange(components: Mapping[str, Any], options: NetworkOptions) -> None:
-    """Lay out the loaded networks as they run fastest, and compile them where that is asked for."""
+def arrange(components: Mapping[str, Any], options: NetworkOptions, kind: str) -> None:
+    """Lay out the loaded networks as they run fastest on a kind of device, and compile them where that is asked for."""
     for network in (components.get(name) for name in (*STORED, "autoencoder")):
-        # Measured by `make bench`: in 16 bits convolutions are up to twice as fast so, in float32 slower.
-        if network is not None and network.dtype is not torch.float32:
+        # Measured by `make bench`: in 16 bits convolutions are up to twice as fast so, in float32 slower. On processors
+        # alone: CUDA's group norms would turn everything back, and Apple's GPUs have computed wrongly so.
+        if kind == "cpu" and network is not None and network.dtype is not torch.float32:
             network.to(memory_format=torch.channels_last)
     if options.compile:
         for network in filter(None, map(components.get, STORED)):
