@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import shutil
 import signal
@@ -127,6 +129,25 @@ def test_a_torn_line_and_what_a_killed_run_leaves(model: Model, tmp_path: Path) 
     assert {outcome.source.name for outcome in outcomes if outcome.skipped} == {"1.png"}
     assert times_done(out) == {"1.png": 1, "2.png": 1}
     assert results(out) == before | {".mine.tmp": b"of somebody else"}
+
+
+def test_a_result_that_cannot_be_noted_is_said_and_made_again(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "in" / "1.png")
+    out = tmp_path / "out"
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("supir.batch.log.append", full)
+        [outcome] = run(jobs_of(tmp_path / "in", out), out, model)
+    assert "1.png: is made, but will be made again" in str(outcome.error)
+    assert "batch.jsonl: cannot be written: the disk is full" in str(outcome.error)
+    [outcome] = run(jobs_of(tmp_path / "in", out), out, model)
+    assert (outcome.error, outcome.skipped) == (None, False)
+    assert times_done(out) == {"1.png": 1}
 
 
 class Meddling(Model):
