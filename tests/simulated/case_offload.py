@@ -30,7 +30,11 @@ def where(pipeline: SupirPipeline) -> set[str]:
 
 @pytest.mark.parametrize(
     ("way", "more"),
-    [("sequential", {"deep_cache_every": 2}), ("group", {"deep_cache_every": 2}), ("group", {"preset": "reference"})],
+    [
+        ("group", {"deep_cache_every": 2}),
+        pytest.param("sequential", {"deep_cache_every": 2}, marks=pytest.mark.slow),
+        pytest.param("group", {"preset": "reference"}, marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_every_way_makes_the_same_picture(
@@ -46,6 +50,7 @@ def test_every_way_makes_the_same_picture(
     assert pipeline.offload == way
 
 
+@pytest.mark.slow
 def test_the_bundled_model_goes_by_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its autoencoder is another class, and its norms have weights of their own."""
     near = SupirPipeline.from_pretrained(dtype="float32")
@@ -56,6 +61,7 @@ def test_the_bundled_model_goes_by_layers(monkeypatch: pytest.MonkeyPatch) -> No
     assert "sim" not in where(far)
 
 
+@pytest.mark.slow
 def test_one_way_follows_another(fresh: SupirPipeline, same_as_on_the_processor: Callable[..., None]) -> None:
     options = fresh.options(**QUICK)
     for way in ("group", "model", "sequential", "none", "group", "none"):
