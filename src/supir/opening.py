@@ -181,10 +181,11 @@ class OpenedPipeline(PlacedPipeline, Adapters):
     def identity(self) -> dict[str, str]:
         """Name and hash of the weights, and how they run now; a model that was built in memory has no hash."""
         running = how_they_run(self.components, self.networks, self._execution_device.type)
-        return {**self._weights, **running, **self.adapters_in_use}
+        return {**self.weights_identity, **running, **self.adapters_in_use}
 
     @cached_property
-    def _weights(self) -> dict[str, str]:
+    def weights_identity(self) -> dict[str, str]:
+        """Name and hash of the weights alone: every byte of them is read for it."""
         if self.originals:
             return identity_of(self.originals)
         if self.source is None:

@@ -123,6 +123,8 @@ class Model:
         given: dict[str, Any] = asdict(self.networks) | components
         pipeline = SupirPipeline.from_pretrained(self.folder, device=devices[place % len(devices)], **given)
         pipeline.set_progress_bar_config(disable=True)
+        if "identity" in vars(self):  # every byte was read for it once
+            pipeline.weights_identity = {name: self.identity[name] for name in ("model", "model_sha256")}
         return pipeline
 
     @property
