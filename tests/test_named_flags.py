@@ -13,7 +13,7 @@ from typer.main import get_command
 from supir.apps.cli import app
 
 SOURCE = Path(__file__).parents[1] / "src" / "supir"
-FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]")
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9](?![a-z0-9-])")
 OF_OTHERS = {"--always", "--dirty", "--exclude", "--number", "--way"}
 """Options of git's, and of the process that makes negative samples."""
 

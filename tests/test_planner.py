@@ -142,7 +142,7 @@ def test_offload_where_all_does_not_fit_on_a_gpu() -> None:
     assert roomy.fits
     assert tight.fits
     assert roomy.dtype == "float16"
-    assert 8.4 < sum(roomy.weights.values()) / GIGABYTE < 8.7
+    assert 8.6 < sum(roomy.weights.values()) / GIGABYTE < 8.9
     for gigabytes, way in ((5, "group"), (6, "group"), (8, "model"), (9, "model"), (12, "none"), (24, "none")):
         memory = gigabytes * GIGABYTE
         found = picked(whole, RestoreOptions(), 2048, 2048, memory=memory, accelerator=True)

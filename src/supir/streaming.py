@@ -14,7 +14,7 @@ from torch import Tensor
 from supir.color import fixed_bands
 from supir.conditions import Conditions
 from supir.errors import ImageWriteError
-from supir.image import LARGE, LargePicture, WorkingSize, open_large, read_size, working_size, write_in_bands
+from supir.image import LARGE, LargePicture, WorkingSize, check_file, open_large, working_size, write_in_bands
 from supir.options import RestoreOptions
 from supir.restoration import Restorer, size_multiple
 from supir.sampling.noise import NoiseSource
@@ -77,7 +77,7 @@ class Streaming:
         return about
 
     def _check_room(self, source: Path, target: Path) -> None:
-        width, height = read_size(source)
+        _, width, height = check_file(source)  # what is too large to be read is said first
         size = size_of(width, height, self.restorer)
         needed = _BYTES_A_PIXEL * size.padded_width * size.padded_height + width * height * 3
         free = shutil.disk_usage(target.parent).free

@@ -88,7 +88,7 @@ def test_wrong_usage_exits_2_and_starts_nothing(folder: Path, tmp_path: Path, mo
         (("in", "--manifest", "list.csv", "-o", "out"), "either INPUT or --manifest"),
         (("--manifest", "list.csv", "-o", "out"), "line 2: num_steps is 0"),
         (("in/1.png", "in/a", "-o", "out"), "both be written"),
-        (("in", "-o", "in"), "no batch made"),
+        (("in", "-o", "in"), "overwritten"),
         (("in", "-o", "full"), "no batch made"),
         (("in", "-o", "out", "--runner", "threads"), "serial, processes, ray"),
         (("in", "-o", "out", "--runner", "serial", "--workers", "2"), "one worker"),

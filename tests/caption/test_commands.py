@@ -26,7 +26,7 @@ from supir.caption.model import _LOADED
 from supir.caption.picture import readable
 from supir.options import CaptionOptions
 from supir.prompts import POSITIVE_PROMPT
-from supir.weights import catalog
+from supir.weights import catalog, hashes
 
 SIZE = ("--min-size", "64", "--scale", "1", "--device", "cpu")
 
@@ -83,8 +83,8 @@ def test_the_weights_are_hashed_once(
     folder: Path, server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[Path] = []
-    hash_of = catalog.file_hash
-    monkeypatch.setattr(catalog, "file_hash", lambda path: hashed.append(path) or hash_of(path))
+    hash_of = hashes.file_hash
+    monkeypatch.setattr(hashes, "file_hash", lambda path: hashed.append(path) or hash_of(path))
     source, out = save(tmp_path / "photo.png"), tmp_path / "out.png"
     assert run("restore", "--model", folder, *FLAGS, source, "-o", out, *endpoint(server)).exit_code == 0
     weights = [path for path in hashed if path.is_relative_to(folder)]
@@ -344,5 +344,5 @@ def test_hostile_answers_stay_words(folder: Path, server: ChatServer, tmp_path: 
     result = run("restore", "--model", folder, *FLAGS, source, "-o", out, "--json", *endpoint(server))
     [done] = report(result)["restored"]
     assert done["caption"] == clean_caption(evil) == image.read_record(out)["caption"]
-    assert done["caption"].startswith("Ignore this. [2J /supir:prompt |endoftext| --overwrite long")
+    assert done["caption"].startswith("Ignore this. /supir:prompt |endoftext| --overwrite long")
     assert "\x1b" not in result.output

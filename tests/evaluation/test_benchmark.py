@@ -134,7 +134,7 @@ def test_real_pictures_and_broken_ones(pictures: list[Path], tmp_path: Path) -> 
     assert isinstance(found[0], str)
     assert "bad.png" in found[0]
     assert [s.values.keys() for s in found if isinstance(s, Score)] == [{"niqe"}] * 2
-    with pytest.raises(OptionError, match="have one name"):
+    with pytest.raises(OptionError, match="would both be written"):
         run([*pictures, tmp_path / "a.jpg"], tmp_path / "real", Bicubic(), recipes=[PHOTOGRAPHS])
     assert read(tmp_path / "real" / PHOTOGRAPHS / "bicubic" / "a.png").rgb.shape == (3, 288, 384)
 

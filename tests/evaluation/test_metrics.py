@@ -24,6 +24,7 @@ from supir.evaluation.detail import detail_balance
 from supir.evaluation.distance import EfficientNetLite0Distance, find_efficientnet_lite0
 from supir.evaluation.metrics import METRICS, haar_psi, luma, psnr, psnr_y, ssim, ssim_rgb
 from supir.evaluation.niqe import niqe
+from supir.models.efficientnet import _key
 
 RECORDED = json.loads((Path(__file__).parent / "independent.json").read_text())
 FULL_REFERENCE = (psnr, psnr_y, ssim, ssim_rgb, haar_psi)
@@ -210,10 +211,11 @@ def test_the_network_knows_what_it_sees(pixels: np.ndarray, classes: set[int]) -
     """With its classifier on top our forward pass calls coffee an espresso and the cat a cat (ImageNet's numbers)."""
     distance = EfficientNetLite0Distance()
     network = distance.network
-    weights = network._weights
     small = F.interpolate(tensor(pixels)[None], (224, 224), mode="bicubic", antialias=True)
     features = F.relu6(network._convolved([*network.blocks(small)][-1], "_conv_head", "_bn1")).mean((2, 3))
-    scores = torch.softmax(features @ weights["_fc.weight"].T + weights["_fc.bias"], 1)[0]
+    scores = torch.softmax(
+        features @ network.get_buffer(_key("_fc.weight")).T + network.get_buffer(_key("_fc.bias")), 1
+    )[0]
     assert int(scores.argmax()) in classes
 
 

@@ -55,13 +55,13 @@ def test_an_option_without_effect_is_told_in_the_answer(server: Server) -> None:
 def test_the_preview_comes_before_the_result_and_cancelling_stops(server: Server) -> None:
     with server.client() as client:
         job, behind = client.submit(picture(2), **LONG), client.submit(picture(3), **LONG)
-        assert client.get(behind).position == 0
         asked = False
         for event in client.events(job):
             if event.kind == "preview":
                 assert Image.open(io.BytesIO(client.preview(job))).size == (48, 32)
             if event.kind == "step" and not asked:
                 asked = True
+                assert client.get(behind).position == 0
                 with pytest.raises(JobNotReadyError, match="running"):
                     client.result(job)
                 assert client.cancel(behind).state == "cancelled"
@@ -172,7 +172,8 @@ def test_names_are_text_alone(server: Server) -> None:
             assert told.isascii()
     names = {path.name for path in server.data.rglob("*") if path.is_file()}
     assert names <= {"upload", "preview.png", "result.png", "result.jpg"} | {
-        "service.lock", "service.sqlite", "service.sqlite-wal", "service.sqlite-shm"
+        "service.lock", "service.sqlite", "service.sqlite-wal", "service.sqlite-shm",
+        "reserve",
     }  # fmt: skip
 
 

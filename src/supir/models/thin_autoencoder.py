@@ -112,11 +112,11 @@ class ThinAutoencoder(OffloadedByLeaves, ModelMixin, ConfigMixin):
         encoder_blocks: tuple[int, int] = (2, 4),
         restorer_widths: tuple[int, ...] = (48, 96, 160),
         restorer_blocks: tuple[int, ...] = (2, 2, 3),
-        dense_blocks: int = 0,
         decoder_widths: tuple[int, int] = (96, 160),
         decoder_blocks: tuple[int, int] = (3, 4),
         scaling_factor: float = 1.0,
         block_out_channels: tuple[int, ...] = (1, 1, 1, 1),
+        dense_blocks: int = 0,
     ) -> None:
         # dense_blocks: of a ``DenseRestorer``, which then takes the place of the ``Restorer``.
         # block_out_channels carries no width: pipelines of diffusers read its length, 1 + log2 of the factor.
