@@ -11,7 +11,7 @@ are, and where the worst of them are:
 * each wait of the host for the device, and each copy from the host to the device, is counted: `device.counted()`.
 
 The backend stays registered in its process and makes ``torch.accelerator.is_available()`` true, which is part of the
-test: all of this runs in a process of its own, started by `test_simulated_pictures.py` and `test_simulated_networks.py`.
+test: all of this runs in processes of its own, started by `test_simulated_pictures.py` and its neighbour.
 
 Adding a case
     Write a test in a file ``case_*.py`` of this folder, as any other pytest test. The fixtures of `conftest.py` give a
