@@ -8,6 +8,7 @@ LPIPS is version 0.1 (arXiv 1801.03924), DISTS is arXiv 2004.07728. Both take pi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -113,8 +114,12 @@ class Lpips(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """(B,) distances of pictures (B, 3, H, W) in [-1, 1]."""
-        total = first.new_zeros(len(first))
-        for head, a, b in zip(self.heads, self.features(first), self.features(second), strict=True):
+        return self.between(self.features(first), self.features(second))
+
+    def between(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+        """(B,) distances of features, of all levels or of the first few."""
+        total = first[0].new_zeros(len(first[0]))
+        for head, a, b in zip(self.heads, first, second, strict=False):
             apart = (normalised(a) - normalised(b)).square()
             total = total + (apart * head.view(1, -1, 1, 1)).sum(1).mean((1, 2))
         return total

@@ -22,7 +22,6 @@ from torch.nn.utils.parametrizations import spectral_norm
 from supir.errors import OptionError
 from supir.image import resize
 from supir.models.dense_restorer import SHUFFLE, DenseRestorer
-from supir.models.perceptual import normalised
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.training.crops import to_tensor
 from supir.training.encoder import Draw
@@ -130,11 +129,7 @@ class Losses:
 
     def perceived(self, seen: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
         """(B,) distances in VGG16's features, weighed as LPIPS weighs them."""
-        total = seen[0].new_zeros(len(seen[0]))
-        for head, a, b in zip(self.vgg.heads, seen, wanted, strict=False):
-            apart = (normalised(a) - normalised(b)).square()
-            total = total + (apart * head.view(1, -1, 1, 1)).sum(1).mean((1, 2))
-        return total
+        return self.vgg.between(seen, wanted)
 
     def features(self, pictures: Tensor) -> list[Tensor]:
         """Of VGG16, those that are compared."""
