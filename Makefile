@@ -41,12 +41,14 @@ readme-picture: setup ## the before-and-after picture of the README, as the demo
 	@$(BIN)/supir restore $(DEMO_PHOTO) --output $(OUT)/demo/readme.jpg --scale 2 --seed 1 --compare --overwrite
 	@mkdir -p docs/images && cp $(OUT)/demo/readme.compare.jpg docs/images/before_after.jpg
 
-# Two processes of one thread each: a thread that waits for another on a busy core costs more than it brings.
+# Two processes of one thread each: a thread that waits for another on a busy core costs more than it brings. A process
+# that dies ends the run: begun anew, it would have the others wait for what it never reports.
+SHARED_OUT := -n 2 --dist loadfile --max-worker-restart 0
 test: lint ## lint, types, layers and the default tests (under ten minutes on 2 cores)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED_OUT)
 
 test-slow: lint ## the default tests, then those marked slow, which measure
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED_OUT)
 	@$(BIN)/python -m pytest -m slow
 
 lint: setup ## ruff, mypy --strict, import layers

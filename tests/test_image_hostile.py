@@ -331,3 +331,15 @@ def test_libvips_keeps_nothing_and_may_say_any_bytes() -> None:
     assert pyvips.cache_get_max() == 0
     for module in (pyvips, pyvips.error):
         assert module._to_string(pyvips.ffi.new("char[]", b"tag \xcf\xff")) == "tag \ufffd\ufffd"
+
+
+def test_what_libvips_warns_of_enters_no_python(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In a thread of libvips, a collection of garbage would end the process."""
+    path = tmp_path / "garbled.tif"
+    data = bytearray(encode(Image.fromarray(noise(64, 64)), "TIFF", compression="tiff_adobe_deflate"))
+    data[200:260] = bytes(60)
+    path.write_bytes(data)
+    with caplog.at_level("DEBUG", logger="pyvips"), pytest.raises(ImageReadError):
+        read(path)
+    assert caplog.records  # what pyvips itself says of its calls
+    assert not [record for record in caplog.records if record.message.startswith("VIPS: ")]

@@ -112,12 +112,13 @@ def quiet_libvips() -> None:
     """Sets libvips up for the whole process, at first use.
 
     Its cache is switched off: it would grow with each file, and hand out the old pixels of a file that has been written
-    anew. And what libvips says about a damaged file may hold any bytes, where pyvips expects UTF-8 and fails in the
-    middle of its log handler, on stderr: both places that turn such text into Python's are made tolerant.
+    anew. Its warnings are let go, what is wrong with a file comes as an error. And the text of an error may hold any
+    bytes, where pyvips expects UTF-8: both places that turn such text into Python's are made tolerant.
     """
     pyvips.cache_set_max(0)
     pyvips.cache_set_max_mem(0)
     pyvips.cache_set_max_files(0)
+    _let_warnings_go()
 
     def tolerant(text: Any) -> str:
         value = "" if text == pyvips.ffi.NULL else pyvips.ffi.string(text)
@@ -126,6 +127,19 @@ def quiet_libvips() -> None:
     for module in (pyvips, pyvips.error):
         if hasattr(module, "_to_string"):
             module._to_string = tolerant
+
+
+def _let_warnings_go() -> None:
+    """Has GLib call a C function that does nothing, where pyvips logs in Python.
+
+    pyvips would be called in a thread of libvips. Where Python then collects its garbage, it frees pictures of another
+    thread in the middle of a computation, and the process aborts.
+    """
+    nothing = pyvips.ffi.cast("GLogFunc", pyvips.ffi.addressof(pyvips.vips_lib, "vips_cache_get_max"))
+    pyvips._remove_log_handler()
+    levels = pyvips.GLogLevelFlags
+    below_errors = levels.LEVEL_WARNING | levels.LEVEL_MESSAGE | levels.LEVEL_INFO | levels.LEVEL_DEBUG
+    pyvips._log_handler_id = pyvips.glib_lib.g_log_set_handler(b"VIPS", below_errors, nothing, pyvips.ffi.NULL)
 
 
 @contextmanager
