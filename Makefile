@@ -89,7 +89,7 @@ data-bench: setup ## pictures a second of each step of `supir data build`, over 
 	@$(BIN)/python bench/data_build.py $(DATA)
 
 batch-kills: setup ## 200 mixed pictures restored through five kill -9, and a Ray cluster one machine of which is killed (some minutes)
-	@$(BIN)/python -m pytest tests/batch -m slow -q -s -k "kills or machine"
+	@$(BIN)/python -m pytest tests/jobs -m slow -q -s -k "kills or machine"
 
 service-load: setup ## fifty clients of the service for two minutes with the bundled model, then the same with a kill -9 in the middle: LOAD_SECONDS=120
 	@$(BIN)/python -m pytest tests/service/test_load.py -m slow -q -s --load-seconds $(or $(LOAD_SECONDS),120) --load-model bundled

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from supir import SupirPipeline, find_pictures, read
-from supir.evaluation.record import machine
-from supir.finite import WiderDtypeWarning
+from supir.evaluation.environment import machine
 from supir.image import Picture
+from supir.restoration.finite import WiderDtypeWarning
 from supir.weights.device import best_device
 
 END = torch.finfo(torch.float16).max

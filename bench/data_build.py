@@ -29,13 +29,13 @@ from PIL import Image
 
 from supir.data import quality
 from supir.data.build import build
-from supir.data.judging import Measured, judge, measure
+from supir.data.filtering import Measured, judge, measure
+from supir.data.options import BuildOptions, QualityRules
 from supir.data.photos import Photos
 from supir.data.pixels import encode, load, reduced
-from supir.data.rules import BuildOptions, QualityRules
-from supir.data.runners import Processes, Runner, Serial, limit_threads
 from supir.data.shards import ShardJob, write_shard
 from supir.data.sources import Source, find_photographs
+from supir.pool.mapping import Processes, Runner, Serial, limit_threads
 
 # Everything is kept, so that a picture costs what a kept one costs.
 OPEN = QualityRules(min_side=None, max_aspect=None, min_sharpness=None, max_flat_share=None, max_blockiness=None,
@@ -113,7 +113,7 @@ def whole_builds(photographs: Path, workers: int, with_ray: bool) -> dict[str, f
     for count in range(1, workers + 1):
         kinds[f"{count} processes"] = lambda count=count: Processes(count)
     if with_ray:
-        from supir.data.on_ray import LOCAL, OnRay
+        from supir.pool.on_ray import LOCAL, OnRay
 
         for count in range(1, workers + 1):
             kinds[f"Ray, {count} cores"] = lambda count=count: OnRay(LOCAL, count)

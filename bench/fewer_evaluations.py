@@ -23,15 +23,15 @@ from typing import Any
 from supir import SupirPipeline, find_pictures, read
 from supir.evaluation.ablation import Variant
 from supir.evaluation.benchmark import run_benchmark
+from supir.evaluation.environment import machine
 from supir.evaluation.measures import open_measures
 from supir.evaluation.metrics import METRICS
-from supir.evaluation.record import machine
 from supir.evaluation.scoring import means, score_pictures
 from supir.evaluation.summary import Score, markdown, mean_values
 from supir.image import working_size
 from supir.options import RestoreOptions
 from supir.planner import Costs, make_plan, networks_of, working_multiple
-from supir.restoration import noise_schedule
+from supir.restoration.restorer import noise_schedule
 
 RECIPE, PRESET, PLAIN = "blur2_sr4", "quality", "plain"
 QUALITY = ("psnr", "efficientnet_lite0_distance", "niqe")

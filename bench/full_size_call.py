@@ -38,7 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from supir.models.adaptor import SupirAdaptor
 from supir.models.feed_forward import FeedForwardInRows
-from supir.models.stored import store_in_eight_bits
+from supir.models.quantized import quantize_weights
 from supir.models.unet import SDXL_UNET, SupirUNet
 from supir.weights.load import fill as fill_in
 
@@ -118,7 +118,7 @@ def fill(network: nn.Module, way: Way, seed: int = 0, shared: dict[Any, nn.Modul
     shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
     nn.Module.to(network, way.dtype)  # not diffusers' own, which warns of what does not concern us
     if way.quantize != "none":
-        store_in_eight_bits(network, way.quantize)
+        quantize_weights(network, way.quantize)
     for name, shape in shapes.items():
         layer, own = network.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
         first = None if shared is None else shared.setdefault((type(layer), own, shape), layer)

@@ -47,7 +47,7 @@ def write_model(folder: Path, tiny: bool) -> None:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     from supir.models.autoencoder import SupirAutoencoder
-    from supir.weights.folder import BUNDLED_MODEL
+    from supir.weights.model_folder import BUNDLED_MODEL
 
     unet, adaptor = call.make_networks(call.TINY if tiny else {})
     with torch.device("meta"):
@@ -127,7 +127,7 @@ def restore(folder: Path, networks: dict[str, Any], side: int, memory: float, ru
     """Load and restore, in this process; prints as it goes and writes FOLDER.json."""
     from supir import SupirPipeline
     from supir.image import Picture
-    from supir.restoration import Restorer
+    from supir.restoration.restorer import Restorer
 
     stages = Stages()
     pipeline = SupirPipeline.from_pretrained(folder, **networks)

@@ -30,7 +30,7 @@ def measure(megapixels: float, folder: Path) -> tuple[float, float]:
     photo = folder / f"{megapixels:g}.png"
     coarse = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     write(Picture(pixels=torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear")[0]), photo)
-    command = ["-c", "from supir.apps.cli import main; main()", "restore", str(photo), "-o", str(folder / "out.png")]
+    command = ["-c", "from supir.cli.main import main; main()", "restore", str(photo), "-o", str(folder / "out.png")]
     start = time.perf_counter()
     child = subprocess.Popen([sys.executable, *command, "--scale", "2", "--steps", "1", "--overwrite", "--quiet"])
     _, status, usage = os.wait4(child.pid, 0)

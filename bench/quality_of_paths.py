@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 from supir import SupirPipeline, find_pictures, read
+from supir.evaluation.environment import machine
 from supir.evaluation.measures import open_measures
-from supir.evaluation.record import machine
 from supir.image import Picture
 from supir.options import NetworkOptions
-from supir.weights.running import check_compiler
+from supir.weights.runtime import check_compiler
 
 PLAIN = NetworkOptions(dtype="float32")
 WAYS = {

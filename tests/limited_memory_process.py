@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from supir.pipeline import SupirPipeline
-from supir.restoration import Conditions
+from supir.restoration.restorer import Conditions
 from supir.sampling.noise import SampleNoise
 
 SIDE = 640

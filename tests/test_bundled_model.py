@@ -14,16 +14,16 @@ from skimage import data
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from supir.combinations import come_to
 from supir.degradation.pairs import degraded, drawn_for
 from supir.degradation.recipes import BENCHMARKS
 from supir.evaluation.distance import EfficientNetLite0Distance
 from supir.evaluation.niqe import niqe
 from supir.image import Picture, read, resize
 from supir.options import PRESETS, TRADE_OFFS
+from supir.options.combinations import come_to
+from supir.options.presets import same_presets, trade_offs
 from supir.pipeline import SupirPipeline
-from supir.presets import same_presets, trade_offs
-from supir.weights.folder import BUNDLED_MODEL
+from supir.weights.model_folder import BUNDLED_MODEL
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "photo.jpg"
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from supir.color import WAVELET_HALO, adain_fix, fix, wavelet_fix, wavelet_split
 from supir.errors import OptionError
+from supir.restoration.color import WAVELET_HALO, adain_fix, fix, wavelet_fix, wavelet_split
 
 
 def pictures(*shape: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,20 +13,20 @@ import torch
 from diffusers import DiffusionPipeline
 
 from supir import write
-from supir.batch import jobs as batch_jobs
-from supir.batch.jobs import Job, Outcome, settings_sha256
-from supir.batch.log import opened
-from supir.batch.model import Model
-from supir.batch.restoring import restore_job
-from supir.batch.run import OtherDeviceWarning, _tasks
 from supir.errors import DeviceLostError, OptionError, OutOfMemoryError, WeightsError
-from supir.opening import OpenedPipeline
+from supir.jobs import job as batch_jobs
+from supir.jobs.batch import OtherDeviceWarning, _tasks
+from supir.jobs.job import Job, Outcome, settings_sha256
+from supir.jobs.journal import opened
+from supir.jobs.model import Model
+from supir.jobs.restoring import restore_job
 from supir.options import NetworkOptions, RestoreOptions
 from supir.pipeline import SupirPipeline
 from supir.planner import networks_of
 from supir.weights import device
 from supir.weights.device import choose_dtype, devices, find_device, is_lost, kind_of, wider_dtypes
-from supir.weights.folder import BUNDLED_MODEL
+from supir.weights.model_folder import BUNDLED_MODEL
+from supir.weights.opening import OpenedPipeline
 from test_pipeline import picture
 from tiny import save_tiny_model, tiny_pipeline
 
@@ -234,7 +234,7 @@ def test_a_device_that_is_lost_ends_the_worker(tmp_path: Path, monkeypatch: pyte
 
 
 def test_workers_of_a_cluster_share_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    on_ray = pytest.importorskip("supir.batch.on_ray")
+    on_ray = pytest.importorskip("supir.jobs.ray_workers")
     there: dict[str, float] = {"CPU": 8.0}
     monkeypatch.setattr(on_ray.ray, "cluster_resources", lambda: there)
     assert on_ray.placed_on_cluster(Model()).devices == ("cpu",)

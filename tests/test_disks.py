@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from folding_disk import FoldingDisk
 from fuse_disks import mounted
-from supir.apps.cli import app
+from supir.cli.main import app
 from tiny import save_tiny_model
 
 QUICK = ("--steps", "1", "--min-size", "64", "--scale", "1", "--text-guidance", "1", "--device", "cpu")

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from supir import finite
 from supir.errors import NotFiniteError
-from supir.finite import WiderDtypeWarning
 from supir.pipeline import SupirPipeline
+from supir.restoration import finite
+from supir.restoration.finite import WiderDtypeWarning
 from test_pipeline import picture
 from tiny import tiny_components, tiny_pipeline
 

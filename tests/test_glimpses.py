@@ -1,4 +1,4 @@
-"""Glimpses of a restoration under way never cost it anything."""
+"""StepPreviews of a restoration under way never cost it anything."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from supir.glimpses import Glimpses, GlimpseWarning
+from supir.restoration.step_preview import StepPreviews, StepPreviewWarning
 from supir.sampling.solvers import Step
 from tiny import tiny_pipeline
 
@@ -21,8 +21,8 @@ def test_what_fails_costs_the_glimpses_alone(error: Exception) -> None:
 
     latent = torch.zeros(1, 4, 8, 8)
     step = Step(index=0, num_steps=3, sigma=1.0, denoised=latent, x=latent)
-    glimpses = Glimpses(tiny_pipeline().autoencoder, fail)
-    with torch.no_grad(), pytest.warns(GlimpseWarning, match="no more glimpses"):
+    glimpses = StepPreviews(tiny_pipeline().autoencoder, fail)
+    with torch.no_grad(), pytest.warns(StepPreviewWarning, match="no more glimpses"):
         glimpses(step)
     glimpses(step)
     assert len(tried) == 1

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supir.finite import WiderDtypeWarning
 from supir.image import read
 from supir.models.adaptor import SupirAdaptor
 from supir.models.connectors import ZeroCrossAttention, ZeroSFT
 from supir.models.unet import SDXL_UNET, SupirUNet
-from supir.network import Network
 from supir.pipeline import SupirPipeline
+from supir.restoration.denoiser_network import GuidedNetwork
+from supir.restoration.finite import WiderDtypeWarning
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "photo.jpg"
 SIDE = 64
@@ -100,7 +100,7 @@ def test_full_width_networks_are_finite_and_close_to_float32(full_width: tuple[S
     condition["vector"] = torch.randn(1, 64, generator=generator)
     given = x, torch.tensor([500.0]), torch.tensor([5.0]), condition
     unet, adaptor = full_width
-    network = Network(unet=unet, adaptor=adaptor, control_scale=torch.ones_like)
+    network = GuidedNetwork(unet=unet, adaptor=adaptor, control_scale=torch.ones_like)
     exact = network(*given)
     for dtype in HALVES:
         for part in full_width:

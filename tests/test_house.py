@@ -84,7 +84,7 @@ def test_readme_names_targets_and_options_that_exist() -> None:
     assert set(re.findall(r"\bmake ([a-z-]+)", README)) <= targets
     from typer.main import get_command
 
-    from supir.apps.cli import app
+    from supir.cli.main import app
 
     blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     examples = [line for block in blocks for line in block.splitlines() if line.startswith("supir ")]

@@ -12,12 +12,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from picture_files import cut_out, encode
-from supir import streaming
-from supir.apps.cli import app
-from supir.batch.jobs import Job, settings_sha256
-from supir.batch.restoring import restore_job
+from supir.cli.main import app
 from supir.image import check_file, read, read_record, side_by_side, write, write_shown
-from supir.restoration import Restorer
+from supir.jobs.job import Job, settings_sha256
+from supir.jobs.restoring import restore_job
+from supir.restoration import streaming
+from supir.restoration.restorer import Restorer
 from tiny import tiny_pipeline
 
 QUICK: dict[str, Any] = {"min_size": 64, "num_steps": 1, "tile": 64, "vae_tile": 64, "scale": 1.0}
@@ -75,7 +75,7 @@ def test_nothing_hidden_is_seen_in_results_sheets_and_thumbnails(
 
 
 def test_the_option_reaches_every_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from supir import streaming
+    from supir.restoration import streaming
 
     pipeline, path = tiny_pipeline(), put(tmp_path, half("JPEG"))
     for large in (10**9, 1000):

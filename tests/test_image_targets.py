@@ -17,16 +17,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from picture_files import SUFFIXES, smooth
-from supir import streaming
-from supir.apps.cli import app
-from supir.batch.jobs import Job
-from supir.batch.model import Model
-from supir.batch.restoring import restore_job
+from supir.cli.main import app
 from supir.errors import ImageWriteError
 from supir.image import Picture, check_target, write, write_in_bands
+from supir.jobs.job import Job
+from supir.jobs.model import Model
+from supir.jobs.restoring import restore_job
 from supir.pipeline import SupirPipeline
-from supir.restoration import Restorer
-from supir.windows import OnDisk
+from supir.restoration import streaming
+from supir.restoration.restorer import Restorer
+from supir.tensors.arrays import MemmapArray
 from tiny import tiny_pipeline
 
 QUICK: dict[str, Any] = {"min_size": 64, "num_steps": 1, "tile": 64, "vae_tile": 64, "scale": 1.0}
@@ -137,7 +137,7 @@ def test_every_writer_says_why_the_disk_takes_no_more(tmp_path: Path, suffix: st
 
 def test_numbers_on_a_full_disk_are_an_error_and_not_the_end_of_the_process(tmp_path: Path) -> None:
     with file_size_limit(2**20), pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
-        OnDisk((1, 3, 1000, 1000), tmp_path)
+        MemmapArray((1, 3, 1000, 1000), tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may mount")
@@ -155,7 +155,7 @@ def test_a_disk_that_fills_up_meanwhile(tmp_path: Path) -> None:
 def fill(disk: Path) -> None:
     """A store whose room another takes, where none can be reserved."""
     del os.posix_fallocate
-    store = OnDisk((1, 3, 250, 250), disk)
+    store = MemmapArray((1, 3, 250, 250), disk)
     (disk / "filler").write_bytes(bytes(500_000))
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         store[..., 0:250, 0:250] = torch.ones(1, 3, 250, 250)
@@ -185,7 +185,7 @@ def test_a_large_picture_asks_for_room_before_any_work(
 
 
 def test_a_killed_writer_leaves_only_names_that_a_batch_sweeps(tmp_path: Path) -> None:
-    from supir.batch.log import opened
+    from supir.jobs.journal import opened
 
     out = tmp_path / "out"
     with opened(out):

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from supir import memory
 from supir.errors import OutOfMemoryError
+from supir.tensors import memory
 
 SAID = {
     "CUDA": "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB of which 1.2 GiB",

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from typer.main import get_command
 
-from supir.apps.cli import app
+from supir.cli.main import app
 
 SOURCE = Path(__file__).parents[1] / "src" / "supir"
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9](?![a-z0-9-])")

@@ -18,12 +18,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from supir.combinations import AS_THEY_ARE, come_to, without_effect
 from supir.errors import OptionError
 from supir.options import PRESETS, RestoreOptions, restore_options
+from supir.options.combinations import AS_THEY_ARE, come_to, without_effect
 from supir.pipeline import SupirPipeline
 from supir.sampling.noise import SampleNoise
-from supir.weights.folder import BUNDLED_MODEL
+from supir.weights.model_folder import BUNDLED_MODEL
 from tiny import tiny_pipeline
 
 MODELS = {"tiny": {}, "bundled": json.loads((BUNDLED_MODEL / "model_index.json").read_text())["presets"]}

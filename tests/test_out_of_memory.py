@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from supir.errors import OutOfMemoryError
 from supir.options import RestoreOptions
 from supir.pipeline import SupirPipeline
-from supir.shrinking import SmallerTilesWarning, smaller_tiles, smaller_vae_tile
+from supir.restoration.backoff import SmallerTilesWarning, smaller_tiles, smaller_vae_tile
 from test_pipeline import picture
 from tiny import tiny_pipeline
 

@@ -15,12 +15,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from supir.conditions import Conditions
 from supir.errors import KeyMismatchError, OptionError, WeightsError
 from supir.image import Picture, read_record
 from supir.models.text import PromptTruncatedWarning
 from supir.pipeline import SupirPipeline
-from supir.restoration import Restorer, noise_schedule
+from supir.restoration.conditioning import Conditions
+from supir.restoration.restorer import Restorer, noise_schedule
 from supir.sampling.noise import SampleNoise
 from supir.sampling.sigmas import training_sigmas
 from tiny import save_tiny_model, tiny_components, tiny_pipeline

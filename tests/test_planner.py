@@ -17,16 +17,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from supir import write
-from supir.apps.cli import app
+from supir.cli.main import app
 from supir.errors import OutOfMemoryError, WeightsError
-from supir.memory import stored_bytes
-from supir.models.stored import store_in_eight_bits
+from supir.models.quantized import quantize_weights
 from supir.options import NetworkOptions, RestoreOptions
 from supir.pipeline import SupirPipeline
 from supir.planner import GIGABYTE, Costs, Evaluation, evaluations, make_plan, networks_of, on_meta, picked
 from supir.planner.costs import traced
+from supir.tensors.memory import stored_bytes
 from supir.training.sizes import build_size
-from supir.weights.folder import BUNDLED_MODEL
+from supir.weights.model_folder import BUNDLED_MODEL
 from test_fewer_evaluations import QUICK, counted, pixels
 from test_pipeline import picture
 from tiny import TRUNK, save_tiny_model, tiny_pipeline
@@ -164,7 +164,7 @@ def test_the_peak_foreseen_is_that_of_the_networks(pipeline: SupirPipeline, kind
     """Counted while the real ones work on the processor, at sizes that were not traced."""
     unet, adaptor = (copy.deepcopy(part) for part in (pipeline.unet, pipeline.adaptor))
     if kind is not None:
-        store_in_eight_bits(unet, kind), store_in_eight_bits(adaptor, kind)
+        quantize_weights(unet, kind), quantize_weights(adaptor, kind)
     costs = Costs(on_meta({"autoencoder": pipeline.autoencoder, "unet": unet, "adaptor": adaptor}))
     for height, width in ((16, 16), (24, 48)):
         x, words = torch.zeros(1, 4, height, width), torch.zeros(1, 77, TRUNK["cross_attention_dim"])

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from supir import restoration
 from supir.pipeline import SupirPipeline
+from supir.restoration import restorer as restoration
 from supir.sampling.solvers import Step
 from tiny import tiny_pipeline
 

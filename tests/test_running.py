@@ -12,17 +12,17 @@ import torch
 from typer.testing import CliRunner
 
 from supir import write
-from supir.apps.cli import app
-from supir.batch.jobs import settings_sha256
-from supir.batch.model import Model
+from supir.cli.main import app
 from supir.errors import KeyMismatchError, OptionError, WeightsError
+from supir.jobs.job import settings_sha256
+from supir.jobs.model import Model
 from supir.models.adaptor import SupirAdaptor
-from supir.models.stored import stored_kind
+from supir.models.quantized import quantized_kind
 from supir.models.unet import SupirUNet
 from supir.options import NetworkOptions
 from supir.pipeline import SupirPipeline
 from supir.planner import Costs, advice, make_plan, networks_of, on_meta
-from supir.weights.running import check_compiler, load_stored
+from supir.weights.runtime import check_compiler, load_stored
 from test_pipeline import picture
 from tiny import save_tiny_model
 
@@ -57,7 +57,9 @@ def test_results_stay_within_their_bounds_and_say_how_they_were_made(
     assert not torch.equal(pixels, plain)
     said = [dtype] * (dtype != "float32") + [quantize] * (quantize != "none")
     assert record["networks"] == ", ".join(said)
-    assert stored_kind(pipeline.unet) == stored_kind(pipeline.adaptor) == (None if quantize == "none" else quantize)
+    assert (
+        quantized_kind(pipeline.unet) == quantized_kind(pipeline.adaptor) == (None if quantize == "none" else quantize)
+    )
     assert str(pipeline.unet.dtype) == str(pipeline.autoencoder.dtype) == f"torch.{dtype}"
     planned = on_meta({name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)})
     foreseen = networks_of(folder, NetworkOptions(dtype=dtype, quantize=quantize))
@@ -83,7 +85,7 @@ def test_what_changes_results_is_part_of_a_batch(folder: Path) -> None:
     assert len(settings) == len(models)
     assert models[0].identity == Model(folder=folder).identity
     opened = pickle.loads(pickle.dumps(models[2])).open()
-    assert stored_kind(opened.unet) == "int8"
+    assert quantized_kind(opened.unet) == "int8"
     assert opened.identity == models[2].identity
 
 
@@ -127,7 +129,7 @@ def test_compiling_without_a_compiler_is_refused_at_once(folder: Path, monkeypat
 
 def test_compiling_is_asked_of_both_networks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("supir.opening.check_compiler", lambda kind: None)
+    monkeypatch.setattr("supir.weights.opening.check_compiler", lambda kind: None)
     for kind in (SupirUNet, SupirAdaptor):
         monkeypatch.setattr(kind, "compile_repeated_blocks", lambda self: asked.append(type(self).__name__))
     assert SupirPipeline.from_pretrained(folder, compile=True).identity["networks"] == "compiled"

@@ -14,8 +14,8 @@ from torch import Tensor
 from supir.image import Picture
 from supir.options import RestoreOptions
 from supir.pipeline import SupirPipeline
-from supir.restoration import Restorer
-from supir.tiling import Layout, blended
+from supir.restoration.restorer import Restorer
+from supir.tensors.tiling import Layout, blended
 
 pytestmark = pytest.mark.slow
 

@@ -17,13 +17,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from picture_files import SRGB, noise, smooth
-from supir import color, streaming
 from supir.errors import ImageWriteError
 from supir.image import read, read_record, resize
 from supir.image.sizes import Resampling, mirrored_indices, pad_to_multiple
 from supir.pipeline import SupirPipeline
-from supir.tiling import blended, tiled
-from supir.windows import OnDisk
+from supir.restoration import color, streaming
+from supir.tensors.arrays import MemmapArray
+from supir.tensors.tiling import blended, tiled
 from tiny import tiny_pipeline
 
 ROOT = Path(__file__).parents[1]
@@ -163,11 +163,11 @@ def test_mirrored_windows_are_those_of_the_padded_picture() -> None:
 
 def test_tiles_come_from_disk_and_go_there(tmp_path: Path) -> None:
     x = torch.rand(1, 2, 40, 56, generator=torch.Generator().manual_seed(1))
-    stored = OnDisk(x.shape, tmp_path)
+    stored = MemmapArray(x.shape, tmp_path)
     stored[..., 0:40, 0:56] = x
-    run = tiled(lambda part: part * 2, blended(16, 8), into=lambda shape: OnDisk(shape, tmp_path))
+    run = tiled(lambda part: part * 2, blended(16, 8), into=lambda shape: MemmapArray(shape, tmp_path))
     found = run(stored)
-    assert isinstance(found, OnDisk)
+    assert isinstance(found, MemmapArray)
     assert torch.equal(found[..., 0:40, 0:56], tiled(lambda part: part * 2, blended(16, 8))(x))
     assert list(tmp_path.iterdir()) == []  # nameless
 

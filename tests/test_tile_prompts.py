@@ -9,7 +9,7 @@ from torch import Tensor
 from supir.errors import OptionError
 from supir.options import RestoreOptions
 from supir.pipeline import SupirPipeline
-from supir.shrinking import smaller_tiles
+from supir.restoration.backoff import smaller_tiles
 from test_pipeline import picture
 from tiny import tiny_pipeline
 

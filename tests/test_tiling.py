@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from supir.errors import OptionError
-from supir.tiling import Layout, Strip, Tile, blended, reference_gaussian, tiled
+from supir.tensors.tiling import Layout, Strip, Tile, blended, reference_gaussian, tiled
 
 LAYOUTS: dict[str, Layout] = {
     "blended": blended(16, 6),

@@ -1,7 +1,7 @@
 """SupirPipeline: from a degraded picture to a restored one, in the order of the drawing in the design.
 
 picture -> pixels -> LQ latent -> clean preview -> anchor; words -> text embedding; noise -> solver -> latent ->
-picture. What happens between pixels and pixels stands in ``supir.restoration``.
+picture. What happens between pixels and pixels stands in ``supir.restoration.restorer``.
 """
 
 from __future__ import annotations
@@ -19,13 +19,9 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from supir import __version__, image, opening
-from supir.conditions import Conditions, embed
+from supir import __version__, image
 from supir.errors import OutOfMemoryError
-from supir.finite import widen_networks
-from supir.glimpses import Glimpses
 from supir.image import Picture, PictureLike
-from supir.memory import naming_lack_of_memory
 from supir.models.adaptor import SupirAdaptor
 from supir.models.offload import OffloadedByLeaves
 from supir.models.text import TextTowers
@@ -33,13 +29,18 @@ from supir.models.unet import SupirUNet
 from supir.options import DEFAULT_PRESET, RestoreOptions, restore_options
 from supir.planner import GIGABYTE, Costs, on_meta, picked
 from supir.prompts import whole_prompts
-from supir.restoration import RestoredPixels, Restorer, size_multiple
+from supir.restoration.backoff import ADVICE
+from supir.restoration.conditioning import Conditions, embed
+from supir.restoration.finite import widen_networks
+from supir.restoration.restorer import RestoredPixels, Restorer, size_multiple
+from supir.restoration.schedules import noise_schedule
+from supir.restoration.step_preview import StepPreviews
+from supir.restoration.streaming import Streaming, is_large, size_of
 from supir.sampling.noise import NoiseSource, SampleNoise
 from supir.sampling.solvers import Step, StepCallback
-from supir.schedules import noise_schedule
-from supir.shrinking import ADVICE
-from supir.streaming import Streaming, is_large, size_of
-from supir.weights.running import keep_from_overflow
+from supir.tensors.memory import naming_lack_of_memory
+from supir.weights import opening
+from supir.weights.runtime import keep_from_overflow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +223,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         """
         size, frame = image.read_frame(source)
         multiple = size_multiple(self.autoencoder)
-        return Glimpses(self.autoencoder, lambda small: show(image.glimpsed(small, size, frame, options, multiple)))
+        return StepPreviews(self.autoencoder, lambda small: show(image.glimpsed(small, size, frame, options, multiple)))
 
     @torch.no_grad()
     def preview(self, picture: PictureLike, options: RestoreOptions | None = None, **overrides: Any) -> Picture:

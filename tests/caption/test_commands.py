@@ -15,15 +15,15 @@ import typer
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
-from batch.pictures import FLAGS, command, log_lines, results, save, times_done
 from caption.chat_server import Answer, ChatServer, completion
+from jobs.pictures import FLAGS, command, log_lines, results, save, times_done
 from supir import image
-from supir.apps.cli import app
-from supir.batch.model import Model
 from supir.caption import clean_caption
 from supir.caption.endpoint import KEY_VARIABLE, EndpointCaptioner
 from supir.caption.model import _LOADED
 from supir.caption.picture import readable
+from supir.cli.main import app
+from supir.jobs.model import Model
 from supir.options import CaptionOptions
 from supir.prompts import POSITIVE_PROMPT
 from supir.weights import catalog, hashes

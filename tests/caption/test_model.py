@@ -20,8 +20,8 @@ from caption.tiny_captioners import WORDS, save_tiny_blip, save_tiny_llava
 from supir.caption.model import ModelCaptioner
 from supir.caption.words import QUESTION
 from supir.data.build import build
+from supir.data.options import BuildOptions, QualityRules
 from supir.data.photos import Photos
-from supir.data.rules import BuildOptions, QualityRules
 from supir.errors import CaptionerError, OptionError
 
 

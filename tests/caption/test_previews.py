@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batch.pictures import FLAGS, save
 from caption.chat_server import ChatServer
 from caption.test_commands import endpoint, report, run
+from jobs.pictures import FLAGS, save
 from supir import image
-from supir.batch.captioning import MAX_SIDE, of_preview
+from supir.jobs.captioning import MAX_SIDE, of_preview
 from supir.options import RestoreOptions
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from supir.data.options import BuildOptions, QualityRules
 from supir.data.pixels import Pixels
-from supir.data.rules import BuildOptions, QualityRules
 
 RULES = QualityRules(min_side=64)
 OPTIONS = BuildOptions(rules=RULES, photos_per_shard=5)

@@ -17,8 +17,8 @@ from PIL import Image
 from data.photographs import OPTIONS, RULES, album, contents, encoded, photo, save
 from picture_files import cmyk_profile, exif, png
 from supir.data.build import build
+from supir.data.options import BuildOptions, QualityRules
 from supir.data.photos import Photos
-from supir.data.rules import BuildOptions, QualityRules
 from supir.data.sources import find_photographs
 from supir.errors import ImageReadError, OptionError, SupirError
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from data.photographs import album, photo, save
-from supir.apps.cli import app
+from supir.cli.main import app
 from supir.data.photos import Photos
 
 SMALL = ("--min-side", "64")
@@ -26,11 +26,11 @@ def said(result: Result) -> str:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from supir.apps.cli import app; app(['data', 'build', '-h'], standalone_mode=False)"
+    code = "import sys; from supir.cli.main import app; app(['data', 'build', '-h'], standalone_mode=False)"
     code += "; print('modules:', *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = set(done.stdout.split("modules:")[1].split())
-    assert "supir.apps.data_commands" in modules
+    assert "supir.cli.data" in modules
     assert not modules & {"torch", "numpy", "pyvips", "PIL", "ray", "webdataset", "transformers"}
 
 

@@ -13,9 +13,9 @@ from PIL import Image, ImageFilter
 
 from data.photographs import RULES, photo, save
 from supir.data import quality
-from supir.data.judging import judge, measure
+from supir.data.filtering import judge, measure
+from supir.data.options import BuildOptions, QualityRules
 from supir.data.pixels import Pixels
-from supir.data.rules import BuildOptions, QualityRules
 from supir.data.sources import find_photographs
 from supir.errors import OptionError
 

@@ -14,15 +14,15 @@ import pytest
 
 from data.photographs import OPTIONS, album, contents
 from supir.data.build import build
-from supir.data.runners import Processes
 from supir.errors import MissingExtraError, SupirError
+from supir.pool.mapping import Processes
 
 SUICIDAL = """
 import os, signal, sys
 sys.path[:0] = sys.argv[5:]
 from data.photographs import OPTIONS
 from supir.data.build import build
-from supir.data.runners import Processes
+from supir.pool.mapping import Processes
 
 step, count, folder, out = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 
@@ -117,7 +117,7 @@ def test_ray_comes_to_the_same_bytes_and_leaves_nothing_behind(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
-    from supir.data.on_ray import LOCAL, OnRay
+    from supir.pool.on_ray import LOCAL, OnRay
 
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # where Ray's workers find the function below
     before = ray_processes()
@@ -155,7 +155,7 @@ def ray_processes() -> set[int]:
 
 
 def test_without_ray_the_exact_line_is_said() -> None:
-    code = "import sys; sys.modules['ray'] = None\nimport supir.data.on_ray"
+    code = "import sys; sys.modules['ray'] = None\nimport supir.pool.on_ray"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install 'supir[ray]'" in done.stderr.strip().splitlines()[-1]
     assert MissingExtraError.__name__ in done.stderr
@@ -165,7 +165,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     """A worker that waits for its next item would otherwise wait for ever."""
     script = tmp_path / "parent.py"
     script.write_text(
-        "import os, sys, time\nfrom supir.data.runners import Processes\n"
+        "import os, sys, time\nfrom supir.pool.mapping import Processes\n"
         "def worker(item):\n    time.sleep(0.3)\n    return os.getpid()\n"
         "if __name__ == '__main__':\n"
         "    print(*set(Processes(2).map(worker, range(4))), flush=True)\n    time.sleep(60)\n"

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader
 
 from data.photographs import OPTIONS, RULES, photo, save
 from supir.data.build import build
+from supir.data.options import BuildOptions
 from supir.data.photos import Photos, Sample
-from supir.data.rules import BuildOptions
 from supir.data.stream import CYCLE, Order, PhotoStream
 from supir.errors import ImageReadError, ImageTooLargeError, OptionError
 

@@ -11,10 +11,10 @@ from skimage.data import astronaut
 from typer.testing import CliRunner
 
 from evaluation.test_metrics import tensor
-from supir.apps.cli import app
+from supir.cli.main import app
 from supir.evaluation import ablation
 from supir.evaluation.ablation import GIVEN, STUDIES, TRAINED, Variant, claims, claims_table, variants
-from supir.evaluation.frontier import draw_frontier
+from supir.evaluation.pareto_plot import draw_frontier
 from supir.evaluation.summary import Score
 from supir.image import Picture, write
 from supir.options import restore_options

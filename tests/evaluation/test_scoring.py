@@ -12,7 +12,7 @@ from skimage.data import astronaut
 from typer.testing import CliRunner, Result
 
 from evaluation.test_metrics import blurred, tensor
-from supir.apps.cli import app
+from supir.cli.main import app
 from supir.errors import OptionError
 from supir.evaluation.measures import open_measures
 from supir.evaluation.metrics import psnr

@@ -16,7 +16,7 @@ import scipy.stats
 from PIL import Image, PngImagePlugin
 from typer.testing import CliRunner, Result
 
-from supir.apps.cli import app
+from supir.cli.main import app
 from supir.errors import OptionError, StudyError
 from supir.evaluation.study.pictures import INPUT, benchmark_cases, folder_cases, identities, served
 from supir.evaluation.study.report import ALL, cluster_interval, preferences, sign_test, wilson

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from supir.models.norms import common_norms, normalised, normed_together, statistics
-from supir.restoration import Restorer
-from supir.tiling import mosaic
+from supir.models.norms import normalised, normed_together, shared_group_statistics, statistics
+from supir.restoration.restorer import Restorer
+from supir.tensors.tiling import mosaic
 from test_pipeline import picture
 from tiny import randomised, tiny_pipeline
 
@@ -87,13 +87,13 @@ def test_the_network_is_left_as_it_is_also_by_a_failure() -> None:
     for module in layers:
         module.forward = hooked(module, module.forward)  # type: ignore[method-assign]
     kept = [module.forward for module in layers]
-    alike = common_norms(layers, other)
+    alike = shared_group_statistics(layers, other)
     assert not torch.allclose(alike(x), before)
     with pytest.raises(RuntimeError):
         alike(torch.zeros(1, 5, 6, 6))
     assert not torch.allclose(alike(x), before)
     with pytest.raises(RuntimeError):
-        common_norms(layers, torch.zeros(1, 5, 6, 6))
+        shared_group_statistics(layers, torch.zeros(1, 5, 6, 6))
     assert torch.equal(layers(x), before)
     assert [module.forward for module in layers] == kept
     assert seen.count("GroupNorm") >= 8
@@ -102,7 +102,7 @@ def test_the_network_is_left_as_it_is_also_by_a_failure() -> None:
 def test_another_thread_is_not_touched() -> None:
     layers = network()
     x, other = torch.randn(2, 1, 4, 6, 6, generator=torch.Generator().manual_seed(1))
-    plain, wanted = layers(x), common_norms(layers, other)(x)
+    plain, wanted = layers(x), shared_group_statistics(layers, other)(x)
     found: dict[str, Tensor] = {}
     inside, may_go_on = threading.Event(), threading.Event()
 
@@ -113,7 +113,7 @@ def test_another_thread_is_not_touched() -> None:
         return layers[2](layers[1](part))
 
     may_go_on.set()
-    alike = common_norms(waiting, other)
+    alike = shared_group_statistics(waiting, other)
     inside.clear()
     may_go_on.clear()
     thread = threading.Thread(target=lambda: found.update(alike=alike(x)))
@@ -156,6 +156,6 @@ def test_tiles_agree_better_with_the_whole(way: str, share: float, monkeypatch: 
         return found
 
     whole, tiled = made(1024), made(384)
-    monkeypatch.setattr("supir.restoration.common_norms", lambda run, sample: run)
+    monkeypatch.setattr("supir.restoration.restorer.shared_group_statistics", lambda run, sample: run)
     own = made(384)
     assert 0 < (tiled - whole).square().mean() < share * (own - whole).square().mean()

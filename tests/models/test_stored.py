@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from supir.errors import OptionError
 from supir.models import feed_forward
 from supir.models.feed_forward import FeedForwardInRows
-from supir.models.stored import (
-    StoredConv2d,
-    StoredLinear,
-    check_stored,
+from supir.models.quantized import (
+    QuantizedConv2d,
+    QuantizedLinear,
+    check_quantized,
     e4m3_bits_as_bfloat16,
-    store_in_eight_bits,
-    stored_kind,
+    quantize_weights,
+    quantized_kind,
 )
 from tiny import TRUNK, tiny_components
 
@@ -62,10 +62,10 @@ def test_pieces_store_what_the_whole_would(kind: str, monkeypatch: pytest.Monkey
     given = weight.clone()
     found = []
     for values in (37 * 11, 25, 1):
-        monkeypatch.setattr("supir.models.stored._VALUES_AT_ONCE", values)
+        monkeypatch.setattr("supir.models.quantized._VALUES_AT_ONCE", values)
         layer = nn.Sequential(nn.Linear(11, 37))
         layer[0].weight.data = weight
-        found.append(store_in_eight_bits(layer, kind)[0])
+        found.append(quantize_weights(layer, kind)[0])
     assert torch.equal(weight, given)
     for other in found[1:]:
         assert torch.equal(other.weight, found[0].weight)
@@ -89,15 +89,15 @@ def test_the_weights_that_come_back_are_near(kind: str, dtype: torch.dtype) -> N
     before[0][3] = 0  # a channel of zeros
     layer[0].weight.data[3] = 0
     layer.to(dtype)
-    store_in_eight_bits(layer, kind)
-    assert isinstance(layer[0], StoredLinear)
-    assert isinstance(layer[1], StoredConv2d)
+    quantize_weights(layer, kind)
+    assert isinstance(layer[0], QuantizedLinear)
+    assert isinstance(layer[1], QuantizedConv2d)
     for part, weight in zip(layer, before, strict=True):
         assert part.weight.dtype is torch.int8
         largest = weight.flatten(1).abs().amax(1).view(-1, *[1] * (weight.ndim - 1))
         allowed = largest / 127 / 2 if kind == "int8" else weight.abs() / 16 + largest / 448 * 2**-10
         rounding = weight.abs() * (2**-7 if dtype is torch.bfloat16 else 1e-6)
-        assert ((part.widened(dtype).float() - weight).abs() <= allowed * 1.01 + rounding + 1e-9).all()
+        assert ((part.dequantized(dtype).float() - weight).abs() <= allowed * 1.01 + rounding + 1e-9).all()
 
 
 @pytest.mark.parametrize("kind", ["int8", "float8"])
@@ -105,8 +105,8 @@ def test_the_networks_stay_within_their_bounds(kind: str, plain: Tensor) -> None
     found = networks()
     held = sum(p.nbytes for network in found for p in network.parameters())
     for network in found:
-        store_in_eight_bits(network, kind)
-        assert stored_kind(network) == kind
+        quantize_weights(network, kind)
+        assert quantized_kind(network) == kind
         assert network.dtype is torch.float32
     assert 1e-4 < distance(evaluated(*found), plain) < BOUNDS[kind]
     assert sum(p.nbytes for network in found for p in network.parameters()) < 0.35 * held
@@ -118,7 +118,7 @@ def test_bfloat16_and_channels_last_stay_within_their_bounds(kind: str | None, p
     for network in found:
         nn.Module.to(network, torch.bfloat16)
         if kind is not None:
-            store_in_eight_bits(network, kind)
+            quantize_weights(network, kind)
         network.to(memory_format=torch.channels_last)
         assert network.dtype is torch.bfloat16
     assert 1e-4 < distance(evaluated(*found, dtype=torch.bfloat16), plain) < 0.04
@@ -140,7 +140,7 @@ def test_feed_forward_in_rows_is_the_same(rows: int, plain: Tensor, monkeypatch:
                 layer.__class__ = FeedForward
     as_diffusers = evaluated(*found)
     assert distance(plain, as_diffusers) < 1e-6
-    monkeypatch.setattr(feed_forward, "ROWS", rows)
+    monkeypatch.setattr(feed_forward, "CACHE_KEYS", rows)
     assert distance(evaluated(*networks()), as_diffusers) < 1e-5
 
 
@@ -158,6 +158,6 @@ def test_every_feed_forward_is_in_rows_and_trains_as_before() -> None:
 
 def test_a_device_without_the_type_is_refused_by_name() -> None:
     with pytest.raises(OptionError, match=r"quantize is 'float8', which mps does not have; use int8"):
-        check_stored("float8", "mps")
+        check_quantized("float8", "mps")
     for kind, device in (("int8", "mps"), (None, "mps"), ("float8", "cuda:1"), ("float8", "cpu")):
-        check_stored(kind, device)
+        check_quantized(kind, device)

@@ -23,7 +23,7 @@ from supir.sampling import (
     restored_towards,
     text_guided,
 )
-from supir.tiling import Layout
+from supir.tensors.tiling import Layout
 
 #: (x, sigma, condition, control_scale (B,)) -> denoised
 Model = Callable[[Tensor, Tensor, Condition, Tensor], Tensor]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from reference_fixtures import ReferenceFixtures
 
-from supir.color import adain_fix, wavelet_fix, wavelet_split
+from supir.restoration.color import adain_fix, wavelet_fix, wavelet_split
 
 FIXES = {"wavelet": wavelet_fix, "adain": adain_fix}
 DTYPES = {"f32": (torch.float32, 1e-5), "f64": (torch.float64, 1e-10)}

@@ -6,7 +6,7 @@ import pytest
 from reference_fixtures import ReferenceFixtures
 
 from parity.replay import analytic_denoised, check, condition, num_samples, replay
-from supir.tiling import reference_gaussian
+from supir.tensors.tiling import reference_gaussian
 
 TOLERANCE = 1e-4
 

@@ -9,7 +9,7 @@ from parity.tolerances import assert_relatively_near
 from parity.trajectories import replay
 from supir.models.adaptor import SupirAdaptor
 from supir.models.unet import SupirUNet
-from supir.tiling import reference_gaussian
+from supir.tensors.tiling import reference_gaussian
 
 TOLERANCE = 1e-3
 

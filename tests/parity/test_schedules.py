@@ -19,7 +19,7 @@ from supir.sampling.sigmas import (
     reference_karras_sigmas,
     training_sigmas,
 )
-from supir.tiling import reference_gaussian
+from supir.tensors.tiling import reference_gaussian
 
 RELATIVE = 1e-6
 

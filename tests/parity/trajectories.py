@@ -14,7 +14,7 @@ from supir.sampling.denoiser import in_tiles, linear_in_sigma, restored_towards,
 from supir.sampling.noise import ReplayedNoise
 from supir.sampling.sigmas import Schedule, ddpm_sigmas, initial_latent, reference_karras_sigmas
 from supir.sampling.solvers import Step, dpmpp_2m, edm_euler
-from supir.tiling import Layout
+from supir.tensors.tiling import Layout
 
 MIN_NEXT_SIGMA = 0.05
 

@@ -22,7 +22,7 @@ from supir.sampling import (
     training_sigmas,
     within,
 )
-from supir.tiling import blended
+from supir.tensors.tiling import blended
 
 
 def perfect_network(clean: Tensor, noise: Tensor, prediction_type: str, sigma: Tensor) -> Any:

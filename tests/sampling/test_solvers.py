@@ -28,7 +28,7 @@ from supir.sampling import (
     starting_at,
     text_guided,
 )
-from supir.tiling import blended
+from supir.tensors.tiling import blended
 
 Solver = Callable[..., Tensor]
 

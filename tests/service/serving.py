@@ -46,7 +46,7 @@ class Server:
         self.start()
 
     def start(self, *more: object) -> None:
-        line = [sys.executable, "-m", "supir.apps.cli", *self.command, "--model", self.model, "--data", self.data]
+        line = [sys.executable, "-m", "supir.cli", *self.command, "--model", self.model, "--data", self.data]
         line += ["--device", "cpu", "--port", "0", *self.flags, *more]  # a later --port wins
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(

@@ -13,11 +13,11 @@ import pytest
 
 from service.serving import LONG, Server, picture, until
 from service.test_restart import submission
-from supir.apps.serving.events import Hub, changes_of_all
-from supir.apps.serving.views import JobView, job_view
-from supir.batch.model import Model
 from supir.errors import JobNotFoundError
+from supir.jobs.model import Model
 from supir.service.engine import Engine
+from supir.service.http.events import Hub, changes_of_all
+from supir.service.http.responses import JobView, job_view
 from supir.service.limits import Client
 
 FORM = "multipart/form-data; boundary=b"

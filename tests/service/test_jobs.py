@@ -17,7 +17,7 @@ from service.serving import LONG, QUICK, Server, picture, restored
 from supir import image
 from supir.client import Client
 from supir.errors import JobFailedError, JobNotFoundError, JobNotReadyError, OptionError, ServiceError
-from supir.service.receiving import shown_name
+from supir.service.validation import shown_name
 
 
 def test_the_result_is_what_the_library_makes(server: Server, pipeline: Any, tmp_path: Path) -> None:

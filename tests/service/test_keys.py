@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.serving import LONG, QUICK, Server, picture, until
-from supir.apps.cli import app
+from supir.cli.main import app
 from supir.client import Client
 from supir.errors import (
     BusyError,
@@ -23,7 +23,7 @@ from supir.errors import (
     UploadTooLargeError,
 )
 from supir.service.limits import Client as Owner
-from supir.service.limits import Limits, Pace, new_key, read_keys, who
+from supir.service.limits import Limits, RateLimiter, new_key, read_keys, who
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_files_of_keys_that_are_wrong(tmp_path: Path, text: str, said: str) -> N
 
 
 def test_the_pace_of_requests() -> None:
-    pace, owner = Pace(), Owner(name="a", limits=Limits(requests_a_minute=60))
+    pace, owner = RateLimiter(), Owner(name="a", limits=Limits(requests_a_minute=60))
     for _ in range(60):
         pace.check(owner, 100.0)
     with pytest.raises(BusyError, match="60 requests a minute; wait 1 s"):

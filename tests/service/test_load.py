@@ -23,7 +23,7 @@ import pytest
 from service.serving import QUICK, Server, picture, until
 from supir.client import Client
 from supir.errors import BusyError, ServiceError
-from supir.weights.folder import BUNDLED_MODEL
+from supir.weights.model_folder import BUNDLED_MODEL
 
 CLIENTS = 50
 QUEUE = 30

@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from service.serving import QUICK, Server, picture
-from supir.apps.serving.addressed import Front, Misaddressed, host_name, same_origin
 from supir.errors import OptionError
+from supir.service.http.addressing import Front, Misaddressed, host_name, same_origin
 
 
 @dataclass(frozen=True)

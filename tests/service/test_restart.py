@@ -12,10 +12,10 @@ import pytest
 
 from service.serving import LONG, QUICK, Server, picture, restored, until
 from supir.errors import JobFailedError, OptionError, ServiceError, SupirError
-from supir.service.folder import Folder
-from supir.service.jobs import Submission
+from supir.service.data_folder import Folder
 from supir.service.limits import Client
 from supir.service.store import MAX_TRIES, Store
+from supir.service.stored_job import Submission
 
 SLOW = {**QUICK, "num_steps": 20}
 

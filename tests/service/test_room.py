@@ -19,10 +19,10 @@ from service.test_restart import submission
 from small_disk import fill, small_disk
 from supir.errors import BusyError, JobNotFoundError, NoRoomError, StorageError
 from supir.service import store as store_module
+from supir.service.data_folder import Folder
 from supir.service.database import SERVICE
-from supir.service.folder import Folder
+from supir.service.disk_room import RESERVE, Room
 from supir.service.limits import Client
-from supir.service.room import RESERVE, Room
 from supir.service.store import Store
 
 KEY = Client(name="a")
@@ -110,7 +110,7 @@ def test_a_disk_that_fills_up_and_empties(
     free, changes = [RESERVE], []
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free[0]))
-    monkeypatch.setattr("supir.service.room._LOOK_AGAIN", 0.01)
+    monkeypatch.setattr("supir.service.disk_room._LOOK_AGAIN", 0.01)
     room = Room(tmp_path, lambda: None, lambda: changes.append(room.trouble))
     with caplog.at_level(logging.INFO, "supir.service"):
         room.start()

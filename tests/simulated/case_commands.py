@@ -16,12 +16,12 @@ from caption.tiny_captioners import WORDS, save_tiny_llava
 from simulated.conftest import ROOT, some_pixels
 from simulated.device import Accelerator
 from supir import image
-from supir.apps.benchmarking import open_pipeline
-from supir.apps.cli import app
-from supir.batch.jobs import Job
-from supir.batch.model import Model
-from supir.batch.restoring import Restoring
+from supir.cli.benchmarking import open_pipeline
+from supir.cli.main import app
 from supir.image import Picture, read_record
+from supir.jobs.job import Job
+from supir.jobs.model import Model
+from supir.jobs.restoring import Restoring
 from supir.options import NetworkOptions
 from supir.pipeline import SupirPipeline
 from supir.weights.device import best_device, devices

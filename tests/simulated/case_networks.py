@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from simulated.conftest import QUICK, fresh_pipeline, some_pixels
-from supir.finite import WiderDtypeWarning
 from supir.pipeline import SupirPipeline
+from supir.restoration.finite import WiderDtypeWarning
 from supir.training.negatives import Making, img2img
 from test_finite import overflowing
 

@@ -11,13 +11,14 @@ from torch import nn
 
 from simulated import device
 from simulated.conftest import QUICK, fresh_pipeline, some_pixels
-from supir import memory, restoration
 from supir.errors import OptionError, OutOfMemoryError
 from supir.options import RestoreOptions
 from supir.pipeline import SupirPipeline
 from supir.planner import picked
+from supir.restoration import restorer as restoration
+from supir.restoration.backoff import SmallerTilesWarning
 from supir.sampling.solvers import Step
-from supir.shrinking import SmallerTilesWarning
+from supir.tensors import memory
 
 TILES = {"tile": 64, "vae_tile": 64, "num_steps": 2}
 

@@ -10,10 +10,11 @@ import torch
 
 from simulated import device
 from simulated.conftest import QUICK, some_pixels
-from supir import image, streaming
+from supir import image
 from supir.image import Picture
 from supir.options import PRESETS
 from supir.pipeline import SupirPipeline
+from supir.restoration import streaming
 
 CASES = [
     *({"preset": name} for name in PRESETS),

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from simulated import device
 from supir.training import dry_run
-from supir.training.checkpoint import load_latest
 from supir.training.loop import Trainer
-from supir.training.materials import Materials
 from supir.training.pairs import Heldout
 from supir.training.recipes import named_run, shares
 from supir.training.runs import budget, load_networks, make_stage, taking_part
 from supir.training.sharding import make_accelerator
+from supir.training.stage_context import StageContext
+from supir.training.states import load_latest
 from training.smoke_runs import needed
 
 STEPS = 2
@@ -69,7 +69,7 @@ def learn(stage_name: str, folder: Path, features: Path, *, cpu: bool = False) -
     accelerator = make_accelerator(cpu=cpu)
     networks, _ = load_networks(options, None)
     source = dry_run.Noise()
-    materials = Materials(
+    materials = StageContext(
         options=options,
         networks=taking_part(networks, options, accelerator.device),
         photographs=source,

@@ -8,6 +8,6 @@ from __future__ import annotations
 from simulated import device as device
 
 if __name__ == "__main__":
-    from supir.apps.cli import app
+    from supir.cli.main import app
 
     app()

@@ -9,21 +9,21 @@ import torch
 from safetensors.torch import save_file
 
 from supir.models.perceptual import Lpips
-from supir.training.materials import Materials
 from supir.training.pairs import Heldout
 from supir.training.photographs import PictureFolder
 from supir.training.real_esrgan import RealEsrganX4
 from supir.training.recipes import StageOptions, named_run, shares
 from supir.training.runs import load_networks, taking_part
+from supir.training.stage_context import StageContext
 
 ROOT = Path(__file__).parents[2]
 
 
-def make_materials(folder: Path, options: StageOptions, start: Path | None = None, **networks: object) -> Materials:
+def make_materials(folder: Path, options: StageOptions, start: Path | None = None, **networks: object) -> StageContext:
     """What a stage of these options is made from."""
     source = PictureFolder(folder)
     loaded, _ = load_networks(options, start)
-    return Materials(
+    return StageContext(
         options=options,
         networks=taking_part(loaded | networks, options, torch.device("cpu")),
         photographs=source,

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from supir.errors import StateError
-from supir.training import checkpoint
-from supir.training.checkpoint import State, load_latest, save, save_best, stored
+from supir.training import states as checkpoint
+from supir.training.states import State, load_latest, save, save_best, stored
 
 RUN = """
 import os, signal, sys

@@ -102,13 +102,13 @@ def test_one_real_step_of_a_mid_size_model() -> None:
     """An SDXL-like model of some 150 M parameters, its adaptor trimmed, moves; its prior does not."""
     from supir.training.dry_run import Noise
     from supir.training.loop import Trainer
-    from supir.training.materials import Materials
     from supir.training.pairs import Heldout
     from supir.training.runs import budget, load_networks, taking_part
+    from supir.training.stage_context import StageContext
 
     options = named_run("mid/adaptor", steps=1, warmup_steps=0)
     networks, _ = load_networks(options, None)
-    materials = Materials(
+    materials = StageContext(
         options=options,
         networks=taking_part(networks, options, torch.device("cpu")),
         photographs=Noise(),

@@ -16,10 +16,10 @@ from torch import Tensor
 from supir.errors import OptionError
 from supir.models.dense_restorer import HALO, DenseRestorer
 from supir.prompts import NEGATIVE_PROMPT
-from supir.training.generator import generator_stage
 from supir.training.loop import Stage
 from supir.training.real_esrgan import RealEsrganX4
-from supir.training.restorer import Losses, begin_from, high_bands, restorer_stage
+from supir.training.stages.generator import generator_stage
+from supir.training.stages.restorer import Losses, begin_from, high_bands, restorer_stage
 
 
 @pytest.fixture(scope="module")

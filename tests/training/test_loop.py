@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from supir.errors import StateError
 from supir.models.thin_autoencoder import ThinAutoencoder
-from supir.training.autoencoder import start_from_principal_components
-from supir.training.checkpoint import load_latest, stored
 from supir.training.crops import Tiles, psnr, to_tensor
 from supir.training.loop import Budget, Stage, Trainer
+from supir.training.stages.autoencoder import start_from_principal_components
+from supir.training.states import load_latest, stored
 
 
 def linear_stage(model: nn.Linear, seen: list[float]) -> Stage:
@@ -172,7 +172,7 @@ def test_a_stage_that_draws_batches_is_seeded_by_its_step(tmp_path: Path) -> Non
 
 def test_a_state_that_finds_no_room_is_told_and_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run goes on, with the state before it kept; at the end there must be room."""
-    from supir.training import checkpoint
+    from supir.training import states as checkpoint
 
     save_file, full = checkpoint.save_file, {2: False, 4: True, 6: False, 8: True}
     trainer = Trainer(linear_stage(begun(), []), tmp_path, Budget(steps=8, checkpoint_steps=2, warmup_steps=1))

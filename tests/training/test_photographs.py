@@ -160,7 +160,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 def test_built_data_sets_are_read(photographs: Path, tmp_path: Path) -> None:
     limits = ("min-side", "min-sharpness", "max-flat-share", "max-blockiness", "min-jpeg-quality")
     off = [word for limit in limits for word in (f"--{limit}", "off")]
-    command = [sys.executable, "-m", "supir.apps.cli", "data", "build", str(photographs)]
+    command = [sys.executable, "-m", "supir.cli", "data", "build", str(photographs)]
     done = subprocess.run(
         [*command, "--out", str(tmp_path / "set"), *off, "--quiet"], capture_output=True, text=True, check=False
     )

@@ -16,12 +16,12 @@ import torch
 import two_processes
 
 from supir.pipeline import SupirPipeline
-from supir.training.checkpoint import load_averages, load_latest
 from supir.training.loop import Budget, Trainer
 from supir.training.recipes import named_run
 from supir.training.runs import Request, open_run
 from supir.training.sharding import WRAPPED, fsdp_plugin
 from supir.training.sizes import build_size
+from supir.training.states import load_averages, load_latest
 
 RUN = """
 import sys
@@ -159,7 +159,7 @@ def test_the_documented_command_shards_every_stage(photographs: Path, tmp_path: 
     """`accelerate launch --use_fsdp` as users type it: with the paper's arithmetic, through validation, to a model."""
     out = tmp_path / "run"
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--use_fsdp"]
-    command += ["-m", "supir.apps.cli", "train", f"smoke/{stage}", "--data", str(photographs), "--out", str(out)]
+    command += ["-m", "supir.cli", "train", f"smoke/{stage}", "--data", str(photographs), "--out", str(out)]
     settings = ["steps=2", "validation_steps=1", "mixed_precision=bf16", "frozen_dtype=bfloat16"]
     if stage in ("adaptor", "lora"):
         settings += ["gradient_checkpointing=true", "accumulation=2"]

@@ -12,12 +12,12 @@ import torch
 from smoke_runs import ROOT, needed, smoke
 from typer.testing import CliRunner
 
-from supir.apps.cli import app
+from supir.cli.main import app
 from supir.pipeline import SupirPipeline
-from supir.training.checkpoint import load_averages
-from supir.training.lora import ADAPTER, load_into
 from supir.training.recipes import STAGES
 from supir.training.runs import PRODUCT, Request, open_run, write_model
+from supir.training.stages.lora import ADAPTER, load_into
+from supir.training.states import load_averages
 
 RESTORE = {"min_size": 64, "scale": 1.0, "num_steps": 2, "seed": 1, "tile": 256}
 
@@ -110,7 +110,7 @@ def test_the_command_trains_and_continues(photographs: Path, tmp_path: Path) -> 
     command = [
         sys.executable,
         "-m",
-        "supir.apps.cli",
+        "supir.cli",
         "train",
         "smoke/encoder",
         "--data",

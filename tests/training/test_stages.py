@@ -13,16 +13,16 @@ from smoke_runs import make_materials, smoke
 
 from supir.models.autoencoder import SupirAutoencoder
 from supir.models.thin_autoencoder import ThinAutoencoder
-from supir.training.adaptor import adaptor_stage, is_prior, start_from_prior
-from supir.training.autoencoder import autoencoder_stage
 from supir.training.denoising import Denoising, draw_timestep
-from supir.training.encoder import encoder_stage, encoder_terms
 from supir.training.loop import Stage, Trainer
-from supir.training.lora import add_layers, lora_stage
-from supir.training.prior import prior_stage
 from supir.training.recipes import StageOptions
 from supir.training.runs import budget
 from supir.training.sizes import SIZES, build_size
+from supir.training.stages.adaptor import adaptor_stage, is_prior, start_from_prior
+from supir.training.stages.autoencoder import autoencoder_stage
+from supir.training.stages.encoder import encoder_stage, encoder_terms
+from supir.training.stages.lora import add_layers, lora_stage
+from supir.training.stages.prior import prior_stage
 from tiny import randomised, tiny_components
 
 

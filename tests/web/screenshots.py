@@ -61,7 +61,7 @@ def _restore(page: Page, photo: Path, options: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Take them of the bundled model."""
-    from supir.weights.folder import BUNDLED_MODEL
+    from supir.weights.model_folder import BUNDLED_MODEL
 
     folder, photo = Path(sys.argv[1]), Path(sys.argv[2])
     with tempfile.TemporaryDirectory() as temporary, chromium() as browser:

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from supir.options import DEFAULT_PRESET, OPTIONAL_NUMBERS, PRESETS, TRADE_OFFS, RestoreOptions, restore_options
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
-from supir.service.receiving import FORMATS
+from supir.service.validation import FORMATS
 from web.conftest import Visit
 from web.site import WebServer, choose, gradient, open_photo
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from caption.chat_server import Answer, ChatServer, completion
 from service.serving import picture, until
 from supir import image
-from supir.apps.cli import app
+from supir.cli.main import app
 from web.conftest import Visit
 from web.site import WebServer, choose, gradient, open_photo, saved
 

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
-from apps.study_process import NUM_QUESTIONS, StudyServer
+from cli.study_process import NUM_QUESTIONS, StudyServer
 from service.serving import QUICK, picture
 from supir.client import Client
 from web.conftest import Visit

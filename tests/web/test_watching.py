@@ -16,13 +16,15 @@ import torch
 from PIL import Image, ImageCms
 
 from service.serving import LONG, QUICK, picture, until
-from supir import glimpses, image, streaming
-from supir.batch.jobs import Job, Outcome, Views
-from supir.batch.model import Model
-from supir.batch.restoring import restore_job
-from supir.batch.runners import Event, Processes
+from supir import image
 from supir.errors import JobNotFoundError, OptionError
+from supir.jobs.job import Job, Outcome, Views
+from supir.jobs.model import Model
+from supir.jobs.restoring import restore_job
+from supir.jobs.workers import Event, Processes
 from supir.pipeline import SupirPipeline
+from supir.restoration import step_preview as glimpses
+from supir.restoration import streaming
 from supir.sampling.solvers import Step
 from web.site import WebServer, gradient
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from supir.errors import OptionError, WeightsError
-from supir.models.stored import store_in_eight_bits
+from supir.models.quantized import quantize_weights
 from supir.models.unet import SupirUNet
 from supir.pipeline import SupirPipeline
-from supir.training.lora import load_into
+from supir.training.stages.lora import load_into
 from supir.weights.catalog import file_hash
 from tiny import TRUNK, tiny_components, tiny_pipeline
 from weights.tiny_files import saved, supir_weights
@@ -174,7 +174,7 @@ def test_layers_without_a_place_are_counted(pipeline: SupirPipeline) -> None:
 
 
 def test_what_is_stored_in_8_bits_takes_a_lora_beside_it_and_none_fused(pipeline: SupirPipeline) -> None:
-    store_in_eight_bits(pipeline.unet, "int8")
+    quantize_weights(pipeline.unet, "int8")
     before = _answer(pipeline)
     pipeline.load_lora_weights(_of_unet(pipeline))
     changed = _answer(pipeline)

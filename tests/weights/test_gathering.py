@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typer.testing import CliRunner
 
-from supir.apps.cli import app
+from supir.cli.main import app
 from supir.errors import KeyMismatchError, WeightsError
 from supir.pipeline import SupirPipeline
 from supir.weights.catalog import files_hash
@@ -261,7 +261,7 @@ def test_straight_into_a_pipeline(hub: Path, supir: Path) -> None:
     eight = SupirPipeline.from_single_file(hub, supir, dtype=torch.float32, quantize="int8")
     layer, whole = eight.unet.mid_block.resnets[0].conv1, tiny_components()["unet"].mid_block.resnets[0].conv1
     assert layer.weight.dtype == torch.int8
-    assert torch.allclose(layer.widened(torch.float32), whole.weight, atol=whole.weight.abs().max().item() / 100)
+    assert torch.allclose(layer.dequantized(torch.float32), whole.weight, atol=whole.weight.abs().max().item() / 100)
     assert "int8" in eight.identity["networks"]
     assert {name: len(getattr(eight, name)) for name in TOKENIZERS} == {
         name: len(tiny_components()[name]) for name in TOKENIZERS

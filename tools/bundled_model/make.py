@@ -85,7 +85,7 @@ def train(work: Path, data: Sequence[str], minutes: float | None, settings: Sequ
                 if left <= 0:
                     return False
                 command += ["--minutes", f"{left:.2f}"]
-            subprocess.run([sys.executable, "-m", "supir.apps.cli", *command], check=True)
+            subprocess.run([sys.executable, "-m", "supir.cli", *command], check=True)
             if not (run / PRODUCT).is_dir():
                 return False
         start = run / PRODUCT

@@ -117,7 +117,7 @@ class ModelCaptioner:
     def close(self) -> None:
         """Give the memory of the model back; another call loads it again."""
         if _LOADED.pop(self._key, None) is not None:
-            from supir.memory import give_back
+            from supir.tensors.memory import give_back
 
             give_back()
 
@@ -167,7 +167,7 @@ class ModelCaptioner:
 
     def _open(self) -> tuple[Any, Any]:
         if self._key not in _LOADED:
-            from supir.memory import give_back
+            from supir.tensors.memory import give_back
 
             _LOADED.clear()
             give_back()
@@ -211,7 +211,7 @@ def _moved(values: Any, model: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    from supir.memory import ran_out
+    from supir.tensors.memory import ran_out
 
     if not ran_out(error):
         return str(error)

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from supir.data.captions import Captioner
-from supir.data.folder import WORK, claimed
-from supir.data.judging import Journal, Measured, Verdict, judge, measure, stored_size
+from supir.data.dataset_folder import WORK, claimed
+from supir.data.filtering import FilterResult, Journal, Measured, judge, measure, stored_size
+from supir.data.options import BuildOptions
 from supir.data.provenance import check_lists
-from supir.data.rules import BuildOptions
-from supir.data.runners import Runner, Serial
 from supir.data.shards import INDEX, RECORDS, SHARDS, ShardJob, WrittenShard, index_bytes, shard_name, write_shard
 from supir.data.sources import Source, find_photographs
 from supir.files import write_whole
+from supir.pool.mapping import Runner, Serial
 
 __all__ = ["FACTS", "PICTURES", "Summary", "build"]
 
@@ -232,7 +232,7 @@ def _known_shard(out: Path, number: int, identity: str) -> WrittenShard | None:
 
 
 def _finish(
-    out: Path, settings: dict[str, Any], verdicts: list[Verdict], shards: list[WrittenShard], summary: Summary
+    out: Path, settings: dict[str, Any], verdicts: list[FilterResult], shards: list[WrittenShard], summary: Summary
 ) -> None:
     """The list of pictures, the facts, the report, and last the index: with it the data set can be read."""
     from supir.data.report import write_report

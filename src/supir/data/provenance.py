@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from supir.data.sidecar_text import decoded
 from supir.data.sources import LISTS, Companion, Source
-from supir.data.words import decoded
 from supir.errors import ImageReadError, SupirError
 
 __all__ = ["UNKNOWN", "Provenance", "check_lists", "provenance_of", "read_list"]

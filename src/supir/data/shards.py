@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from supir.data import quality
 from supir.data.captions import Captioner
-from supir.data.judging import Measured, stored_size
+from supir.data.filtering import Measured, stored_size
+from supir.data.options import BuildOptions
 from supir.data.pixels import encode, load, reduced
-from supir.data.rules import BuildOptions
 from supir.errors import CaptionerError, CaptionError, SupirError
 from supir.files import written_whole
 

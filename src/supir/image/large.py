@@ -20,7 +20,7 @@ from supir.image.picture import Picture, from_integers
 from supir.image.reading import MAX_PIXELS, decoded_into, turned
 from supir.image.sizes import Resampling, WorkingSize, mirrored_indices
 from supir.image.transparency import Backdrop
-from supir.windows import Computed
+from supir.tensors.arrays import LazyArray
 
 __all__ = ["LARGE", "LargePicture", "open_large"]
 
@@ -97,7 +97,7 @@ class LargePicture:
             return part
         return self._backdrop.behind(part[:-1], part[-1:], rows, columns)
 
-    def at_working_size(self, size: WorkingSize, device: torch.device | str) -> Computed:
+    def at_working_size(self, size: WorkingSize, device: torch.device | str) -> LazyArray:
         """What ``fitted`` gives, (1, 3, padded height, padded width) in [-1, 1], computed window by window."""
         down, across = Resampling(self.height, size.height), Resampling(self.width, size.width)
 
@@ -108,7 +108,7 @@ class LargePicture:
             pixels = (pixels * 2 - 1).clamp_(-1, 1)[:, rows - rows.min()][:, :, columns - columns.min()]
             return pixels.expand(3, -1, -1)[None].to(device)
 
-        return Computed((1, 3, size.padded_height, size.padded_width), window)
+        return LazyArray((1, 3, size.padded_height, size.padded_width), window)
 
     def resized_band(self, height: int, width: int, rows: slice) -> Picture:
         """Rows of the whole picture as it is at another size, in pixels; transparency laid on white."""

@@ -22,7 +22,7 @@ from supir.image.opening import NOT_BUILT_IN, Opened, check_header, field, load,
 from supir.image.picture import Picture, assemble, from_integers
 from supir.image.profiles import by_name, icc_kind
 from supir.image.xmp import clean_xmp, named_profile, record_of
-from supir.windows import reserve
+from supir.tensors.arrays import reserve
 
 __all__ = ["MAX_PIXELS", "check_file", "quiet_libvips", "read", "read_record", "read_size"]
 

@@ -16,7 +16,7 @@ from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2DCrossAttn, get_d
 from torch import Tensor, nn
 
 from supir.models.connectors import zeroed
-from supir.models.feed_forward import in_rows
+from supir.models.feed_forward import chunked_feed_forward
 from supir.models.offload import OffloadedByLeaves
 from supir.models.unet import condition_vector, encode, encode_outer
 
@@ -86,7 +86,7 @@ class SupirAdaptor(OffloadedByLeaves, ModelMixin, AttentionMixin, ConfigMixin, P
             num_attention_heads=attention_head_dim[-1],
             **common,
         )
-        in_rows(self)
+        chunked_feed_forward(self)
 
     def forward(
         self,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 _PARTS = [GEGLU, nn.Dropout, nn.Linear]
 IN_ROWS_ON = ("cpu", "meta")
 """Kinds of devices; what is planned without numbers is planned as on a processor."""
-ROWS = 2048
+CACHE_KEYS = 2048
 """Tokens at a time; fewer would be as fast, but 8-bit weights are widened once for each."""
 
 
@@ -29,11 +29,11 @@ class FeedForwardInRows(FeedForward):
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """(..., tokens, features) to the same shape."""
         # A compiler joins the operations by itself, and training needs what lies between.
-        in_rows = hidden_states.device.type in IN_ROWS_ON and not torch.is_grad_enabled()
-        if not in_rows or torch.compiler.is_compiling():
+        chunked_feed_forward = hidden_states.device.type in IN_ROWS_ON and not torch.is_grad_enabled()
+        if not chunked_feed_forward or torch.compiler.is_compiling():
             return super().forward(hidden_states, *args, **kwargs)
         tokens = hidden_states.flatten(0, -2)
-        out = [self._rows(part) for part in torch.split(tokens, ROWS)]
+        out = [self._rows(part) for part in torch.split(tokens, CACHE_KEYS)]
         return (out[0] if len(out) == 1 else torch.cat(out)).view(hidden_states.shape)
 
     def _rows(self, tokens: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class FeedForwardInRows(FeedForward):
         return result
 
 
-def in_rows(network: nn.Module) -> None:
+def chunked_feed_forward(network: nn.Module) -> None:
     """Change a network's feed-forwards in place, those with an exact GEGLU; the parameters are not touched."""
     for layer in network.modules():
         if type(layer) is FeedForward and [type(part) for part in cast(nn.ModuleList, layer.net)] == _PARTS:

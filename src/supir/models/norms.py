@@ -21,12 +21,12 @@ _VALUES_AT_ONCE = 2**24
 """16-bit numbers are widened in pieces: a whole feature map in float32 would double what a decoding takes."""
 
 
-def common_norms(run: Callable[[Tensor], Tensor], sample: Tensor) -> Callable[[Tensor], Tensor]:
+def shared_group_statistics(run: Callable[[Tensor], Tensor], sample: Tensor) -> Callable[[Tensor], Tensor]:
     """``run``, a pass through a network, with the group norms' statistics of ``run(sample)``.
 
     A tile's own statistics would shift its colours and contrast against its neighbours'. ``sample`` is something like
-    the whole picture (see ``supir.tiling.mosaic``), with the batch of the tiles. Each pass must reach the same norms in
-    the same order.
+    the whole picture (see ``supir.tensors.tiling.mosaic``), with the batch of the tiles. Each pass must reach the same
+    norms in the same order.
     """
     seen: list[Statistics] = []
 

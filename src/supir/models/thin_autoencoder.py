@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from supir.models.dense_restorer import HALO, DenseRestorer
 from supir.models.offload import OffloadedByLeaves
-from supir.models.restorer import Restorer, reach
+from supir.models.restoration_unet import RestorationUNet, reach
 
 SHUFFLE = 4
 FACTOR = 8
@@ -118,11 +118,13 @@ class ThinAutoencoder(OffloadedByLeaves, ModelMixin, ConfigMixin):
         block_out_channels: tuple[int, ...] = (1, 1, 1, 1),
         dense_blocks: int = 0,
     ) -> None:
-        # dense_blocks: of a ``DenseRestorer``, which then takes the place of the ``Restorer``.
+        # dense_blocks: of a ``DenseRestorer``, which then takes the place of the ``RestorationUNet``.
         # block_out_channels carries no width: pipelines of diffusers read its length, 1 + log2 of the factor.
         super().__init__()
         self.encoder = ThinEncoder(latent_channels, encoder_widths, encoder_blocks)
-        self.restorer = DenseRestorer(dense_blocks) if dense_blocks else Restorer(restorer_widths, restorer_blocks)
+        self.restorer = (
+            DenseRestorer(dense_blocks) if dense_blocks else RestorationUNet(restorer_widths, restorer_blocks)
+        )
         self.decoder = ThinDecoder(latent_channels, decoder_widths, decoder_blocks)
 
     @property

@@ -1,8 +1,8 @@
 """The public code's tiled autoencoder: all tiles go through each layer in lock step and share their normalisation.
 
-Only the reproduction of the public code needs this (reference section 10); elsewhere `supir.tiling.tiled` does the same
-job with blended tiles. Here the GroupNorm statistics are the pixel-weighted averages of the tiles' means and variances,
-so the result differs from the untiled one by construction, and every tile's features are held at once.
+Only the reproduction of the public code needs this (reference section 10); elsewhere `supir.tensors.tiling.tiled` does
+the same job with blended tiles. Here the GroupNorm statistics are the pixel-weighted averages of the tiles' means and
+variances, so the result differs from the untiled one by construction, and every tile's features are held at once.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from supir.errors import OptionError
 from supir.models.connectors import ZeroConv, ZeroCrossAttention, ZeroSFT
-from supir.models.feed_forward import in_rows
+from supir.models.feed_forward import chunked_feed_forward
 from supir.models.offload import OffloadedByLeaves
 
 SDXL_UNET: dict[str, Any] = {
@@ -97,7 +97,7 @@ class SupirUNet(OffloadedByLeaves, UNet2DConditionModel, ModelMixin):
             prediction_type=prediction_type,
         )
         self.connectors = nn.ModuleList(self._build_connectors())
-        in_rows(self)
+        chunked_feed_forward(self)
 
     @staticmethod
     def _get_init_keys(input_class: type) -> set[str]:

@@ -11,7 +11,7 @@ import torch
 from supir.options import NetworkOptions, RestoreOptions
 from supir.planner.costs import Costs, networks_of
 from supir.planner.plan import GIGABYTE, make_plan
-from supir.weights.folder import borne_dtypes, read_model_index
+from supir.weights.model_folder import borne_dtypes, read_model_index
 
 
 def advice(

@@ -25,12 +25,12 @@ from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
 from supir.errors import WeightsError
-from supir.memory import stored_bytes
-from supir.models.stored import store_in_eight_bits, stored_kind
+from supir.models.quantized import quantize_weights, quantized_kind
 from supir.options import NetworkOptions
+from supir.tensors.memory import stored_bytes
 from supir.weights.device import choose_dtype
-from supir.weights.folder import borne_dtypes, check_model_index, read_model_index
-from supir.weights.running import STORED, autoencoder_dtype
+from supir.weights.model_folder import borne_dtypes, check_model_index, read_model_index
+from supir.weights.runtime import STORED, autoencoder_dtype
 
 NUM_TOKENS = 77
 TRACED = 32
@@ -87,7 +87,7 @@ def networks_of(folder: Path, options: NetworkOptions, device: str = "cpu") -> N
             made = kind(kind.config_class(**config)) if entry[0] == "transformers" else kind.from_config(config)
         found[name] = nn.Module.to(made.eval(), autoencoder_dtype(dtype) if name == "autoencoder" else dtype)
         if options.quantize != "none" and name in STORED:
-            store_in_eight_bits(made, options.quantize)
+            quantize_weights(made, options.quantize)
     return _networks(found, found)
 
 
@@ -105,8 +105,8 @@ def on_meta(components: Mapping[str, nn.Module]) -> Networks:
             made = type(network).from_config(network.config)
         # Its own word for its arithmetic: weights may lie in another type until they are used.
         found[name] = nn.Module.to(made.eval(), network.dtype)
-        if (kind := stored_kind(network)) is not None:
-            store_in_eight_bits(found[name], kind)
+        if (kind := quantized_kind(network)) is not None:
+            quantize_weights(found[name], kind)
     return _networks(found, components)
 
 
@@ -141,7 +141,7 @@ class Costs:
     @property
     def stored(self) -> str | None:
         """How the UNet's weights are stored, where that is not their dtype."""
-        return stored_kind(self._unet)
+        return quantized_kind(self._unet)
 
     def peak_of_evaluation(self, height: int, width: int) -> float:
         """Bytes at the worst moment of a whole evaluation of one row.

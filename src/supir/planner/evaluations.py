@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from supir.conditions import Conditions
 from supir.options import RestoreOptions
-from supir.restoration import Restorer
+from supir.restoration.conditioning import Conditions
+from supir.restoration.restorer import Restorer
+from supir.restoration.schedules import noise_schedule
 from supir.sampling.noise import SampleNoise
-from supir.schedules import noise_schedule
 
 NUM_OUTER = 3
 NUM_FEATURES = 10

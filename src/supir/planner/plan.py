@@ -13,10 +13,10 @@ from supir.image import LARGE
 from supir.options import RestoreOptions
 from supir.planner.costs import Costs
 from supir.planner.evaluations import Evaluation, evaluations
-from supir.restoration import Restorer, size_multiple
-from supir.schedules import branches, noise_schedule
-from supir.shrinking import ADVICE, Current, smaller_vae_tile
-from supir.tiling import Layout
+from supir.restoration.backoff import ADVICE, TileBackoff, smaller_vae_tile
+from supir.restoration.restorer import Restorer, size_multiple
+from supir.restoration.schedules import branches, noise_schedule
+from supir.tensors.tiling import Layout
 
 GIGABYTE = 1e9
 PROCESS = 7e8
@@ -126,8 +126,8 @@ def picked(
     ``make_plan``'s.
 
     Tiles for sampling as large as they were asked for go before having all weights on the device, and that goes before
-    the slow ways to offload. No tile is below the smallest that makes sense (``supir.shrinking.smallest_tile``): where
-    not even those fit, what takes least comes back.
+    the slow ways to offload. No tile is below ``supir.restoration.backoff.smallest_tile``:
+    where not even those fit, what takes least comes back.
     """
     ways = AUTOMATIC if offload == "auto" else (offload,)
     if not accelerator:
@@ -203,10 +203,10 @@ class Passes:
 
     def smaller_calls(self) -> Passes | None:
         """With the next smaller calls of the networks, as a restoration goes on where memory runs out."""
-        current = Current(self.options, together=self.together)
+        backoff = TileBackoff(self.options, together=self.together)
         smallest = self._restorer.smallest_tile
-        options = current.smaller_calls(self.options, self.longest, self.branches, smallest)
-        return None if options is None else self.changed(options, current.together)
+        options = backoff.smaller_calls(self.options, self.longest, self.branches, smallest)
+        return None if options is None else self.changed(options, backoff.together)
 
     def smaller_vae_tile(self) -> Passes | None:
         """With the next smaller tiles of the autoencoder."""

@@ -13,8 +13,8 @@ from supir.sampling.denoiser import (
     text_guided,
     within,
 )
+from supir.sampling.feature_cache import StepCache, counting_steps
 from supir.sampling.noise import NoiseSource, ReplayedNoise, SampleNoise
-from supir.sampling.reuse import StepCache, counting_steps
 from supir.sampling.sigmas import (
     Schedule,
     ddpm_sigmas,

@@ -18,7 +18,7 @@ from torch import Tensor
 from supir.errors import OptionError
 from supir.sampling.sigmas import REFERENCE_SIGMA_MAX, Schedule, per_sample, training_sigmas
 from supir.sampling.solvers import Denoiser
-from supir.tiling import KeptShares, Layout, Tile, tiled
+from supir.tensors.tiling import KeptShares, Layout, Tile, tiled
 
 PredictionType = Literal["epsilon", "v_prediction"]
 #: (B,) levels -> (B,) strengths

@@ -17,9 +17,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from supir import levels
 from supir.errors import OptionError
-from supir.levels import MAX_CHURN
+from supir.options import levels
+from supir.options.levels import MAX_CHURN
 
 NUM_TRAINING_SIGMAS = levels.NUM_TRAINING_LEVELS
 #: The largest sigma as the public code writes it (the true one is 14.614641): the top of every ramp in the reference.

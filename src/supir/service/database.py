@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from supir.database import Kind
 from supir.errors import NoRoomError, ServiceError, StorageError
+from supir.files.database import Kind
 
 __all__ = ["SERVICE"]
 

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supir.batch.model import Model
-from supir.batch.runners import Answer, Processes, Runner
 from supir.errors import BusyError, ClosingError, NoRoomError, ServiceError, StorageError
-from supir.service.describing import Describing
-from supir.service.folder import Folder, safe
-from supir.service.hands import Hand, Running
-from supir.service.jobs import ACTIVE, StoredJob, Submission
+from supir.jobs.model import Model
+from supir.jobs.workers import Answer, Processes, Runner
+from supir.service.artifacts import Artifacts
+from supir.service.caption_thread import Describing
+from supir.service.data_folder import Folder, safe
+from supir.service.disk_room import Room, with_reserve
 from supir.service.limits import Client
-from supir.service.room import Room, with_reserve
-from supir.service.shelf import Shelf
 from supir.service.store import Store
+from supir.service.stored_job import ACTIVE, StoredJob, Submission
 from supir.service.verdict import verdict
+from supir.service.worker_threads import ActiveJob, WorkerThread
 
 if TYPE_CHECKING:
     from supir.caption.spec import PictureCaptioner
@@ -86,7 +86,7 @@ class Engine:
         self.folder = Folder(data, keep_uploads=watched)
         self.store = with_reserve(data, lambda: Store(self.folder.database))
         self.room = Room(data, self.store.pay, self._wake)
-        self.shelf = Shelf(self.folder, keep, lambda job: self.progress(job).preview)
+        self.shelf = Artifacts(self.folder, keep, lambda job: self.progress(job).preview)
         self.lock = threading.Condition()
         self._rest_until = 0.0
         self.closing = False
@@ -95,8 +95,10 @@ class Engine:
         self.on_end: Callable[[str, float], None] = lambda state, seconds: None
         """Called with the state and the seconds at work of each job that was settled."""
         self.on_failure: Callable[[], None] = lambda: None
-        self._running: dict[str, Running] = {}
-        self._hands = [Hand(self, self.folder, model, self._runner, place) for place in range(self.num_workers)]
+        self._active: dict[str, ActiveJob] = {}
+        self._threads = [
+            WorkerThread(self, self.folder, model, self._runner, place) for place in range(self.num_workers)
+        ]
         self._listeners: set[Callable[[StoredJob | None], None]] = set()
         self._seconds = _GUESS
         self.captioner = None if captioner is None else captioner.name
@@ -111,27 +113,27 @@ class Engine:
         """Go on where the last process ended, and let the workers open the weights."""
         with_reserve(self.folder.path, self._recover)
         self.room.start()
-        for thread in (*self._hands, self._janitor):
+        for thread in (*self._threads, self._janitor):
             thread.start()
         if self._describing is not None:
             self._describing.start()
 
-    def close(self, grace: float) -> None:
-        """Take no more jobs; wait ``grace`` seconds for those at work, put the others back into the queue, end all."""
+    def close(self, shutdown_timeout: float) -> None:
+        """Take no more jobs; wait ``shutdown_timeout`` seconds for those at work, put the others back, end all."""
         with self.lock:
             self.closing = True
             self.lock.notify_all()
-            for hand in self._hands:
-                hand.abandon()
+            for thread in self._threads:
+                thread.abandon()
         self.news(None)
-        end = time.monotonic() + grace
-        for hand in self._hands:
-            hand.join(max(0.0, end - time.monotonic()))
+        end = time.monotonic() + shutdown_timeout
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
         with self.lock:
-            for running in self._running.values():
-                self._stop(running, "close", _LAST_PATIENCE)
-        for hand in self._hands:
-            hand.join()
+            for active in self._active.values():
+                self._stop(active, "close", _LAST_PATIENCE)
+        for thread in self._threads:
+            thread.join()
         self._runner.close()
         self._closed.set()
         self._janitor.join()
@@ -145,7 +147,7 @@ class Engine:
     @property
     def num_ready(self) -> int:
         """Workers that have opened the weights."""
-        return sum(hand.ready for hand in self._hands)
+        return sum(thread.ready for thread in self._threads)
 
     def check_room(self, client: Client, idempotency_key: str | None) -> None:
         """Raise what `submit` would raise about room and closing, before an upload is taken for nothing."""
@@ -189,9 +191,9 @@ class Engine:
         found = self.store.get(job, client.name)
         return found, self.progress(found)
 
-    def lively(self, client: Client, since: float) -> list[tuple[StoredJob, Progress]]:
+    def active_or_recent(self, client: Client, since: float) -> list[tuple[StoredJob, Progress]]:
         """The jobs of which there may be news: active, or ended or described ``since`` (seconds since 1970)."""
-        jobs, places = self.store.lively(client.name, since), self.store.positions()
+        jobs, places = self.store.active_or_recent(client.name, since), self.store.positions()
         return [(job, self.progress(job, places.get(job.id, 0))) for job in jobs]
 
     def progress(self, job: StoredJob, position: int | None = None) -> Progress:
@@ -200,9 +202,9 @@ class Engine:
             position = self.store.position(job) if position is None else position
             return Progress(position=position, waits_for=self._waited_for())
         if job.state == "running":
-            running = self._running.get(job.id)
-            if running is not None and running.fraction is not None:
-                return Progress(step=round(running.fraction * job.options.num_steps), preview=True)
+            active = self._active.get(job.id)
+            if active is not None and active.fraction is not None:
+                return Progress(step=round(active.fraction * job.options.num_steps), preview=True)
             return Progress(step=0)
         return Progress(preview=job.state == "done")
 
@@ -249,43 +251,43 @@ class Engine:
         for listener in tuple(self._listeners):
             listener(job)
 
-    # What hands ask: see `supir.service.hands.Desk`.
+    # What hands ask: see `supir.service.worker_threads.Dispatcher`.
 
-    def take(self, hand: Hand) -> Running | None:
-        """As `Desk.take`."""
+    def take(self, thread: WorkerThread) -> ActiveJob | None:
+        """As `Dispatcher.take`."""
         with self.lock:
             while not self.closing:
                 rest = self._rest_until - time.monotonic()
                 job = self.store.claim() if rest <= 0 and self.room.trouble is None else None
                 if job is not None:
-                    running = self._running[job.id] = Running(job, hand=hand)
+                    active = self._active[job.id] = ActiveJob(job, thread=thread)
                     break
                 self.lock.wait(rest if rest > 0 else None)
             else:
                 return None
         _log.info("job begun", extra={"job": job.id, "client": job.client, "tries": job.tries})
         self.news(None)
-        return running
+        return active
 
-    def told(self, running: Running) -> None:
-        """As `Desk.told`."""
-        self.news(running.job)
+    def told(self, active: ActiveJob) -> None:
+        """As `Dispatcher.told`."""
+        self.news(active.job)
 
     def rest(self, error: ServiceError) -> None:
-        """As `Desk.rest`."""
+        """As `Dispatcher.rest`."""
         self.room.refused(error)
         with self.lock:
             if not self.closing:
                 self.lock.wait(_PAUSE)
 
-    def settle(self, running: Running, answer: Answer) -> None:
-        """As `Desk.settle`. The result has its name, and is on the disk, before the job is done."""
-        job, seconds = running.job, time.time() - (running.job.started or time.time())
+    def settle(self, active: ActiveJob, answer: Answer) -> None:
+        """As `Dispatcher.settle`. The result has its name, and is on the disk, before the job is done."""
+        job, seconds = active.job, time.time() - (active.job.started or time.time())
         with self.lock:
-            state, error, sha256 = verdict(self.folder, running, answer)
+            state, error, sha256 = verdict(self.folder, active, answer)
             if state == "queued":
                 why = {} if error is None else {"why": error}
-                state = self.store.put_back(job.id, died=running.stop != "close", **why) or "left"
+                state = self.store.put_back(job.id, died=active.stop != "close", **why) or "left"
             elif not self.store.finish(job.id, state, error=error, sha256=sha256):
                 state = "left"
             if state == "queued":
@@ -298,8 +300,8 @@ class Engine:
                 self.folder.remove(job.id)
             else:
                 self.folder.done(job.id)
-            running.hand = None
-            del self._running[job.id]
+            active.thread = None
+            del self._active[job.id]
         if state == "done" and job.until == "preview":
             if self._describing is not None:
                 self._describing.add(job)
@@ -310,19 +312,19 @@ class Engine:
         self.news(None)
 
     def give_up(self, reason: str) -> None:
-        """As `Desk.give_up`."""
+        """As `Dispatcher.give_up`."""
         self.failure = reason
         _log.error("no worker can work", extra={"error": reason})
         self.on_failure()
 
     def _dismiss(self, job: StoredJob) -> float:
         """Remove the files of a job that nobody wants, or have its worker leave it first; its seconds at work."""
-        running = self._running.get(job.id)
-        if running is None:
+        active = self._active.get(job.id)
+        if active is None:
             self.folder.remove(job.id)
             return 0.0
-        self._stop(running, "cancel")
-        return time.time() - (running.job.started or time.time())
+        self._stop(active, "cancel")
+        return time.time() - (active.job.started or time.time())
 
     def _recover(self) -> None:
         self.store.forget_missing(self.folder.kept())
@@ -333,7 +335,7 @@ class Engine:
             return "room on the disk" if isinstance(self.room.trouble, NoRoomError | None) else "the database"
         if self.num_ready == 0:
             return "a worker that opens the model"
-        if any(running.stop == "cancel" for running in tuple(self._running.values())):
+        if any(active.stop == "cancel" for active in tuple(self._active.values())):
             return "the worker to leave a cancelled picture"
         return None
 
@@ -369,11 +371,11 @@ class Engine:
         self.folder.abandon(job.id)
         return True
 
-    def _stop(self, running: Running, why: str, patience: float | None = None) -> None:
-        if not running.stop or why == "cancel":
-            running.stop = why
-        if running.hand is not None:
-            running.hand.stop(running, *(() if patience is None else (patience,)))
+    def _stop(self, active: ActiveJob, why: str, timeout: float | None = None) -> None:
+        if not active.stop or why == "cancel":
+            active.stop = why
+        if active.thread is not None:
+            active.thread.stop(active, *(() if timeout is None else (timeout,)))
 
     def _busy(self, error: BusyError) -> BusyError:
         waiting = sum(self.store.counts()[state] for state in ("queued", "running"))

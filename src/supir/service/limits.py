@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from supir import fields
 from supir.errors import BusyError, KeyRefusedError, OptionError
-from supir.fields import number
+from supir.options import fields
+from supir.options.fields import number
 
-__all__ = ["LOCAL", "Client", "Limits", "Pace", "new_key", "read_keys", "who"]
+__all__ = ["LOCAL", "Client", "Limits", "RateLimiter", "new_key", "read_keys", "who"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -108,7 +108,7 @@ def who(clients: Sequence[Client], key: str) -> Client:
     return found
 
 
-class Pace:
+class RateLimiter:
     """Counts the requests of each client: a bucket that fills with time. May be asked from any thread."""
 
     def __init__(self) -> None:

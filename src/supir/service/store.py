@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from supir.database import Database
 from supir.errors import BusyError, JobNotFoundError, OptionError, StorageError
+from supir.files.database import Database
 from supir.options import RestoreOptions
 from supir.service.database import SERVICE
-from supir.service.jobs import StoredJob, Submission
 from supir.service.limits import Client
-from supir.service.owed import Owed
+from supir.service.pending_writes import Owed
+from supir.service.stored_job import StoredJob, Submission
 
 __all__ = ["MAX_TRIES", "Store"]
 
@@ -134,7 +134,7 @@ class Store:
             ).fetchall()
         return [job for job in self._seen(rows) if state in (None, job.state)]
 
-    def lively(self, client: str, since: float) -> list[StoredJob]:
+    def active_or_recent(self, client: str, since: float) -> list[StoredJob]:
         """Jobs of this client that have not ended, or have ended or been described ``since`` (seconds since 1970)."""
         with self._database.reading() as database:
             rows = database.execute(

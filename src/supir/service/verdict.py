@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from supir.batch.jobs import Outcome
-from supir.batch.runners import Answer
 from supir.files import lacks_room
-from supir.service.folder import Folder, safe
-from supir.service.hands import Running
+from supir.jobs.job import Outcome
+from supir.jobs.workers import Answer
+from supir.service.data_folder import Folder, safe
 from supir.service.store import MAX_TRIES
+from supir.service.worker_threads import ActiveJob
 
 __all__ = ["verdict"]
 
@@ -17,13 +17,13 @@ _NO_ROOM = f"was begun {MAX_TRIES} times, and each time the service's disk had n
 _log = logging.getLogger("supir.service")
 
 
-def verdict(folder: Folder, running: Running, answer: Answer) -> tuple[str, str | None, str | None]:
+def verdict(folder: Folder, active: ActiveJob, answer: Answer) -> tuple[str, str | None, str | None]:
     """(state, sentence, SHA-256 of the result). The state is ``left`` where the job was cancelled or deleted meanwhile.
 
     A result is on the disk before its job is done. A job for which there was no room on a disk is queued again; the
     sentence then says what it fails with when that was too often.
     """
-    job = running.job
+    job = active.job
     if isinstance(answer, Outcome) and answer.error is None:
         try:
             safe(folder.result(job.id, job.suffix))
@@ -32,9 +32,9 @@ def verdict(folder: Folder, running: Running, answer: Answer) -> tuple[str, str 
                 return "queued", _NO_ROOM, None
             return "failed", f"{job.name}: the result cannot be stored: {error.strerror}", None
         return "done", None, answer.sha256
-    if running.stop == "cancel":
+    if active.stop == "cancel":
         return "left", None, None
-    if running.stop == "close" or not isinstance(answer, Outcome):
+    if active.stop == "close" or not isinstance(answer, Outcome):
         return "queued", None, None
     if answer.lacks_room:
         return "queued", _NO_ROOM, None

@@ -17,16 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from supir.conditions import SIZE_IDS
 from supir.prompts import NEGATIVE_PROMPT
+from supir.restoration.conditioning import SIZE_IDS
 from supir.sampling.denoiser import discrete_denoiser
 from supir.sampling.sigmas import Schedule, alphas_cumprod, full_range_sigmas, initial_latent, training_sigmas
 from supir.sampling.solvers import edm_euler
 from supir.training.crops import to_tensor
-from supir.training.materials import Materials
 from supir.training.pairs import degraded_by, draw_degradation
 from supir.training.photographs import Photographs, Pixels
 from supir.training.recipes import StageOptions, shares
+from supir.training.stage_context import StageContext
 from supir.training.words import Words, training_prompt
 
 
@@ -93,7 +93,7 @@ class Denoising:
         controlled: whether adaptor and connectors take part.
     """
 
-    def __init__(self, materials: Materials, *, controlled: bool) -> None:
+    def __init__(self, materials: StageContext, *, controlled: bool) -> None:
         networks = materials.networks
         self.materials, self.controlled = materials, controlled
         self.autoencoder, self.unet = networks["autoencoder"], networks["unet"]
@@ -189,7 +189,7 @@ class Denoising:
         return {"loss": float(torch.stack(errors).mean())}
 
 
-def make_draw(materials: Materials) -> Draw:
+def make_draw(materials: StageContext) -> Draw:
     """The samples of a diffusion stage."""
     return Draw(materials.photographs, materials.negatives, materials.options, materials.latent_shape)
 

@@ -18,17 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supir.restoration import latent_factor
-from supir.training.adaptor import is_prior
+from supir.restoration.restorer import latent_factor
 from supir.training.loop import Trainer
-from supir.training.lora import add_layers
-from supir.training.materials import Materials
 from supir.training.pairs import Heldout
 from supir.training.photographs import Crop, Photographs
 from supir.training.recipes import USES, StageOptions, shares
 from supir.training.runs import budget, checkpointed, load_networks, make_stage, taking_part
 from supir.training.sharding import make_accelerator
 from supir.training.sizes import Networks, build_size
+from supir.training.stage_context import StageContext
+from supir.training.stages.adaptor import is_prior
+from supir.training.stages.lora import add_layers
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "no": 4, "bf16": 2, "fp16": 2}
 MOMENT_BYTES = {"adamw": 8, "adamw8bit": 2}
@@ -54,7 +54,7 @@ class Memory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
+class DryRun:
     """What a run would be."""
 
     options: StageOptions
@@ -110,7 +110,7 @@ class Noise:
         return Crop(rng.integers(0, 256, (size, size, 3), dtype=np.uint8), "a photo")
 
 
-def outlook(options: StageOptions, *, start: Path | None = None, photographs: Photographs | None = None) -> Outlook:
+def outlook(options: StageOptions, *, start: Path | None = None, photographs: Photographs | None = None) -> DryRun:
     """Work out a run without starting it.
 
     Args:
@@ -124,7 +124,7 @@ def outlook(options: StageOptions, *, start: Path | None = None, photographs: Ph
     accelerator = make_accelerator(mixed_precision=options.mixed_precision, accumulation=options.accumulation)
     networks, _ = load_networks(options, start)
     source = photographs or Noise()
-    materials = Materials(
+    materials = StageContext(
         options=options,
         networks=taking_part(networks, options, accelerator.device),
         photographs=source,
@@ -146,7 +146,7 @@ def outlook(options: StageOptions, *, start: Path | None = None, photographs: Ph
         _wait(accelerator.device)
         seconds = time.perf_counter() - begun
     learning, frozen = counts(materials.networks, set(stage.modules), stage.frozen)
-    return Outlook(
+    return DryRun(
         options=options,
         learning=learning,
         frozen=frozen,
@@ -196,7 +196,7 @@ def kept_for_backward(networks: Networks) -> Iterator[list[int]]:
     kept.clear()
 
 
-def _on_meta(options: StageOptions, num_pictures: int | None) -> Outlook:
+def _on_meta(options: StageOptions, num_pictures: int | None) -> DryRun:
     built = build_size(options.size, meta=True, connectors=options.connectors)
     networks = {name: part for name, part in built.items() if name in USES[options.stage]}
     frozen: Any = is_prior
@@ -218,7 +218,7 @@ def _on_meta(options: StageOptions, num_pictures: int | None) -> Outlook:
         result = _encoder_pass(networks, options) if options.stage == "encoder" else _diffusion_pass(networks, options)
     del result
     learns, rests = counts(networks, learning, frozen)
-    return Outlook(
+    return DryRun(
         options=options,
         learning=learns,
         frozen=rests,

@@ -22,12 +22,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from supir.errors import StateError
-from supir.training import checkpoint
-from supir.training.checkpoint import State
-from supir.training.journal import Journal
+from supir.training import states as checkpoint
 from supir.training.optimiser import make_optimiser, set_rate
+from supir.training.run_logger import Journal
 from supir.training.samples import Generator, sample_batches
 from supir.training.sharding import first_says, gathered, make_accelerator, prepared, resharded, spread
+from supir.training.states import State
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ class Trainer:
         return self.seconds / (60 * (self.budget.minutes or 1))
 
     def save(self) -> None:
-        """Store the whole state (see ``supir.training.checkpoint``); all processes call it, the first writes.
+        """Store the whole state (see ``supir.training.states``); all processes call it, the first writes.
 
         Raises:
             StateError: in every process, where the first could not write.

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supir.conditions import SIZE_IDS
 from supir.files import add_line, whole_lines
 from supir.image import Picture, write
 from supir.models.text import TextTowers
 from supir.pipeline import SupirPipeline
 from supir.prompts import NEGATIVE_PROMPT
+from supir.restoration.conditioning import SIZE_IDS
 from supir.sampling.denoiser import discrete_denoiser, text_guided
 from supir.sampling.sigmas import Schedule, full_range_sigmas, initial_latent, training_sigmas
 from supir.sampling.solvers import edm_euler

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supir.data.left_out import LeftOut
-from supir.data.words import decoded
+from supir.data.sidecar_text import decoded
 from supir.errors import ImageError, ImageReadError, OptionError
 from supir.image import find_pictures, read
 

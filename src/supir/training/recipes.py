@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from supir import fields
 from supir.degradation.recipes import RECIPES
 from supir.errors import OptionError
-from supir.fields import choice, number, plain
 from supir.files import write_whole
+from supir.options import fields
+from supir.options.fields import choice, number, plain
 
 STAGES = ("autoencoder", "prior", "encoder", "restorer", "adaptor", "generator", "lora")
 USES: dict[str, tuple[str, ...]] = {

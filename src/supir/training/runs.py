@@ -23,26 +23,26 @@ from supir.errors import OptionError
 from supir.files import alone, folder_whole
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.pipeline import SupirPipeline
-from supir.training import checkpoint
-from supir.training.adaptor import adaptor_stage
-from supir.training.autoencoder import autoencoder_stage, sampled, start_from_principal_components
-from supir.training.encoder import encoder_stage
-from supir.training.generator import generator_stage
+from supir.training import states as checkpoint
 from supir.training.loop import Budget, Stage, Trainer
-from supir.training.lora import ADAPTER, add_layers, lora_stage, merged, save_adapter
-from supir.training.materials import Materials, Metric
 from supir.training.pairs import Heldout
 from supir.training.photographs import Photographs, open_photographs
-from supir.training.prior import prior_stage
 from supir.training.recipes import USES, StageOptions, freeze, shares, stored_options
-from supir.training.restorer import restorer_stage, with_dense_restorer
 from supir.training.sharding import make_accelerator
 from supir.training.sizes import SIZES, Networks, build_size, with_fresh_connectors
-from supir.weights.folder import BUNDLED_MODEL, check_replaceable, read_model_index
+from supir.training.stage_context import Metric, StageContext
+from supir.training.stages.adaptor import adaptor_stage
+from supir.training.stages.autoencoder import autoencoder_stage, sampled, start_from_principal_components
+from supir.training.stages.encoder import encoder_stage
+from supir.training.stages.generator import generator_stage
+from supir.training.stages.lora import ADAPTER, add_layers, lora_stage, merged, save_adapter
+from supir.training.stages.prior import prior_stage
+from supir.training.stages.restorer import restorer_stage, with_dense_restorer
+from supir.weights.model_folder import BUNDLED_MODEL, check_replaceable, read_model_index
 
 logger = logging.getLogger(__name__)
 
-STAGE_MAKERS: dict[str, Callable[[Materials], Stage]] = {
+STAGE_MAKERS: dict[str, Callable[[StageContext], Stage]] = {
     "autoencoder": autoencoder_stage,
     "prior": prior_stage,
     "encoder": encoder_stage,
@@ -143,7 +143,7 @@ def open_run(
         and isinstance(networks["autoencoder"], ThinAutoencoder)
     ):
         start_from_principal_components(networks["autoencoder"], sampled(photographs, options.crop))
-    materials = Materials(
+    materials = StageContext(
         options=options,
         networks=taking_part(networks, options, accelerator.device),
         photographs=photographs,
@@ -157,7 +157,7 @@ def open_run(
     return Run(request, trainer)
 
 
-def make_stage(materials: Materials) -> Stage:
+def make_stage(materials: StageContext) -> Stage:
     """The stage of a run's options, its gradient checkpointing switched on where they ask for it.
 
     Raises:

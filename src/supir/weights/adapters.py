@@ -18,7 +18,7 @@ from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 from torch import Tensor, nn
 
 from supir.errors import MissingExtraError, OptionError, WeightsError
-from supir.models.stored import stored_kind
+from supir.models.quantized import quantized_kind
 from supir.weights.catalog import file_hash
 from supir.weights.checkpoint import open_checkpoint
 from supir.weights.kinds import LORA_MARKS
@@ -122,7 +122,7 @@ class Adapters(StableDiffusionXLLoraLoaderMixin):
             OptionError: the weights are stored in 8 bits.
         """
         for name in components:
-            kind = stored_kind(getattr(self, name)) if isinstance(getattr(self, name, None), nn.Module) else None
+            kind = quantized_kind(getattr(self, name)) if isinstance(getattr(self, name, None), nn.Module) else None
             if kind is not None:
                 raise OptionError(
                     f"a LoRA cannot be fused into the {name}, whose weights are stored as {kind}; leave it beside them,"

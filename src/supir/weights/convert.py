@@ -24,10 +24,10 @@ from supir.errors import OptionError, WeightsError
 from supir.files import disk_error, folder_whole, sentence
 from supir.weights.catalog import REPORT_NAME, recognise
 from supir.weights.checkpoint import TensorSource
-from supir.weights.folder import BUNDLED_MODEL, check_replaceable
 from supir.weights.gather import gather
 from supir.weights.hub import Opened
 from supir.weights.layout import HeadDims
+from supir.weights.model_folder import BUNDLED_MODEL, check_replaceable
 from supir.weights.plan import ComponentPlan, Plan, make_plan
 from supir.weights.report import KeyReport
 

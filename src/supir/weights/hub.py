@@ -16,8 +16,8 @@ from typing import Any
 from supir.errors import WeightsError
 from supir.weights.catalog import file_hash, files_hash
 from supir.weights.checkpoint import Merged, Renamed, TensorSource, open_checkpoint
-from supir.weights.folder import INDEX
 from supir.weights.layout import HUB_ADAPTOR, HUB_AUTOENCODER, HUB_CLIP_G, HUB_CLIP_L, HUB_UNET, Traits
+from supir.weights.model_folder import INDEX
 
 SDXL_SCALING = 0.13025
 """By which SDXL's latents are multiplied."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from supir.errors import KeyMismatchError
-from supir.models.stored import StoredConv2d, StoredLinear, store_in_eight_bits
+from supir.models.quantized import QuantizedConv2d, QuantizedLinear, quantize_weights
 from supir.weights.checkpoint import StateDict, TensorSource
 from supir.weights.gather import Gathered, gather
 from supir.weights.layout import COMPONENTS, HeadDims
@@ -75,7 +75,7 @@ def load_gathered(
     for component in plan.components:
         kind = _dtype_of(component.name, dtype)
         if component.name in stored:
-            store_in_eight_bits(nn.Module.to(component.model, kind), stored[component.name])
+            quantize_weights(nn.Module.to(component.model, kind), stored[component.name])
         _fill(component, given.source, kind)
     return {component.name: component.model for component in plan.components}, plan.report
 
@@ -135,7 +135,7 @@ def fill(model: nn.Module, name: str, tensor: Tensor, dtype: torch.dtype | None)
     """Make a tensor the parameter or buffer of that name; layers that store 8 bits a weight make them of it."""
     parent_name, _, own_name = name.rpartition(".")
     parent = model.get_submodule(parent_name)
-    if own_name == "weight" and isinstance(parent, (StoredLinear, StoredConv2d)):
+    if own_name == "weight" and isinstance(parent, (QuantizedLinear, QuantizedConv2d)):
         parent.store(tensor)
     elif own_name in parent._parameters:
         wanted = parent._parameters[own_name]

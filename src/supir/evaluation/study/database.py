@@ -8,8 +8,8 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from supir.database import Database, Kind
 from supir.errors import StudyError
+from supir.files.database import Database, Kind
 
 __all__ = ["begin", "opened"]
 

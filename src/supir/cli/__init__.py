@@ -1,0 +1,1 @@
+"""The command `supir`, a file a command: they translate what a person asks for and show what comes back."""

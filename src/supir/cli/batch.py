@@ -1,0 +1,200 @@
+"""`supir batch`: many pictures, each made once, on one process, several, or a Ray cluster."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import closing, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from supir.cli.arguments import (
+    AsJson,
+    ModelFolder,
+    Preset,
+    Quiet,
+    split_captions,
+    split_networks,
+    with_caption_options,
+    with_network_options,
+    with_restore_options,
+)
+from supir.cli.caption import captioning_of
+from supir.cli.errors import FAILED, exit_on_error, or_usage_error, show_warning
+from supir.cli.progress import Display, clock, show_failure
+from supir.cli.restore_jobs import SigintGuard
+from supir.jobs.batch import REPORT, run_batch
+from supir.jobs.job import Job, Outcome
+from supir.jobs.manifest import read_manifest
+from supir.jobs.model import Model
+from supir.jobs.plan import BatchItem, discover, left_out, plan_batch
+from supir.jobs.workers import Processes, Runner, Serial
+from supir.options import DEFAULT_PRESET
+
+RUNNERS = ("serial", "processes", "ray")
+
+
+@with_caption_options
+@with_network_options
+@with_restore_options
+def batch(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write or go on with.")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="INPUT...", help="Files, folders with all inside them, or glob patterns.", show_default=False
+        ),
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help="A list of pictures in place of INPUT, CSV or JSON lines: path, and where wanted output, preset and"
+            " any field of the options (see docs/batch.md).",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+    variants: Annotated[
+        int, typer.Option(help="Results a picture, with seeds from --seed on: NAME.s0.png, NAME.s1.png ...", min=1)
+    ] = 1,
+    runner: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Who works: {', '.join(RUNNERS)}. Unset: ray with --ray-address, processes with several workers.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Each holds its own copy of the weights.", min=1, max=4096, metavar="N")
+    ] = 1,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="A Ray cluster: auto, HOST:PORT, or local. Unset: local.", metavar="ADDRESS"),
+    ] = None,
+    preset: Preset = None,
+    model: ModelFolder = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu, cuda, mps ...; with commas, worker after worker in turn: cuda:0,cuda:1. Unset: a GPU if torch"
+            " sees one.",
+            show_default=False,
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    **overrides: Any,
+) -> None:
+    """Restore many pictures into a folder, resumably.
+
+    Run again after an interruption of any kind it goes on where it was: what is done is left alone, what failed is
+    tried again, and what has another input, other options or other weights now is made anew. Folders inside INPUT are
+    kept in the output folder, where batch.jsonl says what was done and report.json what the last run came to.
+    """
+    console = Console(stderr=True)
+    start = time.perf_counter()
+    outcomes: list[Outcome] = []
+    interrupted = False
+    with exit_on_error(console):
+        overrides, networks = or_usage_error(split_networks, overrides)
+        weights = Model(folder=model, devices=tuple(device.split(",")) if device else (), networks=networks)
+        overrides, of_captions = split_captions(overrides)
+        captioning = captioning_of(of_captions, weights.devices[0] if weights.devices else None)
+        chosen = {"preset": preset or DEFAULT_PRESET, **overrides}
+        wanted, outcomes = _wanted(inputs or [], manifest, output, weights, chosen)
+        jobs = or_usage_error(plan_batch, wanted, output, variants=variants)
+        for outcome in outcomes:
+            show_failure(console, outcome)
+        if others := left_out(inputs or [], output):
+            counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+            show_warning(console, f"left out, as supir does not read them: {counts}; convert them to JPEG, PNG or TIFF")
+        crew = _runner(runner, workers, ray_address)
+        try:
+            # standard output is for the report: Ray prints there that a machine is lost, until it is left
+            with (
+                redirect_stdout(sys.stderr),
+                closing(crew),
+                SigintGuard() as interruption,
+                Display(console, jobs, quiet=quiet) as display,
+            ):
+
+                def on_fraction(job: Job, fraction: float) -> None:
+                    interruption.check()
+                    display.fraction(job, fraction)
+
+                def on_caption(done: int, total: int) -> None:
+                    interruption.check()
+                    display.captions(done, total)
+
+                run = run_batch(
+                    jobs,
+                    output,
+                    model=weights,
+                    runner=crew,
+                    captioning=captioning and replace(captioning, on_progress=on_caption),
+                    known=tuple(outcomes),
+                    on_fraction=on_fraction,
+                )
+                with closing(run):
+                    while (outcome := or_usage_error(next, run, None)) is not None:
+                        outcomes.append(outcome)
+                        display.outcome(outcome)
+                        interruption.check()
+        except KeyboardInterrupt:
+            interrupted = True
+        _summarise(console, outcomes, output, time.perf_counter() - start, quiet=quiet, as_json=as_json)
+        if interrupted:
+            raise KeyboardInterrupt
+    if any(outcome.error is not None for outcome in outcomes):
+        raise typer.Exit(FAILED)
+
+
+def _wanted(
+    inputs: list[str], manifest: Path | None, output: Path, weights: Model, chosen: dict[str, Any]
+) -> tuple[list[BatchItem], list[Outcome]]:
+    """The pictures, and the inputs that stand for none."""
+    if bool(inputs) == (manifest is not None):
+        raise typer.BadParameter("give either INPUT or --manifest")
+    options = or_usage_error(weights.options, **chosen)
+    if manifest is not None:
+        return or_usage_error(read_manifest, manifest, weights.options, chosen), []
+    return discover(inputs, output, options)
+
+
+def _runner(name: str | None, workers: int, address: str | None) -> Runner[Any]:
+    name = name or ("ray" if address else "processes" if workers > 1 else "serial")
+    if name not in RUNNERS:
+        raise typer.BadParameter(f"--runner is {name!r}; it must be one of {', '.join(RUNNERS)}")
+    if name != "ray" and address:
+        raise typer.BadParameter("--ray-address is for --runner ray")
+    if name == "serial" and workers > 1:
+        raise typer.BadParameter("--runner serial has one worker; choose processes or ray for more")
+    if name == "serial":
+        return Serial()
+    if name == "processes":
+        return Processes(workers)
+    from supir.jobs.ray_workers import OnRay
+
+    return OnRay(workers, address or "local")
+
+
+def _summarise(
+    console: Console, outcomes: list[Outcome], output: Path, seconds: float, *, quiet: bool, as_json: bool
+) -> None:
+    num_failed = sum(outcome.error is not None for outcome in outcomes)
+    num_skipped = sum(outcome.skipped for outcome in outcomes)
+    num_restored = len(outcomes) - num_failed - num_skipped
+    if as_json:
+        typer.echo((output / REPORT).read_text(encoding="utf-8"), nl=False)
+    elif not quiet:
+        text = (
+            f"{num_restored} restored, {num_skipped} skipped, {num_failed} failed, {clock(seconds)} in all;"
+            f" see {output / REPORT}"
+        )
+        console.print(text, markup=False, highlight=False, soft_wrap=True)

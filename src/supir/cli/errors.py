@@ -1,0 +1,67 @@
+"""How every command ends early: a sentence and an exit code."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from supir.errors import OptionError, SupirError
+from supir.files import disk_error, sentence
+
+FAILED, INTERRUPTED = 1, 130
+"""Exit codes; wrong usage is typer's own, 2."""
+
+
+def or_usage_error(function: Any, *arguments: Any, **named: Any) -> Any:
+    """Call a function whose `OptionError` is the user's wrong usage."""
+    try:
+        return function(*arguments, **named)
+    except OptionError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def one_line(text: str) -> str:
+    """A text, names of files in it, as it may be shown: line ends and what commands a terminal are written out."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
+def show_warning(console: Console, message: Warning | str) -> None:
+    """One line for a warning."""
+    console.print(f"warning: {one_line(str(message))}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_error(console: Console, message: str) -> None:
+    """What went wrong."""
+    console.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def exit_on_error(console: Console) -> Iterator[None]:
+    """Turn what ends a command early into a sentence and an exit code, and warnings into sentences."""
+
+    with warnings.catch_warnings():
+        for notice_to_developers in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", notice_to_developers)
+        warnings.showwarning = lambda message, *_, **__: show_warning(console, message)
+        try:
+            yield
+        except KeyboardInterrupt:
+            console.print("interrupted; nothing half-written is left")
+            raise typer.Exit(INTERRUPTED) from None
+        except SupirError as error:
+            show_error(console, str(error))
+            raise typer.Exit(FAILED) from None
+        except BrokenPipeError:
+            raise  # the reader of our output has gone, which typer knows to end quietly
+        except Exception as error:
+            # What the disk says ends a command in words, also where a library has wrapped it; any other is a mistake
+            # of ours, and its traceback says where.
+            if (found := disk_error(error)) is None:
+                raise
+            show_error(console, sentence(found))
+            raise typer.Exit(FAILED) from None

@@ -1,0 +1,117 @@
+"""What the command shows on the terminal while it works: one bar over all pictures and steps, one line per picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
+from rich.text import Text
+
+from supir.cli.errors import one_line, show_warning
+from supir.cli.restore_jobs import effort
+from supir.jobs.job import Job, Outcome
+
+
+class RemainingTime(ProgressColumn):
+    """Remaining time, from the mean pace so far.
+
+    rich's own column looks at the last 30 seconds only; a single step of a large model can take longer than that.
+    """
+
+    def render(self, task: Task) -> Text:
+        """The column's text for one task."""
+        if task.finished:
+            return Text(f"{clock(task.elapsed or 0.0)} in all")
+        if not task.elapsed or not task.percentage:
+            return Text("estimating")
+        return Text(f"{clock(task.elapsed * (100 / task.percentage - 1))} left")
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Display:
+    """A context manager that shows the work on `jobs`; on anything but a terminal only the line per picture."""
+
+    def __init__(self, console: Console, jobs: list[Job], *, quiet: bool = False) -> None:
+        self._console = console
+        hidden = quiet or not console.is_terminal
+        # The bar and the remaining time count effort: a large picture takes longer than a small one. Where no bar is
+        # shown, no file is opened for it.
+        self._efforts = {job.target: 1.0 if hidden else effort(job) for job in jobs}
+        self._at_work: dict[Path, float] = {}  # the effort spent so far on pictures that are not finished
+        self._spent = 0.0  # on those that are
+        self._total = sum(self._efforts.values())
+        self._quiet = quiet
+        self._num_done = 0
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("picture {task.fields[number]}/{task.fields[pictures]}"),
+            RemainingTime(),
+            console=console,
+            disable=hidden,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=self._total, number=1, pictures=len(jobs))
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def fraction(self, job: Job, fraction: float) -> None:
+        """A picture is done to this fraction."""
+        self._at_work[job.target] = fraction * self._efforts[job.target]
+        self._update(one_line(job.source.name))
+
+    def captions(self, done: int, total: int) -> None:
+        """So many pictures have their words; nothing is restored before all have."""
+        self._bar.update(self._task, description=f"captions {done}/{total}" if done < total else "")
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Say in a line what became of a picture; failures are said even when quiet."""
+        self._num_done += 1
+        target = outcome.target or Path()
+        effort = self._efforts.get(target, 0.0)
+        self._at_work.pop(target, None)
+        if outcome.skipped:
+            self._total -= effort  # no time was spent, and the time that remains is told by that
+        else:
+            self._spent += effort
+        self._update()
+        for text in outcome.warnings:
+            show_warning(self._console, text)
+        if outcome.error is not None:
+            show_failure(self._console, outcome)
+        elif not self._quiet and not outcome.skipped:
+            count = f"[{self._num_done}/{len(self._efforts)}] "
+            text = f"{count}{outcome.source} -> {outcome.target} ({outcome.seconds:.1f} s)"
+            self._console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
+
+    def _update(self, name: str | None = None) -> None:
+        completed = self._spent + sum(self._at_work.values())
+        number = min(self._num_done + 1, len(self._efforts))
+        self._bar.update(self._task, completed=completed, total=self._total, description=name, number=number)
+
+
+def show_failure(console: Console, outcome: Outcome) -> None:
+    """One line naming the file that failed and why; a traceback only when the reason is a mistake of ours."""
+    text = outcome.error or ""
+    if str(outcome.source) not in text:
+        text = f"{outcome.source}: {text}"
+    console.print(f"error: {one_line(text)}", style="red", markup=False, highlight=False, soft_wrap=True)
+    if outcome.unexpected:
+        console.print(outcome.unexpected, markup=False, highlight=False, soft_wrap=True)

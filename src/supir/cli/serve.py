@@ -1,0 +1,175 @@
+"""`supir serve`: the service. Nothing heavy is imported before."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from supir.cli.arguments import (
+    Devices,
+    ModelFolder,
+    RootPath,
+    TrustedProxies,
+    split_networks,
+    with_network_options,
+)
+from supir.cli.errors import exit_on_error, or_usage_error
+from supir.errors import OptionError, ServiceError
+from supir.jobs.model import Model
+from supir.jobs.workers import Runner
+from supir.service.limits import Limits, new_key, read_keys
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+LIMITS = Limits()
+_SPECS = {spec.name: spec.metadata for spec in dataclasses.fields(Limits)}
+
+
+def limit(name: str, flag: str) -> Any:
+    """The option of a field of `Limits`."""
+    allowed = _SPECS[name]
+    unit = f"{allowed['low']:g} to {allowed['high']:g} {allowed['unit']}".strip()
+    return typer.Option(flag, help=f"Limit of a key that sets none: {allowed['doc']} ({unit}).", metavar="N")
+
+
+@with_network_options
+def serve(
+    data: Annotated[Path, typer.Option(help="The folder of jobs and files, begun or gone on with.")] = Path(
+        "supir-service"
+    ),
+    model: ModelFolder = None,
+    device: Devices = None,
+    workers: Annotated[
+        int, typer.Option(help="Each holds its own copy of the weights.", min=1, max=256, metavar="N")
+    ] = 1,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="Workers on a Ray cluster in place of this machine's: auto, HOST:PORT, or local.",
+            metavar="ADDRESS",
+            show_default=False,
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8189,
+    root_path: RootPath = "",
+    trusted_proxies: TrustedProxies = "",
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file of the keys that may ask (see docs/service.md).", show_default=False),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let everybody ask who reaches an address that is not this machine's.")
+    ] = False,
+    new_key_name: Annotated[
+        str | None,
+        typer.Option(
+            "--new-key",
+            help="Print a new key of this name on standard error, its lines for --keys on standard output; then leave.",
+            metavar="NAME",
+        ),
+    ] = None,
+    queue: Annotated[
+        int, typer.Option(help="Jobs waiting or at work at a time, of all keys.", min=1, metavar="N")
+    ] = 1000,
+    keep: Annotated[str, typer.Option(help="For how long results are kept: 90s, 30m, 24h, 7d.")] = "24h",
+    grace: Annotated[
+        float, typer.Option(help="Seconds that jobs at work have to end when the service is stopped.", min=0)
+    ] = 30.0,
+    queued: Annotated[int, limit("queued", "--queued")] = LIMITS.queued,
+    requests_a_minute: Annotated[int | None, limit("requests_a_minute", "--requests-a-minute")] = None,
+    megapixels: Annotated[float, limit("megapixels", "--megapixels")] = LIMITS.megapixels,
+    work_megapixels: Annotated[float, limit("work_megapixels", "--work-megapixels")] = LIMITS.work_megapixels,
+    megabytes: Annotated[float, limit("megabytes", "--megabytes")] = LIMITS.megabytes,
+    log_details: Annotated[
+        bool, typer.Option("--log-details", help="Write file names and options into the log, prompts among them.")
+    ] = False,
+    **of_networks: Any,
+) -> None:
+    """Serve restorations over HTTP, with a queue that outlives the process.
+
+    The first line on standard output is the address; everything else is on standard error, as JSON lines. The schema is
+    at /openapi.json. SIGTERM and Ctrl-C end it after the jobs at work, or put them back into the queue.
+    """
+    with exit_on_error(Console(stderr=True)):
+        if new_key_name is not None:
+            key, lines = or_usage_error(new_key, new_key_name)
+            typer.echo(f"the key, shown this once: {key}", err=True)  # apart, so that the file gets the lines alone
+            typer.echo(lines, nl=False)
+            return
+        _, networks = or_usage_error(split_networks, of_networks)
+        limits = or_usage_error(
+            Limits, queued=queued, requests_a_minute=requests_a_minute, megapixels=megapixels,
+            work_megapixels=work_megapixels, megabytes=megabytes,
+        )  # fmt: skip
+        clients = None if keys is None else or_usage_error(read_keys, keys, limits)
+        seconds = or_usage_error(seconds_of, keep)
+        from supir.service.engine import Engine
+        from supir.service.http.addressing import Front
+        from supir.service.http.server import serve as serve_until_stopped
+        from supir.service.http.server import web_app
+
+        front = or_usage_error(Front.of, root_path, trusted_proxies)
+        if front.proxies and clients is None and not insecure:
+            raise typer.BadParameter(
+                "--trusted-proxies: others reach this through the proxy; give --keys FILE, or say --insecure to let"
+                " everybody ask"
+            )
+        listening = listen(host, port, open_to_all=clients is not None or insecure)
+        weights = Model(folder=model, devices=tuple(device.split(",")) if device else (), networks=networks)
+        runner = None if ray_address is None else _on_ray(workers, ray_address)
+        engine = or_usage_error(
+            Engine, data, weights, num_workers=workers, max_queued=queue, keep=seconds, runner=runner
+        )
+        app = web_app(engine, clients, limits, front=front, insecure=insecure, log_details=log_details)
+        from supir.service.http.logs import set_up_logs
+
+        set_up_logs()
+        typer.echo(address_of(host, listening.getsockname()[1], root_path))
+        serve_until_stopped(app, engine, listening, grace)
+
+
+def address_of(host: str, port: int, root_path: str) -> str:
+    """Where a browser finds what listens there."""
+    shown_host = f"[{host}]" if ":" in host else host
+    path = root_path.strip("/")
+    return f"http://{shown_host}:{port}/" + (f"{path}/" if path else "")
+
+
+def _on_ray(num_workers: int, address: str) -> Runner[Any]:
+    from supir.service.ray_workers import OnRay
+
+    return OnRay(num_workers, address)
+
+
+def seconds_of(text: str) -> float:
+    """What ``--keep`` says.
+
+    Raises:
+        OptionError: it is no time.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if found is None or float(found[1]) == 0:
+        raise OptionError(f"--keep is {text!r}; write a number and a unit, as 90s, 30m, 24h or 7d")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def listen(host: str, port: int, *, open_to_all: bool) -> socket.socket:
+    """Bound before anything is said, so that the address is true."""
+    from supir.service.http.middleware import is_loopback
+
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ServiceError(f"--host {host} --port {port}: cannot listen there: {error.strerror}") from error
+    if not open_to_all and not is_loopback(listening.getsockname()[0]):
+        listening.close()
+        raise typer.BadParameter(
+            f"--host {host}: others reach this address; give --keys FILE, or say --insecure to let everybody ask"
+        )
+    return listening

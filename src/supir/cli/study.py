@@ -1,0 +1,153 @@
+"""`supir study`: people compare methods blindly in the browser. Nothing heavy is imported before."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from supir.cli.arguments import RootPath, TrustedProxies
+from supir.cli.errors import exit_on_error, or_usage_error
+from supir.cli.serve import address_of
+from supir.errors import StudyError
+
+if TYPE_CHECKING:
+    from supir.evaluation.study.pictures import Compared
+
+study_app = typer.Typer(no_args_is_help=True, help="Ask people which result is better: blind, in the browser.")
+
+
+def _folder(text: str) -> typer.models.OptionInfo:
+    return typer.Option(help=text, exists=True, file_okay=False)
+
+
+@study_app.command()
+def serve(
+    benchmark: Annotated[Path | None, _folder("A folder that `supir benchmark` wrote.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Of the benchmark, with commas between: two or more.", metavar="NAMES")
+    ] = None,
+    recipes: Annotated[
+        str | None, typer.Option(help="Of the benchmark. Unset: all that have these methods.", metavar="NAMES")
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="Results from a folder instead, paired by name. Two or more times.", metavar="NAME=FOLDER"),
+    ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option("--input", help="Folder of the degraded pictures, to be looked at.", exists=True, file_okay=False),
+    ] = None,
+    originals: Annotated[
+        Path | None,
+        typer.Option("--original", help="Folder of the originals, likewise.", exists=True, file_okay=False),
+    ] = None,
+    database: Annotated[Path, typer.Option(help="The file of the votes, begun or gone on with.")] = Path(
+        "study.sqlite"
+    ),
+    questions: Annotated[int | None, typer.Option(help="Asked of each participant. Unset: all.", min=1)] = None,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8188,
+    root_path: RootPath = "",
+    trusted_proxies: TrustedProxies = "",
+) -> None:
+    """Serve a page where people choose the better of two results, without knowing what made them.
+
+    The order, the sides and, with --questions, which are asked are random for every participant. Votes are kept in
+    one SQLite file; stopped and started again, everyone goes on where they were.
+    """
+    with exit_on_error(console := Console(stderr=True)):
+        from supir.evaluation.study.pictures import identities
+        from supir.evaluation.study.store import Store
+        from supir.service.http.study import Front, run, web_app
+
+        front = or_usage_error(Front.of, root_path, trusted_proxies)
+        names, cases = _cases(console, benchmark, methods, recipes, method, inputs, originals)
+        with console.status(f"reading the pictures of {len(cases)} cases"):
+            hashes = identities(cases, names)
+        store = Store.begin(database, names, hashes)
+        listening = _listen(console, host, port)
+        count = store.num_questions()
+        text = f"{count} questions about {len(cases)} pictures; votes go to {database}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        typer.echo(f"{address_of(host, listening.getsockname()[1], root_path)}  (Ctrl-C stops)")
+        run(web_app(store, cases, hashes, questions, front), listening)
+        console.print(f"stopped; see: supir study report {database}", markup=False, highlight=False, soft_wrap=True)
+
+
+@study_app.command()
+def report(
+    database: Annotated[Path, typer.Argument(help="The file of the votes.", show_default=False)],
+    as_csv: Annotated[bool, typer.Option("--csv", help="As CSV in place of a markdown table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON likewise.")] = False,
+) -> None:
+    """Say for each pair of methods which was preferred, and how sure that is. May run while votes come in."""
+    with exit_on_error(console := Console(stderr=True)):
+        from supir.evaluation.study import report as reports
+        from supir.evaluation.study.store import Store
+
+        if as_csv and as_json:
+            raise typer.BadParameter("--csv or --json, not both")
+        found = reports.preferences(Store(database).votes())
+        if as_json:
+            typer.echo(json.dumps([asdict(one) for one in found], indent=1))
+        elif as_csv:
+            typer.echo(reports.as_csv(found), nl=False)
+        elif found:
+            typer.echo(reports.as_markdown(found))
+        else:
+            console.print("no votes yet")
+
+
+def _cases(
+    console: Console,
+    benchmark: Path | None,
+    methods: str | None,
+    recipes: str | None,
+    folders: list[str] | None,
+    inputs: Path | None,
+    originals: Path | None,
+) -> tuple[list[str], list[Compared]]:
+    """The methods and the pictures that all have; says which were left out."""
+    from supir.evaluation.study.pictures import benchmark_cases, folder_cases
+
+    if (benchmark is None) == (not folders) or (benchmark is None) != (methods is None):
+        raise typer.BadParameter("name --benchmark and --methods, or --method NAME=FOLDER two or more times")
+    if benchmark is not None and methods is not None:
+        names = list(dict.fromkeys(methods.split(",")))
+        wanted = recipes.split(",") if recipes else None
+        cases, left_out = or_usage_error(benchmark_cases, benchmark, names, wanted, inputs)
+    else:
+        named = {}
+        for text in folders or ():
+            name, equals, folder = text.partition("=")
+            if not (name and equals and folder) or name in named:
+                raise typer.BadParameter(f"--method {text}: write NAME=FOLDER, each name once")
+            named[name] = Path(folder)
+        names = list(named)
+        cases, left_out = or_usage_error(folder_cases, named, inputs, originals)
+    if left_out:
+        text = f"left out, as not every method has them: {', '.join(left_out)}"
+        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if not cases:
+        raise StudyError("no picture that every method has; results are paired by name without suffix")
+    return names, cases
+
+
+def _listen(console: Console, host: str, port: int) -> socket.socket:
+    """Bound before anything is said, so that the address is true; warns where others can reach it."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise StudyError(f"--host {host} --port {port}: cannot listen there: {error.strerror}") from error
+    address = listening.getsockname()[0]
+    if not (address.startswith("127.") or address == "::1"):
+        text = f"warning: {address} is not this machine alone: everyone who reaches it sees the pictures and can vote"
+        console.print(f"{text}; nothing is encrypted", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    return listening

@@ -1,0 +1,219 @@
+"""`supir train`: the named runs of training. Nothing heavy is imported before a run is asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from supir.cli.errors import exit_on_error, or_usage_error
+from supir.weights.silence import silence_libraries
+
+if TYPE_CHECKING:
+    from supir.training.dry_run import DryRun
+    from supir.training.recipes import StageOptions
+
+SHARDS = (1, 8, 64)
+"""Numbers of processes that the dry run tells the memory for, where it is not measured."""
+
+
+def train(
+    run: Annotated[
+        str | None, typer.Argument(help="A named run, such as small/adaptor (see --list).", show_default=False)
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Photographs: a data set of `supir data build`, tiles, or plain pictures. May be repeated."),
+    ] = None,
+    weight: Annotated[
+        list[float] | None,
+        typer.Option(help="Share of each --data among the samples, in their order. Unset: all pictures alike."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The run's folder; a run that is there is continued.")
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="The model folder to start from. Unset: random weights of the run's size.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    negatives: Annotated[
+        Path | None,
+        typer.Option(
+            help="Negative-quality pictures (python -m supir.training.negatives). Unset: plain degradations.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    heldout: Annotated[
+        Path | None,
+        typer.Option(help="Held-out photographs. Unset: crops of the data.", exists=True, file_okay=False),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="An option of the run, over its own. May be repeated.", metavar="FIELD=VALUE"),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after so long; the same command continues.", min=0.0)
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Of the processor. Unset: torch's own choice.", min=1)] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell steps, parameters, memory and pace, and start nothing.")
+    ] = False,
+    show_list: Annotated[bool, typer.Option("--list", help="List the named runs and what may be set.")] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the model of this run's folder as far as it is, finished or not, and train nothing.",
+            exists=True,
+            file_okay=False,
+            metavar="RUN_FOLDER",
+        ),
+    ] = None,
+    best: Annotated[bool, typer.Option("--best", help="With --export: of the state that was best.")] = False,
+) -> None:
+    """Train a part of a model, from its named run to a model folder for `supir restore --model`.
+
+    A run that was killed, or stopped by --minutes, is continued by the same command to the very bits it would have had.
+    Several processes: `accelerate launch -m supir.cli train ...`.
+    """
+    console = Console(stderr=True)
+    with exit_on_error(console):
+        from supir.training.recipes import named_run, parsed
+
+        if show_list:
+            _show_runs()
+            return
+        if export is not None:
+            silence_libraries()
+            from supir.training.runs import export as write_out
+
+            product = or_usage_error(write_out, export, best=best)
+            typer.echo(f"wrote {product}; use it with: supir restore PHOTO --model {product}")
+            return
+        if best:
+            raise typer.BadParameter("--best says which state --export writes; name a run's folder by --export")
+        if run is None:
+            raise typer.BadParameter("name a run; `supir train --list` lists them")
+        pairs = [text.partition("=") for text in settings or ()]
+        for name, sign, _ in pairs:
+            if not sign:
+                raise typer.BadParameter(f"--set {name}: write FIELD=VALUE")
+        options = or_usage_error(
+            named_run, run, **{name: or_usage_error(parsed, name, value) for name, _, value in pairs}
+        )
+        if threads:
+            import torch
+
+            torch.set_num_threads(threads)
+        silence_libraries()
+        if dry_run:
+            _tell(run, options, start, data or [])
+            return
+        if not data or out is None:
+            raise typer.BadParameter("a run needs --data and --out; --dry-run does without")
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+        from supir.training.runs import Request, open_run
+
+        request = Request(
+            options=options,
+            data=tuple(data),
+            weights=tuple(weight) if weight else None,
+            out=out,
+            start=start,
+            negatives=negatives,
+            heldout=heldout,
+        )
+        opened = or_usage_error(open_run, request, metrics=_metrics(), minutes=minutes)
+        product = opened.train()
+        if not opened.trainer.accelerator.is_main_process:
+            return
+        if product is None:
+            text = f"stopped after {minutes:g} minutes; the same command continues {out}"
+            console.print(f"{text}, and supir train --export {out} writes its model as far as it is", markup=False)
+            return
+        typer.echo(f"wrote {product}; use it with: supir restore PHOTO --model {product}")
+
+
+def _show_runs() -> None:
+    from supir.training.recipes import RUNS, StageOptions, named_run
+
+    shown = ("steps", "batch", "crop", "learning_rate", "mixed_precision")
+    table = Table("run", *shown, title="named runs", title_justify="left")
+    for name in RUNS:
+        options = named_run(name)
+        table.add_row(name, *(str(getattr(options, field)) for field in shown))
+    fields = Table("--set", "unset", "", title="what may be set", title_justify="left")
+    for spec in dataclasses.fields(StageOptions):
+        allowed = spec.metadata
+        if "choices" in allowed:
+            limits = f" ({', '.join(allowed['choices'])})"
+        else:
+            limits = f" ({allowed['low']:g} to {allowed['high']:g})" if "low" in allowed else ""
+        fields.add_row(spec.name, str(spec.default), allowed["doc"] + limits)
+    console = Console()
+    console.print(table)
+    console.print(fields, markup=False)
+
+
+def _tell(run: str, options: StageOptions, start: Path | None, data: list[Path]) -> None:
+    from supir.training.dry_run import outlook
+    from supir.training.photographs import open_photographs
+
+    photographs = open_photographs(data) if data else None
+    found = outlook(options, start=start, photographs=photographs)
+    console = Console()
+    console.print(_facts(run, found))
+    console.print(_memory(found))
+    if found.measured:
+        console.print(f"Pace: {found.samples_per_second:.2f} samples a second, of two steps on this machine.")
+    else:
+        console.print(
+            "Nothing was run: parameters are on the meta device. Activations are what autograd keeps in one pass there;"
+            " buffers of kernels and of communication come on top. Shards are those of FSDP."
+        )
+
+
+def _facts(run: str, found: DryRun) -> Table:
+    table = Table("", "", title=run, title_justify="left", show_header=False)
+    options, epochs = found.options, found.epochs()
+    table.add_row("steps", f"{options.steps:,}")
+    table.add_row("samples a step", f"{found.global_batch():,} of {options.crop} px, in each process")
+    if epochs is not None:
+        table.add_row("pictures, epochs", f"{found.num_pictures:,}, {epochs:,.1f}")
+    for title, counts in (("learning", found.learning), ("frozen", found.frozen)):
+        table.add_row(f"{title} parameters", f"{sum(counts.values()):,}")
+        for name, number in counts.items():
+            table.add_row(f"  {name}", f"{number:,}")
+    return table
+
+
+def _memory(found: DryRun) -> Table:
+    shards = (1,) if found.measured else SHARDS
+    titles = [f"of {number}" if number > 1 else "alone" for number in shards]
+    table = Table("memory of a process, GB", *titles, title_justify="left")
+    memories = [found.memory(number) for number in shards]
+    for name in dataclasses.asdict(memories[0]):
+        table.add_row(name, *(f"{getattr(memory, name) / 1e9:.3f}" for memory in memories))
+    table.add_row("in all", *(f"{memory.total / 1e9:.3f}" for memory in memories))
+    return table
+
+
+def _metrics() -> dict[str, Any]:
+    """The measures of ``supir.evaluation`` that compare with an original and need no weights, over batches."""
+    from supir.evaluation import metrics
+
+    def over_batches(measure: Any) -> Any:
+        return lambda found, truth: sum(measure(a, b) for a, b in zip(found, truth, strict=True)) / len(found)
+
+    return {name: over_batches(getattr(metrics, name)) for name in ("psnr", "ssim", "haar_psi")}

@@ -1,0 +1,145 @@
+"""`supir web`: the page for photographers, on the engine of the service. Nothing heavy is imported before."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import socket
+import threading
+import webbrowser
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from supir.cli.arguments import (
+    Devices,
+    ModelFolder,
+    RootPath,
+    TrustedProxies,
+    split_captions,
+    split_networks,
+    with_captioner_options,
+    with_network_options,
+)
+from supir.cli.errors import exit_on_error, or_usage_error
+from supir.cli.serve import LIMITS, address_of, limit, listen, seconds_of
+from supir.errors import OptionError
+from supir.jobs.model import Model
+from supir.options import CaptionOptions
+from supir.service.limits import LOCAL, Client, Limits, new_key
+
+_GRACE = 2.0
+"""Seconds that a job at work has when the page is stopped; it is begun again at the next start."""
+
+
+@with_captioner_options
+@with_network_options
+def web(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The folder of photos and results. Unset: in your folder of application data."),
+    ] = None,
+    model: ModelFolder = None,
+    device: Devices = None,
+    workers: Annotated[
+        int, typer.Option(help="Photos at work at a time; each holds its own copy of the weights.", min=1, metavar="N")
+    ] = 1,
+    host: Annotated[
+        str,
+        typer.Option(help="The address to listen at; one that others reach asks for a key, which the address shows."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8190,
+    root_path: RootPath = "",
+    trusted_proxies: TrustedProxies = "",
+    keep: Annotated[str, typer.Option(help="For how long photos and results are kept: 24h, 30d.")] = "30d",
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
+    megapixels: Annotated[float, limit("megapixels", "--megapixels")] = LIMITS.megapixels,
+    work_megapixels: Annotated[float, limit("work_megapixels", "--work-megapixels")] = LIMITS.work_megapixels,
+    megabytes: Annotated[float, limit("megabytes", "--megabytes")] = LIMITS.megabytes,
+    **overrides: Any,
+) -> None:
+    """Restore photos in the browser: drop one in, look, choose, compare, download.
+
+    The first line on standard output is the address. Nothing leaves this machine, unless the captioner is elsewhere.
+    Ctrl-C ends it; photos, results and what is waiting are there at the next start.
+    """
+    with exit_on_error(console := Console(stderr=True)):
+        limits = or_usage_error(Limits, megapixels=megapixels, work_megapixels=work_megapixels, megabytes=megabytes)
+        seconds = or_usage_error(seconds_of, keep)
+        overrides, networks = or_usage_error(split_networks, overrides)
+        captioner = or_usage_error(_captioner, split_captions(overrides)[1], device)
+        from supir.service.engine import Engine
+        from supir.service.http.addressing import Front
+        from supir.service.http.server import serve, web_app
+
+        front = or_usage_error(Front.of, root_path, trusted_proxies)
+        listening = listen(host, port, open_to_all=True)
+        key, clients = _key(listening, limits, open_to_all=bool(front.proxies))
+        weights = Model(folder=model, devices=tuple(device.split(",")) if device else (), networks=networks)
+        engine = or_usage_error(
+            Engine, data or _own_folder(), weights, num_workers=workers, keep=seconds, watched=True,
+            captioner=captioner,
+        )  # fmt: skip
+        app = web_app(engine, clients, limits, front=front, page=True)
+        from supir.service.http.logs import set_up_logs
+
+        set_up_logs(logging.WARNING)
+        address = _address(listening, key, root_path)
+        typer.echo(address)
+        console.print("Ctrl-C ends it", style="dim")
+        if not no_browser:
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        serve(app, engine, listening, _GRACE)
+
+
+def _captioner(chosen: dict[str, Any], device: str | None) -> Any:
+    """Who is asked about photos; None for nobody.
+
+    Raises:
+        OptionError: texts beside files are asked for: the page has no files.
+    """
+    from supir.caption.spec import captioner_of
+    from supir.caption.text_files import TextFileCaptioner
+
+    found = captioner_of(CaptionOptions(**chosen), device=None if device is None else device.split(",")[0])
+    if isinstance(found, TextFileCaptioner):
+        raise OptionError(
+            f"captioner is {chosen['captioner']!r}; here it must be the folder of a model, a URL, or none"
+        )
+    return found
+
+
+def _key(listening: socket.socket, limits: Limits, *, open_to_all: bool) -> tuple[str | None, list[Client] | None]:
+    """(a key of this run, who has it); none where only this machine is listened to, and by no proxy for others."""
+    from supir.service.http.middleware import is_loopback
+
+    if is_loopback(listening.getsockname()[0]) and not open_to_all:
+        return None, None
+    key, _ = new_key(LOCAL)
+    return key, [Client(name=LOCAL, limits=limits, sha256=hashlib.sha256(key.encode()).hexdigest())]
+
+
+def _address(listening: socket.socket, key: str | None, root_path: str) -> str:
+    """What to open, here or on a phone; the key stands behind the #, which browsers send to nobody."""
+    host, port = listening.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = _own_address()
+    return address_of(host, port, root_path) + (f"#key={key}" if key else "")
+
+
+def _own_address() -> str:
+    """The address by which this machine reaches others; no packet is sent for it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def _own_folder() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("supir", appauthor=False) / "web"

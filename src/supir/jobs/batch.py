@@ -1,0 +1,142 @@
+"""`run_batch`: every job done once, however often it is interrupted.
+
+OUT/a/b.png       results, under the names that were planned
+OUT/batch.jsonl   a line for each that is finished or failed (`supir.jobs.journal`); this process alone writes it
+OUT/report.json   what the last run came to
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from supir import __version__
+from supir.files import sentence, write_whole
+from supir.jobs.captioning import Captioning, add_captions
+from supir.jobs.dispatch import work
+from supir.jobs.job import Job, Outcome, settings_sha256
+from supir.jobs.journal import LOG, Log, opened
+from supir.jobs.model import Model
+from supir.jobs.workers import Runner, Serial
+
+__all__ = ["REPORT", "run_batch"]
+
+REPORT = "report.json"
+
+
+class OtherDeviceWarning(UserWarning):
+    """Results of an earlier run are made again, since they may come from another device or arithmetic."""
+
+
+def run_batch(
+    jobs: Sequence[Job],
+    out: Path | str,
+    *,
+    model: Model | None = None,
+    runner: Runner[Any] | None = None,
+    captioning: Captioning | None = None,
+    known: Iterable[Outcome] = (),
+    on_fraction: Callable[[Job, float], None] = lambda job, fraction: None,
+) -> Generator[Outcome, None, None]:
+    """Make every result that is not there yet; an outcome follows each job, in the order in which they are finished.
+
+    What failed in an earlier run is tried again. Close the iterator to end early: workers end at once, and nothing
+    half-written is left.
+
+    Args:
+        jobs: what to make, every target inside ``out`` and no two alike (`supir.jobs.plan`).
+        out: the batch's folder; made if it is not there.
+        model: the weights; unset: the bundled small model.
+        runner: who works; unset: this process. It is not closed here.
+        captioning: who is asked for words, before any worker starts, where a job has no prompt.
+        known: failures found while the jobs were planned, for the report alone.
+        on_fraction: told how much of a job's sampling is done, from 0 to 1, where the runner tells.
+
+    Raises:
+        OptionError: ``out`` holds something that no batch made, or a device is not there.
+        WeightsError: the weights cannot be opened.
+        CaptionerError: the captioner cannot be used; nothing was restored.
+        SupirError: another batch is at work in ``out``, or the folder cannot be written.
+    """
+    out, model, runner = Path(out), model or Model(), runner or Serial()
+    start = time.perf_counter()
+    placed = runner.placed(model)  # the previews for a captioner are made here, wherever the workers are
+    with opened(out) as log:
+        outcomes = list(known)
+        num_jobs = len(jobs)
+        uncaptioned: list[Outcome] = []
+        try:
+            if captioning is not None:
+                jobs, uncaptioned = add_captions(jobs, captioning, model)
+            tasks = itertools.chain(uncaptioned, _tasks(jobs, log, placed))
+            for outcome in work(tasks, placed, runner, on_fraction):
+                outcome = _noted(outcome, log)
+                outcomes.append(outcome)
+                yield outcome
+        finally:
+            seconds = time.perf_counter() - start
+            report = _report(outcomes, num_jobs, placed, runner, seconds)
+            if captioning is not None:
+                report["captioner"] = captioning.captioner.name
+            write_whole(out / REPORT, (json.dumps(report, indent=1) + "\n").encode())
+
+
+def _noted(outcome: Outcome, log: Log) -> Outcome:
+    """Written down; a result of which that cannot be done is as good as none, for it will be made again."""
+    try:
+        if not outcome.skipped:
+            log.add(outcome)
+    except OSError as error:
+        if outcome.error is None:
+            why = sentence(error, log.path, failed="cannot be written")
+            return replace(outcome, error=f"{outcome.target}: is made, but will be made again: {why}")
+    return outcome
+
+
+def _tasks(jobs: Iterable[Job], log: Log, model: Model) -> Iterator[Job | Outcome]:
+    """The jobs, and in place of each that is done the outcome that says so."""
+    told = False
+    for job in jobs:
+        former = log.holds(job, settings_sha256(job.options, model.former_identity))
+        if log.holds(job, settings_sha256(job.options, model.identity)) or (former and model.on_processor):
+            yield Outcome(source=job.source, target=job.target, skipped=True)
+            continue
+        if former and not told:
+            told = True
+            warnings.warn(
+                f"{job.target} and perhaps others were made on a processor, or by version 0.1.0, which did not note"
+                f" where; they are made again: {model.identity.get('networks', 'float32 on a processor')}",
+                OtherDeviceWarning,
+                stacklevel=2,
+            )
+        yield job
+
+
+def _report(
+    outcomes: list[Outcome], num_jobs: int, model: Model, runner: Runner[Any], seconds: float
+) -> dict[str, Any]:
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    num_skipped = sum(outcome.skipped for outcome in outcomes)
+    num_planned = sum(outcome.target is not None for outcome in outcomes)
+    return {
+        "software": f"supir {__version__}",
+        **model.identity,
+        "runner": type(runner).__name__,
+        "workers": runner.num_workers,
+        "seconds": round(seconds, 3),
+        "done": len(outcomes) - num_skipped - len(failed),
+        "skipped": num_skipped,
+        "failed": len(failed),
+        "not_reached": num_jobs - num_planned,
+        "failures": [
+            {"input": str(bad.source), "output": str(bad.target) if bad.target else None, "error": bad.error}
+            for bad in failed
+        ],
+        "log": LOG,
+    }

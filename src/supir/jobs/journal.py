@@ -1,0 +1,105 @@
+"""What a batch has done, in its output folder: one line of JSON a finished or failed result, and who may write there.
+
+A result is done only while its line says so: made from the bytes that its source holds now, with the options and
+weights asked for now, and its file holds the bytes that were written. Anything else is made again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from supir.errors import SupirError
+from supir.files import alone, append, check_ours, sentence, sweep
+from supir.jobs.job import Job, Outcome
+
+__all__ = ["LOG", "Log", "opened"]
+
+LOG = "batch.jsonl"
+
+_LOCK = ".batch.lock"
+
+
+class Log:
+    """The lines of a batch's output folder; only the process that opened it writes them."""
+
+    def __init__(self, out: Path, stream: BinaryIO) -> None:
+        self.path = out / LOG
+        self._out = out
+        self._stream = stream
+        self._done: dict[str, dict[str, Any]] = {}
+        self._whole = 0
+        for text in stream:
+            if not text.endswith(b"\n"):
+                break  # cut off by a kill: it says nothing, and is taken away
+            self._whole += len(text)
+            self._remember(text)
+
+    def holds(self, job: Job, settings: str) -> bool:
+        """Whether the job's result is there, as its line says, with these settings (`settings_sha256`)."""
+        from supir.weights.catalog import file_hash
+
+        line = self._done.get(self._name(job.target))
+        if line is None or line.get("settings_sha256") != settings:
+            return False
+        try:
+            return file_hash(job.target) == line["sha256"] and file_hash(job.source) == line["source_sha256"]
+        except OSError:
+            return False
+
+    def add(self, outcome: Outcome) -> None:
+        """Write down what became of a job; from here on killing this process loses none of it.
+
+        Raises:
+            OSError: there is no room for it; the lines before it are there.
+        """
+        assert outcome.target is not None
+        line: dict[str, Any] = {"target": self._name(outcome.target), "source": str(outcome.source)}
+        if outcome.error is None:
+            line |= {name: getattr(outcome, name) for name in ("source_sha256", "settings_sha256", "sha256")}
+            line |= {"words": dict(outcome.words)} if outcome.words else {}
+        else:
+            line["error"] = outcome.error
+        text = json.dumps({**line, "seconds": round(outcome.seconds, 3)}).encode() + b"\n"
+        self._whole = append(self._stream.fileno(), self._whole, text)
+        self._remember(text)
+
+    def _remember(self, text: bytes) -> None:
+        try:
+            line = json.loads(text)
+            target = str(line["target"])
+        except (ValueError, KeyError, TypeError):
+            return
+        if "sha256" in line:
+            self._done[target] = line
+        else:
+            self._done.pop(target, None)
+
+    def _name(self, target: Path) -> str:
+        return target.relative_to(self._out).as_posix()
+
+
+@contextmanager
+def opened(out: Path) -> Iterator[Log]:
+    """The log of an output folder, which is made; before and after, half-written files are taken away.
+
+    Raises:
+        OptionError: the folder holds something that no batch made.
+        SupirError: it cannot be made or written, or another batch is at work in it.
+    """
+    try:
+        check_ours(out, [LOG], "batch")
+        out.mkdir(parents=True, exist_ok=True)
+        with alone(out / _LOCK, "batch"):
+            (out / LOG).touch()
+            sweep(out, inside=True)
+            try:
+                with (out / LOG).open("r+b") as stream:
+                    yield Log(out, stream)
+            finally:
+                sweep(out, inside=True)
+    except OSError as error:
+        raise SupirError(sentence(error, error.filename or out)) from error

@@ -1,0 +1,136 @@
+"""Which weights a batch uses and where they run: told to each worker, which opens them once."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supir.options import DEFAULT_PRESET, NetworkOptions, RestoreOptions, restore_options
+
+if TYPE_CHECKING:
+    from supir.pipeline import SupirPipeline
+
+__all__ = ["Model"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model folder that is not loaded yet. Small, and picklable."""
+
+    folder: Path | None = None
+    """As ``SupirPipeline.from_pretrained`` takes it; None is the bundled small model."""
+    devices: tuple[str, ...] = ()
+    """Where the networks run, worker after worker in turn; empty is every GPU that torch sees, else the processor."""
+    networks: NetworkOptions = field(default_factory=NetworkOptions)
+    """In which arithmetic they run, how they are stored, whether they are compiled."""
+
+    @cached_property
+    def presets(self) -> dict[str, dict[str, Any]]:
+        """The model's own numbers by preset.
+
+        Raises:
+            WeightsError: the folder is missing or is no model folder.
+        """
+        from supir.weights.model_folder import read_model_index
+
+        return read_model_index(self._path, "SupirPipeline").get("presets") or {}
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """Name and hash of the weights and how they run, as the pipeline records it. A second a gigabyte."""
+        from supir.weights.catalog import folder_hash
+
+        return {"model": self._path.name, "model_sha256": folder_hash(self._path), **self._how_it_runs}
+
+    @cached_property
+    def former_identity(self) -> dict[str, str]:
+        """What version 0.1.0 recorded for the same folder and settings, wherever it ran."""
+        asked = {"dtype": self.networks.dtype, "quantize": self.networks.quantize}
+        words = [word for word in asked.values() if word not in ("auto", "none")] + ["compiled"] * self.networks.compile
+        weights = {name: value for name, value in self.identity.items() if name.startswith("model")}
+        return weights | ({"networks": ", ".join(words)} if words else {})
+
+    def placed(self) -> Model:
+        """The same with the devices of this machine, every one of the best kind where none is named.
+
+        Raises:
+            OptionError: one that is named is not here.
+        """
+        from supir.weights.device import devices, find_device
+
+        names = tuple(str(find_device(name)) for name in self.devices) or devices()
+        return self if names == self.devices else replace(self, devices=names)
+
+    @property
+    def on_processor(self) -> bool:
+        """Whether nothing else is used: there version 0.1.0 made the same results."""
+        return self._kinds == ("cpu",)
+
+    @property
+    def _kinds(self) -> tuple[str, ...]:
+        from supir.weights.device import best_device, kind_of
+
+        return tuple(sorted({kind_of(name) for name in self.devices or (best_device(),)}))
+
+    @property
+    def _how_it_runs(self) -> dict[str, str]:
+        """As the pipeline says it; of workers on devices of several kinds, what each may do."""
+        from supir.weights.device import choose_dtype
+        from supir.weights.model_folder import borne_dtypes, read_model_index
+
+        borne = borne_dtypes(self._path, read_model_index(self._path, "SupirPipeline"))
+        dtypes = [str(choose_dtype(self.networks.dtype, kind, borne)).removeprefix("torch.") for kind in self._kinds]
+        ways = [self.networks.identity(dtype, kind) for dtype, kind in zip(dtypes, self._kinds, strict=True)]
+        if len(ways) == 1:
+            return ways[0]
+        return {"networks": " or ".join(way.get("networks", "float32") for way in ways)}
+
+    def options(self, preset: str = DEFAULT_PRESET, **overrides: Any) -> RestoreOptions:
+        """As ``SupirPipeline.options``, without loading the weights."""
+        return restore_options(preset, model_presets=self.presets, **overrides)
+
+    def open(self, place: int = 0) -> SupirPipeline:
+        """Load the weights.
+
+        Args:
+            place: the worker's number, from 0; chooses its device.
+
+        Raises:
+            OptionError: the device is not here.
+            WeightsError: the folder cannot be used.
+            OutOfMemoryError: the weights do not fit.
+        """
+        return self._open(place)
+
+    def open_previewer(self) -> SupirPipeline:
+        """Load the autoencoder alone: a pipeline for ``preview`` and nothing else.
+
+        Raises:
+            WeightsError: the folder cannot be used.
+        """
+        others = ("unet", "adaptor", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+        return self._open(0, **dict.fromkeys(others))
+
+    def _open(self, place: int, **components: None) -> SupirPipeline:
+        from supir.weights.silence import silence_libraries
+
+        silence_libraries()  # first: they complain while they are imported
+        from supir.pipeline import SupirPipeline
+
+        devices = self.placed().devices
+        given: dict[str, Any] = asdict(self.networks) | components
+        pipeline = SupirPipeline.from_pretrained(self.folder, device=devices[place % len(devices)], **given)
+        pipeline.set_progress_bar_config(disable=True)
+        if "identity" in vars(self):  # every byte was read for it once
+            pipeline.weights_identity = {name: self.identity[name] for name in ("model", "model_sha256")}
+        return pipeline
+
+    @property
+    def _path(self) -> Path:
+        if self.folder is not None:
+            return self.folder
+        from supir.weights.model_folder import BUNDLED_MODEL
+
+        return BUNDLED_MODEL

@@ -1,0 +1,197 @@
+"""One picture, restored by a loaded pipeline: whatever is wrong with it, the answer is an `Outcome`."""
+
+from __future__ import annotations
+
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from supir.caption.words import WORDS, record_of_words
+from supir.errors import DeviceLostError, ImageError, ImageReadError, ImageWriteError, SupirError, WeightsError
+from supir.files import lacks_room, sentence
+from supir.jobs.job import BROWSERS_SHOW, THUMBNAIL, Job, Outcome, file_sha256, settings_sha256
+from supir.jobs.model import Model
+
+if TYPE_CHECKING:
+    from supir.pipeline import SupirPipeline
+    from supir.sampling.solvers import Step, StepCallback
+
+__all__ = ["Restoring", "check_written", "restore_job"]
+
+
+def restore_job(
+    pipeline: SupirPipeline,
+    job: Job,
+    *,
+    overwrite: bool = False,
+    on_fraction: Callable[[float], None] = lambda fraction: None,
+) -> Outcome:
+    """Restore one picture; the result is written whole or not at all.
+
+    Args:
+        pipeline: restores it.
+        job: from where, how, to where.
+        overwrite: replace a result that exists; without it such a picture is an error.
+        on_fraction: called with how much of the sampling is done, from 0 to 1; with 0 when the preview that the job
+            asks for is written. Raise a ``SupirError`` from it to stop.
+
+    Raises:
+        DeviceLostError: the accelerator failed, so that the next picture would fail in this process too.
+    """
+    start = time.perf_counter()
+    error, unexpected, lacked_memory, lacked_room = None, "", False, False
+    words: dict[str, str] = {}
+    try:
+        words = _restore(pipeline, job, overwrite, on_fraction)
+    except OSError as caught:
+        error, lacked_room = sentence(caught), lacks_room(caught)
+    except (SupirError, MemoryError) as caught:
+        error, lacked_memory = str(caught) or type(caught).__name__, isinstance(caught, MemoryError)
+        lacked_room = lacks_room(caught)
+    except Exception as caught:  # a mistake of ours in one picture must not cost the user the other pictures
+        from supir.weights.device import is_lost
+
+        if is_lost(caught):
+            raise DeviceLostError(f"{job.source}: the device failed; start again: {caught}") from caught
+        error, unexpected = f"{type(caught).__name__}: {caught}", traceback.format_exc()
+    if lacked_memory:
+        from supir.tensors.memory import give_back
+
+        give_back()  # the next picture, or another process, may do with what this one filled
+    seconds = time.perf_counter() - start
+    return Outcome(
+        source=job.source,
+        target=job.target,
+        compare=job.compare,
+        seconds=seconds,
+        error=error,
+        unexpected=unexpected,
+        lacks_room=lacked_room,
+        words=words,
+    )
+
+
+def _restore(
+    pipeline: SupirPipeline, job: Job, overwrite: bool, on_fraction: Callable[[float], None]
+) -> dict[str, str]:
+    """Restore and write; what the record says of the words."""
+    from supir import image
+
+    for target in filter(None, (job.target, job.compare, job.preview)):
+        if target.exists() and not overwrite:
+            raise ImageWriteError(f"{target} exists; pass --overwrite to replace it", target)
+    check_written(job)
+    if job.preview_alone:
+        _preview(pipeline, job)
+        return {}
+    glimpse: StepCallback | None = None
+    if job.views is not None:
+        step_view = job.views.step
+        glimpse = pipeline.glimpses(job.source, job.options, lambda seen: image.write(seen, step_view))
+
+    def on_step(step: Step) -> None:
+        if glimpse is not None:
+            glimpse(step)
+        on_fraction((step.index + 1) / step.num_steps)
+
+    record = pipeline.restore_file(
+        job.source,
+        job.target,
+        job.options,
+        preview=job.preview,
+        record=record_of_words(job.options.tile_prompts or job.options.prompt, job.caption),
+        on_step=on_step,
+        on_preview=None if job.preview is None else (lambda: on_fraction(0.0)),
+    )
+    if job.compare is not None:
+        image.write_sheet(job.source, job.target, job.compare, salvage=job.options.salvage)
+    _show(job)
+    return {name: record[name] for name in WORDS if name in record}
+
+
+def check_written(job: Job) -> None:
+    """Find out before the work whether a job's results can be written.
+
+    Raises:
+        ImageError: its source is no picture, or one of its results cannot be written as it is called, where it is, or
+            as large as it would be.
+    """
+    from supir import image
+
+    width, height = image.read_size(job.source)
+    size = image.working_size(width, height, job.options.scale)
+    result = size.output_height, size.output_width
+    image.check_target(job.target, result)
+    if job.compare is not None:
+        image.check_target(job.compare, image.sheet_size(*result))
+
+
+class _Previewed(Exception):
+    """Raised when the clean preview, which alone was asked for, is written."""
+
+
+def _preview(pipeline: SupirPipeline, job: Job) -> None:
+    def leave() -> None:
+        raise _Previewed
+
+    with suppress(_Previewed):  # so that a large one streams to its file
+        pipeline.restore_file(job.source, job.target, job.options, preview=job.target, on_preview=leave)
+    _show(job)
+
+
+def _show(job: Job) -> None:
+    """Write what people who watch see at the end."""
+    from supir import image
+
+    if job.views is None:
+        return
+    image.write_shown(job.source, job.views.input)
+    image.write_shown(job.target, job.views.thumbnail, THUMBNAIL)
+    if job.target.suffix not in BROWSERS_SHOW:
+        image.write_shown(job.target, job.views.result)
+    job.views.step.unlink(missing_ok=True)
+
+
+class Restoring:
+    """What a worker of a batch does, with the weights it has opened; the same on every runner.
+
+    Args:
+        model: what is opened.
+        place: the worker's number, from 0.
+        num_threads: of torch; None leaves it as it is.
+
+    Raises:
+        WeightsError: the weights cannot be opened here, or are not those that the batch was planned with.
+    """
+
+    def __init__(self, model: Model, place: int = 0, num_threads: int | None = None) -> None:
+        if num_threads is not None:
+            import torch
+
+            torch.set_num_threads(num_threads)
+        self._pipeline = model.open(place)
+        self._identity = model.identity
+        if any(self._pipeline.identity.get(name) != model.identity.get(name) for name in ("model", "model_sha256")):
+            raise WeightsError(f"{model.folder}: holds other weights here than where the batch was started")
+
+    def __call__(self, job: Job, on_fraction: Callable[[float], None] = lambda fraction: None) -> Outcome:
+        """Make the result, replacing what is there, and say from which bytes it was made and what it is."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("always", category=UserWarning, module=r"supir\b")
+            try:
+                before = file_sha256(job.source)
+                outcome = restore_job(self._pipeline, job, overwrite=True, on_fraction=on_fraction)
+                if outcome.error is None and file_sha256(job.source) != before:
+                    raise ImageReadError(f"{job.source}: changed while it was restored; run again", job.source)
+                if outcome.error is None:
+                    settings = settings_sha256(job.options, self._identity)
+                    made = file_sha256(job.target)
+                    outcome = replace(outcome, source_sha256=before, settings_sha256=settings, sha256=made)
+            except ImageError as error:
+                outcome = Outcome(source=job.source, target=job.target, error=str(error))
+        return replace(outcome, warnings=tuple(dict.fromkeys(str(each.message) for each in caught)))

@@ -1,0 +1,38 @@
+"""What a user may set: options that are checked when they are made, their combinations, and the named presets.
+
+    fields          how an option is written down: its range, its sentence, one way to check
+    restore         the options of a restoration, and the presets
+    combinations    which options act together, and which have no effect beside others
+    presets         what the presets come to with a given model
+    levels          noise levels as plain numbers
+
+Nothing heavy is imported here.
+"""
+
+from supir.options.restore import (
+    DEFAULT_PRESET,
+    GOES_WITH,
+    OPTIONAL_NUMBERS,
+    PRESETS,
+    TRADE_OFFS,
+    CaptionOptions,
+    IdleOptionWarning,
+    NetworkOptions,
+    RestoreOptions,
+    restore_options,
+    warn_of_idle,
+)
+
+__all__ = [
+    "DEFAULT_PRESET",
+    "GOES_WITH",
+    "OPTIONAL_NUMBERS",
+    "PRESETS",
+    "TRADE_OFFS",
+    "CaptionOptions",
+    "IdleOptionWarning",
+    "NetworkOptions",
+    "RestoreOptions",
+    "restore_options",
+    "warn_of_idle",
+]

@@ -1,0 +1,312 @@
+"""What a user may set: one frozen dataclass, checked when made, and the named presets over it.
+
+Every front end reads names, defaults, ranges and documentation from here and has none of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import warnings
+from collections.abc import Collection, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from supir.errors import OptionError
+from supir.options import fields
+from supir.options.combinations import without_effect
+from supir.options.fields import choice, number, plain
+
+MAX_SEED = 2**63 - 1
+
+_telling: ContextVar[bool] = ContextVar("telling", default=True)
+
+
+class IdleOptionWarning(UserWarning):
+    """An option was set that has no effect beside the others; the message names it and says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreOptions:
+    """How a picture is restored.
+
+    A number outside its range, and options that contradict one another, raise ``OptionError`` naming the fields; one
+    that has no effect beside the others is told in an ``IdleOptionWarning``, once, when it is set.
+    """
+
+    scale: float = number(2.0, 0.05, 32, "output size over input size", unit="x")
+    min_size: int = number(
+        1024,
+        16,
+        65536,
+        "work on at least this short side (strips: on four of its squares); the output keeps its asked size",
+        unit="px",
+    )
+    prompt: str = plain("", "what the picture shows; steers content and materials")
+    tile_prompts: str = plain("", "what each tile shows instead of the prompt, row by row, divided by |")
+    positive_prompt: str | None = plain(None, "quality words appended to the prompt; unset: the paper's")
+    negative_prompt: str | None = plain(None, "what the result must not look like; unset: the paper's words")
+    long_prompt: str = choice("chunks", ("chunks", "truncate"), "beyond 77 tokens: carry in chunks, or cut and warn")
+    seed: int = number(0, 0, MAX_SEED, "the same seed gives the same picture")
+    solver: str = choice(
+        "edm_euler", ("edm_euler", "dpmpp_2m", "reference_dpmpp_2m"), "edm_euler: the paper's; dpmpp_2m: fewer steps"
+    )
+    num_steps: int = number(50, 1, 1000, "network evaluations, each of both branches when guided", unit="steps")
+    grid: str = choice(
+        "karras",
+        ("karras", "log_snr"),
+        "spacing of the noise levels; log_snr: for few steps of dpmpp_2m from noise",
+    )
+    text_guidance: float = number(4.0, 0, 30, "guidance at the end of sampling; 1 is off and halves the cost")
+    text_guidance_start: float | None = number(
+        None, 0, 30, "guidance in the first step, linear in sigma to text_guidance at no noise; unset: constant"
+    )
+    text_guidance_low: float | None = number(
+        None, 0, 14.6, "guide only above this noise level, elsewhere at half the cost; unset: down to none"
+    )
+    text_guidance_high: float | None = number(
+        None, 0.03, 30, "guide only up to this noise level, elsewhere at half the cost; unset: from the highest on"
+    )
+    control_scale: float = number(1.0, 0, 2, "strength of the connectors at the end; lower gives more freedom")
+    control_scale_start: float | None = number(
+        None, 0, 2, "strength in the first step, linear in sigma to control_scale at no noise; unset: constant"
+    )
+    restoration_guidance: float | None = number(
+        None, 0.01, 100, "tau_r: pull toward the input, stronger when smaller; unset: off"
+    )
+    start_sigma: float | None = number(
+        None, 0.03, 14.6, "begin with the preview's latent noised to this level; unset: with pure noise"
+    )
+    s_churn: float = number(5.0, 0, 1000, "noise added back over all steps (edm_euler)")
+    s_noise: float = number(1.003, 0, 2, "standard deviation of that noise")
+    eta: float | None = number(
+        None, 0, 2, "share of fresh noise in each step (dpmpp_2m), 0 is none; unset: 0, and 1 for reference_dpmpp_2m"
+    )
+    adaptor_every: int = number(
+        1, 1, 1000, "evaluate the adaptor in one step of so many, else take its last features", unit="steps"
+    )
+    deep_cache_every: int = number(
+        1, 1, 1000, "evaluate the deep blocks in one step of so many, else the outermost alone", unit="steps"
+    )
+    color_fix: str = choice("wavelet", ("wavelet", "adain", "none"), "take the colours of the clean preview")
+    tile: int = number(1024, 64, 65536, "tile side for sampling; larger pictures are blended from tiles", unit="px")
+    tile_overlap: int | None = number(
+        None, 0, 32768, "overlap of neighbouring tiles, at most half a tile; unset: a quarter", unit="px"
+    )
+    tile_batch: int = number(1, 1, 1024, "tiles in one network call", unit="tiles")
+    vae_tile: int = number(1024, 64, 65536, "tile side for encoding and decoding", unit="px")
+    memory: float | None = number(
+        None, 0.1, 100000, "make tiles so small that all fits into this; unset: tiles as they are said", unit="GB"
+    )
+    salvage: bool = plain(False, "restore what is there of damaged and truncated files, which are refused otherwise")
+    reference_quirks: bool = plain(False, "compute as the public code does where it differs (see docs/reference.md)")
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+        if self.tile_overlap is not None and 2 * self.tile_overlap > self.tile:
+            raise OptionError(
+                f"tile_overlap is {self.tile_overlap} px for tiles of {self.tile} px; it may be at most half a tile"
+            )
+        low, high = self.text_guidance_low, self.text_guidance_high
+        if low is not None and high is not None and low >= high:
+            raise OptionError(
+                f"text_guidance_low is {low} and text_guidance_high {high}; the lower bound must be below the upper"
+            )
+        if _telling.get():
+            specs = dataclasses.fields(self)
+            self.tell([spec.name for spec in specs if getattr(self, spec.name) != spec.default], None)
+
+    @classmethod
+    def silent(cls, **values: Any) -> RestoreOptions:
+        """Options of which nothing is told: no person has set these values here."""
+        before = _telling.set(False)
+        try:
+            return cls(**values)
+        finally:
+            _telling.reset(before)
+
+    @property
+    def fresh_share(self) -> float:
+        """``eta``, or what stands for it where it is unset: the public solver's is 1."""
+        if self.eta is not None:
+            return self.eta
+        return 1.0 if self.solver == "reference_dpmpp_2m" else 0.0
+
+    def replace(self, **changes: Any) -> RestoreOptions:
+        """A copy with some fields changed, checked again; what goes with them is unset (see ``layered``).
+
+        Raises:
+            OptionError: an unknown field, or a value out of range.
+        """
+        values = layered({spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}, known(changes))
+        changed = RestoreOptions.silent(**values)
+        changed.tell(changes, self)
+        return changed
+
+    def tell(self, names: Collection[str], baseline: RestoreOptions | None) -> None:
+        """Warn of those of the fields, which were set over ``baseline``, or the defaults, that have no effect."""
+        for sentence in without_effect(self, names, baseline or RestoreOptions.silent()).values() if names else ():
+            warn_of_idle(sentence)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionOptions:
+    """Who describes the pictures that have no prompt. What cannot be used together is found by ``supir.caption``."""
+
+    captioner: str = plain(
+        "none",
+        "who describes photos without a prompt: the folder of a model, the URL of an endpoint, beside (text files"
+        " beside the photos), a .txt file for all, or none",
+    )
+    caption_model: str = plain("", "the model's name at the endpoint")
+    caption_bits: str = choice("off", ("off", "8", "4"), "bits a weight of a model folder")
+    caption_cache: bool = plain(True, "keep captions in the user's cache folder, and take them from there")
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """How the networks are held and run, whatever the picture: told to whoever loads them."""
+
+    dtype: str = choice(
+        "auto",
+        ("auto", "float32", "bfloat16", "float16"),
+        "arithmetic of the networks; auto: float32 on a processor, on a GPU the first that the model says it bears,"
+        " float16 where it says nothing",
+    )
+    quantize: str = choice("none", ("none", "int8", "float8"), "store UNet and adaptor in 8 bits a weight: less memory")
+    offload: str = choice(
+        "auto",
+        ("auto", "none", "model", "sequential", "group"),
+        "what waits in the processor's memory until the GPU needs it; model: whole networks, sequential and group:"
+        " layers, which is slow; auto: as little as the GPU's free memory, or --memory, makes needed",
+    )
+    compile: bool = plain(False, "compile the repeated blocks: a minute or more at the first picture, then faster")
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+
+    def identity(self, dtype: str, kind: str) -> dict[str, str]:
+        """What makes another result, for records; nothing where all is plain: float32 on a processor.
+
+        Args:
+            dtype: what the networks really calculate in.
+            kind: of the device that they run on: ``cpu``, ``cuda`` ...
+        """
+        place = "" if kind == "cpu" else f" on {kind}"
+        words = [f"{dtype}{place}"] if dtype != "float32" or place else []
+        words += [self.quantize] * (self.quantize != "none") + ["compiled"] * self.compile
+        return {"networks": ", ".join(words)} if words else {}
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "reference": {
+        "num_steps": 50,
+        "text_guidance": 4.0,
+        "text_guidance_start": 1.0,
+        "s_churn": 5.0,
+        "s_noise": 1.01,
+        "long_prompt": "truncate",
+        "tile_overlap": 512,
+        "reference_quirks": True,
+    },
+    "quality": {
+        "num_steps": 50,
+        "text_guidance": 7.5,
+        "text_guidance_start": 4.0,
+        "restoration_guidance": 4.0,
+    },
+    "fidelity": {
+        "num_steps": 50,
+        "text_guidance": 4.0,
+        "text_guidance_start": 1.0,
+        "restoration_guidance": 2.0,
+    },
+    "fast": {
+        "solver": "dpmpp_2m",
+        "num_steps": 16,
+        "text_guidance": 4.0,
+        "restoration_guidance": 4.0,
+    },
+}
+"""Named sets of options for SDXL-sized models. A model folder may bring its own numbers for each."""
+
+TRADE_OFFS: dict[str, str] = {
+    "quality": "most detail: strong text guidance, a pull toward the photo at high noise",
+    "fidelity": "closest to the photo: weaker guidance, a stronger pull; for faces, text, documents",
+    "fast": "fewest steps, at some loss of fine detail; for many photos, slow machines",
+    "reference": "what the public code computes, quirks included; for comparison",
+}
+"""What each preset is for with a full-size model, and at what price; in the order to offer them in. What they come to
+with others, ``supir.options.presets`` says."""
+
+DEFAULT_PRESET = "quality"
+OPTIONAL_NUMBERS = tuple(
+    spec.name for spec in dataclasses.fields(RestoreOptions) if "low" in spec.metadata and "None" in str(spec.type)
+)
+"""The fields that the word ``off`` unsets in ``restore_options``."""
+
+
+GOES_WITH = {
+    "text_guidance": "text_guidance_start",
+    "control_scale": "control_scale_start",
+    "tile": "tile_overlap",
+}
+"""What is unset when the first is set without it: a ramp's start, an overlap, belong to the end and the tile that they
+were chosen with."""
+
+
+def layered(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of several sources, the later before the earlier: a preset's, a model's, a person's.
+
+    A layer that says the end of a ramp and not its start leaves the earlier start behind, so that guidance 1 is off
+    whatever the preset; and so for all of ``GOES_WITH``.
+    """
+    found: dict[str, Any] = {}
+    for layer in layers:
+        left = [partner for name, partner in GOES_WITH.items() if name in layer and partner not in layer]
+        found = {name: value for name, value in found.items() if name not in left} | dict(layer)
+    return found
+
+
+def restore_options(
+    preset: str = DEFAULT_PRESET, *, model_presets: Mapping[str, Mapping[str, Any]] | None = None, **overrides: Any
+) -> RestoreOptions:
+    """The options of a preset, with the model's own numbers for it, with what the user set on top.
+
+    Args:
+        preset: a key of ``PRESETS``.
+        model_presets: what a model folder says for ``all`` presets and for each by name.
+        overrides: fields of ``RestoreOptions``; None means the preset's value, and ``"off"`` unsets a number that may
+            be unset. The end of a ramp alone unsets the preset's start (see ``layered``).
+
+    Raises:
+        OptionError: an unknown preset or field, or a value out of range.
+        IdleOptionWarning: warned of, for each override that has no effect here.
+    """
+    if preset not in PRESETS:
+        raise OptionError(f"preset is {preset!r}; it must be one of {', '.join(PRESETS)}")
+    own = model_presets or {}
+    chosen = {name: value for name, value in overrides.items() if value is not None}
+    chosen |= {name: None for name, value in chosen.items() if value == "off" and name in OPTIONAL_NUMBERS}
+    given = layered(PRESETS[preset], own.get("all", {}), own.get(preset, {}))
+    options = RestoreOptions.silent(**known(layered(given, chosen)))
+    if chosen:
+        options.tell(chosen, RestoreOptions.silent(**known(given)))
+    return options
+
+
+def known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, when every name is a field of ``RestoreOptions``."""
+    return fields.known(RestoreOptions, values, "an option")
+
+
+def warn_of_idle(sentence: str) -> None:
+    """An ``IdleOptionWarning`` that points at who called this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "supir":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(sentence, IdleOptionWarning, stacklevel=level)

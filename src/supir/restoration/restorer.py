@@ -1,0 +1,389 @@
+"""One restoration on tensors: encode, preview, anchor, sample, decode, fix the colours (reference section 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property, partial
+from typing import Any, overload
+
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from torch import Tensor
+
+from supir.errors import OptionError
+from supir.models.adaptor import SupirAdaptor
+from supir.models.autoencoder import SupirAutoencoder
+from supir.models.norms import shared_group_statistics
+from supir.models.unet import SupirUNet
+from supir.options import RestoreOptions
+from supir.prompts import split_prompts
+from supir.restoration import color
+from supir.restoration.backoff import TileBackoff, smaller_vae_tile, smallest_tile
+from supir.restoration.conditioning import Conditions
+from supir.restoration.denoiser_network import CACHE_KEYS, GuidedNetwork, cache_keys
+from supir.restoration.finite import check_latents, finite_at_first, finite_at_last, not_widened
+from supir.restoration.schedules import branches, highest_sigma, ramp, text_guidance
+from supir.restoration.schedules import noise_schedule as noise_schedule
+from supir.sampling.denoiser import discrete_denoiser, in_tiles, restored_towards, text_guided
+from supir.sampling.feature_cache import StepCache, counting_steps
+from supir.sampling.noise import NoiseSource
+from supir.sampling.sigmas import Schedule, initial_latent
+from supir.sampling.solvers import Denoiser, StepCallback, dpmpp_2m, edm_euler
+from supir.tensors.arrays import ArrayLike, MemmapArray
+from supir.tensors.tiling import Layout, blended, mosaic, reference_gaussian, tiled
+
+Store = Callable[[tuple[int, ...]], MemmapArray]
+"""Makes a place for (B, C, H, W) outside of memory."""
+
+REFERENCE_MIN_NEXT_SIGMA = 0.05
+"""With quirks, steps that end at or below this level are not pulled toward the anchor (reference section 6); ours are
+pulled in all but the last, whose answer is the result."""
+COMMON_NORMS_TILE = 384
+"""Pixels of the smallest autoencoder tile whose norms are made to agree: a smaller mosaic would have too many cuts."""
+LATENT_ALIGN = 4
+"""The UNet halves a latent twice: its tiles start and end on multiples of this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoredPixels:
+    """What one restoration yields: pixels (B, 3, H, W) near [-1, 1], latents (B, C, h, w) scaled to unit variance."""
+
+    pixels: Tensor
+    preview: Tensor
+    lq_latent: Tensor
+    anchor: Tensor
+    latent: Tensor
+    options: RestoreOptions
+    """With the tiles really used: smaller than those asked for where memory ran out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restorer:
+    """The three networks and how to use them; ``restore`` is the whole way, the other methods are its parts."""
+
+    autoencoder: Any
+    """encode, encode_degraded and decode; latents are scaled by its ``config.scaling_factor``."""
+    unet: SupirUNet
+    adaptor: SupirAdaptor
+    options: RestoreOptions
+    widen: Callable[[], None] = not_widened
+    """Lets the networks calculate in a type that reaches further, or raises ``NotFiniteError``."""
+    release: Callable[..., None] = lambda *networks: None
+    """Told of networks that are not needed for a while: where they come and go, they may go."""
+    together: bool = True
+    """Whether both branches of text guidance go through the networks in one call, or one after the other."""
+
+    @cached_property
+    def backoff(self) -> TileBackoff:
+        """The options in use: their tiles become smaller where memory runs out."""
+        return TileBackoff(self.options, together=self.together)
+
+    def restore(
+        self,
+        pixels: Tensor,
+        conditions: Callable[[], Conditions],
+        noise: NoiseSource,
+        on_step: StepCallback | None = None,
+        on_preview: Callable[[Tensor], None] | None = None,
+    ) -> RestoredPixels:
+        """Restore (B, 3, H, W) in [-1, 1], both sides a multiple of ``size_multiple``.
+
+        ``on_preview`` is shown the clean preview when it is made, and must leave it as it is. ``conditions`` is called
+        after that, when text towers may take the autoencoder's place in memory.
+        ``noise`` is drawn for the anchor's posterior (with quirks), for the initial latent, then as the solver asks.
+
+        Raises:
+            OptionError: ``tile_prompts`` are not as many as the tiles.
+            OutOfMemoryError, NotFiniteError: smaller tiles, or a wider type, do not help.
+        """
+        self.check_tile_prompts(pixels)
+        lq_latent = self.encode_degraded(pixels)
+        preview = self.decode(lq_latent)
+        if on_preview is not None:
+            on_preview(preview)
+        anchor = self.anchor(preview, noise)
+        latent = self.restored_latent(lq_latent, anchor, conditions, noise, on_step)
+        restored = color.fix(self.decode(latent), preview, self.options.color_fix, overwrite=True)
+        return RestoredPixels(
+            pixels=restored,
+            preview=preview,
+            lq_latent=lq_latent,
+            anchor=anchor,
+            latent=latent,
+            options=self.backoff.options,
+        )
+
+    def check_tile_prompts(self, pixels: ArrayLike) -> None:
+        """Raise OptionError unless there is a prompt for each tile of the picture, where there are any."""
+        prompts, factor = split_prompts(self.options.tile_prompts), self.latent_factor
+        rows, columns = self.latent_layout()(pixels.shape[-2] // factor, pixels.shape[-1] // factor, Fraction(1))
+        if prompts and len(prompts) != len(rows) * len(columns):
+            raise OptionError(
+                f"tile_prompts holds {len(prompts)} prompts, and the picture has {len(rows) * len(columns)} tiles:"
+                f" {len(rows)} rows of {len(columns)}; give one for each, divided by |, or change tile"
+            )
+
+    def anchor(self, preview: ArrayLike, noise: NoiseSource) -> Tensor:
+        """The scaled latent of the preview by the plain encoder: the posterior's mode, with quirks a sample of it."""
+        posterior = self.encode(preview, degraded=False)
+        if self.options.reference_quirks:
+            return (posterior.mean + posterior.std * noise(posterior.mean)) * self.scaling
+        return posterior.mode() * self.scaling
+
+    def restored_latent(
+        self,
+        lq_latent: Tensor,
+        anchor: Tensor,
+        conditions: Callable[[], Conditions],
+        noise: NoiseSource,
+        on_step: StepCallback | None,
+    ) -> Tensor:
+        """The restored latent: from noise, or from the noised anchor, down the schedule of the options."""
+        options = self.options
+        schedule = noise_schedule(options)
+        self.release(self.autoencoder)
+        denoise = self.denoiser(lq_latent, anchor, conditions, schedule)
+        start = initial_latent(noise(lq_latent), schedule.sigmas, None if options.start_sigma is None else anchor)
+        latent = finite_at_last(self.sample(denoise, start, schedule, noise, on_step), self.unet.dtype)
+        self.release(self.unet, self.adaptor)
+        return latent
+
+    def denoiser(
+        self, lq_latent: Tensor, anchor: Tensor, conditions: Conditions | Callable[[], Conditions], schedule: Schedule
+    ) -> Denoiser:
+        """``(x, sigma) -> denoised``: in smaller tiles where memory runs out, in a wider type where numbers do."""
+
+        def build() -> Denoiser:
+            return self._stack(lq_latent, anchor, words, schedule)
+
+        words = conditions() if callable(conditions) else conditions
+        stack = build()
+        longest = max(lq_latent.shape[-2:]) * self.latent_factor
+        smaller = partial(
+            self.backoff.smaller_calls,
+            longest=longest,
+            branches=branches(self.options, schedule),
+            smallest=self.smallest_tile,
+        )
+
+        def rebuild() -> None:
+            nonlocal stack
+            stack = build()  # with caches of its own, since the tiles are others
+
+        def widen() -> None:
+            nonlocal words
+            check_latents(self.autoencoder.dtype, lq_latent, anchor)
+            self.widen()
+            words = conditions() if callable(conditions) else conditions
+            rebuild()
+
+        return finite_at_first(lambda x, sigma: self.backoff.run(lambda: stack(x, sigma), smaller, rebuild), widen)
+
+    def _stack(self, lq_latent: Tensor, anchor: Tensor, conditions: Conditions, schedule: Schedule) -> Denoiser:
+        """The stack of wrappers, for the tiles of now."""
+        options = self.backoff.options
+        sigma_max = highest_sigma(options, schedule)
+        fixed = options.solver == "reference_dpmpp_2m"  # the public one hears neither (reference section 15, quirk 6)
+        control_scale = ramp(options.control_scale, None if fixed else options.control_scale_start, sigma_max)
+        network = GuidedNetwork(
+            unet=self.unet,
+            adaptor=self.adaptor,
+            control_scale=lambda sigma: control_scale(schedule.before_churn(sigma)),
+            control_kept=StepCache(options.adaptor_every),
+            deep_kept=StepCache(options.deep_cache_every),
+        )
+        kept = network.control_kept, network.deep_kept
+        denoise = discrete_denoiser(network, self.unet.config.prediction_type, quantised=options.reference_quirks)
+        positive: dict[str, Any] = {"tokens": conditions.tokens, "vector": conditions.vector, "control": lq_latent}
+        negative = positive | {"tokens": conditions.negative_tokens, "vector": conditions.negative_vector}
+        layout = self.latent_layout()
+        if any(cache.in_use for cache in kept):
+            negative[CACHE_KEYS], positive[CACHE_KEYS] = cache_keys(lq_latent, layout)
+        strength = text_guidance(options, sigma_max)
+        guided = text_guided(
+            in_tiles(denoise, layout, batch=options.tile_batch),
+            positive,
+            negative,
+            strength if options.reference_quirks else lambda sigma: strength(schedule.before_churn(sigma)),
+            in_one_batch=self.backoff.together,
+        )
+        return restored_towards(
+            counting_steps(guided, *kept),
+            anchor,
+            None if fixed else options.restoration_guidance,
+            schedule=schedule,
+            sigma_max=sigma_max,
+            min_next_sigma=REFERENCE_MIN_NEXT_SIGMA if options.reference_quirks else 0.0,
+        )
+
+    def sample(
+        self,
+        denoise: Denoiser,
+        start: Tensor,
+        schedule: Schedule,
+        noise: NoiseSource,
+        on_step: StepCallback | None = None,
+    ) -> Tensor:
+        """Walk the latent ``start`` down the schedule with the chosen solver."""
+        options = self.options
+        if options.solver == "edm_euler":
+            return edm_euler(denoise, start, schedule, noise, s_noise=options.s_noise, on_step=on_step)
+        return dpmpp_2m(
+            denoise,
+            start,
+            schedule,
+            noise,
+            eta=options.fresh_share,
+            s_noise=options.s_noise,
+            noise_on_first_step=options.solver != "reference_dpmpp_2m",
+            on_step=on_step,
+        )
+
+    def restore_large(
+        self,
+        pixels: ArrayLike,
+        conditions: Callable[[], Conditions],
+        noise: NoiseSource,
+        store: Store,
+        on_step: StepCallback | None = None,
+        on_preview: Callable[[ArrayLike], None] | None = None,
+    ) -> Iterator[Tensor]:
+        """As ``restore``, of a picture whose pixels do not fit into memory: bands (B, 3, rows, W) from top to bottom.
+
+        Only latents are in memory as a whole. ``store`` makes the places where preview and result are kept. The public
+        code's quirks are not for this: their tiles need the whole at once.
+        """
+        self.check_tile_prompts(pixels)
+        lq_latent = self.encode_degraded(pixels)
+        preview = self.decode(lq_latent, store)
+        if on_preview is not None:
+            on_preview(preview)
+        anchor = self.anchor(preview, noise)
+        latent = self.restored_latent(lq_latent, anchor, conditions, noise, on_step)
+        return color.fixed_bands(self.decode(latent, store), preview, self.options.color_fix)
+
+    def encode_degraded(self, pixels: ArrayLike) -> Tensor:
+        """The scaled LQ latent of degraded pixels: the mode of the robust encoder's posterior."""
+        return self.encode(pixels, degraded=True).mode() * self.scaling
+
+    def encode(self, pixels: ArrayLike, *, degraded: bool) -> DiagonalGaussianDistribution:
+        """Posterior of the unscaled latent, in tiles where the picture is larger than one."""
+        kind, factor = self.autoencoder.dtype, self.latent_factor
+        encode = self.autoencoder.encode_degraded if degraded else self.autoencoder.encode
+
+        def of_part(part: Tensor) -> Tensor:
+            moments: Tensor = encode(part.to(kind)).latent_dist.parameters
+            return moments
+
+        def moments() -> Tensor:
+            if self._in_lock_step and isinstance(pixels, Tensor):
+                found: Tensor = self.autoencoder.encode_in_lock_step(pixels.to(kind), self._vae_tile, degraded=degraded)
+            else:
+                reach = "degraded_halo" if degraded else "halo"
+                alike = self._with_common_norms(of_part, pixels, 1, reach)
+                found = tiled(alike, self.pixel_layout(1, reach), scale=Fraction(1, factor))(pixels)
+            return found
+
+        smaller = partial(smaller_vae_tile, longest=max(pixels.shape[-2:]))
+        return DiagonalGaussianDistribution(self.backoff.run(moments, smaller).float())
+
+    @overload
+    def decode(self, latent: Tensor) -> Tensor: ...
+
+    @overload
+    def decode(self, latent: Tensor, store: Store) -> MemmapArray: ...
+
+    def decode(self, latent: Tensor, store: Store | None = None) -> Tensor | MemmapArray:
+        """Pixels of a scaled latent, in tiles where the picture is larger than one; with ``store`` kept there."""
+        latent = (latent / self.scaling).to(self.autoencoder.dtype)
+        factor = self.latent_factor
+
+        def pixels() -> Tensor | MemmapArray:
+            if self._in_lock_step and store is None:
+                found: Tensor = self.autoencoder.decode_in_lock_step(latent, self._vae_tile // factor)
+                return found
+            alike = self._with_common_norms(self._decoded, latent, factor, "halo")
+            made: Tensor | MemmapArray = tiled(alike, self.pixel_layout(factor, "halo"), scale=factor, into=store)(
+                latent
+            )
+            return made
+
+        smaller = partial(smaller_vae_tile, longest=max(latent.shape[-2:]) * factor)
+        whole = self.backoff.run(pixels, smaller)
+        return whole.float() if isinstance(whole, Tensor) else whole
+
+    def _decoded(self, latent: Tensor) -> Tensor:
+        pixels: Tensor = self.autoencoder.decode(latent).sample
+        return pixels
+
+    def _with_common_norms(
+        self, run: Callable[[Tensor], Tensor], source: ArrayLike, unit: int, reach: str
+    ) -> Callable[[Tensor], Tensor]:
+        """``run``; tiles of ``source``, in units of so many pixels, are normalised alike where it sees all of one."""
+        tile = self._vae_tile // unit
+        one_tile = max(source.shape[-2:]) <= tile
+        if one_tile or self._vae_tile < COMMON_NORMS_TILE or getattr(self.autoencoder, reach, None) is not None:
+            return run  # nothing to agree on, or no good sample of it, or only its surroundings matter to a pixel
+        return shared_group_statistics(run, mosaic(source, tile, align=max(self.latent_factor // unit, 1)))
+
+    @property
+    def _vae_tile(self) -> int:
+        return self.backoff.options.vae_tile
+
+    @property
+    def smallest_tile(self) -> int:
+        """Pixels of the smallest tile for sampling that is made where memory lacks."""
+        native = getattr(self.unet.config, "sample_size", None)
+        return smallest_tile(self.options, native * self.latent_factor if isinstance(native, int) else None)
+
+    @property
+    def scaling(self) -> float:
+        """Scaled latent over the autoencoder's own."""
+        return float(self.autoencoder.config.scaling_factor)
+
+    @property
+    def latent_factor(self) -> int:
+        """Pixels of the picture per pixel of the latent, along one side."""
+        return latent_factor(self.autoencoder)
+
+    @property
+    def _in_lock_step(self) -> bool:
+        """The public code's tiles hold the networks in lock step; they know SDXL's autoencoder only."""
+        return self.options.reference_quirks and isinstance(self.autoencoder, SupirAutoencoder)
+
+    def latent_layout(self) -> Layout:
+        """Tiles of the sampling, in pixels of the latent."""
+        options, factor = self.backoff.options, self.latent_factor
+        tile = max(options.tile // (factor * LATENT_ALIGN), 2) * LATENT_ALIGN
+        if options.reference_quirks:
+            overlap = tile // 2 if options.tile_overlap is None else options.tile_overlap // factor
+            return reference_gaussian(tile, tile - overlap)
+        overlap = tile // 4 if options.tile_overlap is None else options.tile_overlap // factor
+        return blended(tile, min(overlap, tile // 2), align=LATENT_ALIGN)
+
+    def pixel_layout(self, unit: int, reach: str) -> Layout:
+        """Tiles of the autoencoder, counted in ``unit`` pixels.
+
+        An autoencoder that knows its halo, the pixels beyond which nothing influences a pixel, is tiled exactly;
+        ``reach`` is that property's name. For others a quarter of the tile overlaps; half of that is computed and
+        dropped, half blended.
+        """
+        factor = self.latent_factor
+        tile = max(self._vae_tile // factor, 8) * factor
+        halo = getattr(self.autoencoder, reach, None)
+        if halo is not None:
+            tile, overlap, fade = max(tile, 4 * halo), 2 * halo, 0
+        else:
+            overlap, fade = tile // 4, tile // 8
+        return blended(tile // unit, overlap // unit, fade=fade // unit, align=max(factor // unit, 1))
+
+
+def latent_factor(autoencoder: Any) -> int:
+    """Pixels of the picture per pixel of the latent, along one side."""
+    return int(2 ** (len(autoencoder.config.block_out_channels) - 1))
+
+
+def size_multiple(autoencoder: Any) -> int:
+    """What both sides of the working size must be a multiple of."""
+    return latent_factor(autoencoder) * LATENT_ALIGN

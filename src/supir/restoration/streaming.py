@@ -1,0 +1,116 @@
+"""From picture file to picture file, whatever the size: pixels stay on disk, only tiles and latents are in memory."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from supir.errors import ImageWriteError
+from supir.image import LARGE, LargePicture, WorkingSize, check_file, open_large, working_size, write_in_bands
+from supir.options import RestoreOptions
+from supir.restoration.color import fixed_bands
+from supir.restoration.conditioning import Conditions
+from supir.restoration.restorer import Restorer, size_multiple
+from supir.sampling.noise import NoiseSource
+from supir.sampling.solvers import StepCallback
+from supir.tensors.arrays import ArrayLike, MemmapArray
+
+_BYTES_A_PIXEL = 24
+"""Of the preview and of the result, kept in float32 in the target's folder."""
+
+
+def is_large(size: WorkingSize, options: RestoreOptions) -> bool:
+    """Whether to stream. Not with the public code's quirks, nor where the result is smaller than the working size."""
+    same = (size.height, size.width) == (size.output_height, size.output_width)
+    return same and not options.reference_quirks and size.padded_height * size.padded_width > LARGE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streaming:
+    """A restoration from file to file: how, and where the preview goes if it is wanted."""
+
+    restorer: Restorer
+    device: torch.device
+    conditions: Callable[[], Conditions]
+    noise: NoiseSource
+    preview: Path | None
+    on_step: StepCallback
+    on_preview: Callable[[], None]
+
+    def restore(self, source: Path, target: Path, record: Callable[[RestoreOptions], dict[str, str]]) -> dict[str, str]:
+        """Write the result whole or not at all.
+
+        Args:
+            source, target: the files.
+            record: what is stored with the result, by the options really used.
+
+        Returns:
+            The record.
+
+        Raises:
+            ImageError: as ``read`` and ``write``; the target's folder has no room for the pixels in between, 24 bytes
+                for each of the result's and those of the photo, which is said before any work.
+            OSError: another took the room meanwhile.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._check_room(source, target)
+        store = partial(MemmapArray, folder=target.parent, device=self.device)
+        with open_large(source, target.parent, salvage=self.restorer.options.salvage) as picture:
+            size = size_of(picture.width, picture.height, self.restorer)
+
+            def show(preview: ArrayLike) -> None:
+                if self.preview is not None:
+                    _write(picture, size, fixed_bands(preview, preview, "none"), self.preview)
+                self.on_preview()
+
+            result = self.restorer.restore_large(
+                picture.at_working_size(size, self.device), self.conditions, self.noise, store, self.on_step, show
+            )
+            about = record(self.restorer.backoff.options)
+            _write(picture, size, result, target, about)
+        return about
+
+    def _check_room(self, source: Path, target: Path) -> None:
+        _, width, height = check_file(source)  # what is too large to be read is said first
+        size = size_of(width, height, self.restorer)
+        needed = _BYTES_A_PIXEL * size.padded_width * size.padded_height + width * height * 3
+        free = shutil.disk_usage(target.parent).free
+        if free < needed:
+            raise ImageWriteError(
+                f"{target}: {needed / 1e9:.1f} GB are needed in its folder while it is made, and {free / 1e9:.1f} GB"
+                " are free; make room, or choose another folder or a smaller scale", target
+            )  # fmt: skip
+
+
+def size_of(width: int, height: int, restorer: Restorer) -> WorkingSize:
+    """The sizes of a picture on its way through the networks, by the restorer's options."""
+    options = restorer.options
+    return working_size(width, height, options.scale, options.min_size, size_multiple(restorer.autoencoder))
+
+
+def _write(
+    picture: LargePicture,
+    size: WorkingSize,
+    found: Iterator[Tensor],
+    path: Path,
+    record: Mapping[str, str] | None = None,
+) -> None:
+    height, width = size.output_height, size.output_width
+    whole = picture.with_bands(size, _cut(found, height, width))
+    write_in_bands(picture.frame, (height, width), whole, path, record=record)
+
+
+def _cut(found: Iterator[Tensor], height: int, width: int) -> Iterator[Tensor]:
+    """The bands (3, rows, width) without the padding at the bottom and the right."""
+    top = 0
+    for band in found:
+        rows = min(band.shape[-2], height - top)
+        if rows > 0:
+            yield band[0, :, :rows, :width].cpu().clamp(-1, 1)
+        top += rows

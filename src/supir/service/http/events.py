@@ -1,0 +1,167 @@
+"""News of a job as server-sent events: the present state first, then every change, until the job has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+
+from fastapi.concurrency import run_in_threadpool
+
+from supir.errors import JobNotFoundError
+from supir.service.engine import Engine
+from supir.service.http.responses import JobView
+from supir.service.stored_job import ACTIVE, StoredJob
+
+__all__ = ["Hub", "changes", "changes_of_all"]
+
+_ALIVE = 15.0
+"""Seconds after which a comment keeps a silent connection open."""
+_OVERLAP = 2.0
+"""Seconds that two looks at the jobs that have ended have in common: what is written has its time from just before."""
+_REST = 0.05
+"""Seconds between two looks at a job: faster steps than that are told together."""
+_REST_OF_ALL = 0.15
+"""The same for all jobs, which may be many."""
+
+
+class _Bell:
+    """Wakes one stream.
+
+    Args:
+        client: whose it is.
+    """
+
+    def __init__(self, client: str) -> None:
+        self.client = client
+        self.rung = asyncio.Event()
+        self.rung.set()
+        self.touched: set[str] = set()
+        """Jobs that something has happened to since it last woke."""
+
+
+class Hub:
+    """Wakes the streams of jobs that there is news of; lives in the event loop, and hears from any thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._waiting: dict[str | None, set[_Bell]] = {}
+        self._loop = asyncio.get_running_loop()
+        self.closed = False
+        engine.listen(self._told)
+
+    def close(self) -> None:
+        """End all streams."""
+        self.closed = True
+        self._wake(None)
+
+    @property
+    def num_streams(self) -> int:
+        """That are listened to."""
+        return sum(map(len, self._waiting.values()))
+
+    async def wakes(self, job: str | None, client: str) -> AsyncGenerator[set[str] | None, None]:
+        """At once, and whenever there may be news of the job (None: of any of this client): the jobs that something has
+        happened to since the last time. None when there was no news for long.
+        """
+        bell = _Bell(client)
+        self._waiting.setdefault(job, set()).add(bell)
+        try:
+            while not self.closed:
+                try:
+                    await asyncio.wait_for(bell.rung.wait(), _ALIVE)
+                except TimeoutError:
+                    yield None
+                    continue
+                bell.rung.clear()
+                touched, bell.touched = bell.touched, set()
+                yield touched
+                await asyncio.sleep(_REST if job else _REST_OF_ALL)
+        finally:
+            self._waiting[job].discard(bell)
+            if not self._waiting[job]:
+                del self._waiting[job]
+
+    def _told(self, job: StoredJob | None) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake, job)
+
+    def _wake(self, job: StoredJob | None) -> None:
+        for key, bells in self._waiting.items():
+            for bell in bells:
+                if job is not None and bell.client == job.client:
+                    bell.touched.add(job.id)
+                if job is None or (bell.client == job.client and key in (None, job.id)):
+                    bell.rung.set()
+
+
+async def changes(hub: Hub, job: str, client: str, look: Callable[[], JobView]) -> AsyncGenerator[str, None]:
+    """The events of one job, as text; ``look`` is called in a thread."""
+    before: JobView | None = None
+    async with aclosing(hub.wakes(job, client)) as wakes:
+        async for news in wakes:
+            if news is None:
+                yield ": still here\n\n"
+                continue
+            try:
+                now = await run_in_threadpool(look)
+            except JobNotFoundError:
+                yield "event: deleted\ndata: {}\n\n"
+                return
+            for kind in _kinds(before, now):
+                yield _event(kind, now)
+            if now.state not in ACTIVE:
+                return
+            before = now
+
+
+async def changes_of_all(
+    hub: Hub, client: str, look: Callable[[float, set[str]], tuple[list[JobView], list[str]]]
+) -> AsyncGenerator[str, None]:
+    """The events of all jobs of a client, as text, without an end; first of those that are active.
+
+    Args:
+        hub: wakes.
+        client: whose jobs.
+        look: called in a thread with seconds since 1970 and with jobs by ID; the jobs that are active, or have ended or
+            been described since then, with those named that there are; and the IDs of those that there are not.
+    """
+    before: dict[str, JobView] = {}
+    since = time.time() - _OVERLAP
+    async with aclosing(hub.wakes(None, client)) as wakes:
+        async for touched in wakes:
+            if touched is None:
+                yield ": still here\n\n"
+                continue
+            since, then = time.time() - _OVERLAP, since
+            found, gone = await run_in_threadpool(look, then, touched)
+            for job in gone:
+                yield f"event: deleted\ndata: {json.dumps({'id': job})}\n\n"
+            now = {view.id: view for view in found}
+            for job, view in now.items():
+                for kind in _kinds(before.get(job), view):
+                    yield _event(kind, view)
+            before = now
+
+
+def _event(kind: str, view: JobView) -> str:
+    return f"event: {kind}\ndata: {json.dumps(view.model_dump(mode='json', exclude={'options'}))}\n\n"
+
+
+def _kinds(before: JobView | None, now: JobView) -> Iterator[str]:
+    """What changed: the state (or, in the queue, the place and what is waited for), the preview, the step."""
+
+    def where(view: JobView) -> tuple[object, ...]:
+        return view.state, view.position, view.waits_for
+
+    if before is None or where(before) != where(now):
+        yield now.state
+    elif before.caption != now.caption:
+        yield "caption"
+    if now.state != "running":
+        return
+    if now.preview and (before is None or before.state != "running" or not before.preview):
+        yield "preview"
+    if now.step and (before is None or before.step != now.step):
+        yield "step"

@@ -1,0 +1,102 @@
+"""What answers look like, as pydantic models: the OpenAPI schema is made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from supir.service.engine import Progress
+from supir.service.stored_job import StoredJob
+
+__all__ = ["ErrorView", "HealthView", "JobPage", "JobView", "OptionsView", "job_view"]
+
+State = Literal["queued", "running", "done", "failed", "cancelled", "expired"]
+
+
+class JobView(BaseModel):
+    """A job."""
+
+    id: str
+    state: State
+    name: str = Field(description="of the picture, as it was sent")
+    width: int = Field(description="of the picture, in pixels")
+    height: int
+    format: str = Field(description="suffix of the result")
+    options: dict[str, Any] = Field(description="every option, with what the preset gave")
+    created: datetime
+    started: datetime | None = None
+    finished: datetime | None = None
+    expires: datetime | None = Field(None, description="when the files of a job that is done will be removed")
+    position: int | None = Field(None, description="queued: how many jobs are before it")
+    waits_for: str | None = Field(None, description="queued: what it waits for beside those before it")
+    step: int | None = Field(None, description="running: steps done")
+    num_steps: int = Field(description="steps in all")
+    preview: bool = Field(False, description="the clean preview can be fetched")
+    error: str | None = Field(None, description="failed: why")
+    warnings: list[str] = Field(
+        default_factory=list, description="in the answer to a submission: options that were set to no effect"
+    )
+    sha256: str | None = Field(None, description="done: of the result")
+    until: Literal["result", "preview"] = Field("result", description="what is made")
+    source: str = Field(description="the job with which the picture was sent; the same for all that were made of it")
+    caption: str | None = Field(None, description="what a captioner said of the picture, where one was asked")
+
+
+class JobPage(BaseModel):
+    """Some jobs, the newest first."""
+
+    jobs: list[JobView]
+    next: str | None = Field(None, description="give this as `before` for the page that follows; none: there is none")
+
+
+class OptionsView(BaseModel):
+    """What may be set, and what it is when it is not set."""
+
+    model: str
+    default_preset: str
+    presets: dict[str, dict[str, Any]] = Field(description="every option's value by preset, for this model")
+    trade_offs: dict[str, str] = Field(description="what each preset is for, in the order to offer them in")
+    goes_with: dict[str, str] = Field(description="options that unset another of the preset when set without it")
+    words: dict[str, str] = Field(description="the quality words that stand for unset ones")
+    captioner: str | None = Field(None, description="who describes pictures that are sent for their preview; or nobody")
+    formats: list[str]
+    options: dict[str, Any] = Field(description="a JSON schema for each option")
+    limits: dict[str, Any] = Field(description="of this key")
+
+
+class HealthView(BaseModel):
+    """How the service is."""
+
+    live: bool = True
+    ready: bool = Field(description="a worker has opened the weights, and new jobs are taken")
+    reason: str | None = Field(None, description="why it is not ready")
+    workers_ready: int
+    workers: int
+    version: str
+
+
+class ErrorView(BaseModel):
+    """What was wrong."""
+
+    error: str = Field(description="the name of the class in supir.errors")
+    detail: str = Field(description="what came, what is allowed, what to do")
+
+
+def job_view(job: StoredJob, progress: Progress, keep: float) -> JobView:
+    """A job as clients see it."""
+    expires = job.finished + keep if job.state == "done" and job.finished is not None else None
+    return JobView(
+        id=job.id, state=job.state, name=job.name, width=job.width, height=job.height, format=job.suffix,  # type: ignore[arg-type]
+        options=dataclasses.asdict(job.options), created=_time(job.created), started=_time(job.started),
+        finished=_time(job.finished), expires=_time(expires), position=progress.position,
+        waits_for=progress.waits_for, step=progress.step,
+        num_steps=job.options.num_steps, preview=progress.preview, error=job.error, sha256=job.sha256,
+        until=job.until, source=job.source, caption=job.caption,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _time(seconds: float | None) -> Any:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

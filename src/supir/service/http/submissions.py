@@ -1,0 +1,131 @@
+"""A picture handed in: with its bytes, or once more as it was sent before; checked, then queued."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import Header, Query, Request, Response
+from fastapi import Path as PathParameter
+from fastapi.concurrency import run_in_threadpool
+
+from supir.errors import SupirError
+from supir.options import RestoreOptions
+from supir.service.engine import Engine
+from supir.service.http.responses import job_view
+from supir.service.http.uploads import drop_rest, read_form, read_json, sha256_of
+from supir.service.limits import Client
+from supir.service.stored_job import StoredJob, Submission
+from supir.service.validation import checked_picture, chosen_options, digest_of, shown_name, suffix_of
+
+__all__ = ["JobID", "Submitting"]
+
+_log = logging.getLogger("supir.service")
+
+JobID = Annotated[str, PathParameter(description="of the job, as its submission answered", max_length=64)]
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="the same key, sent again with the same picture and options, gives the same job",
+        pattern=r"^[!-~]{1,200}$",
+    ),
+]
+Format = Annotated[
+    Literal["jpeg", "png", "webp", "tiff"] | None, Query(description="of the result; unset: that of the picture")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What is to be made of a picture, and under which key."""
+
+    options: RestoreOptions
+    form_format: str | None
+    until: str
+    key: str | None
+    idle: list[str]
+    """Sentences about options that have no effect."""
+
+
+class Submitting:
+    """The two routes by which jobs come in.
+
+    Args:
+        engine: queues.
+        log_details: file names and options go into the log as well.
+    """
+
+    def __init__(self, engine: Engine, log_details: bool) -> None:
+        self._engine, self._log_details = engine, log_details
+
+    async def submit(self, request: Request, idempotency_key: Key = None) -> Response:
+        """Queue a picture. Its bytes and header are checked while it comes; it is decoded by a worker, later."""
+        client: Client = request.state.client
+        await self._check_room(request, idempotency_key)
+        with self._engine.room.minded():
+            job = await run_in_threadpool(self._engine.folder.begin)
+            try:
+                form = await read_form(request, int(client.limits.megabytes * 1e6), self._engine.folder.upload(job))
+                options, form_format, until, idle = chosen_options(form.fields, self._engine.model.options)
+                asked = _Asked(options=options, form_format=form_format, until=until, key=idempotency_key, idle=idle)
+                new = await run_in_threadpool(self._checked, job, shown_name(form.name), asked, client)
+            except BaseException:
+                await run_in_threadpool(self._engine.folder.remove, job)
+                raise
+        return await self._queue(request, new, asked.idle, "jobs")
+
+    async def again(self, request: Request, job: JobID, format: Format = None, idempotency_key: Key = None) -> Response:
+        """Queue the picture of an earlier job once more, whose upload is still kept; options that are not given are the
+        preset's. What a captioner said of it is in the record of the result.
+        """
+        client: Client = request.state.client
+        await self._check_room(request, idempotency_key)
+        text = await read_json(request)
+        options, _, until, idle = chosen_options({"options": text}, self._engine.model.options)
+        asked = _Asked(options=options, form_format=format, until=until, key=idempotency_key, idle=idle)
+        earlier, _ = await run_in_threadpool(self._engine.look, job, client)
+        with self._engine.room.minded():
+            new = await run_in_threadpool(self._borrowed, earlier, asked, client)
+        return await self._queue(request, new, asked.idle, "../../jobs")
+
+    async def _check_room(self, request: Request, key: str | None) -> None:
+        try:
+            await run_in_threadpool(self._engine.check_room, request.state.client, key)
+        except SupirError:
+            await drop_rest(request.stream())
+            raise
+
+    def _borrowed(self, earlier: StoredJob, asked: _Asked, client: Client) -> Submission:
+        job = self._engine.shelf.borrow(earlier)
+        try:
+            return self._checked(job, earlier.name, asked, client, earlier)
+        except BaseException:
+            self._engine.folder.remove(job)
+            raise
+
+    def _checked(
+        self, job: str, name: str, asked: _Asked, client: Client, earlier: StoredJob | None = None
+    ) -> Submission:
+        """The submission of an upload that lies in the folder."""
+        upload = self._engine.folder.upload(job)
+        own, width, height = checked_picture(upload, name, asked.options, client.limits)
+        suffix = suffix_of(asked.form_format, own, asked.until)
+        words = {} if earlier is None else {name: getattr(earlier, name) for name in ("source", "caption", "captioner")}
+        digest = digest_of(sha256_of(upload), asked.options, suffix, asked.until)
+        return Submission(
+            id=job, client=client.name, name=name, options=asked.options, suffix=suffix, width=width, height=height,
+            digest=digest, idempotency_key=asked.key, until=asked.until, **words,
+        )  # fmt: skip
+
+    async def _queue(self, request: Request, new: Submission, idle: list[str], place: str) -> Response:
+        """Queue it; ``place`` is where jobs are, relative to the request, as a proxy may have put a path before it."""
+        client: Client = request.state.client
+        stored, is_new = await run_in_threadpool(self._engine.submit, new, client)
+        request.state.told["job"] = stored.id
+        if self._log_details:
+            _log.info("asked for", extra={"job": stored.id, "name_given": new.name, "options": vars(new.options)})
+        found = await run_in_threadpool(self._engine.look, stored.id, client)
+        text = job_view(*found, self._engine.keep).model_copy(update={"warnings": idle}).model_dump_json()
+        return Response(text, 202 if is_new else 200, {"Location": f"{place}/{stored.id}"}, "application/json")

@@ -1,0 +1,154 @@
+"""What a client hands in, checked before it is queued: the picture by its header alone, the options by their fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import unicodedata
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from supir.errors import ImageTooLargeError, OptionError, SupirError
+from supir.options import DEFAULT_PRESET, PRESETS, RestoreOptions, fields
+from supir.options.combinations import without_effect
+from supir.service.limits import Limits
+from supir.service.stored_job import UNTIL
+
+__all__ = ["FORMATS", "MAX_TEXT", "checked_picture", "chosen_options", "digest_of", "shown_name", "suffix_of"]
+
+FORMATS = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif"}
+"""What a result may be asked for as, and its suffix."""
+MAX_TEXT = 16_384
+"""Bytes of all texts of the options together, in UTF-8: a JPEG's record holds no more than four times that."""
+_MAX_NAME = 150
+_SPECS = {spec.name: spec for spec in dataclasses.fields(RestoreOptions)}
+
+
+def chosen_options(
+    given: Mapping[str, str], options: Callable[..., RestoreOptions]
+) -> tuple[RestoreOptions, str | None, str, list[str]]:
+    """What the fields of a form ask for: the options, the format of the result or None for the upload's, until what;
+    and sentences about options that have no effect on a result.
+
+    Args:
+        given: ``options``, a JSON object of fields of ``RestoreOptions``; ``preset``; ``format``; ``until``; and the
+            same fields one by one, as text. An empty text, or null, is the preset's value.
+        options: as ``Model.options``.
+
+    Raises:
+        OptionError: an unknown field, a value that it cannot have, or one that is given both ways.
+    """
+    form = {name: text for name, text in given.items() if text}
+    chosen = _from_json(form.pop("options", "{}"))
+    form_format = form.pop("format", None)
+    if form_format is not None and form_format not in FORMATS:
+        raise OptionError(f"format is {form_format!r}; it must be one of {', '.join(FORMATS)}")
+    until = form.pop("until", UNTIL[0])
+    if until not in UNTIL:
+        raise OptionError(f"until is {until!r}; it must be one of {', '.join(UNTIL)}")
+    for name, text in form.items():
+        if chosen.get(name) is not None:
+            raise OptionError(f"{name} is given twice: in options and as a field of its own")
+        if name == "preset":
+            chosen[name] = text
+        elif name in _SPECS:
+            chosen[name] = _from_text(name, text)
+        else:
+            raise OptionError(
+                f"{name!r} is not a field; there are: file, options, format, until, preset, {', '.join(_SPECS)}"
+            )
+    preset = chosen.pop("preset", None)
+    preset = DEFAULT_PRESET if preset is None else preset
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise OptionError(f"preset is {preset!r}; it must be one of {', '.join(PRESETS)}")
+    found = options(preset, **fields.known(RestoreOptions, chosen, "an option"))
+    _check_texts(found)
+    said = [name for name, value in chosen.items() if value is not None] if until == UNTIL[0] else []
+    idle = without_effect(found, said, options(preset)) if said else {}
+    return found, form_format, until, list(idle.values())
+
+
+def checked_picture(path: Path, name: str, options: RestoreOptions, limits: Limits) -> tuple[str, int, int]:
+    """(suffix, width, height) of an upload, from its first bytes and header; nothing is decoded.
+
+    Args:
+        path: of the file.
+        name: of the picture, for messages.
+        options: what it is to be restored with.
+        limits: of the client.
+
+    Raises:
+        ImageReadError: it is no picture that supir reads, or its header is damaged.
+        ImageTooLargeError: it has more pixels than the client may send.
+        OptionError: restored at this scale and size, it has more than the client may ask for.
+    """
+    from supir.image import check_file, working_size
+
+    try:
+        kind, width, height = check_file(path, max_pixels=int(limits.megapixels * 1e6))
+    except ImageTooLargeError as error:
+        raise ImageTooLargeError(_without(path, name, error).replace("(max_pixels)", "for this key")) from None
+    except SupirError as error:
+        raise type(error)(_without(path, name, error)) from None
+    size = working_size(width, height, options.scale, options.min_size)
+    megapixels = size.padded_width * size.padded_height / 1e6
+    if megapixels > limits.work_megapixels:
+        raise OptionError(
+            f"{width} x {height} pixels at scale {options.scale:g} and min_size {options.min_size} are worked on at"
+            f" {megapixels:.0f} megapixels; {limits.work_megapixels:g} are allowed: lower scale or min_size"
+        )
+    return FORMATS[kind.lower()], width, height
+
+
+def suffix_of(form_format: str | None, own: str, until: str = "result") -> str:
+    """The suffix of a result: that of the format asked for, or the upload's own; a preview alone is a PNG."""
+    if until == "preview":
+        return FORMATS["png"]
+    return own if form_format is None else FORMATS[form_format]
+
+
+def digest_of(sha256: str, options: RestoreOptions, suffix: str, until: str = "result") -> str:
+    """One hash of everything that a request asks for; the name of the picture is no part of it."""
+    whole = [sha256, dataclasses.asdict(options), suffix, until]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def shown_name(name: str | None) -> str:
+    """A user's file name as text that is safe to show: its last part, without what cannot be printed, not too long."""
+    last = (name or "").replace("\\", "/").rpartition("/")[2]
+    plain = "".join(sign for sign in last if unicodedata.category(sign)[0] not in "CZ" or sign == " ")
+    plain = plain.encode(errors="ignore").decode().strip(" .")
+    return plain[:_MAX_NAME] or "picture"
+
+
+def _from_json(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise OptionError(f"options is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise OptionError('options must be a JSON object, as {"scale": 2}')
+    return found
+
+
+def _from_text(name: str, text: str) -> Any:
+    try:
+        return fields.from_text(_SPECS[name], text)
+    except OptionError as error:
+        raise OptionError(f"{name}: {error}") from None
+
+
+def _check_texts(options: RestoreOptions) -> None:
+    texts = [value for value in vars(options).values() if isinstance(value, str)]
+    try:
+        size = sum(len(text.encode()) for text in texts)
+    except UnicodeEncodeError as error:
+        raise OptionError(f"a text of the options holds half a character ({error.reason})") from None
+    if size > MAX_TEXT:
+        raise OptionError(f"the texts of the options have {size} bytes; {MAX_TEXT} are allowed")
+
+
+def _without(path: Path, name: str, error: Exception) -> str:
+    return str(error).replace(str(path), name)

@@ -1,0 +1,101 @@
+"""Adaptor and connectors beside the frozen prior: the paper's main stage (sections 3.1, 3.2, 4.1).
+
+The hint is the frozen E_dr's latent of the degraded picture; the loss is that of ``denoising``. Captions are dropped at
+the stated rate, negative-quality samples mixed in at another.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supir.models.connectors import ZeroConv, ZeroCrossAttention, ZeroSFT, zeroed
+from supir.prompts import POSITIVE_PROMPT, join_prompt
+from supir.training.denoising import Denoising, make_draw
+from supir.training.loop import Stage
+from supir.training.stage_context import StageContext, hold_frozen
+
+SHEET_SIGMA = 3.0
+"""The sheet's pictures begin with E_dr's latent noised to this level, which hides what it does not know."""
+SHEET_STEPS = 8
+_BLOCK = re.compile(r"transformer_blocks\.(\d+)\.")
+
+
+def is_prior(name: str) -> bool:
+    """Whether a parameter ``component.name`` is of the frozen prior: the UNet's but for its connectors."""
+    return name.startswith("unet.") and not name.startswith("unet.connectors.")
+
+
+def adaptor_stage(materials: StageContext) -> Stage:
+    """The stage: adaptor and connectors learn, everything else is frozen."""
+    networks, options = materials.networks, materials.options
+    unet, adaptor = networks["unet"], networks["adaptor"]
+    if options.copy_start:
+        start_from_prior(unet, adaptor)
+    materials.freeze("autoencoder", "text_encoder", "text_encoder_2")
+    unet.requires_grad_(False).connectors.requires_grad_(True)
+    hold_frozen(unet, options)
+    denoising = Denoising(materials, controlled=True)
+    return Stage(
+        "adaptor",
+        {"unet": unet, "adaptor": adaptor},
+        denoising.loss,
+        materials.sheet(lambda: restored(denoising), denoising.heldout_loss),
+        frozen=is_prior,
+        draw=make_draw(materials),
+        batch=options.batch,
+    )
+
+
+def restored(denoising: Denoising) -> dict[str, Tensor]:
+    """The held-out pictures degraded, through E_dr alone, and restored under the quality words."""
+    heldout = denoising.materials.heldout
+    hint = denoising.latent(heldout.degraded, degraded=True)
+    prompts = [join_prompt(caption, POSITIVE_PROMPT) for caption in heldout.captions]
+    found = denoising.sample(prompts, start=hint, hint=hint, sigma=SHEET_SIGMA, num_steps=SHEET_STEPS)
+    return {
+        "degraded": heldout.degraded,
+        "preview": denoising.picture(hint),
+        "result": denoising.picture(found),
+    }
+
+
+@torch.no_grad()
+def start_from_prior(unet: Any, adaptor: Any) -> None:
+    """Begin the adaptor as a copy of the UNet's encoder, and hint and connectors as the paper's zeros.
+
+    Of a trimmed trunk's transformer blocks each takes the weights of one spread evenly over the UNet's.
+    """
+    known = unet.state_dict()
+    depths = {name: _depths(module) for name, module in (("unet", unet), ("adaptor", adaptor))}
+    for name, parameter in adaptor.named_parameters():
+        source = name
+        if found := _BLOCK.search(name):
+            place = name[: found.start()]
+            mine, theirs = depths["adaptor"][place], depths["unet"][place]
+            block = int(found[1]) * theirs // mine
+            source = f"{place}transformer_blocks.{block}.{name[found.end() :]}"
+        if source in known and known[source].shape == parameter.shape:
+            parameter.copy_(known[source])
+    zeroed(adaptor.hint_conv)
+    for connector in unet.connectors:
+        if isinstance(connector, ZeroSFT):
+            for part in (connector.zero_mul, connector.zero_add, connector.zero_conv):
+                zeroed(part)
+        elif isinstance(connector, ZeroConv):
+            zeroed(connector.zero_conv)
+        elif isinstance(connector, ZeroCrossAttention):
+            zeroed(connector.to_out)
+
+
+def _depths(trunk: nn.Module) -> dict[str, int]:
+    """Number of transformer blocks by the name before ``transformer_blocks``."""
+    found: dict[str, int] = {}
+    for name, _ in trunk.named_parameters():
+        if match := _BLOCK.search(name):
+            place = name[: match.start()]
+            found[place] = max(found.get(place, 0), int(match[1]) + 1)
+    return found

@@ -1,0 +1,126 @@
+"""UNet and adaptor as a generator of one or few steps, learned through the decoder, which learns with them.
+
+Not in the paper, whose prior has seen a hundred million pictures and paints in fifty steps. A small prior trained on
+noise alone predicts the mean, which is smooth. So it learns from the pictures that sampling ends with: from E_dr's
+latent noised to ``START_SIGMA`` it takes one, two or four steps as the sampler does, the answer of one of them is
+decoded, and its pixels are asked for what ``Losses`` says: the truth, VGG16's features of it, and what a discriminator
+of high wavelet sub-bands takes for real. (One-step distillation through the decoder: OSEDiff, arXiv 2406.08177.)
+
+Under the negative words the answer is to be the degraded picture's own latent, so that guidance away from them goes
+away from the damage (paper section 3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supir.errors import OptionError
+from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
+from supir.sampling.denoiser import discrete_denoiser
+from supir.sampling.sigmas import full_range_sigmas, initial_latent
+from supir.training.crops import to_tensor
+from supir.training.denoising import Denoising, Sample, make_draw
+from supir.training.loop import Stage
+from supir.training.stage_context import StageContext
+from supir.training.stages.restorer import DISCRIMINATOR_RATE, Losses, WaveletDiscriminator, opposed
+
+START_SIGMA = 1.0
+"""Noise that E_dr's latent begins with: a quarter of the latents' own deviation."""
+NUM_STEPS = (1, 1, 1, 2, 4)
+"""Steps of a sampling that learns, one of these by chance."""
+KEPT_WEIGHT = 1.0
+"""Of the decoder's ordinary task, the picture of a clean latent: it also makes the preview."""
+NEGATIVE_WEIGHT = 0.1
+"""Of the negative samples' distance in scaled latents."""
+
+
+def generator_stage(materials: StageContext) -> Stage:
+    """The stage: UNet, adaptor and decoder learn, the encoders and the words are frozen.
+
+    Raises:
+        OptionError: the file of VGG16's features is not named, or the autoencoder has no decoder of its own.
+        WeightsError: a file cannot be read.
+    """
+    networks, options = materials.networks, materials.options
+    if not options.perceptual:
+        raise OptionError("perceptual is empty; name the file that `supir evaluate --weights FOLDER --fetch` makes")
+    materials.freeze("text_encoder", "text_encoder_2")
+    losses, denoising = Losses(options, materials.device), Denoising(materials, controlled=True)
+    opponent = WaveletDiscriminator().to(materials.device) if options.adversarial_share else None
+
+    def loss(samples: Sequence[Sample], progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        degraded = to_tensor([sample.degraded for sample in samples]).to(materials.device)
+        clean = to_tensor([sample.target for sample in samples]).to(materials.device)
+        told = [sample.prompt == NEGATIVE_PROMPT for sample in samples]  # known here: the device need not be asked
+        poor = torch.tensor(told, device=materials.device)
+        hint = denoising.latent(degraded, degraded=True)
+        found = _answer(denoising, samples, hint)
+        left = (found - denoising.latent(degraded)).square().mean((1, 2, 3))
+        total = NEGATIVE_WEIGHT * (left * poor).mean()
+        values = {"negative": (left * poor).mean().detach()}
+        if not all(told):
+            good = torch.tensor([place for place, is_poor in enumerate(told) if not is_poor], device=materials.device)
+            made = _decoded(denoising, found[good])
+            asked, more = opposed(losses, opponent, made, clean[good], degraded[good], progress)
+            total, values = total + asked, values | more
+        kept = (_decoded(denoising, denoising.latent(clean)) - clean).abs().mean()
+        return total + KEPT_WEIGHT * kept, values | {"kept": kept.detach()}
+
+    def pictures() -> dict[str, Tensor]:
+        lq = materials.heldout.degraded
+        hint = denoising.latent(lq, degraded=True)
+        words = [POSITIVE_PROMPT] * len(lq)
+        shown = {"degraded": lq, "preview": denoising.picture(hint)}
+        for name, steps in (("result", 1), ("four", 4)):
+            latent = denoising.sample(words, start=hint, hint=hint, sigma=START_SIGMA, num_steps=steps)
+            shown[name] = denoising.picture(latent)
+        return shown
+
+    def more() -> dict[str, float]:
+        result, clean = pictures()["result"].clamp(-1, 1), materials.heldout.clean.to(materials.device)
+        return {"result_vgg": losses.perceived(losses.features(result), losses.features(clean)).mean().item()}
+
+    modules: dict[str, nn.Module] = {name: networks[name] for name in ("autoencoder", "unet", "adaptor")}
+    return Stage(
+        "generator",
+        modules if opponent is None else modules | {"opponent": opponent},
+        loss,
+        materials.sheet(pictures, more),
+        frozen=lambda name: name.startswith("autoencoder.") and not name.startswith("autoencoder.decoder."),
+        pace={"opponent": DISCRIMINATOR_RATE},
+        draw=make_draw(materials),
+        batch=options.batch,
+    )
+
+
+def _answer(denoising: Denoising, samples: Sequence[Sample], hint: Tensor) -> Tensor:
+    """The denoised latents of one step, reached as the sampler would; only that step has a gradient."""
+    chance = samples[0].timestep  # drawn for the sample, and else unused: which sampling, and which of its steps
+    number = NUM_STEPS[chance % len(NUM_STEPS)]
+    step = chance // len(NUM_STEPS) % number
+    known = denoising.known([sample.prompt for sample in samples])
+
+    def network(x: Tensor, timestep: Tensor, _: Tensor) -> Tensor:
+        predicted: Tensor = denoising.predicted(x, timestep, hint, known).float()
+        return predicted
+
+    denoise = discrete_denoiser(network, denoising.unet.config.prediction_type, quantised=False)
+    sigmas = full_range_sigmas(number, START_SIGMA)
+    noise = torch.stack([torch.from_numpy(sample.noise) for sample in samples]).to(hint.device)
+    x = initial_latent(noise, sigmas, hint)
+    with torch.no_grad():
+        for index in range(step):
+            denoised = denoise(x, sigmas[index].expand(len(x)))
+            x = denoised + (x - denoised) * (sigmas[index + 1] / sigmas[index])
+    found: Tensor = denoise(x, sigmas[step].expand(len(x)))
+    return found
+
+
+def _decoded(denoising: Denoising, latent: Tensor) -> Tensor:
+    decoded: Any = denoising.autoencoder.decode(latent / denoising.scaling).sample
+    found: Tensor = decoded.float()
+    return found

@@ -1,0 +1,258 @@
+"""E_dr's restoring network, learned in pictures: begun from blocks of Real-ESRGAN x4plus and taught by it.
+
+Not in the paper, whose encoder is SDXL's. A small model has no prior that paints what the encoder cannot know, so its
+restoring network learns to paint. Its losses are led back to the pixels and go through the network once:
+
+    |y - x|  and  LPIPS's distance of y and x in VGG16's features       the truth x
+    the same to the teacher's answer                                    where that is near the truth
+    a discriminator that sees the high wavelet sub-bands alone          texture without tones: arXiv 2402.19215
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from supir.errors import OptionError
+from supir.image import resize
+from supir.models.dense_restorer import SHUFFLE, DenseRestorer
+from supir.models.thin_autoencoder import ThinAutoencoder
+from supir.training.crops import to_tensor
+from supir.training.loop import Stage
+from supir.training.photographs import Pixels
+from supir.training.real_esrgan import RealEsrganX4
+from supir.training.recipes import StageOptions
+from supir.training.stage_context import StageContext
+from supir.training.stages.encoder import Draw
+from supir.weights.perceptual import load_lpips
+
+LEVELS = 4
+"""Of VGG16's five that are compared: the fifth costs much and says little of texture."""
+NEAR = 1.5
+"""The teacher is heard where its answer's distance to the truth is at most so many times the degraded picture's: it
+paints over what was sharp."""
+NUM_TEACHER_BLOCKS = 23
+DISCRIMINATOR_RATE = 2.0
+"""Its learning rate over the network's."""
+
+
+def with_dense_restorer(autoencoder: ThinAutoencoder, options: StageOptions) -> ThinAutoencoder:
+    """A copy of the autoencoder whose restoring network begins from the teacher's blocks, spread evenly.
+
+    Raises:
+        OptionError: no teacher is named.
+        WeightsError: its file is another.
+    """
+    if not options.teacher:
+        raise OptionError(
+            f"restorer_blocks is {options.restorer_blocks}, and teacher is empty; name the file of Real-ESRGAN x4plus"
+            " that the blocks come from, as in --set teacher=realesrgan-x4plus.bin"
+        )
+    made = ThinAutoencoder(**{**_own(autoencoder), "dense_blocks": options.restorer_blocks})
+    for name in ("encoder", "decoder"):
+        getattr(made, name).load_state_dict(getattr(autoencoder, name).state_dict())
+    begin_from(made.restorer, RealEsrganX4.from_ncnn(Path(options.teacher)))
+    return made
+
+
+def _own(autoencoder: ThinAutoencoder) -> dict[str, object]:
+    return {name: value for name, value in autoencoder.config.items() if not name.startswith("_")}
+
+
+@torch.no_grad()
+def begin_from(restorer: DenseRestorer, teacher: RealEsrganX4) -> None:
+    """Copy what the two share: the first and the last convolutions, and blocks spread evenly over the teacher's."""
+    known: list[Any] = list(teacher.convolutions)
+    number, every = len(restorer.blocks), SHUFFLE**2
+    # The teacher sees the mean of the pixels that are folded into channels here, and in [0, 1].
+    _set(restorer.conv_in, known[0].weight.repeat_interleave(every, 1) / every / 2, _middle(known[0]))
+    for index, block in enumerate(restorer.blocks):
+        chosen = round(index * (NUM_TEACHER_BLOCKS - 1) / max(number - 1, 1))
+        own = [part for part in block.modules() if isinstance(part, nn.Conv2d)]
+        for part, source in zip(own, known[1 + 15 * chosen : 16 + 15 * chosen], strict=True):
+            _set(part, source.weight, source.bias)
+    parts: list[Any] = [restorer.conv_body, *restorer.conv_up, restorer.conv_fine]
+    for part, source in zip(parts, known[-5:-1], strict=True):
+        _set(part, source.weight, source.bias)
+    _set(restorer.conv_out, 2 * known[-1].weight, 2 * known[-1].bias - 1)  # from [0, 1] to [-1, 1]
+
+
+def _middle(convolution: Any) -> Tensor:
+    bias: Tensor = convolution.bias + convolution.weight.sum((1, 2, 3)) / 2
+    return bias
+
+
+def _set(convolution: Any, weight: Tensor, bias: Tensor) -> None:
+    convolution.weight.copy_(weight)
+    convolution.bias.copy_(bias)
+
+
+def high_bands(pictures: Tensor) -> Tensor:
+    """The three high sub-bands (B, 9, H/2, W/2) of Haar's wavelet of pictures (B, 3, H, W)."""
+    a, b, c, d = (pictures[..., row::2, column::2] for row in (0, 1) for column in (0, 1))
+    return torch.cat([a + b - c - d, a - b + c - d, a - b - c + d], 1) / 2
+
+
+class WaveletDiscriminator(nn.Module):
+    """Scores (B, 1, h, w) of small neighbourhoods of the high sub-bands; higher is more real."""
+
+    def __init__(self, width: int = 48) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after, stride in ((9, width, 1), (width, width, 2), (width, 2 * width, 2), (2 * width, width, 1)):
+            layers += [spectral_norm(nn.Conv2d(before, after, 3, stride, 1)), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(width, 1, 1)))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """See the class; pictures (B, 3, H, W) in [-1, 1]."""
+        scores: Tensor = self.layers(high_bands(pictures))
+        return scores
+
+
+class Losses:
+    """What the pixels of a restored picture are asked for."""
+
+    def __init__(self, options: StageOptions, device: torch.device) -> None:
+        self.options = options
+        self.vgg = load_lpips(Path(options.perceptual), "vgg16").to(device)
+        to_channels_last(self.vgg)
+        self.teacher: RealEsrganX4 | None = None
+        if options.teacher_weight:
+            self.teacher = RealEsrganX4.from_ncnn(Path(options.teacher)).to(device)
+            to_channels_last(self.teacher)
+
+    def perceived(self, seen: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+        """(B,) distances in VGG16's features, weighed as LPIPS weighs them."""
+        return self.vgg.between(seen, wanted)
+
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """Of VGG16, those that are compared."""
+        found: list[Tensor] = self.vgg.features(pictures.contiguous(memory_format=torch.channels_last), LEVELS)
+        return found
+
+    @torch.no_grad()
+    def answer(self, degraded: Tensor) -> Tensor:
+        """The teacher's picture, of the same size."""
+        assert self.teacher is not None
+        height, width = degraded.shape[-2:]
+        small = resize(degraded, height // SHUFFLE, width // SHUFFLE)
+        found: Tensor = self.teacher(small.contiguous(memory_format=torch.channels_last))
+        return found.clamp(-1, 1)
+
+    def __call__(self, pixels: Tensor, clean: Tensor, degraded: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Losses of restored ``pixels`` (B, 3, H, W), a scalar, and values to log."""
+        seen = self.features(pixels)
+        with torch.no_grad():
+            known = self.features(clean)
+        apart, perceived = _apart(pixels, clean).mean(), self.perceived(seen, known).mean()
+        total = apart + self.options.perceptual_weight * perceived
+        values = {"l1": apart.detach(), "vgg": perceived.detach()}
+        if self.teacher is not None:
+            answer = self.answer(degraded)
+            heard = (_apart(answer, clean) <= NEAR * _apart(degraded, clean)).float()
+            with torch.no_grad():
+                told = self.features(answer)
+            taught = _apart(pixels, answer) + self.options.perceptual_weight * self.perceived(seen, told)
+            total = total + self.options.teacher_weight * (heard * taught).mean()
+            values |= {"taught": (heard * taught).mean().detach(), "heard": heard.mean()}
+        return total, values
+
+
+def to_channels_last(network: Any) -> None:
+    """Lay out a network's filters as convolutions are fastest with: measured in float32 on processors."""
+    network.to(memory_format=torch.channels_last)
+
+
+def _apart(first: Tensor, second: Tensor) -> Tensor:
+    return (first - second).abs().mean((1, 2, 3))
+
+
+def opposed(
+    losses: Losses,
+    opponent: WaveletDiscriminator | None,
+    made: Tensor,
+    clean: Tensor,
+    degraded: Tensor,
+    progress: float,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """A scalar whose gradient is that of all losses, of a network and of its opponent, and values to log.
+
+    Args:
+        losses: of the pixels.
+        opponent: the discriminator, where there is one; its share grows over the first twentieth of the run, and with
+            how well it tells the two apart.
+        made: pictures (B, 3, H, W) with the gradient of who made them.
+        clean: what they should be.
+        degraded: what they were made from.
+        progress: of the run, 0 to 1.
+    """
+    # Each loss is led back to the pixels only; what they ask for there goes through the network once.
+    pixels = made.detach().requires_grad_()
+    total, values = losses(pixels, clean, degraded)
+    [asked] = torch.autograd.grad(total, pixels)
+    judged = made.new_zeros(())
+    if opponent is not None:
+        fake, real = opponent(pixels).mean(), opponent(clean)
+        [lured] = torch.autograd.grad(-fake, pixels)
+        judged = F.relu(1 - real).mean() + F.relu(1 + opponent(made.detach())).mean()
+        # What cannot tell the two apart yet has no direction to give: its gradient would be noise, made long.
+        certain = ((real.detach().mean() - fake.detach()) / 2).clamp(0, 1)
+        share = losses.options.adversarial_share * min(1.0, progress / 0.05) * certain
+        asked = asked + share * asked.norm() / (lured.norm() + 1e-12) * lured
+        values |= {"certain": certain, "opponent": judged.detach()}
+    return (made * asked).sum() + judged, values
+
+
+def restorer_stage(materials: StageContext) -> Stage:
+    """The stage: the thin autoencoder's restoring network learns, and its opponent where it has a share.
+
+    Raises:
+        OptionError: the file of VGG16's features is not named, or the model has no such network.
+        WeightsError: a file cannot be read.
+    """
+    model, options, heldout = materials.networks["autoencoder"], materials.options, materials.heldout
+    if not options.perceptual:
+        raise OptionError(
+            "perceptual is empty; make the file with `supir evaluate --weights FOLDER --fetch` and name it, as in"
+            " --set perceptual=FOLDER/perceptual.safetensors"
+        )
+    if not hasattr(model, "restorer"):
+        raise OptionError(f"a {type(model).__name__} has no restoring network in pictures; use the stage encoder")
+    losses = Losses(options, materials.device)
+    opponent = WaveletDiscriminator().to(materials.device) if options.adversarial_share else None
+
+    def loss(samples: Sequence[tuple[Pixels, Pixels]], progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        x, lq = (to_tensor([pair[side] for pair in samples]).to(materials.device) for side in (0, 1))
+        return opposed(losses, opponent, model.restorer(lq), x, lq, progress)
+
+    def pictures() -> dict[str, Tensor]:
+        lq = heldout.degraded.to(materials.device)
+        result = model.restorer(lq)
+        return {
+            "degraded": lq,
+            "result": result,
+            "preview": model.decode(model.encode(result).latent_dist.mode()).sample,
+        }
+
+    def more() -> dict[str, float]:
+        x, lq = heldout.clean.to(materials.device), heldout.degraded.to(materials.device)
+        seen, known = losses.features(model.restorer(lq).clamp(-1, 1)), losses.features(x)
+        return {"result_vgg": losses.perceived(seen, known).mean().item()}
+
+    modules: dict[str, nn.Module] = {"autoencoder": model}
+    return Stage(
+        "restorer",
+        modules if opponent is None else modules | {"opponent": opponent},
+        loss,
+        materials.sheet(pictures, more),
+        frozen=lambda name: name.startswith("autoencoder.") and ".restorer." not in name,
+        pace={"opponent": DISCRIMINATOR_RATE},
+        draw=Draw(materials.photographs, options),
+        batch=options.batch,
+    )

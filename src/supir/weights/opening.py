@@ -1,0 +1,193 @@
+"""How a pipeline is opened: from a model folder or original weights, in which arithmetic, on which device.
+
+What is wrong with the weights, the device or the memory is said in a sentence; `identity` says what was opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self
+
+import torch
+
+from supir.errors import OptionError
+from supir.options import NetworkOptions
+from supir.tensors.memory import naming_lack_of_memory
+from supir.weights.adapters import Adapters
+from supir.weights.catalog import folder_hash, identity_of
+from supir.weights.device import choose_dtype, find_device
+from supir.weights.gather import gather
+from supir.weights.model_folder import BUNDLED_MODEL, borne_dtypes, check_complete, check_model_index
+from supir.weights.placing import PlacedPipeline
+from supir.weights.runtime import (
+    arrange,
+    asked_of,
+    autoencoder_dtype,
+    check_compiler,
+    check_variant,
+    how_they_run,
+    load_originals,
+    load_stored,
+)
+
+SMALLER = "load with quantize int8 (--quantize int8), choose another device (--device), or free memory"
+"""What may help where the weights do not fit."""
+
+
+class OpenedPipeline(PlacedPipeline, Adapters):
+    """A pipeline of diffusers whose folder, arithmetic and device are known; `SupirPipeline` says what it does."""
+
+    source: Path | None = None
+    """The model folder; None of a pipeline that was built in memory or from original weights."""
+    originals: Mapping[str, Path] = MappingProxyType({})
+    """The files that it was made from, where these were original weights."""
+    networks = NetworkOptions()
+    """As they were asked for."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path | None = None,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | str | Mapping[str, torch.dtype | str] | None = None,
+        quantize: str = "none",
+        compile: bool = False,
+        offload: str = "auto",
+        **keywords: Any,
+    ) -> Self:
+        """Load a model folder in diffusers layout; without one, the bundled small model. Nothing is fetched.
+
+        Args:
+            folder: as written by ``supir convert`` or ``save_pretrained``.
+            device: where the networks go; None leaves them on the processor, in its arithmetic.
+            dtype: of the networks, or its name, or these by component and ``default``; also as ``torch_dtype``. None
+                and ``auto`` are float32 on the processor, elsewhere what the folder says that its networks bear,
+                float16 where it says nothing. Beside float16 the autoencoder stays float32, in which SDXL's overflows.
+            quantize: ``int8`` or ``float8`` stores the weights of UNet and adaptor in 8 bits; see ``NetworkOptions``.
+            compile: compile the repeated blocks of UNet and adaptor.
+            offload: what is on the device only while it is at work; see ``NetworkOptions`` and ``place``.
+            keywords: for diffusers, such as ``quantization_config`` or ready components.
+
+        Raises:
+            OptionError: a value is none of those, there is no such device or variant, or there is no compiler.
+            OutOfMemoryError: the weights do not fit into the memory of the processor or the device.
+            WeightsError: the folder is missing, is no model folder, or names classes from an unknown library.
+            KeyMismatchError: a component's files lack weights that its configuration asks for.
+        """
+        path = BUNDLED_MODEL if folder is None else Path(folder)
+        spelled = keywords.pop("torch_dtype", None)
+        networks, others = asked_of(spelled if dtype is None else dtype, quantize, compile)
+        networks = replace(networks, offload=offload)
+        place = find_device("cpu" if device is None else str(device))
+        if compile:
+            check_compiler(place.type)
+        index = check_model_index(path, cls.__name__)
+        if keywords.get("variant") is not None:
+            check_variant(path, keywords["variant"])
+        kind = choose_dtype(networks.dtype, place.type, borne_dtypes(path, index))
+        with naming_lack_of_memory(f"loading the weights of {path.name}", SMALLER):
+            if quantize != "none":
+                left = {part: entry for part, entry in index.items() if part not in keywords}
+                keywords = load_stored(path, left, networks, kind) | keywords
+            pipeline: Self = super().from_pretrained(
+                str(path),
+                dtype={"default": kind, "autoencoder": autoencoder_dtype(kind), **others},
+                use_safetensors=True,
+                local_files_only=True,
+                **keywords,
+            )
+        pipeline.source, pipeline.networks = path, networks
+        check_complete(path, pipeline.components)
+        arrange(pipeline.components, networks, place.type)
+        return pipeline.place(place, offload)
+
+    def to(self, *args: Any, **keywords: Any) -> Self:
+        """As diffusers'; what stands against a device is said.
+
+        Raises:
+            OptionError: there is no such device.
+            OutOfMemoryError: the weights do not fit there.
+        """
+        places = [each for each in (*args, keywords.get("device")) if isinstance(each, (str, torch.device))]
+        for place in places:
+            if str(place) != "meta":
+                find_device(str(place))
+        with naming_lack_of_memory("moving the networks" + "".join(f" to {place}" for place in places), SMALLER):
+            moved: Self = super().to(*args, **keywords)
+        return moved
+
+    @classmethod
+    def from_single_file(
+        cls,
+        sdxl: str | Path,
+        supir: str | Path | None = None,
+        *,
+        vae: str | Path | None = None,
+        text: str | Path | None = None,
+        prediction_type: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | str | None = None,
+        quantize: str = "none",
+        compile: bool = False,
+        offload: str = "auto",
+        strict: bool = True,
+    ) -> Self:
+        """Load original weights directly: SDXL, in a file or a diffusers folder, and a published SUPIR file.
+
+        Args:
+            sdxl: .safetensors, .ckpt, which is read without running code in it, or a folder.
+            supir: the same; None where the first has its parts.
+            vae: a file or folder whose autoencoder is taken instead of the base's.
+            text: a folder or an SDXL file whose text towers are taken instead of the base's.
+            prediction_type: ``epsilon`` or ``v_prediction``; None takes what the files say.
+            device, dtype, quantize, compile, offload: as in ``from_pretrained``.
+            strict: a part that SUPIR adds and no file has raises; else it begins as training begins it.
+
+        Raises:
+            OptionError: a value is none of those, there is no such device, or there is no compiler.
+            OutOfMemoryError: the weights do not fit into the memory of the processor or the device.
+            UnsafeCheckpointError: a file could run code when read.
+            WeightsError: a file is missing, damaged or of another kind.
+            KeyMismatchError: weights are missing or mis-shaped, or a part is absent.
+        """
+        networks, _ = asked_of(dtype, quantize, compile)
+        networks = replace(networks, offload=offload)
+        place = find_device("cpu" if device is None else str(device))
+        if compile:
+            check_compiler(place.type)
+        given = gather(sdxl, supir, vae=vae, text=text, prediction_type=prediction_type)
+        with naming_lack_of_memory("loading the weights", SMALLER):
+            pipeline = cls(**load_originals(given, networks, choose_dtype(networks.dtype, place.type), strict=strict))
+        pipeline.originals, pipeline.networks = given.files, networks
+        arrange(pipeline.components, networks, place.type)
+        return pipeline.place(place, offload)
+
+    def save_pretrained(self, *args: Any, **keywords: Any) -> None:
+        """As diffusers'; weights stored in 8 bits cannot be written.
+
+        Raises:
+            OptionError: the weights are stored in 8 bits.
+        """
+        if self.networks.quantize != "none":
+            raise OptionError(f"weights stored as {self.networks.quantize} cannot be saved; load with quantize='none'")
+        super().save_pretrained(*args, **keywords)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name and hash of the weights, and how they run now; a model that was built in memory has no hash."""
+        running = how_they_run(self.components, self.networks, self._execution_device.type)
+        return {**self.weights_identity, **running, **self.adapters_in_use}
+
+    @cached_property
+    def weights_identity(self) -> dict[str, str]:
+        """Name and hash of the weights alone: every byte of them is read for it."""
+        if self.originals:
+            return identity_of(self.originals)
+        if self.source is None:
+            return {"model": "unnamed"}
+        return {"model": self.source.name, "model_sha256": folder_hash(self.source)}

@@ -1,0 +1,185 @@
+"""How the networks of a model folder are loaded and run: their dtype, 8-bit storage, layout of memory, compiling."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import CLIPTokenizer
+
+from supir.errors import KeyMismatchError, OptionError, WeightsError
+from supir.models.quantized import quantize_weights
+from supir.options import NetworkOptions
+from supir.weights.checkpoint import Merged, open_checkpoint
+from supir.weights.device import DTYPES
+from supir.weights.gather import Gathered
+from supir.weights.load import fill, load_gathered
+from supir.weights.model_folder import BUNDLED_MODEL
+from supir.weights.report import KeyReport
+
+STORED = ("unet", "adaptor")
+"""The components that every step runs, nearly all of the weights; the others stay as they are."""
+_STEM = "diffusion_pytorch_model"
+
+
+def autoencoder_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float32 beside float16, in which SDXL's overflows; else the same as the others."""
+    return torch.float32 if dtype is torch.float16 else dtype
+
+
+def asked_of(dtype: Any, quantize: str, compile: bool) -> tuple[NetworkOptions, dict[str, torch.dtype]]:
+    """What Python asks of the networks: the options, and the arithmetic of components that have their own.
+
+    Args:
+        dtype: a torch dtype, its name, or as diffusers has it one of these for each component and for ``default``;
+            None is ``auto``.
+        quantize: see ``NetworkOptions``.
+        compile: likewise.
+
+    Raises:
+        OptionError: a value is none of those allowed.
+    """
+    given = dict(dtype) if isinstance(dtype, Mapping) else {"default": dtype}
+    names = {part: "auto" if kind is None else str(kind).removeprefix("torch.") for part, kind in given.items()}
+    found = NetworkOptions(dtype=names.pop("default", "auto"), quantize=quantize, compile=compile)
+    for name in names.values():
+        found = replace(found, dtype=name) and found  # checked, not kept
+    return found, {part: DTYPES[name] for part, name in names.items() if name != "auto"}
+
+
+def check_variant(folder: Path, variant: str) -> None:
+    """Refuse a variant of the files that a model folder does not have.
+
+    Raises:
+        OptionError: there are no such files; weights are narrowed by ``dtype``, whatever they are stored in.
+    """
+    if not any(folder.glob(f"*/*.{variant}.safetensors")) and not any(folder.glob(f"*/*.{variant}-*.safetensors")):
+        raise OptionError(
+            f"variant is {variant!r}, and {folder} has no such files; leave it out and say dtype='float16' or another"
+        )
+
+
+def keep_from_overflow(autoencoder: Any) -> None:
+    """An autoencoder in float16 is widened to float32, in which it does not overflow, unless it says it bears that.
+
+    As in SDXL's own pipelines (``force_upcast``): it gets there when a whole pipeline is cast.
+    """
+    if autoencoder.dtype is torch.float16 and autoencoder.config.get("force_upcast", True):
+        nn.Module.to(autoencoder, torch.float32)
+
+
+def load_stored(folder: Path, index: Mapping[str, Any], options: NetworkOptions, dtype: torch.dtype) -> dict[str, Any]:
+    """The components of a model folder that are stored in 8 bits, each tensor changed as soon as it is read.
+
+    Args:
+        folder: in diffusers layout.
+        index: of the folder, as ``read_model_index`` gives it.
+        options: their ``quantize`` is not ``none``.
+        dtype: what the networks calculate in.
+
+    Raises:
+        WeightsError: files are missing or damaged.
+        KeyMismatchError: the files lack weights, or have them in other shapes.
+    """
+    return {name: _load(folder / name, index[name], options, dtype) for name in STORED if index.get(name)}
+
+
+def load_originals(given: Gathered, options: NetworkOptions, dtype: torch.dtype, *, strict: bool) -> dict[str, Any]:
+    """All components of a pipeline from original weights; tokenizers as given, or the bundled.
+
+    Raises:
+        WeightsError, KeyMismatchError: as ``supir.weights.plan.make_plan``.
+    """
+    components, _ = load_gathered(
+        given,
+        dtype={"default": dtype, "autoencoder": autoencoder_dtype(dtype)},
+        strict=strict,
+        stored={} if options.quantize == "none" else dict.fromkeys(STORED, options.quantize),
+    )
+    donor = given.tokenizers or BUNDLED_MODEL
+    tokenizers = {name: CLIPTokenizer.from_pretrained(donor / name) for name in ("tokenizer", "tokenizer_2")}
+    return components | tokenizers
+
+
+def _load(folder: Path, entry: list[str], options: NetworkOptions, dtype: torch.dtype) -> nn.Module:
+    files = sorted(folder.glob(f"{_STEM}*.safetensors"))
+    if not files:
+        raise WeightsError(f"{folder} has no {_STEM}.safetensors; make the folder again with 'supir convert'")
+    kind: Any = getattr(import_module(entry[0]), entry[1])
+    with torch.device("meta"):
+        network: nn.Module = kind.from_config(kind.load_config(folder))
+    network = nn.Module.to(network.eval(), dtype)
+    wanted = {name: tuple(weight.shape) for name, weight in network.named_parameters()}
+    source = Merged([open_checkpoint(file) for file in files])
+    report = KeyReport(
+        num_tensors=len(wanted.keys() & source.shapes.keys()),
+        missing=tuple(name for name in wanted if name not in source.shapes),
+        unexpected=(),  # diffusers passes over what it does not know, and so do we
+        mis_shaped=tuple(
+            f"{name} {source.shapes[name]}, the model has {shape}"
+            for name, shape in wanted.items()
+            if source.shapes.get(name, shape) != shape
+        ),
+    )
+    if not report.ok:
+        raise KeyMismatchError(
+            f"{folder}: {report.summary()}\nIts files belong to another configuration or version; make the folder "
+            "again with 'supir convert'."
+        )
+    quantize_weights(network, options.quantize)
+    for name in wanted:
+        fill(network, name, source.tensor(name), dtype)
+    return network
+
+
+def how_they_run(components: Mapping[str, Any], options: NetworkOptions, kind: str) -> dict[str, str]:
+    """What of the loaded networks, beside their weights, makes another result: as they are now, for records.
+
+    Args:
+        components: of the pipeline; a missing UNet leaves the autoencoder to tell the arithmetic.
+        options: as they were loaded.
+        kind: of the device that they run on.
+    """
+    unet = components.get("unet")
+    network = components["autoencoder"] if unet is None else unet
+    found = options.identity(str(network.dtype).removeprefix("torch."), kind)
+    libraries = {
+        str(getattr(config, "quant_method", config))
+        for config in (getattr(components.get(name), "config", {}).get("quantization_config") for name in STORED)
+        if config is not None
+    }
+    if libraries:
+        found["quantized_by"] = ", ".join(sorted(libraries))
+    return found
+
+
+def arrange(components: Mapping[str, Any], options: NetworkOptions, kind: str) -> None:
+    """Lay out the loaded networks as they run fastest on a kind of device, and compile them where that is asked for."""
+    for network in (components.get(name) for name in (*STORED, "autoencoder")):
+        # Measured by `make bench`: in 16 bits convolutions are up to twice as fast so, in float32 slower. On processors
+        # alone: CUDA's group norms would turn everything back, and Apple's GPUs have computed wrongly so.
+        if kind == "cpu" and network is not None and network.dtype is not torch.float32:
+            network.to(memory_format=torch.channels_last)
+    if options.compile:
+        for network in filter(None, map(components.get, STORED)):
+            network.compile_repeated_blocks()
+
+
+def check_compiler(kind: str = "cpu") -> None:
+    """Refuse to compile where the compiler is missing, before an hour of work fails for it.
+
+    ``kind`` is that of the device; compilers for accelerators come with torch.
+    """
+    compiler = os.environ.get("CXX")
+    if kind == "cpu" and not any(map(shutil.which, [compiler] if compiler else ["g++", "clang++", "cl"])):
+        raise OptionError(
+            f"compile is on, which needs a C++ compiler, and {compiler or 'g++ or clang++'} is not installed; install"
+            " one, name one in the environment variable CXX, or leave compile off"
+        )

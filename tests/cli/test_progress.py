@@ -1,0 +1,120 @@
+"""What the terminal shows while pictures are restored."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+
+from supir.cli.progress import Display, RemainingTime, clock
+from supir.cli.restore_jobs import effort
+from supir.jobs import Job, Outcome
+from supir.options import RestoreOptions
+
+
+def job(source: Path | str, target: Path | str) -> Job:
+    return Job(source=Path(source), target=Path(target), options=RestoreOptions())
+
+
+def done(made: Job, seconds: float, error: str | None = None) -> Outcome:
+    return Outcome(source=made.source, target=made.target, seconds=seconds, error=error)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (754, "12:34"), (3600 * 26 + 61, "26:01:01")]
+)
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_the_remaining_time_counts_all_pictures() -> None:
+    now = 100.0
+    progress = Progress(get_time=lambda: now)
+    task_id = progress.add_task("", total=4)
+    [task] = progress.tasks
+    column = RemainingTime()
+    assert "left" not in column.render(task).plain
+    now += 60
+    progress.update(task_id, completed=0.5)  # half of the first of four pictures took a minute
+    assert column.render(task).plain == "7:00 left"
+    now += 600  # one long step: the estimate stays one
+    progress.update(task_id, completed=1)
+    assert column.render(task).plain == "33:00 left"
+    progress.update(task_id, completed=4)
+    assert "in all" in column.render(task).plain
+
+
+def test_a_line_per_picture_without_a_terminal() -> None:
+    file = io.StringIO()
+    jobs = [job("a.jpg", "a.restored.jpg"), job("[b].jpg", "b.jpg")]
+    with Display(Console(file=file, width=40), jobs) as display:
+        display.fraction(jobs[0], 0.5)
+        display.outcome(done(jobs[0], 1.25))
+        display.outcome(done(jobs[1], 0.5, "damaged"))
+    assert file.getvalue().splitlines() == ["[1/2] a.jpg -> a.restored.jpg (1.2 s)", "error: [b].jpg: damaged"]
+
+
+def test_a_large_picture_counts_for_more(tmp_path: Path) -> None:
+    jobs = []
+    for name, side in (("small.png", 100), ("large.png", 1000)):
+        Image.new("L", (side, side)).save(tmp_path / name)
+        jobs.append(job(tmp_path / name, tmp_path / f"out-{name}"))
+    with Display(Console(file=io.StringIO(), force_terminal=True), jobs) as display:
+        [task] = display._bar.tasks
+        display.outcome(done(jobs[0], 1.0))
+        assert task.percentage == pytest.approx(100 * (1e5 + 1e4) / (2e5 + 1e4 + 1e6))
+        display.fraction(jobs[1], 0.5)
+        assert 50 < task.percentage < 60
+        display.outcome(done(jobs[1], 1.0))
+        assert task.finished
+
+
+def test_several_pictures_at_once_and_those_that_are_done_already(tmp_path: Path) -> None:
+    jobs = []
+    for number, side in enumerate((100, 1000, 1000, 300)):
+        Image.new("L", (side, side)).save(tmp_path / f"{number}.png")
+        jobs.append(job(tmp_path / f"{number}.png", tmp_path / f"out-{number}.png"))
+    with Display(Console(file=io.StringIO(), force_terminal=True), jobs) as display:
+        [task] = display._bar.tasks
+        display.fraction(jobs[1], 0.25)
+        display.fraction(jobs[2], 0.75)
+        display.outcome(Outcome(source=jobs[3].source, target=jobs[3].target, skipped=True))
+        efforts = [effort(each) for each in jobs]
+        assert task.total == sum(efforts[:3])  # what was done already takes no time, and tells nothing of the pace
+        assert task.completed == 1.1e6
+        display.outcome(done(jobs[2], 1.0))
+        assert task.completed == pytest.approx(1.25 * 1.1e6)
+        assert task.fields["number"] == 3
+
+
+def test_a_picture_that_will_be_refused_counts_for_next_to_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    Image.new("L", (100, 100)).save(tmp_path / "large.png")
+    jobs = [job(tmp_path / name, tmp_path / f"out-{name}") for name in ("text.png", "large.png", "missing.png")]
+    assert effort(jobs[1]) == 1e5 + 1e4
+    monkeypatch.setattr("supir.image.MAX_PIXELS", 9999)
+    assert [effort(each) for each in jobs] == [1.0, 1.0, 1.0]
+
+
+def test_without_a_bar_no_picture_is_opened_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supir.cli.progress.effort", lambda job: pytest.fail("opened"))
+    jobs = [job("a.jpg", "b.jpg")]
+    Display(Console(file=io.StringIO()), jobs)
+    Display(Console(file=io.StringIO(), force_terminal=True), jobs, quiet=True)
+
+
+def test_the_bar_on_a_terminal_names_the_picture() -> None:
+    file = io.StringIO()
+    jobs = [job("a.jpg", "a.restored.jpg")]
+    with Display(Console(file=file, width=120, force_terminal=True), jobs) as display:
+        display.fraction(jobs[0], 0.5)
+        display._bar.refresh()
+    assert "a.jpg" in file.getvalue()
+    assert "50%" in file.getvalue()
+    assert "picture 1/1" in file.getvalue()
