@@ -6,7 +6,6 @@ in pairs act, are refused, and are told.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import warnings
@@ -82,7 +81,7 @@ def fates(options: RestoreOptions) -> Iterator[tuple[tuple[str, ...], str, str]]
 
 
 def test_every_option_has_a_value_to_try() -> None:
-    assert sorted(VALUES) == sorted(spec.name for spec in dataclasses.fields(RestoreOptions))
+    assert sorted(VALUES) == sorted(RestoreOptions.fields())
     assert set(ON_OTHER_INPUTS) <= {*AS_THEY_ARE, "tile_overlap"}
 
 

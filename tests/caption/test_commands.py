@@ -332,9 +332,9 @@ def test_every_field_of_the_caption_options_is_an_option_of_each_command() -> No
     for name in ("restore", "batch", "caption"):
         found = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
         parameters = {parameter.name: parameter for parameter in found.params}
-        for field, spec in CaptionOptions.__dataclass_fields__.items():
+        for field, spec in CaptionOptions.fields().items():
             assert parameters[field].default is None
-            assert parameters[field].help.startswith(spec.metadata["doc"])
+            assert parameters[field].help.startswith(spec.doc)
 
 
 def test_hostile_answers_stay_words(folder: Path, server: ChatServer, tmp_path: Path) -> None:

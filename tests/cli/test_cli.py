@@ -236,21 +236,19 @@ def test_every_field_of_the_options_is_an_option_without_a_default_of_its_own() 
     command = typer.main.get_command(app).commands["restore"]  # type: ignore[attr-defined]
     parameters = {parameter.name: parameter for parameter in command.params}
     own = {"photos", "output", "preset", "model", "device", "compare", "overwrite", "quiet", "as_json", "help"}
-    fields = RestoreOptions.__dataclass_fields__
-    others = set(CaptionOptions.__dataclass_fields__) | set(NetworkOptions.__dataclass_fields__)
+    fields = RestoreOptions.fields()
+    others = {*CaptionOptions.fields(), *NetworkOptions.fields()}
     assert set(parameters) - own == set(fields) | others
     for name, spec in fields.items():
         assert parameters[name].default is None
-        assert parameters[name].help.startswith(spec.metadata["doc"])
+        assert parameters[name].help.startswith(spec.doc)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, spec in RestoreOptions.__dataclass_fields__.items() if "low" in spec.metadata]
-)
+@pytest.mark.parametrize("name", [name for name, spec in RestoreOptions.fields().items() if spec.is_number])
 def test_ranges_are_those_of_the_options(name: str, folder: Path) -> None:
-    allowed = RestoreOptions.__dataclass_fields__[name].metadata
+    spec = RestoreOptions.fields()[name]
     flag = {"num_steps": "--steps"}.get(name, "--" + name.replace("_", "-"))
-    for value in (allowed["low"] - 1, allowed["high"] * 2):
+    for value in (spec.low - 1, spec.high * 2):
         result = run("restore", "one.jpg", f"{flag}={value}")
         assert result.exit_code == 2, f"{flag} {value}"
         assert name in result.stderr

@@ -64,8 +64,16 @@ def test_off_switches_a_rule_off(tmp_path: Path) -> None:
         (("nowhere", "-o", "out"), 1, "nowhere: does not exist"),
         (("in", "-o", "in/b/photo 00.png"), 2, "is a file"),
         (("in", "-o", "in"), 2, "no build made"),
-        (("in", "-o", "out", "--min-side", "x"), 2, "neither a whole number nor off"),
-        (("in", "-o", "out", "--max-flat-share", "7"), 2, "max_flat_share is 7.0; allowed is 0 to 1"),
+        (
+            ("in", "-o", "out", "--min-side", "x"),
+            2,
+            "min_side is 'x'; it must be a whole number from 1",
+        ),
+        (
+            ("in", "-o", "out", "--max-flat-share", "7"),
+            2,
+            "max_flat_share is 7.0; it must be a number from 0 to 1",
+        ),
         (("in", "-o", "out", "--tile", "3"), 2, "tile is 3"),
         (("in", "-o", "out", "--captions", "nowhere"), 2, "no model folder"),
         (("in", "-o", "/proc/out"), 1, "error: "),

@@ -175,5 +175,5 @@ def test_licence_is_required_when_asked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limits", [{"min_side": 0}, {"max_flat_share": 1.5}, {"duplicate_distance": 25}])
 def test_rules_outside_their_range_are_refused(limits: dict[str, float]) -> None:
-    with pytest.raises(OptionError, match=rf"{next(iter(limits))} is .*; allowed is"):
+    with pytest.raises(OptionError, match=rf"{next(iter(limits))} is .*; it must be a"):
         QualityRules(**limits)  # type: ignore[arg-type]

@@ -211,7 +211,7 @@ def test_the_command_on_real_pictures(model: Path, pictures: list[Path], tmp_pat
         (("--methods", "bicubik"), "unknown method 'bicubik'"),
         (("--methods", "real-esrgan"), "needs --esrgan-models"),
         (("--recipes", "sr5"), "unknown recipe 'sr5'"),
-        (("--set", "num_steps=abc"), "the value in JSON"),
+        (("--set", "num_steps=abc"), "num_steps is 'abc'; it must be a whole number"),
         (("--measures", "psrn"), "unknown measure 'psrn'"),
         (("--set", "num_step=3", "--methods", "fast"), "num_step"),
     ],

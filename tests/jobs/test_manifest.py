@@ -55,7 +55,7 @@ def test_json_lines(tmp_path: Path) -> None:
     [
         ({"prompt": "x"}, "path is not given"),
         ({"path": "a.jpg", "sharpness": 1}, "'sharpness' is not a field"),
-        ({"path": "a.jpg", "num_steps": 0}, "num_steps is 0; it must be from 1 to 1000"),
+        ({"path": "a.jpg", "num_steps": 0}, "num_steps is 0; it must be a whole number from 1 to 1000"),
         ({"path": "a.jpg", "num_steps": "8"}, "num_steps is '8'; it must be a whole number"),
         ({"path": "a.jpg", "num_steps": 10**400}, "num_steps"),
         ({"path": "a.jpg", "scale": float("nan")}, "it must be a number"),
@@ -87,8 +87,8 @@ def test_all_wrong_lines_are_named(tmp_path: Path) -> None:
     with pytest.raises(OptionError) as caught:
         read(tmp_path, "list.csv", "path,num_steps\na.jpg,x\nb.jpg,8\nc.jpg,2.5\nd.jpg,1,2\n")
     assert str(caught.value).splitlines()[1:] == [
-        "line 2: num_steps: 'x' is not a whole number",
-        "line 4: num_steps: '2.5' is not a whole number",
+        "line 2: num_steps is 'x'; it must be a whole number from 1 to 1000",
+        "line 4: num_steps is '2.5'; it must be a whole number from 1 to 1000",
         "line 5: more cells than the header has",
     ]
     with pytest.raises(OptionError, match="and 80 more"):

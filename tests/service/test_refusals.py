@@ -125,8 +125,8 @@ FILE = {"file": ("a.png", picture())}
 @pytest.mark.parametrize(
     ("form", "said"),
     [
-        ({"scale": "99"}, "scale is 99.0; it must be from 0.05 to 32"),
-        ({"num_steps": "many"}, "num_steps: 'many' is not a whole number"),
+        ({"scale": "99"}, "scale is 99.0; it must be a number from 0.05 to 32"),
+        ({"num_steps": "many"}, "num_steps is 'many'; it must be a whole number from 1 to 1000"),
         ({"options": '{"scale": NaN}'}, "scale is nan"),
         ({"options": '{"seed": 1e400}'}, "seed is inf"),
         ({"options": '{"prompt": 3}'}, "prompt is 3; it must be text"),

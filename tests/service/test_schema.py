@@ -15,7 +15,7 @@ import pytest
 
 from service.serving import Server, until
 from supir.errors import OptionError
-from supir.options import GOES_WITH, OPTIONAL_NUMBERS, PRESETS, TRADE_OFFS, RestoreOptions, restore_options
+from supir.options import GOES_WITH, PRESETS, TRADE_OFFS, RestoreOptions, restore_options
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 from supir.service.limits import new_key
 
@@ -29,22 +29,21 @@ def test_fields_are_those_of_the_options(server: Server, schema: dict[str, Any])
     submit = schema["paths"]["/v1/jobs"]["post"]
     form = submit["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     whole, told = form["options"]["properties"], httpx2.get(f"{server.url}/v1/options").json()
-    names = [spec.name for spec in dataclasses.fields(RestoreOptions)]
-    assert [name for name in form if name not in ("file", "options", "format", "until", "preset")] == names
+    assert list(form) == ["file", "options", "format", "until", "preset", *RestoreOptions.fields()]
     assert form["preset"]["enum"] == list(PRESETS)
-    for spec in dataclasses.fields(RestoreOptions):
-        assert form[spec.name] == told["options"][spec.name]
-        assert whole[spec.name] == {"anyOf": [form[spec.name], {"type": "null"}]}
-        field, allowed = form[spec.name], spec.metadata
-        assert field["description"].startswith(allowed["doc"])
-        assert field.get("enum", []) == list(allowed.get("choices", []))
-        if "low" in allowed:
-            number = field["anyOf"][0] if spec.name in OPTIONAL_NUMBERS else field
-            assert (number["minimum"], number["maximum"]) == (allowed["low"], allowed["high"])
+    for name, spec in RestoreOptions.fields().items():
+        assert form[name] == told["options"][name]
+        assert whole[name] == {"anyOf": [form[name], {"type": "null"}]}
+        field = form[name]
+        assert field["description"].startswith(spec.doc)
+        assert field.get("enum", []) == list(spec.choices)
+        if spec.is_number:
+            number = field["anyOf"][0] if spec.may_be_off else field
+            assert (number["minimum"], number["maximum"]) == (spec.low, spec.high)
             for bound, beyond in ((number["minimum"], -1), (number["maximum"], 1)):
                 step = 1 if number["type"] == "integer" else abs(bound) / 10 + 0.1
-                with pytest.raises(OptionError, match=spec.name):
-                    restore_options(**{spec.name: bound + beyond * step})
+                with pytest.raises(OptionError, match=name):
+                    restore_options(**{name: bound + beyond * step})
     assert told["presets"]["fast"] == dataclasses.asdict(restore_options("fast"))
     assert told["trade_offs"] == TRADE_OFFS
     assert told["goes_with"] == GOES_WITH

@@ -16,7 +16,6 @@ from supir.training.recipes import (
     StageOptions,
     freeze,
     named_run,
-    parsed,
     shares,
     stored_options,
 )
@@ -44,7 +43,7 @@ def test_the_paper_s_setting() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("batch", 0, "batch is 0; it must be from 1 to 4096"),
+        ("batch", 0, "batch is 0; it must be a whole number from 1 to 4096"),
         ("batch", 1.5, "batch is 1.5; it must be a whole number"),
         ("learning_rate", float("nan"), "learning_rate is nan"),
         ("schedule", "linear", "schedule is 'linear'; it must be one of constant, cosine"),
@@ -68,11 +67,11 @@ def test_an_unknown_run_lists_the_known() -> None:
 
 
 def test_text_of_the_command_line_becomes_values() -> None:
-    assert parsed("steps", "12") == 12
-    assert parsed("learning_rate", "1e-4") == 1e-4
-    assert parsed("copy_start", "true") is True
+    assert StageOptions.parse({"steps": "12"}) == {"steps": 12}
+    assert StageOptions.parse({"learning_rate": "1e-4"}) == {"learning_rate": 1e-4}
+    assert StageOptions.parse({"copy_start": "true"}) == {"copy_start": True}
     with pytest.raises(OptionError, match="steps is 'many'; it must be a whole number"):
-        parsed("steps", "many")
+        StageOptions.parse({"steps": "many"})
 
 
 def test_shares_add_up_to_one() -> None:

@@ -6,7 +6,7 @@ import dataclasses
 
 from playwright.sync_api import expect
 
-from supir.options import DEFAULT_PRESET, OPTIONAL_NUMBERS, PRESETS, TRADE_OFFS, RestoreOptions, restore_options
+from supir.options import DEFAULT_PRESET, PRESETS, TRADE_OFFS, RestoreOptions, restore_options
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 from supir.service.validation import FORMATS
 from web.conftest import Visit
@@ -22,7 +22,7 @@ FIELDS = "#fields .field[data-name] :is(input, select, textarea)"
 
 def test_fields_ranges_and_defaults_are_those_of_the_options(visit: Visit) -> None:
     page = visit()
-    specs = {spec.name: spec for spec in dataclasses.fields(RestoreOptions)}
+    specs = RestoreOptions.fields()
     words = {"positive_prompt": POSITIVE_PROMPT, "negative_prompt": NEGATIVE_PROMPT}
     assert page.eval_on_selector_all("#presets input", "all => all.map(one => one.value)") == list(TRADE_OFFS)
     assert page.locator("#presets :checked").input_value() == DEFAULT_PRESET
@@ -33,20 +33,20 @@ def test_fields_ranges_and_defaults_are_those_of_the_options(visit: Visit) -> No
         assert sorted(found) == sorted(specs)
         values = dataclasses.asdict(restore_options(preset))
         for name, spec in specs.items():
-            field, allowed, value = found[name], spec.metadata, values[name]
-            assert field["about"].startswith(allowed["doc"])
+            field, value = found[name], values[name]
+            assert field["about"].startswith(spec.doc)
             assert field["labels"] == 1
-            assert field["choices"] == list(allowed.get("choices", []))
-            if "low" in allowed:
+            assert field["choices"] == list(spec.choices)
+            if spec.is_number:
                 assert (field["kind"], float(field["min"]), float(field["max"])) == (
-                    "number", float(allowed["low"]), float(allowed["high"])
+                    "number", float(spec.low), float(spec.high)
                 )  # fmt: skip
-                assert field["step"] == ("1" if "int" in str(spec.type) else "any")
+                assert field["step"] == ("1" if spec.kind is int else "any")
                 assert (None if field["value"] == "" else float(field["value"])) == value
-                assert field["value"] or name in OPTIONAL_NUMBERS
+                assert field["value"] or spec.may_be_off
             else:
                 assert field["value"] == (words.get(name, value) if value is None else value)
-                assert (field["kind"] == "checkbox") == (spec.type == "bool")
+                assert (field["kind"] == "checkbox") == (spec.kind is bool)
     assert page.eval_on_selector_all("#format option", "all => all.map(one => one.value)") == ["", *FORMATS]
 
 

@@ -113,7 +113,7 @@ def test_the_client_asks_once_more(server: WebServer) -> None:
 @pytest.mark.parametrize(
     ("request_of", "status", "said"),
     [
-        ({"json": {"scale": 99}}, 422, "scale is 99; it must be from"),
+        ({"json": {"scale": 99}}, 422, "scale is 99; it must be a number from"),
         ({"json": {"scale": 32, "min_size": 9999}}, 422, "megapixels; 64 are allowed"),
         ({"json": ["scale"]}, 422, "must be a JSON object"),
         ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 422, "options is not JSON"),

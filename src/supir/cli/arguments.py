@@ -1,30 +1,22 @@
-"""Command-line options made from the fields of `RestoreOptions`, so that the two cannot drift apart.
+"""Command-line options made from the fields that are declared once, so that the two cannot drift apart.
 
-Every option is unset by default: unset means the preset's value, which only `supir.options` knows. Names differ from
-the field's only where `FLAGS` says so.
+Every such option is unset by default: what that means, the preset's value for one of `RestoreOptions`, only the class
+of the fields knows. Names differ from the field's only where `FLAGS` says so.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from supir.errors import OptionError
-from supir.jobs.captioning import OF_THE_PREVIEW
-from supir.options import (
-    DEFAULT_PRESET,
-    OPTIONAL_NUMBERS,
-    PRESETS,
-    CaptionOptions,
-    NetworkOptions,
-    RestoreOptions,
-    fields,
-)
+from supir.cli.errors import or_usage_error
+from supir.options import DEFAULT_PRESET, PRESETS, CaptionOptions, NetworkOptions, RestoreOptions
+from supir.options.fields import Field, Options
 
 FLAGS = {"num_steps": "--steps"}
 """Field -> flag, where it is not simply the field's name with hyphens."""
@@ -34,8 +26,14 @@ COMMON = ("scale", "prompt", "negative_prompt", "seed", "num_steps", "tile")
 
 COMMON_PANEL = "Restoration (unset: the preset's value)"
 MORE_PANEL = "More of the restoration (unset: the preset's value)"
-CAPTION_PANEL = "Captions (see docs/captions.md)"
-NETWORK_PANEL = "Networks (see docs/performance.md)"
+PANELS: dict[type[Options], str] = {
+    RestoreOptions: COMMON_PANEL,
+    CaptionOptions: "Captions (see docs/captions.md)",
+    NetworkOptions: "Networks (see docs/performance.md)",
+}
+"""Headings in the help."""
+Command = TypeVar("Command", bound=Callable[..., None])
+Made = TypeVar("Made", bound=Options)
 
 Preset = Annotated[
     str | None,
@@ -75,106 +73,70 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON 
 
 
 def flag(name: str) -> str:
-    """The flag of a field of `RestoreOptions`."""
+    """The flag of a field."""
     return FLAGS.get(name, "--" + name.replace("_", "-"))
 
 
-def with_restore_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a command that ends in ``**overrides``: each field of `RestoreOptions` becomes an option of it."""
-    return _with(command, dataclasses.fields(RestoreOptions))
+def with_options(kind: type[Options], panel: str = "", only: Collection[str] = ()) -> Callable[[Command], Command]:
+    """Decorate a command that ends in ``**overrides``: the fields of ``kind`` become options of it.
 
-
-def with_caption_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The same for `CaptionOptions`; ``**overrides`` then holds both, which `split_captions` parts."""
-    return _with(command, dataclasses.fields(CaptionOptions))
-
-
-def with_network_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The same for `NetworkOptions`; `split_networks` parts them from the others."""
-    return _with(command, dataclasses.fields(NetworkOptions))
-
-
-def with_preview_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The same for those fields of `RestoreOptions` that a clean preview depends on."""
-    return _with(command, [spec for spec in dataclasses.fields(RestoreOptions) if spec.name in OF_THE_PREVIEW])
-
-
-def with_captioner_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The same for who describes photos, where no caption is kept for another run."""
-    return _with(command, [spec for spec in dataclasses.fields(CaptionOptions) if spec.name != "caption_cache"])
-
-
-def split_captions(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What was given for `RestoreOptions`, unset ones included, and what was set of `CaptionOptions`."""
-    return _split(overrides, CaptionOptions)
-
-
-def split_networks(overrides: dict[str, Any]) -> tuple[dict[str, Any], NetworkOptions]:
-    """What was given for other options, unset ones included, and the `NetworkOptions`.
-
-    Raises:
-        OptionError: a value is none of those allowed.
+    Args:
+        kind: the dataclass; `options_of` and `fields_in` find its values among the overrides.
+        panel: the heading in the help; unset is that of ``PANELS``.
+        only: names of the fields to take; empty takes all.
     """
-    rest, given = _split(overrides, NetworkOptions)
-    return rest, NetworkOptions(**given)
+
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+        taken = [field for name, field in kind.fields().items() if not only or name in only]
+        if kind is RestoreOptions:
+            taken.sort(key=lambda field: COMMON.index(field.name) if field.name in COMMON else len(COMMON))
+        found = [_parameter(kind, field, panel or _panel(kind, field.name)) for field in taken]
+        command.__signature__ = signature.replace(parameters=[*own, *found])  # type: ignore[attr-defined]
+        return command
+
+    return decorate
 
 
-def _split(overrides: dict[str, Any], kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    names = {spec.name for spec in dataclasses.fields(kind)}
-    rest = {name: value for name, value in overrides.items() if name not in names}
-    return rest, {name: value for name, value in overrides.items() if name in names and value is not None}
+def fields_in(overrides: Mapping[str, Any], kind: type[Options]) -> dict[str, Any]:
+    """What was given for the fields of ``kind``, None where one is unset."""
+    return {name: value for name, value in overrides.items() if name in kind.fields()}
 
 
-def _with(command: Callable[..., None], specs: Sequence[dataclasses.Field[Any]]) -> Callable[..., None]:
-    signature = inspect.signature(command, eval_str=True)
-    own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    found = [_parameter(spec) for spec in sorted(specs, key=lambda spec: _rank(spec.name))]
-    command.__signature__ = signature.replace(parameters=[*own, *found])  # type: ignore[attr-defined]
-    return command
+def options_of(kind: type[Made], overrides: Mapping[str, Any]) -> Made:
+    """The options of a kind, of what was given; what they cannot be is wrong usage."""
+    found: Made = or_usage_error(kind.given, fields_in(overrides, kind))
+    return found
 
 
-def _rank(name: str) -> int:
-    return COMMON.index(name) if name in COMMON else len(COMMON)
+def settings_of(kind: type[Options], texts: Sequence[str] | None) -> dict[str, Any]:
+    """The values that ``--set FIELD=VALUE`` gives to fields of ``kind``."""
+    pairs = [text.partition("=") for text in texts or ()]
+    for name, sign, _ in pairs:
+        if not sign:
+            raise typer.BadParameter(f"--set {name}: write FIELD=VALUE")
+    found: dict[str, Any] = or_usage_error(kind.parse, {name: value for name, _, value in pairs})
+    return found
 
 
-def _parameter(spec: dataclasses.Field[Any]) -> inspect.Parameter:
-    return inspect.Parameter(spec.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(spec))
+def _panel(kind: type[Options], name: str) -> str:
+    return MORE_PANEL if kind is RestoreOptions and name not in COMMON else PANELS[kind]
 
 
-def _annotation(spec: dataclasses.Field[Any]) -> Any:
+def _parameter(kind: type[Options], field: Field, panel: str) -> inspect.Parameter:
     """The typer option of one field. Ranges and choices are shown here and checked by the dataclass itself."""
-    allowed, name, doc = spec.metadata, flag(spec.name), spec.metadata["doc"]
-    shared: dict[str, Any] = {"show_default": False, "rich_help_panel": _panel(spec.name)}
-    if spec.type == "bool":
-        return Annotated[bool | None, typer.Option(f"{name}/--no-{name[2:]}", help=doc, metavar=" ", **shared)]
-    if "choices" in allowed:
-        doc += f" ({', '.join(allowed['choices'])})"
-    if "low" in allowed:
-        optional = spec.name in OPTIONAL_NUMBERS
-        unit = f" {allowed['unit']}" if allowed["unit"] else ""
-        doc += f" ({_shown(allowed['low'])} to {_shown(allowed['high'])}{unit}{', or off' * optional})"
-        return Annotated[Any, typer.Option(name, help=doc, parser=_parser(spec), metavar="N", **shared)]
-    metavar = "NAME" if "choices" in allowed else "TEXT"
-    return Annotated[str | None, typer.Option(name, help=doc, metavar=metavar, **shared)]
-
-
-def _panel(name: str) -> str:
-    if name in (spec.name for spec in dataclasses.fields(CaptionOptions)):
-        return CAPTION_PANEL
-    if name in (spec.name for spec in dataclasses.fields(NetworkOptions)):
-        return NETWORK_PANEL
-    return COMMON_PANEL if name in COMMON else MORE_PANEL
-
-
-def _shown(bound: float) -> str:
-    return str(bound) if isinstance(bound, int) else f"{bound:g}"
-
-
-def _parser(spec: dataclasses.Field[Any]) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
-        try:
-            return fields.from_text(spec, text)
-        except OptionError as error:
-            raise typer.BadParameter(str(error)) from None
-
-    return parse
+    about: dict[str, Any] = {"show_default": False, "rich_help_panel": panel, "help": field.doc}
+    name = flag(field.name)
+    hint: Any = bool | None if field.kind is bool else Any
+    if field.kind is bool:
+        option = typer.Option(f"{name}/--no-{name[2:]}", metavar=" ", **about)
+    else:
+        limits = field.allowed + f" {field.unit}" * bool(field.unit) + ", or off" * field.may_be_off
+        unset = "" if kind is RestoreOptions or field.default in (None, "") else f"unset: {field.default}"
+        about["help"] += f" ({'; '.join(filter(None, (limits, unset)))})" * bool(limits or unset)
+        metavar = "N" if field.is_number else "NAME" if field.choices else "TEXT"
+        option = typer.Option(name, parser=functools.partial(or_usage_error, field.parse), metavar=metavar, **about)
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[hint, option]
+    )

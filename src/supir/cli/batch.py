@@ -17,11 +17,9 @@ from supir.cli.arguments import (
     ModelFolder,
     Preset,
     Quiet,
-    split_captions,
-    split_networks,
-    with_caption_options,
-    with_network_options,
-    with_restore_options,
+    fields_in,
+    options_of,
+    with_options,
 )
 from supir.cli.caption import captioning_of
 from supir.cli.errors import FAILED, exit_on_error, or_usage_error, show_warning
@@ -33,14 +31,14 @@ from supir.jobs.manifest import read_manifest
 from supir.jobs.model import Model
 from supir.jobs.plan import BatchItem, discover, left_out, plan_batch
 from supir.jobs.workers import Processes, Runner, Serial
-from supir.options import DEFAULT_PRESET
+from supir.options import DEFAULT_PRESET, CaptionOptions, NetworkOptions, RestoreOptions
 
 RUNNERS = ("serial", "processes", "ray")
 
 
-@with_caption_options
-@with_network_options
-@with_restore_options
+@with_options(CaptionOptions)
+@with_options(NetworkOptions)
+@with_options(RestoreOptions)
 def batch(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write or go on with.")],
     inputs: Annotated[
@@ -102,11 +100,10 @@ def batch(
     outcomes: list[Outcome] = []
     interrupted = False
     with exit_on_error(console):
-        overrides, networks = or_usage_error(split_networks, overrides)
+        networks = options_of(NetworkOptions, overrides)
         weights = Model(folder=model, devices=tuple(device.split(",")) if device else (), networks=networks)
-        overrides, of_captions = split_captions(overrides)
-        captioning = captioning_of(of_captions, weights.devices[0] if weights.devices else None)
-        chosen = {"preset": preset or DEFAULT_PRESET, **overrides}
+        captioning = captioning_of(overrides, weights.devices[0] if weights.devices else None)
+        chosen = {"preset": preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions)}
         wanted, outcomes = _wanted(inputs or [], manifest, output, weights, chosen)
         jobs = or_usage_error(plan_batch, wanted, output, variants=variants)
         for outcome in outcomes:

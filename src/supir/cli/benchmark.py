@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from supir.cli.arguments import Device, split_networks, with_network_options
+from supir.cli.arguments import Device, options_of, settings_of, with_options
 from supir.cli.benchmarking import (
     known_recipes,
     methods_from,
     named_methods,
     open_pipeline,
-    parsed_settings,
     run_and_write,
 )
 from supir.cli.errors import exit_on_error, or_usage_error
 from supir.files import write_whole
-from supir.options import DEFAULT_PRESET, PRESETS
+from supir.options import DEFAULT_PRESET, PRESETS, NetworkOptions, RestoreOptions
 from supir.weights.silence import silence_libraries
 
 if TYPE_CHECKING:
@@ -46,9 +45,7 @@ Side = Annotated[int | None, typer.Option(help="Keep the middle of each, at most
 Seed = Annotated[int, typer.Option(help="Of the degradations.", min=0, max=2**31 - 1)]
 Settings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", help="An option over every preset, its value in JSON. May be repeated.", metavar="NAME=VALUE"
-    ),
+    typer.Option("--set", help="An option over every preset. May be repeated.", metavar="FIELD=VALUE"),
 ]
 Esrgan = Annotated[
     Path | None, typer.Option(help="Folder of Real-ESRGAN's model for ncnn.", exists=True, file_okay=False)
@@ -58,7 +55,7 @@ STANDARD = "bicubic,preview,quality"
 
 
 @benchmark_app.command()
-@with_network_options
+@with_options(NetworkOptions)
 def table1(
     data: Data,
     out: Out,
@@ -93,7 +90,7 @@ def table1(
 
 
 @benchmark_app.command()
-@with_network_options
+@with_options(NetworkOptions)
 def real(
     data: Data,
     out: Out,
@@ -117,7 +114,7 @@ def real(
 
 
 @benchmark_app.command()
-@with_network_options
+@with_options(NetworkOptions)
 def ablation(
     data: Data,
     out: Out,
@@ -163,10 +160,10 @@ def ablation(
             if name not in TRAINED:
                 raise typer.BadParameter(f"--trained {name}: there are {', '.join(TRAINED)}")
         chosen, left_out = variants(wanted, folders)
-        _, networks = or_usage_error(split_networks, of_networks)
+        networks = options_of(NetworkOptions, of_networks)
         pipelines = {name: open_pipeline(Path(folder), device, networks) for name, folder in folders.items()}
         pipelines[GIVEN] = open_pipeline(model, device, networks)
-        common = parsed_settings(settings)
+        common = settings_of(RestoreOptions, settings)
         made = named_methods(["bicubic", "preview", preset, *PRESETS], pipelines[GIVEN], **common)
         made += [or_usage_error(variant.method, pipelines[variant.model], preset, **common) for variant in chosen]
         names = known_recipes(recipes)

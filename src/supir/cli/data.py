@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from supir.cli.arguments import Device
+from supir.cli.arguments import Device, options_of, with_options
 from supir.cli.errors import FAILED, exit_on_error, or_usage_error, show_warning
 from supir.cli.progress import clock
 from supir.cli.restore_jobs import SigintGuard
@@ -29,22 +30,14 @@ MAX_TOLD = 5
 STEPS = {"measure": "measuring pictures", "write": "writing shards"}
 
 
-def _rule(name: str, doc: str) -> Any:
-    """The option of one limit of `QualityRules`."""
-    default = getattr(QualityRules(), name)
-    return typer.Option(
-        help=f"{doc} Unset: {default:g}.", metavar="N|off", show_default=False, rich_help_panel=RULES_PANEL
-    )
-
-
 @data_app.command()
+@with_options(BuildOptions, "What is stored")
+@with_options(QualityRules, RULES_PANEL)
 def build(
     photos: Annotated[
         list[str], typer.Argument(metavar="PHOTO...", help="Folders with all inside them, files, or glob patterns.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The data folder to write or go on with.")],
-    tile: Annotated[int | None, typer.Option(help="Cut into disjoint tiles of this side, pixels.")] = None,
-    reduce: Annotated[int, typer.Option(help="Shrink by this whole number first.", metavar="N")] = 1,
     captions: Annotated[
         str,
         typer.Option(
@@ -54,51 +47,26 @@ def build(
         ),
     ] = "beside",
     device: Device = None,
-    licence: Annotated[
-        str | None, typer.Option(help="Licence of pictures that state none, e.g. CC-BY-4.0.", metavar="NAME")
-    ] = None,
-    require_licence: Annotated[
-        bool, typer.Option("--require-licence", help="Leave out pictures of unknown licence.")
-    ] = False,
-    photos_per_shard: Annotated[int, typer.Option(help="Pictures, or possible tiles, of one shard.")] = 1000,
     workers: Annotated[int, typer.Option(help="Worker processes; 1 works in this one.", min=1, max=4096)] = 1,
     ray: Annotated[
         str | None,
         typer.Option(help="Work on a Ray cluster: auto, HOST:PORT, or local.", metavar="ADDRESS", show_default=False),
     ] = None,
-    min_side: Annotated[str | None, _rule("min_side", "Shorter side, pixels.")] = None,
-    max_aspect: Annotated[str | None, _rule("max_aspect", "Longer over shorter side.")] = None,
-    min_sharpness: Annotated[str | None, _rule("min_sharpness", "Variance of the Laplacian of grey levels.")] = None,
-    max_flat_share: Annotated[str | None, _rule("max_flat_share", "Share of flat blocks, 0 to 1.")] = None,
-    max_blockiness: Annotated[str | None, _rule("max_blockiness", "Steps at an 8-pixel grid over others.")] = None,
-    min_jpeg_quality: Annotated[str | None, _rule("min_jpeg_quality", "By the quantisation tables, 1 to 100.")] = None,
-    duplicate_distance: Annotated[str | None, _rule("duplicate_distance", "Differing bits of 128.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a data set built there with other options.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    **overrides: Any,
 ) -> None:
     """Turn photographs into webdataset shards: filtered, captioned, with provenance, statistics and an index.
 
     Run again after an interruption, or with more pictures, it goes on where it was. The bytes of the shards do not
     depend on the number of workers.
     """
-    limits = {"min_side": min_side, "max_aspect": max_aspect, "min_sharpness": min_sharpness,
-              "max_flat_share": max_flat_share, "max_blockiness": max_blockiness,
-              "min_jpeg_quality": min_jpeg_quality, "duplicate_distance": duplicate_distance}  # fmt: skip
     console = Console(stderr=True)
     start = time.perf_counter()
     with exit_on_error(console):
-        rules = or_usage_error(QualityRules, **_limits(limits))
-        options = or_usage_error(
-            BuildOptions,
-            rules=rules,
-            tile=tile,
-            reduce=reduce,
-            licence=licence,
-            require_licence=require_licence,
-            photos_per_shard=photos_per_shard,
-        )
+        options = replace(options_of(BuildOptions, overrides), rules=options_of(QualityRules, overrides))
         captioner = or_usage_error(_captioner, captions, device)
         from supir.data.build import build as build_data
 
@@ -136,22 +104,6 @@ def stats(folder: Annotated[Path, typer.Argument(help="A data folder, as `supir 
         from supir.data.report import write_report
 
         typer.echo(f"wrote {or_usage_error(write_report, folder)}")
-
-
-def _limits(given: dict[str, str | None]) -> dict[str, float | None]:
-    """The limits that were given, as numbers; ``off`` is None."""
-    limits: dict[str, float | None] = {}
-    for name, text in given.items():
-        if text is None:
-            continue
-        number: Any = int if name in ("min_side", "duplicate_distance") else float
-        try:
-            limits[name] = None if text == "off" else number(text)
-        except ValueError:
-            flag = "--" + name.replace("_", "-")
-            kind = "a whole number" if number is int else "a number"
-            raise typer.BadParameter(f"{flag}: {text!r} is neither {kind} nor off") from None
-    return limits
 
 
 def _captioner(captions: str, device: str | None) -> Captioner | None:

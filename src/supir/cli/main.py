@@ -25,12 +25,10 @@ from supir.cli.arguments import (
     ModelFolder,
     Preset,
     Quiet,
+    fields_in,
     flag,
-    split_captions,
-    split_networks,
-    with_caption_options,
-    with_network_options,
-    with_restore_options,
+    options_of,
+    with_options,
 )
 from supir.cli.batch import batch
 from supir.cli.benchmark import benchmark_app
@@ -47,7 +45,7 @@ from supir.cli.study import study_app
 from supir.cli.train import train
 from supir.cli.web import web
 from supir.jobs import Job, Model, Outcome
-from supir.options import DEFAULT_PRESET, PRESETS
+from supir.options import DEFAULT_PRESET, PRESETS, CaptionOptions, NetworkOptions, RestoreOptions
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -87,9 +85,9 @@ def door(
 
 
 @app.command()
-@with_caption_options
-@with_network_options
-@with_restore_options
+@with_options(CaptionOptions)
+@with_options(NetworkOptions)
+@with_options(RestoreOptions)
 def restore(
     photos: Annotated[
         list[str], typer.Argument(metavar="PHOTO...", help="Files, folders, or glob patterns.", show_default=False)
@@ -117,15 +115,13 @@ def restore(
     is recorded in the metadata of each result.
     """
     console = Console(stderr=True)
-    overrides, of_captions = split_captions(overrides)
-    overrides, networks = or_usage_error(split_networks, overrides)
-    chosen = {"preset": preset or DEFAULT_PRESET, **overrides}
+    networks = options_of(NetworkOptions, overrides)
     start = time.perf_counter()
     interrupted = False
     with exit_on_error(console):
         weights = Model(folder=model, devices=(device,) if device else (), networks=networks)
-        options = or_usage_error(weights.options, **chosen)
-        captioning = captioning_of(of_captions, device)
+        options = or_usage_error(weights.options, preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions))
+        captioning = captioning_of(overrides, device)
         sources, outcomes = find_sources(photos, results=False)
         jobs, unwritable = part_writable(or_usage_error(plan_jobs, sources, output, options, compare=compare))
         outcomes += unwritable

@@ -10,15 +10,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from supir.cli.arguments import ModelFolder, Preset, split_networks, with_network_options, with_restore_options
+from supir.cli.arguments import ModelFolder, Preset, fields_in, options_of, with_options
 from supir.cli.errors import exit_on_error, or_usage_error
 from supir.errors import OptionError
 from supir.jobs import Model
-from supir.options import DEFAULT_PRESET
+from supir.options import DEFAULT_PRESET, NetworkOptions, RestoreOptions
 
 
-@with_network_options
-@with_restore_options
+@with_options(NetworkOptions)
+@with_options(RestoreOptions)
 def plan(
     photo: Annotated[Path, typer.Argument(help="A picture; only its size is read.", show_default=False)],
     preset: Preset = None,
@@ -45,9 +45,9 @@ def plan(
     """
     console = Console(stderr=True)
     with exit_on_error(console):
-        overrides, networks = or_usage_error(split_networks, overrides)
+        networks = options_of(NetworkOptions, overrides)
         weights = Model(folder=model)
-        options = or_usage_error(weights.options, **{"preset": preset or DEFAULT_PRESET, **overrides})
+        options = or_usage_error(weights.options, preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions))
         from supir.weights.silence import silence_libraries
 
         silence_libraries()

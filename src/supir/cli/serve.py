@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import socket
 from pathlib import Path
@@ -16,28 +15,22 @@ from supir.cli.arguments import (
     ModelFolder,
     RootPath,
     TrustedProxies,
-    split_networks,
-    with_network_options,
+    options_of,
+    with_options,
 )
 from supir.cli.errors import exit_on_error, or_usage_error
 from supir.errors import OptionError, ServiceError
 from supir.jobs.model import Model
 from supir.jobs.workers import Runner
+from supir.options import NetworkOptions
 from supir.service.limits import Limits, new_key, read_keys
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-LIMITS = Limits()
-_SPECS = {spec.name: spec.metadata for spec in dataclasses.fields(Limits)}
+LIMITS_PANEL = "Limits of a key that sets none"
 
 
-def limit(name: str, flag: str) -> Any:
-    """The option of a field of `Limits`."""
-    allowed = _SPECS[name]
-    unit = f"{allowed['low']:g} to {allowed['high']:g} {allowed['unit']}".strip()
-    return typer.Option(flag, help=f"Limit of a key that sets none: {allowed['doc']} ({unit}).", metavar="N")
-
-
-@with_network_options
+@with_options(NetworkOptions)
+@with_options(Limits, LIMITS_PANEL)
 def serve(
     data: Annotated[Path, typer.Option(help="The folder of jobs and files, begun or gone on with.")] = Path(
         "supir-service"
@@ -81,15 +74,10 @@ def serve(
     grace: Annotated[
         float, typer.Option(help="Seconds that jobs at work have to end when the service is stopped.", min=0)
     ] = 30.0,
-    queued: Annotated[int, limit("queued", "--queued")] = LIMITS.queued,
-    requests_a_minute: Annotated[int | None, limit("requests_a_minute", "--requests-a-minute")] = None,
-    megapixels: Annotated[float, limit("megapixels", "--megapixels")] = LIMITS.megapixels,
-    work_megapixels: Annotated[float, limit("work_megapixels", "--work-megapixels")] = LIMITS.work_megapixels,
-    megabytes: Annotated[float, limit("megabytes", "--megabytes")] = LIMITS.megabytes,
     log_details: Annotated[
         bool, typer.Option("--log-details", help="Write file names and options into the log, prompts among them.")
     ] = False,
-    **of_networks: Any,
+    **overrides: Any,
 ) -> None:
     """Serve restorations over HTTP, with a queue that outlives the process.
 
@@ -102,11 +90,8 @@ def serve(
             typer.echo(f"the key, shown this once: {key}", err=True)  # apart, so that the file gets the lines alone
             typer.echo(lines, nl=False)
             return
-        _, networks = or_usage_error(split_networks, of_networks)
-        limits = or_usage_error(
-            Limits, queued=queued, requests_a_minute=requests_a_minute, megapixels=megapixels,
-            work_megapixels=work_megapixels, megabytes=megabytes,
-        )  # fmt: skip
+        networks = options_of(NetworkOptions, overrides)
+        limits = options_of(Limits, overrides)
         clients = None if keys is None else or_usage_error(read_keys, keys, limits)
         seconds = or_usage_error(seconds_of, keep)
         from supir.service.engine import Engine

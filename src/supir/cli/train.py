@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from supir.cli.arguments import settings_of
 from supir.cli.errors import exit_on_error, or_usage_error
 from supir.weights.silence import silence_libraries
 
@@ -89,7 +90,7 @@ def train(
     """
     console = Console(stderr=True)
     with exit_on_error(console):
-        from supir.training.recipes import named_run, parsed
+        from supir.training.recipes import StageOptions, named_run
 
         if show_list:
             _show_runs()
@@ -105,13 +106,7 @@ def train(
             raise typer.BadParameter("--best says which state --export writes; name a run's folder by --export")
         if run is None:
             raise typer.BadParameter("name a run; `supir train --list` lists them")
-        pairs = [text.partition("=") for text in settings or ()]
-        for name, sign, _ in pairs:
-            if not sign:
-                raise typer.BadParameter(f"--set {name}: write FIELD=VALUE")
-        options = or_usage_error(
-            named_run, run, **{name: or_usage_error(parsed, name, value) for name, _, value in pairs}
-        )
+        options = or_usage_error(named_run, run, **settings_of(StageOptions, settings))
         if threads:
             import torch
 
@@ -154,13 +149,8 @@ def _show_runs() -> None:
         options = named_run(name)
         table.add_row(name, *(str(getattr(options, field)) for field in shown))
     fields = Table("--set", "unset", "", title="what may be set", title_justify="left")
-    for spec in dataclasses.fields(StageOptions):
-        allowed = spec.metadata
-        if "choices" in allowed:
-            limits = f" ({', '.join(allowed['choices'])})"
-        else:
-            limits = f" ({allowed['low']:g} to {allowed['high']:g})" if "low" in allowed else ""
-        fields.add_row(spec.name, str(spec.default), allowed["doc"] + limits)
+    for name, field in StageOptions.fields().items():
+        fields.add_row(name, str(field.default), field.doc + f" ({field.allowed})" * bool(field.allowed))
     console = Console()
     console.print(table)
     console.print(fields, markup=False)

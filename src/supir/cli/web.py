@@ -18,24 +18,23 @@ from supir.cli.arguments import (
     ModelFolder,
     RootPath,
     TrustedProxies,
-    split_captions,
-    split_networks,
-    with_captioner_options,
-    with_network_options,
+    options_of,
+    with_options,
 )
 from supir.cli.errors import exit_on_error, or_usage_error
-from supir.cli.serve import LIMITS, address_of, limit, listen, seconds_of
+from supir.cli.serve import LIMITS_PANEL, address_of, listen, seconds_of
 from supir.errors import OptionError
 from supir.jobs.model import Model
-from supir.options import CaptionOptions
+from supir.options import CaptionOptions, NetworkOptions
 from supir.service.limits import LOCAL, Client, Limits, new_key
 
 _GRACE = 2.0
 """Seconds that a job at work has when the page is stopped; it is begun again at the next start."""
 
 
-@with_captioner_options
-@with_network_options
+@with_options(CaptionOptions, only=("captioner", "caption_model", "caption_bits"))
+@with_options(NetworkOptions)
+@with_options(Limits, LIMITS_PANEL, only=("megapixels", "work_megapixels", "megabytes"))
 def web(
     data: Annotated[
         Path | None,
@@ -55,9 +54,6 @@ def web(
     trusted_proxies: TrustedProxies = "",
     keep: Annotated[str, typer.Option(help="For how long photos and results are kept: 24h, 30d.")] = "30d",
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
-    megapixels: Annotated[float, limit("megapixels", "--megapixels")] = LIMITS.megapixels,
-    work_megapixels: Annotated[float, limit("work_megapixels", "--work-megapixels")] = LIMITS.work_megapixels,
-    megabytes: Annotated[float, limit("megabytes", "--megabytes")] = LIMITS.megabytes,
     **overrides: Any,
 ) -> None:
     """Restore photos in the browser: drop one in, look, choose, compare, download.
@@ -66,10 +62,10 @@ def web(
     Ctrl-C ends it; photos, results and what is waiting are there at the next start.
     """
     with exit_on_error(console := Console(stderr=True)):
-        limits = or_usage_error(Limits, megapixels=megapixels, work_megapixels=work_megapixels, megabytes=megabytes)
+        limits = options_of(Limits, overrides)
         seconds = or_usage_error(seconds_of, keep)
-        overrides, networks = or_usage_error(split_networks, overrides)
-        captioner = or_usage_error(_captioner, split_captions(overrides)[1], device)
+        networks = options_of(NetworkOptions, overrides)
+        captioner = or_usage_error(_captioner, options_of(CaptionOptions, overrides), device)
         from supir.service.engine import Engine
         from supir.service.http.addressing import Front
         from supir.service.http.server import serve, web_app
@@ -94,7 +90,7 @@ def web(
         serve(app, engine, listening, _GRACE)
 
 
-def _captioner(chosen: dict[str, Any], device: str | None) -> Any:
+def _captioner(options: CaptionOptions, device: str | None) -> Any:
     """Who is asked about photos; None for nobody.
 
     Raises:
@@ -103,11 +99,9 @@ def _captioner(chosen: dict[str, Any], device: str | None) -> Any:
     from supir.caption.spec import captioner_of
     from supir.caption.text_files import TextFileCaptioner
 
-    found = captioner_of(CaptionOptions(**chosen), device=None if device is None else device.split(",")[0])
+    found = captioner_of(options, device=None if device is None else device.split(",")[0])
     if isinstance(found, TextFileCaptioner):
-        raise OptionError(
-            f"captioner is {chosen['captioner']!r}; here it must be the folder of a model, a URL, or none"
-        )
+        raise OptionError(f"captioner is {options.captioner!r}; here it must be the folder of a model, a URL, or none")
     return found
 
 

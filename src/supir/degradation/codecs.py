@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from supir.degradation.ops import Picture, Quality, coded, jpeg
-from supir.degradation.values import Limits
+from supir.options.fields import Range
 
 
 def webp(picture: Picture, quality: Quality) -> Picture:
@@ -19,9 +19,9 @@ def webp(picture: Picture, quality: Quality) -> Picture:
 def recompress(
     picture: Picture,
     quality: Quality,
-    times: Annotated[int, Limits(1, 20)],
-    shift: Annotated[int, Limits(0, 15)],
-    drift: Annotated[int, Limits(-10, 10)],
+    times: Annotated[int, Range(1, 20)],
+    shift: Annotated[int, Range(0, 15)],
+    drift: Annotated[int, Range(-10, 10)],
 ) -> Picture:
     """JPEG ``times`` over, as a picture that is saved, cropped and sent on.
 

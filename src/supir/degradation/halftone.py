@@ -9,7 +9,8 @@ import numpy as np
 
 from supir.degradation.light import to_display, to_light
 from supir.degradation.ops import Picture
-from supir.degradation.values import Angle, Limits, Share
+from supir.degradation.values import Angle, Share
+from supir.options.fields import Range
 
 _SCREENS = np.radians([15.0, 75.0, 0.0, 45.0])
 """The usual angles of cyan, magenta, yellow and black."""
@@ -20,11 +21,11 @@ separation corrects most of what inks absorb beside their own colour."""
 
 def halftone(
     picture: Picture,
-    period: Annotated[float, Limits(2.0, 32.0)],
+    period: Annotated[float, Range(2.0, 32.0)],
     angle: Angle,
     inks: Literal["black", "cmyk"],
     gain: Share,
-    softness: Annotated[float, Limits(0.0, 4.0)],
+    softness: Annotated[float, Range(0.0, 4.0)],
 ) -> Picture:
     """Printed dots ``period`` pixels apart, on screens turned by ``angle`` from the usual ones.
 

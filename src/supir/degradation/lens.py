@@ -9,9 +9,10 @@ import numpy as np
 
 from supir.degradation.light import to_display, to_light
 from supir.degradation.ops import Picture, clip
-from supir.degradation.values import Angle, Limits, Seed, Share
+from supir.degradation.values import Angle, Seed, Share
+from supir.options.fields import Range
 
-Highlights = Annotated[float, Limits(1.0, 16.0)]
+Highlights = Annotated[float, Range(1.0, 16.0)]
 
 
 def motion_kernel(length: float, angle: float, shake: float, seed: int) -> Picture:
@@ -56,7 +57,7 @@ def aperture_kernel(radius: float, blades: int, angle: float) -> Picture:
 
 def motion_blur(
     picture: Picture,
-    length: Annotated[float, Limits(0.5, 128.0)],
+    length: Annotated[float, Range(0.5, 128.0)],
     angle: Angle,
     shake: Share,
     highlights: Highlights,
@@ -71,8 +72,8 @@ def motion_blur(
 
 def defocus(
     picture: Picture,
-    radius: Annotated[float, Limits(0.5, 64.0)],
-    blades: Annotated[int, Limits(0, 12)],
+    radius: Annotated[float, Range(0.5, 64.0)],
+    blades: Annotated[int, Range(0, 12)],
     angle: Angle,
     highlights: Highlights,
 ) -> Picture:
@@ -85,9 +86,9 @@ def defocus(
 
 def fringes(
     picture: Picture,
-    shift: Annotated[float, Limits(-0.02, 0.02)],
-    centre_x: Annotated[float, Limits(-4.0, 5.0)],
-    centre_y: Annotated[float, Limits(-4.0, 5.0)],
+    shift: Annotated[float, Range(-0.02, 0.02)],
+    centre_x: Annotated[float, Range(-4.0, 5.0)],
+    centre_y: Annotated[float, Range(-4.0, 5.0)],
 ) -> Picture:
     """Lateral chromatic aberration: red is larger and blue smaller by the share ``shift``.
 

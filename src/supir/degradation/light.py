@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from supir.degradation.ops import Picture, clip
-from supir.degradation.values import Limits, Seed, Share
+from supir.degradation.values import Seed, Share
+from supir.options.fields import Range
 
 GAMMA = 2.2
 
@@ -37,9 +38,9 @@ def smooth_field(rng: np.random.Generator, height: int, width: int, cells: int) 
 
 def haze(
     picture: Picture,
-    thickness: Annotated[float, Limits(0.0, 4.0)],
+    thickness: Annotated[float, Range(0.0, 4.0)],
     airlight: Share,
-    warmth: Annotated[float, Limits(-0.3, 0.3)],
+    warmth: Annotated[float, Range(-0.3, 0.3)],
     slope: Share,
     patchiness: Share,
     seed: Seed,

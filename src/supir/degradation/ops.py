@@ -13,14 +13,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from supir.degradation.values import Angle, Limits, Seed
+from supir.degradation.values import Angle, Seed
+from supir.options.fields import Range
 
 Picture = npt.NDArray[np.float32]
 KernelShape = Literal["gaussian", "generalized", "plateau"]
 Interpolation = Literal["area", "bilinear", "bicubic"]
-KernelSize = Annotated[int, Limits(1, 255)]
-Sigma = Annotated[float, Limits(0.01, 64.0)]
-Quality = Annotated[int, Limits(1, 100)]
+KernelSize = Annotated[int, Range(1, 255)]
+Sigma = Annotated[float, Range(0.01, 64.0)]
+Quality = Annotated[int, Range(1, 100)]
 
 _INTERPOLATION = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
@@ -63,7 +64,7 @@ def shaped_blur(
     sigma_y: Sigma,
     angle: Angle,
     shape: KernelShape,
-    beta: Annotated[float, Limits(0.1, 10.0)],
+    beta: Annotated[float, Range(0.1, 10.0)],
 ) -> Picture:
     """Blur with a ``blur_kernel`` of these values."""
     if shape == "gaussian" and sigma_x == sigma_y:
@@ -74,7 +75,7 @@ def shaped_blur(
     return blur(picture, blur_kernel(size, sigma_x, sigma_y, angle, shape, beta))
 
 
-def sinc(picture: Picture, size: KernelSize, cutoff: Annotated[float, Limits(0.1, np.pi)]) -> Picture:
+def sinc(picture: Picture, size: KernelSize, cutoff: Annotated[float, Range(0.1, np.pi)]) -> Picture:
     """Ringing: a blur with a ``sinc_kernel`` of these values."""
     return blur(picture, sinc_kernel(size, cutoff))
 
@@ -111,7 +112,7 @@ def _bicubic_weights(size: int, new_size: int) -> Picture:
     return cast(Picture, (weights / weights.sum(1, keepdims=True)).astype(np.float32))
 
 
-def gaussian_noise(picture: Picture, strength: Annotated[float, Limits(0.0, 255.0)], grey: bool, seed: Seed) -> Picture:
+def gaussian_noise(picture: Picture, strength: Annotated[float, Range(0.0, 255.0)], grey: bool, seed: Seed) -> Picture:
     """Additive noise with a standard deviation of ``strength`` / 255, the same for all channels when ``grey``."""
     rng = np.random.default_rng(seed)
     noise = rng.standard_normal((*picture.shape[:2], 1 if grey else 3), dtype=np.float32)
@@ -119,7 +120,7 @@ def gaussian_noise(picture: Picture, strength: Annotated[float, Limits(0.0, 255.
     return clip(picture + noise)
 
 
-def poisson_noise(picture: Picture, strength: Annotated[float, Limits(0.0, 50.0)], grey: bool, seed: Seed) -> Picture:
+def poisson_noise(picture: Picture, strength: Annotated[float, Range(0.0, 50.0)], grey: bool, seed: Seed) -> Picture:
     """Signal-dependent noise of a 255-photon exposure, its deviation times ``strength``."""
     rng = np.random.default_rng(seed)
     signal = mean_colour(picture)[..., None] if grey else picture

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from supir.degradation.light import smooth_field, to_display, to_light
 from supir.degradation.ops import Picture, clip, mean_colour
-from supir.degradation.values import Limits, Seed, Share
+from supir.degradation.values import Seed, Share
+from supir.options.fields import Range
 
 DENSEST = 2.2
 """Density of a print's black: it reflects 10**-2.2 of the light."""
@@ -38,8 +39,8 @@ def fade(picture: Picture, cyan_loss: Share, magenta_loss: Share, yellow_loss: S
 
 def grain(
     picture: Picture,
-    strength: Annotated[float, Limits(0.0, 100.0)],
-    size: Annotated[float, Limits(0.3, 8.0)],
+    strength: Annotated[float, Range(0.0, 100.0)],
+    size: Annotated[float, Range(0.3, 8.0)],
     seed: Seed,
 ) -> Picture:
     """Grain of film: grey clumps of ``size`` pixels, deviation ``strength`` / 255 in mid-tones, less at both ends."""
@@ -55,9 +56,9 @@ def grain(
 
 def scratches(
     picture: Picture,
-    count: Annotated[int, Limits(1, 200)],
-    length: Annotated[float, Limits(0.02, 2.0)],
-    width: Annotated[float, Limits(0.3, 8.0)],
+    count: Annotated[int, Range(1, 200)],
+    length: Annotated[float, Range(0.02, 2.0)],
+    width: Annotated[float, Range(0.3, 8.0)],
     opacity: Share,
     bright: Share,
     seed: Seed,
@@ -85,7 +86,7 @@ def scratches(
 
 
 def creases(
-    picture: Picture, count: Annotated[int, Limits(1, 20)], width: Annotated[float, Limits(0.5, 24.0)], seed: Seed
+    picture: Picture, count: Annotated[int, Range(1, 20)], width: Annotated[float, Range(0.5, 24.0)], seed: Seed
 ) -> Picture:
     """Folds across the print: a fine crack, flakes of about ``width`` pixels broken from it, a lit and a dark flank."""
     rng = np.random.default_rng(seed)
@@ -130,8 +131,8 @@ def _turned(angle: float) -> Points:
 
 def dust(
     picture: Picture,
-    count: Annotated[int, Limits(1, 2000)],
-    size: Annotated[float, Limits(0.3, 16.0)],
+    count: Annotated[int, Range(1, 2000)],
+    size: Annotated[float, Range(0.3, 16.0)],
     hairs: Share,
     bright: Share,
     seed: Seed,

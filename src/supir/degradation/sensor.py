@@ -9,11 +9,12 @@ import numpy as np
 
 from supir.degradation.light import to_display, to_light
 from supir.degradation.ops import Picture, clip, mean_colour, photons_counted
-from supir.degradation.values import Limits, Seed, Share
+from supir.degradation.values import Seed, Share
+from supir.options.fields import Range
 
-Photons = Annotated[float, Limits(10.0, 100_000.0)]
-ReadNoise = Annotated[float, Limits(0.0, 100.0)]
-Gain = Annotated[float, Limits(0.5, 4.0)]
+Photons = Annotated[float, Range(10.0, 100_000.0)]
+ReadNoise = Annotated[float, Range(0.0, 100.0)]
+Gain = Annotated[float, Range(0.5, 4.0)]
 Demosaic = Literal["bilinear", "edge_aware"]
 
 _DEMOSAIC = {"bilinear": cv2.COLOR_BayerRGGB2RGB, "edge_aware": cv2.COLOR_BayerRGGB2RGB_EA}
@@ -27,7 +28,7 @@ def sensor(
     read_noise: ReadNoise,
     red_gain: Gain,
     blue_gain: Gain,
-    crosstalk: Annotated[float, Limits(0.0, 0.4)],
+    crosstalk: Annotated[float, Range(0.0, 0.4)],
     demosaic: Demosaic,
     seed: Seed,
 ) -> Picture:
@@ -43,14 +44,14 @@ def sensor(
 
 def low_light(
     picture: Picture,
-    exposure: Annotated[float, Limits(0.005, 1.0)],
-    push: Annotated[float, Limits(1.0, 64.0)],
+    exposure: Annotated[float, Range(0.005, 1.0)],
+    push: Annotated[float, Range(1.0, 64.0)],
     photons: Photons,
     read_noise: ReadNoise,
-    banding: Annotated[float, Limits(0.0, 50.0)],
+    banding: Annotated[float, Range(0.0, 50.0)],
     red_gain: Gain,
     blue_gain: Gain,
-    crosstalk: Annotated[float, Limits(0.0, 0.4)],
+    crosstalk: Annotated[float, Range(0.0, 0.4)],
     seed: Seed,
 ) -> Picture:
     """A dark scene: ``exposure`` times the light, taken by ``sensor``, then brightened ``push`` times.
@@ -63,7 +64,7 @@ def low_light(
     return to_display(taken * np.float32(push))
 
 
-def in_camera_denoise(picture: Picture, luma: Share, chroma: Share, radius: Annotated[int, Limits(1, 16)]) -> Picture:
+def in_camera_denoise(picture: Picture, luma: Share, chroma: Share, radius: Annotated[int, Range(1, 16)]) -> Picture:
     """Smoothing by a phone: texture is painted over and edges stay, colours run.
 
     ``luma`` 1 flattens what varies by a tenth of the range within ``radius`` pixels (self-guided filter, He et al.,

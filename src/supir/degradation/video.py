@@ -13,18 +13,18 @@ import cv2
 import numpy as np
 
 from supir.degradation.ops import Picture, clip
-from supir.degradation.values import Limits
+from supir.options.fields import Range
 
 BLOCK = 8
 _CHROMA_QUANTISER = (29, 30, 31, 32, 32, 33, 34, 34, 35, 35, 36, 36, 37, 37, 37, 38, 38, 38, 39, 39, 39, 39)
 """Quantiser of chroma where luma has 30 to 51; below they are the same (H.264, table 8-15)."""
-Motion = Annotated[float, Limits(-16.0, 16.0)]
+Motion = Annotated[float, Range(-16.0, 16.0)]
 
 
 def video(
     picture: Picture,
-    quantiser: Annotated[int, Limits(0, 51)],
-    frames: Annotated[int, Limits(1, 12)],
+    quantiser: Annotated[int, Range(0, 51)],
+    frames: Annotated[int, Range(1, 12)],
     motion_x: Motion,
     motion_y: Motion,
     deblock: bool,

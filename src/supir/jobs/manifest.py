@@ -12,7 +12,6 @@ picture that is missing or damaged is no such mistake; it fails alone, when its 
 from __future__ import annotations
 
 import csv
-import dataclasses
 import functools
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -22,13 +21,14 @@ from typing import Any
 from supir.caption import Caption, clean_caption
 from supir.errors import OptionError
 from supir.jobs.plan import BatchItem
-from supir.options import RestoreOptions, fields
+from supir.options import RestoreOptions
+from supir.options.fields import Field
 
 __all__ = ["read_manifest"]
 
-_SPECS = {spec.name: spec for spec in dataclasses.fields(RestoreOptions)}
 _OWN = ("path", "output", "preset", "caption", "captioner")
 """The last two say what was made by whom before somebody edited the prompt; they are for the record alone."""
+_TEXTS = [Field(name=name, kind=str) for name in ("preset", "caption", "captioner")]
 _MAX_SHOWN = 20
 _REST = "more cells than the header has"
 
@@ -78,8 +78,8 @@ def _wanted(
     given = {name: value for name, value in values.items() if value is not None}
     place = _inside("path", given.pop("path", None))
     output = _inside("output", given.pop("output", str(place)))
-    if not isinstance(given.get("preset", ""), str):
-        raise OptionError(f"preset is {given['preset']!r}; it must be text")
+    for field in _TEXTS:
+        field.check(given.get(field.name, ""))
     caption = _caption(given.pop("caption", ""), given.pop("captioner", ""))
     if values.get("output") is not None:
         from supir.image import SUFFIXES
@@ -90,17 +90,14 @@ def _wanted(
     return BatchItem(source=folder / place, place=output, options=options(**{**defaults, **given}), caption=own)
 
 
-def _caption(text: Any, captioner: Any) -> Caption | None:
-    for name, value in (("caption", text), ("captioner", captioner)):
-        if not isinstance(value, str):
-            raise OptionError(f"{name} is {value!r}; it must be text")
+def _caption(text: str, captioner: str) -> Caption | None:
     return Caption(text=clean_caption(text), captioner=clean_caption(captioner)) if text else None
 
 
 def _check_names(names: Collection[str]) -> None:
     for name in names:
-        if name not in _SPECS and name not in _OWN:
-            raise OptionError(f"{name!r} is not a field; there are: {', '.join((*_OWN, *_SPECS))}")
+        if name not in (columns := (*_OWN, *RestoreOptions.fields())):
+            raise OptionError(f"{name!r} is not a field; there are: {', '.join(columns)}")
     if "path" not in names:
         raise OptionError("path is not given; it says which picture")
 
@@ -142,13 +139,8 @@ def _check_header(path: Path, names: list[str]) -> None:
 def _from_cells(row: Mapping[str, Any]) -> dict[str, Any]:
     if _REST in row:
         raise OptionError(_REST)
-    found: dict[str, Any] = {}
-    for name, text in row.items():
-        try:
-            found[name] = (fields.from_text(_SPECS[name], text) if name in _SPECS else text) if text else None
-        except OptionError as error:
-            raise OptionError(f"{name}: {error}") from error
-    return found
+    options = {name: text for name, text in row.items() if text and name not in _OWN}
+    return {name: text or None for name, text in row.items()} | RestoreOptions.parse(options)
 
 
 def _json_lines(path: Path) -> Iterator[_Line]:

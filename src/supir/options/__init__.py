@@ -12,7 +12,6 @@ Nothing heavy is imported here.
 from supir.options.restore import (
     DEFAULT_PRESET,
     GOES_WITH,
-    OPTIONAL_NUMBERS,
     PRESETS,
     TRADE_OFFS,
     CaptionOptions,
@@ -26,7 +25,6 @@ from supir.options.restore import (
 __all__ = [
     "DEFAULT_PRESET",
     "GOES_WITH",
-    "OPTIONAL_NUMBERS",
     "PRESETS",
     "TRADE_OFFS",
     "CaptionOptions",

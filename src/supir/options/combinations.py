@@ -6,7 +6,6 @@ it comes to the same, and two presets are one where they do.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -164,16 +163,15 @@ def _changed(options: RestoreOptions, name: str, value: Any) -> tuple[Any, ...] 
 
 def _values(options: RestoreOptions, name: str) -> Iterator[Any]:
     """Some values of an option, the farthest among them."""
-    [spec] = [spec for spec in dataclasses.fields(options) if spec.name == name]
-    yield from spec.metadata.get("choices", ())
-    if "low" in spec.metadata:
-        low, high = spec.metadata["low"], min(spec.metadata["high"], 100)
-        yield from (low, high, (low + high) // 2 if spec.type == "int" else (low + high) / 2)
-    elif spec.type == "bool":
+    field = options.fields()[name]
+    if field.is_number:
+        low, high = field.low, min(field.high, 100)
+        yield from (low, high, field.kind((low + high) / 2))
+    elif field.kind is bool:
         yield from (False, True)
-    elif "choices" not in spec.metadata:
-        yield from ("", "other words")
-    if "None" in str(spec.type):
+    else:
+        yield from field.choices or ("", "other words")
+    if field.optional:
         yield None
 
 

@@ -1,16 +1,121 @@
-"""How options are written down: fields of frozen dataclasses with their range and sentence, checked in one way.
+"""How an option is written down, once: its kind, what it may hold, a sentence. All else is made from that.
 
-What a field may hold stands in its type and its metadata: ``low`` and ``high``, or ``choices``; and ``doc`` says what
-it is. Front ends make their help from the same.
+    scale: float = number(2.0, 0.05, 32, "output size over input size", unit="x")
+
+A `Field` checks a value, reads what a person typed, and describes itself in words and as a JSON schema; the command
+line, the forms, the columns of manifests and `--set` are made of Fields.
+
+Ours and not msgspec: its classes check nothing when they are made in Python, and its messages name neither the value
+nor the whole range, so that every line here would be needed beside it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from functools import cache
+from types import NoneType
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 from supir.errors import OptionError
+
+OFF = "off"
+"""What unsets a number that may be unset, where it is written as text or in JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One option: what it may hold, and what it is."""
+
+    name: str
+    kind: type
+    """bool, int, float or str."""
+    low: float = -math.inf
+    high: float = math.inf
+    """Of a number, both allowed."""
+    choices: tuple[str, ...] = ()
+    """Of a word; empty allows any text."""
+    optional: bool = False
+    """Whether None may stand for it."""
+    default: Any = ...
+    """Ellipsis where a value must be given."""
+    doc: str = ""
+    unit: str = ""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a number, whole or not."""
+        return self.kind in (int, float)
+
+    @property
+    def may_be_off(self) -> bool:
+        """Whether the word off unsets it."""
+        return self.is_number and self.optional
+
+    @property
+    def allowed(self) -> str:
+        """The choices, or the range of a number: "0.05 to 32"; empty where there is none."""
+        bounds = [str(bound) if isinstance(bound, int) else f"{bound:g}" for bound in (self.low, self.high)]
+        return " to ".join(bounds) if self.is_number else ", ".join(self.choices)
+
+    def __str__(self) -> str:
+        """What it may hold: "a whole number from 1 to 1000", "one of a, b", "true or false", "text"."""
+        if self.choices:
+            return f"one of {self.allowed}"
+        words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[self.kind]
+        return words + (f" from {self.allowed}" if self.allowed else "") + ", or off" * self.may_be_off
+
+    def refused(self, value: object) -> OptionError:
+        """What to raise for a value: a sentence with the name, the value, and what is allowed."""
+        return OptionError(f"{self.name} is {value!r}; it must be {self}")
+
+    def check(self, value: Any) -> None:
+        """Refuse what it may not hold. A whole number counts as a number; True and False do not.
+
+        Raises:
+            OptionError: see ``refused``.
+        """
+        if value is None and self.optional:
+            return
+        kinds = (int, float) if self.kind is float else self.kind
+        right = isinstance(value, kinds) and (self.kind is bool or not isinstance(value, bool))
+        if right and self.is_number:
+            right = self.low <= value <= self.high  # NaN is in no range
+        if not right or (self.choices and value not in self.choices):
+            raise self.refused(value)
+
+    def parse(self, text: str) -> Any:
+        """What a person typed, as a value of its kind, ``off`` as it is; a unit may follow. Ranges are not checked.
+
+        Raises:
+            OptionError: see ``refused``.
+        """
+        if self.kind is str or (self.may_be_off and text == OFF):
+            return text
+        try:
+            if self.kind is bool:
+                return {"true": True, "false": False}[text.lower()]
+            return self.kind(text.strip().lower().removesuffix(self.unit.lower()))
+        except (KeyError, ValueError):
+            raise self.refused(text) from None
+
+    def schema(self) -> dict[str, Any]:
+        """As JSON schema, without a default, and without null."""
+        found: dict[str, Any] = {"type": {bool: "boolean", int: "integer", float: "number", str: "string"}[self.kind]}
+        found |= {"enum": [*self.choices]} if self.choices else {}
+        found |= {"minimum": self.low, "maximum": self.high} if self.is_number else {}
+        about = self.doc + "; off: unset" * self.may_be_off + (f" [{self.unit}]" if self.unit else "")
+        return {**({"anyOf": [found, {"const": OFF}]} if self.may_be_off else found), "description": about}
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number may be, both ends allowed, as an annotation: ``Annotated[float, Range(0, 1)]``."""
+
+    low: float
+    high: float
 
 
 def number(default: float | None, low: float, high: float, doc: str, *, unit: str = "") -> Any:
@@ -18,80 +123,91 @@ def number(default: float | None, low: float, high: float, doc: str, *, unit: st
     return dataclasses.field(default=default, metadata={"low": low, "high": high, "unit": unit, "doc": doc})
 
 
-def choice(default: str, choices: tuple[str, ...], doc: str) -> Any:
+def choice(default: str | None, choices: tuple[str, ...], doc: str) -> Any:
     """A field for one of some words."""
     return dataclasses.field(default=default, metadata={"choices": choices, "doc": doc})
 
 
-def plain(default: Any, doc: str) -> Any:
-    """A field for a text, or for true or false."""
+def text(default: str | None, doc: str) -> Any:
+    """A field for any text."""
     return dataclasses.field(default=default, metadata={"doc": doc})
 
 
-def check(options: Any) -> None:
-    """Hold every field of a dataclass made of these against what it may be.
+def flag(default: bool, doc: str) -> Any:
+    """A field for true or false."""
+    return dataclasses.field(default=default, metadata={"doc": doc})
+
+
+def field_of(name: str, hint: Any, **about: Any) -> Field:
+    """The field of a name with a type: bool, int, float, str, ``Literal``, ``Annotated`` with a ``Range``; or None."""
+    optional = NoneType in get_args(hint)
+    if optional:
+        [hint] = [each for each in get_args(hint) if each is not NoneType]
+    if get_origin(hint) is Literal:
+        return Field(name=name, kind=str, choices=get_args(hint), optional=optional, **about)
+    if get_origin(hint) is Annotated:
+        hint, limits = get_args(hint)
+        about |= dataclasses.asdict(limits)
+    return Field(name=name, kind=hint, optional=optional, **about)
+
+
+class Options:
+    """What dataclasses of such fields inherit: every value is checked when one is made.
 
     Raises:
         OptionError: a value is of another kind or out of range; the message names the field and what is allowed.
     """
-    for spec in dataclasses.fields(options):
-        _check(spec, getattr(options, spec.name))
 
+    called: ClassVar[str] = "an option"
+    """What a field is, in messages."""
 
-def known(kind: type, values: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """The values, when every name is a field of the dataclass ``kind``.
+    def __post_init__(self) -> None:
+        for name, field in self.fields().items():
+            field.check(getattr(self, name))
 
-    Raises:
-        OptionError: one is not; ``what`` says what it is not, as in "an option".
-    """
-    names = [spec.name for spec in dataclasses.fields(kind)]
-    for name in values:
-        if name not in names:
-            raise OptionError(f"{name!r} is not {what}; there are: {', '.join(names)}")
-    return dict(values)
+    @classmethod
+    @cache
+    def fields(cls) -> Mapping[str, Field]:
+        """The fields by name, those that are declared by the functions above."""
+        hints, specs = get_type_hints(cls), cls.__dataclass_fields__.values()  # type: ignore[attr-defined]
+        declared = [spec for spec in specs if "doc" in spec.metadata]
+        return {
+            spec.name: field_of(spec.name, hints[spec.name], default=spec.default, **spec.metadata) for spec in declared
+        }
 
+    @classmethod
+    def schemas(cls) -> dict[str, dict[str, Any]]:
+        """A JSON schema for each of the fields, by name."""
+        return {name: field.schema() for name, field in cls.fields().items()}
 
-def from_text(spec: dataclasses.Field[Any], text: str) -> Any:
-    """What a person typed for a field, as a value of its type; its range is not checked here. Its unit may follow.
+    @classmethod
+    def known(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values, when every name is a field.
 
-    Raises:
-        OptionError: a number, or true or false, is asked for, and this is none.
-    """
-    if spec.type == "bool":
-        if text.lower() not in ("true", "false"):
-            raise OptionError(f"{text!r} is not true or false")
-        return text.lower() == "true"
-    if "low" not in spec.metadata:
-        return text
-    optional, whole = "None" in str(spec.type), "int" in str(spec.type)
-    if optional and text == "off":
-        return text
-    unit = spec.metadata["unit"]
-    text = text.strip()
-    if unit and text.lower().endswith(unit.lower()):
-        text = text[: -len(unit)].rstrip()
-    try:
-        return int(text) if whole else float(text)
-    except ValueError:
-        kind = f"a {'whole ' * whole}number{' or off' * optional}"
-        raise OptionError(f"{text!r} is not {kind}") from None
+        Raises:
+            OptionError: one is not; the message lists those that are.
+        """
+        if wrong := [name for name in values if name not in cls.fields()]:
+            raise OptionError(f"{wrong[0]!r} is not {cls.called}; there are: {', '.join(cls.fields())}")
+        return dict(values)
 
+    @classmethod
+    def parse(cls, values: Mapping[str, str]) -> dict[str, Any]:
+        """What a person typed for some of the fields, each as its kind (see ``Field.parse``).
 
-def _check(spec: dataclasses.Field[Any], value: Any) -> None:
-    allowed = spec.metadata
-    if "choices" in allowed:
-        if value not in allowed["choices"]:
-            raise OptionError(f"{spec.name} is {value!r}; it must be one of {', '.join(allowed['choices'])}")
-    elif "low" in allowed:
-        if value is None and "None" in str(spec.type):
-            return
-        whole = "int" in str(spec.type)
-        is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-        if not is_number or value != value:  # that last one is NaN
-            raise OptionError(f"{spec.name} is {value!r}; it must be a {'whole ' if whole else ''}number")
-        if not allowed["low"] <= value <= allowed["high"]:
-            raise OptionError(f"{spec.name} is {value}; it must be from {allowed['low']:g} to {allowed['high']:g}")
-    elif spec.type == "str | None" and value is None:
-        return
-    elif not isinstance(value, bool if spec.type == "bool" else str):
-        raise OptionError(f"{spec.name} is {value!r}; it must be {'true or false' if spec.type == 'bool' else 'text'}")
+        Raises:
+            OptionError: there is no such field, or what is typed is of another kind.
+        """
+        return {name: cls.fields()[name].parse(typed) for name, typed in cls.known(values).items()}
+
+    @classmethod
+    def set_values(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the values that were set: not None; ``off`` of a number that may be unset becomes None."""
+        numbers = [name for name, field in cls.fields().items() if field.may_be_off]
+        chosen = {name: value for name, value in values.items() if value is not None}
+        return {name: None if name in numbers and value == OFF else value for name, value in chosen.items()}
+
+    @classmethod
+    def given(cls, values: Mapping[str, Any]) -> Self:
+        """Made of what a command or a client was given: None leaves a field as it is, ``off`` unsets it."""
+        return cls(**cls.set_values(values))

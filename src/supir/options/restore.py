@@ -5,7 +5,6 @@ Every front end reads names, defaults, ranges and documentation from here and ha
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import warnings
 from collections.abc import Collection, Mapping
@@ -14,9 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from supir.errors import OptionError
-from supir.options import fields
 from supir.options.combinations import without_effect
-from supir.options.fields import choice, number, plain
+from supir.options.fields import Options, choice, flag, number, text
 
 MAX_SEED = 2**63 - 1
 
@@ -28,7 +26,7 @@ class IdleOptionWarning(UserWarning):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RestoreOptions:
+class RestoreOptions(Options):
     """How a picture is restored.
 
     A number outside its range, and options that contradict one another, raise ``OptionError`` naming the fields; one
@@ -43,10 +41,10 @@ class RestoreOptions:
         "work on at least this short side (strips: on four of its squares); the output keeps its asked size",
         unit="px",
     )
-    prompt: str = plain("", "what the picture shows; steers content and materials")
-    tile_prompts: str = plain("", "what each tile shows instead of the prompt, row by row, divided by |")
-    positive_prompt: str | None = plain(None, "quality words appended to the prompt; unset: the paper's")
-    negative_prompt: str | None = plain(None, "what the result must not look like; unset: the paper's words")
+    prompt: str = text("", "what the picture shows; steers content and materials")
+    tile_prompts: str = text("", "what each tile shows instead of the prompt, row by row, divided by |")
+    positive_prompt: str | None = text(None, "quality words appended to the prompt; unset: the paper's")
+    negative_prompt: str | None = text(None, "what the result must not look like; unset: the paper's words")
     long_prompt: str = choice("chunks", ("chunks", "truncate"), "beyond 77 tokens: carry in chunks, or cut and warn")
     seed: int = number(0, 0, MAX_SEED, "the same seed gives the same picture")
     solver: str = choice(
@@ -99,11 +97,11 @@ class RestoreOptions:
     memory: float | None = number(
         None, 0.1, 100000, "make tiles so small that all fits into this; unset: tiles as they are said", unit="GB"
     )
-    salvage: bool = plain(False, "restore what is there of damaged and truncated files, which are refused otherwise")
-    reference_quirks: bool = plain(False, "compute as the public code does where it differs (see docs/reference.md)")
+    salvage: bool = flag(False, "restore what is there of damaged and truncated files, which are refused otherwise")
+    reference_quirks: bool = flag(False, "compute as the public code does where it differs (see docs/reference.md)")
 
     def __post_init__(self) -> None:
-        fields.check(self)
+        super().__post_init__()
         if self.tile_overlap is not None and 2 * self.tile_overlap > self.tile:
             raise OptionError(
                 f"tile_overlap is {self.tile_overlap} px for tiles of {self.tile} px; it may be at most half a tile"
@@ -114,8 +112,8 @@ class RestoreOptions:
                 f"text_guidance_low is {low} and text_guidance_high {high}; the lower bound must be below the upper"
             )
         if _telling.get():
-            specs = dataclasses.fields(self)
-            self.tell([spec.name for spec in specs if getattr(self, spec.name) != spec.default], None)
+            specs = RestoreOptions.fields()
+            self.tell([name for name, spec in specs.items() if getattr(self, name) != spec.default], None)
 
     @classmethod
     def silent(cls, **values: Any) -> RestoreOptions:
@@ -139,7 +137,7 @@ class RestoreOptions:
         Raises:
             OptionError: an unknown field, or a value out of range.
         """
-        values = layered({spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}, known(changes))
+        values = layered(vars(self), self.known(changes))
         changed = RestoreOptions.silent(**values)
         changed.tell(changes, self)
         return changed
@@ -151,24 +149,21 @@ class RestoreOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionOptions:
+class CaptionOptions(Options):
     """Who describes the pictures that have no prompt. What cannot be used together is found by ``supir.caption``."""
 
-    captioner: str = plain(
+    captioner: str = text(
         "none",
         "who describes photos without a prompt: the folder of a model, the URL of an endpoint, beside (text files"
         " beside the photos), a .txt file for all, or none",
     )
-    caption_model: str = plain("", "the model's name at the endpoint")
+    caption_model: str = text("", "the model's name at the endpoint")
     caption_bits: str = choice("off", ("off", "8", "4"), "bits a weight of a model folder")
-    caption_cache: bool = plain(True, "keep captions in the user's cache folder, and take them from there")
-
-    def __post_init__(self) -> None:
-        fields.check(self)
+    caption_cache: bool = flag(True, "keep captions in the user's cache folder, and take them from there")
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkOptions:
+class NetworkOptions(Options):
     """How the networks are held and run, whatever the picture: told to whoever loads them."""
 
     dtype: str = choice(
@@ -184,10 +179,7 @@ class NetworkOptions:
         "what waits in the processor's memory until the GPU needs it; model: whole networks, sequential and group:"
         " layers, which is slow; auto: as little as the GPU's free memory, or --memory, makes needed",
     )
-    compile: bool = plain(False, "compile the repeated blocks: a minute or more at the first picture, then faster")
-
-    def __post_init__(self) -> None:
-        fields.check(self)
+    compile: bool = flag(False, "compile the repeated blocks: a minute or more at the first picture, then faster")
 
     def identity(self, dtype: str, kind: str) -> dict[str, str]:
         """What makes another result, for records; nothing where all is plain: float32 on a processor.
@@ -244,11 +236,6 @@ TRADE_OFFS: dict[str, str] = {
 with others, ``supir.options.presets`` says."""
 
 DEFAULT_PRESET = "quality"
-OPTIONAL_NUMBERS = tuple(
-    spec.name for spec in dataclasses.fields(RestoreOptions) if "low" in spec.metadata and "None" in str(spec.type)
-)
-"""The fields that the word ``off`` unsets in ``restore_options``."""
-
 
 GOES_WITH = {
     "text_guidance": "text_guidance_start",
@@ -290,18 +277,12 @@ def restore_options(
     if preset not in PRESETS:
         raise OptionError(f"preset is {preset!r}; it must be one of {', '.join(PRESETS)}")
     own = model_presets or {}
-    chosen = {name: value for name, value in overrides.items() if value is not None}
-    chosen |= {name: None for name, value in chosen.items() if value == "off" and name in OPTIONAL_NUMBERS}
+    chosen = RestoreOptions.set_values(overrides)
     given = layered(PRESETS[preset], own.get("all", {}), own.get(preset, {}))
-    options = RestoreOptions.silent(**known(layered(given, chosen)))
+    options = RestoreOptions.silent(**RestoreOptions.known(layered(given, chosen)))
     if chosen:
-        options.tell(chosen, RestoreOptions.silent(**known(given)))
+        options.tell(chosen, RestoreOptions.silent(**RestoreOptions.known(given)))
     return options
-
-
-def known(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, when every name is a field of ``RestoreOptions``."""
-    return fields.known(RestoreOptions, values, "an option")
 
 
 def warn_of_idle(sentence: str) -> None:

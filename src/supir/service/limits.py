@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from supir.errors import BusyError, KeyRefusedError, OptionError
-from supir.options import fields
-from supir.options.fields import number
+from supir.options.fields import Options, number
 
 __all__ = ["LOCAL", "Client", "Limits", "RateLimiter", "new_key", "read_keys", "who"]
 
@@ -26,17 +25,16 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Options):
     """What one client may ask for. Numbers outside their range raise ``OptionError`` naming the field."""
+
+    called = "a limit"
 
     queued: int = number(100, 1, 1_000_000, "jobs waiting or at work at a time", unit="jobs")
     requests_a_minute: int | None = number(None, 1, 1_000_000, "requests of any kind; unset: any number")
     megapixels: float = number(50.0, 0.01, 256, "of an upload, from its header", unit="MP")
     work_megapixels: float = number(64.0, 0.01, 4096, "of the picture that is worked on: upload times scale", unit="MP")
     megabytes: float = number(100.0, 0.001, 4096, "of an upload", unit="MB")
-
-    def __post_init__(self) -> None:
-        fields.check(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +142,7 @@ def _client(entry: dict[str, Any], defaults: Limits) -> Client:
     _check_name(name)
     if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
         raise OptionError("sha256 must be the SHA-256 of the key, in 64 digits and small letters a to f")
-    own = fields.known(Limits, values, "a limit")
-    return Client(name=name, sha256=sha256, limits=Limits(**(vars(defaults) | own)))
+    return Client(name=name, sha256=sha256, limits=Limits(**(vars(defaults) | Limits.known(values))))
 
 
 def _check_name(name: Any) -> None:

@@ -7,30 +7,50 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from supir.errors import ImageTooLargeError, OptionError, SupirError
-from supir.options import DEFAULT_PRESET, PRESETS, RestoreOptions, fields
+from supir.options import DEFAULT_PRESET, PRESETS, RestoreOptions
 from supir.options.combinations import without_effect
+from supir.options.fields import Options, choice
 from supir.service.limits import Limits
 from supir.service.stored_job import UNTIL
 
-__all__ = ["FORMATS", "MAX_TEXT", "checked_picture", "chosen_options", "digest_of", "shown_name", "suffix_of"]
+__all__ = [
+    "FORMATS",
+    "MAX_TEXT",
+    "SubmissionOptions",
+    "checked_picture",
+    "chosen_options",
+    "digest_of",
+    "shown_name",
+    "suffix_of",
+]
 
 FORMATS = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif"}
 """What a result may be asked for as, and its suffix."""
 MAX_TEXT = 16_384
 """Bytes of all texts of the options together, in UTF-8: a JPEG's record holds no more than four times that."""
 _MAX_NAME = 150
-_SPECS = {spec.name: spec for spec in dataclasses.fields(RestoreOptions)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmissionOptions(Options):
+    """What a submission says beside the picture and the options of its restoration."""
+
+    format: str | None = choice(None, tuple(FORMATS), "of the result; unset: that of the picture")
+    until: str = choice(
+        UNTIL[0], UNTIL, "preview: the clean preview is all that is made, before any other job; unset: result"
+    )
+    preset: str = choice(DEFAULT_PRESET, tuple(PRESETS), f"the values that are not set; unset: {DEFAULT_PRESET}")
 
 
 def chosen_options(
     given: Mapping[str, str], options: Callable[..., RestoreOptions]
-) -> tuple[RestoreOptions, str | None, str, list[str]]:
-    """What the fields of a form ask for: the options, the format of the result or None for the upload's, until what;
-    and sentences about options that have no effect on a result.
+) -> tuple[RestoreOptions, SubmissionOptions, list[str]]:
+    """What the fields of a form ask for, and sentences about options that have no effect on a result.
 
     Args:
         given: ``options``, a JSON object of fields of ``RestoreOptions``; ``preset``; ``format``; ``until``; and the
@@ -42,32 +62,22 @@ def chosen_options(
     """
     form = {name: text for name, text in given.items() if text}
     chosen = _from_json(form.pop("options", "{}"))
-    form_format = form.pop("format", None)
-    if form_format is not None and form_format not in FORMATS:
-        raise OptionError(f"format is {form_format!r}; it must be one of {', '.join(FORMATS)}")
-    until = form.pop("until", UNTIL[0])
-    if until not in UNTIL:
-        raise OptionError(f"until is {until!r}; it must be one of {', '.join(UNTIL)}")
+    typed: dict[str, Any] = {}
+    known = {**SubmissionOptions.fields(), **RestoreOptions.fields()}
     for name, text in form.items():
+        if name not in known:
+            raise OptionError(f"{name!r} is not a field; there are: file, options, {', '.join(known)}")
         if chosen.get(name) is not None:
             raise OptionError(f"{name} is given twice: in options and as a field of its own")
-        if name == "preset":
-            chosen[name] = text
-        elif name in _SPECS:
-            chosen[name] = _from_text(name, text)
-        else:
-            raise OptionError(
-                f"{name!r} is not a field; there are: file, options, format, until, preset, {', '.join(_SPECS)}"
-            )
-    preset = chosen.pop("preset", None)
-    preset = DEFAULT_PRESET if preset is None else preset
-    if not isinstance(preset, str) or preset not in PRESETS:
-        raise OptionError(f"preset is {preset!r}; it must be one of {', '.join(PRESETS)}")
-    found = options(preset, **fields.known(RestoreOptions, chosen, "an option"))
+        typed[name] = known[name].parse(text)
+    own = {name: typed.pop(name) for name in SubmissionOptions.fields() if name in typed}
+    asked = SubmissionOptions.given({"preset": chosen.pop("preset", None), **own})
+    chosen |= typed
+    found = options(asked.preset, **RestoreOptions.known(chosen))
     _check_texts(found)
-    said = [name for name, value in chosen.items() if value is not None] if until == UNTIL[0] else []
-    idle = without_effect(found, said, options(preset)) if said else {}
-    return found, form_format, until, list(idle.values())
+    said = [name for name, value in chosen.items() if value is not None] if asked.until == UNTIL[0] else []
+    idle = without_effect(found, said, options(asked.preset)) if said else {}
+    return found, asked, list(idle.values())
 
 
 def checked_picture(path: Path, name: str, options: RestoreOptions, limits: Limits) -> tuple[str, int, int]:
@@ -131,13 +141,6 @@ def _from_json(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise OptionError('options must be a JSON object, as {"scale": 2}')
     return found
-
-
-def _from_text(name: str, text: str) -> Any:
-    try:
-        return fields.from_text(_SPECS[name], text)
-    except OptionError as error:
-        raise OptionError(f"{name}: {error}") from None
 
 
 def _check_texts(options: RestoreOptions) -> None:

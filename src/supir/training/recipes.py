@@ -22,8 +22,7 @@ from typing import Any
 from supir.degradation.recipes import RECIPES
 from supir.errors import OptionError
 from supir.files import write_whole
-from supir.options import fields
-from supir.options.fields import choice, number, plain
+from supir.options.fields import Options, choice, flag, number, text
 
 STAGES = ("autoencoder", "prior", "encoder", "restorer", "adaptor", "generator", "lora")
 USES: dict[str, tuple[str, ...]] = {
@@ -42,13 +41,15 @@ CONFIGURATION = "configuration.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageOptions:
+class StageOptions(Options):
     """Everything that decides the weights a run ends with. A value outside its range raises ``OptionError``."""
+
+    called = "an option of a training run"
 
     stage: str = choice("adaptor", STAGES, "what learns")
     size: str = choice("small", SIZES, "of the model that is made where no model is given to start from")
     connectors: str = choice("zero_sft", ("zero_sft", "zero_conv"), "of such a model; zero_conv is to compare with")
-    fresh_connectors: bool = plain(False, "begin the connectors of the model given to start from anew, of that kind")
+    fresh_connectors: bool = flag(False, "begin the connectors of the model given to start from anew, of that kind")
     steps: int = number(20_000, 1, 10**8, "optimiser steps in all; the schedule is a function of the step")
     batch: int = number(8, 1, 4096, "samples a process takes in one pass")
     accumulation: int = number(1, 1, 4096, "passes added up for one step")
@@ -62,34 +63,34 @@ class StageOptions:
     optimiser: str = choice("adamw", ("adamw", "adamw8bit"), "adamw8bit keeps its moments in 8 bits (torchao)")
     mixed_precision: str = choice("no", ("no", "bf16", "fp16"), "of the networks' arithmetic")
     frozen_dtype: str = choice("float32", ("float32", "bfloat16", "float16"), "in which frozen networks are held")
-    gradient_checkpointing: bool = plain(False, "compute activations again in the backward pass: less memory")
+    gradient_checkpointing: bool = flag(False, "compute activations again in the backward pass: less memory")
     workers: int = number(0, 0, 256, "processes that prepare samples; does not change the weights")
     seed: int = number(0, 0, 2**31 - 1, "of everything drawn")
     checkpoint_steps: int = number(500, 1, 10**7, "between two whole states")
     validation_steps: int = number(1000, 1, 10**7, "between two sample sheets with their metrics")
-    keep_best: str = plain("result_psnr", "the metric whose best weights are kept; a leading minus keeps the lowest")
-    degradation: str = plain("default=1", "recipes and their shares, as in everyday=0.75,light=0.1,default=0.15")
+    keep_best: str = text("result_psnr", "the metric whose best weights are kept; a leading minus keeps the lowest")
+    degradation: str = text("default=1", "recipes and their shares, as in everyday=0.75,light=0.1,default=0.15")
     caption_dropout: float = number(0.1, 0, 1, "share of samples with no caption")
     negative_share: float = number(0.0, 0, 0.9, "share of negative-quality samples (paper section 3.2)")
     timesteps: str = choice("uniform", ("uniform", "detail"), "detail favours levels that decide texture")
-    copy_start: bool = plain(False, "begin E_dr as a copy of E, the adaptor as one of the UNet's encoder")
-    learn_words: bool = plain(False, "the prior's text towers learn too: for models made from nothing")
+    copy_start: bool = flag(False, "begin E_dr as a copy of E, the adaptor as one of the UNet's encoder")
+    learn_words: bool = flag(False, "the prior's text towers learn too: for models made from nothing")
     printed_weight: float = number(1.0, 0, 1e6, "of the encoder's loss as the paper prints it")
     fixed_weight: float = number(1.0, 0, 1e6, "of the distance to the frozen encoder's latent of the clean picture")
     reconstruction_weight: float = number(1.0, 0, 1e6, "of the distance of the decoded latent to the clean picture")
     lora_rank: int = number(8, 1, 1024, "of the LoRA layers")
     lora_target: str = choice("adaptor", ("adaptor", "connectors", "both"), "what LoRA adapts")
-    features: str = plain("", "file of EfficientNet-lite0 weights for the autoencoder's perceptual term; empty: none")
+    features: str = text("", "file of EfficientNet-lite0 weights for the autoencoder's perceptual term; empty: none")
 
-    perceptual: str = plain("", "file of LPIPS's networks, as `supir evaluate --fetch` makes it: VGG16 steers")
+    perceptual: str = text("", "file of LPIPS's networks, as `supir evaluate --fetch` makes it: VGG16 steers")
     perceptual_weight: float = number(1.0, 0, 1e6, "of the distance to the clean picture in VGG16's features")
     restorer_blocks: int = number(0, 0, 23, "of the teacher's, to begin the restoring network from; 0: go on with it")
-    teacher: str = plain("", "file of Real-ESRGAN x4plus for ncnn: begins the restoring network and answers for it")
+    teacher: str = text("", "file of Real-ESRGAN x4plus for ncnn: begins the restoring network and answers for it")
     teacher_weight: float = number(0.0, 0, 1e6, "of the distance to the teacher's answers")
     adversarial_share: float = number(0.0, 0, 10, "of a discriminator's gradient, the other losses' taken as 1")
 
     def __post_init__(self) -> None:
-        fields.check(self)
+        super().__post_init__()
         if self.crop % 32:
             raise OptionError(f"crop is {self.crop}; it must be a multiple of 32, four latent pixels")
         shares(self.degradation)
@@ -102,7 +103,7 @@ class StageOptions:
 
     def replace(self, **changes: Any) -> StageOptions:
         """A copy with some fields changed, checked again."""
-        return dataclasses.replace(self, **known(changes))
+        return dataclasses.replace(self, **self.known(changes))
 
 
 def shares(text: str) -> dict[str, float]:
@@ -125,11 +126,6 @@ def shares(text: str) -> dict[str, float]:
     if min(found.values()) < 0 or not 0 < total < math.inf:
         raise OptionError(f"degradation is {text!r}; shares must be positive")
     return {name: share / total for name, share in found.items()}
-
-
-def known(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, when every name is a field of ``StageOptions``."""
-    return fields.known(StageOptions, values, "an option of a training run")
 
 
 SMALL_MIXTURE = "everyday=0.65,light=0.1,default=0.25"
@@ -250,21 +246,7 @@ def named_run(name: str, **overrides: Any) -> StageOptions:
     """
     if name not in RUNS:
         raise OptionError(f"{name!r} is not a named run; there are: {', '.join(RUNS)}")
-    return StageOptions(**known({"stage": name.split("/")[1], **RUNS[name], **overrides}))
-
-
-def parsed(field_name: str, text: str) -> Any:
-    """The value of a field written as text, as the command line has it."""
-    known({field_name: text})
-    [kind] = [spec.type for spec in dataclasses.fields(StageOptions) if spec.name == field_name]
-    if kind == "bool":
-        if text.lower() not in ("true", "false"):
-            raise OptionError(f"{field_name} is {text!r}; it must be true or false")
-        return text.lower() == "true"
-    try:
-        return {"int": int, "float": float}.get(str(kind), str)(text)
-    except ValueError:
-        raise OptionError(f"{field_name} is {text!r}; it must be a {'whole ' * (kind == 'int')}number") from None
+    return StageOptions(**StageOptions.known({"stage": name.split("/")[1], **RUNS[name], **overrides}))
 
 
 FREE = frozenset({"workers", "keep_best", "validation_steps", "checkpoint_steps"})
@@ -283,7 +265,7 @@ def stored_options(folder: Path) -> tuple[StageOptions, dict[str, Any]]:
         stored: dict[str, Any] = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise OptionError(f"{folder} holds no run ({error}); name the folder of one, as --out has it") from error
-    names = {spec.name for spec in dataclasses.fields(StageOptions)} & stored.keys()
+    names = StageOptions.fields().keys() & stored.keys()
     return StageOptions(**{name: stored.pop(name) for name in names}), stored
 
 

@@ -15,14 +15,14 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from supir import __version__
 from supir.errors import JobExpiredError, JobNotFoundError, KeyRefusedError
-from supir.options import DEFAULT_PRESET, GOES_WITH, PRESETS
+from supir.options import DEFAULT_PRESET, GOES_WITH, PRESETS, RestoreOptions
 from supir.options.presets import trade_offs
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 from supir.service.engine import Engine
 from supir.service.http.events import Hub, changes, changes_of_all
 from supir.service.http.prometheus import Metrics
 from supir.service.http.responses import ErrorView, HealthView, JobPage, JobView, OptionsView, State, job_view
-from supir.service.http.schema import chosen_schema, form_schema, option_schemas
+from supir.service.http.schema import chosen_schema, form_schema
 from supir.service.http.streamed import EventStream, OpenFile
 from supir.service.http.submissions import JobID, Submitting
 from supir.service.limits import LOCAL, Client, Limits, RateLimiter, who
@@ -201,7 +201,7 @@ class Routes:
             words={"positive_prompt": POSITIVE_PROMPT, "negative_prompt": NEGATIVE_PROMPT},
             captioner=self._engine.captioner,
             formats=[*FORMATS],
-            options=option_schemas(),
+            options=RestoreOptions.schemas(),
             limits=dataclasses.asdict(request.state.client.limits),
         )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import Header, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.concurrency import run_in_threadpool
+from pydantic import WithJsonSchema
 
 from supir.errors import SupirError
 from supir.options import RestoreOptions
@@ -17,7 +18,14 @@ from supir.service.http.responses import job_view
 from supir.service.http.uploads import drop_rest, read_form, read_json, sha256_of
 from supir.service.limits import Client
 from supir.service.stored_job import StoredJob, Submission
-from supir.service.validation import checked_picture, chosen_options, digest_of, shown_name, suffix_of
+from supir.service.validation import (
+    SubmissionOptions,
+    checked_picture,
+    chosen_options,
+    digest_of,
+    shown_name,
+    suffix_of,
+)
 
 __all__ = ["JobID", "Submitting"]
 
@@ -32,9 +40,7 @@ Key = Annotated[
         pattern=r"^[!-~]{1,200}$",
     ),
 ]
-Format = Annotated[
-    Literal["jpeg", "png", "webp", "tiff"] | None, Query(description="of the result; unset: that of the picture")
-]
+Format = Annotated[str | None, Query(), WithJsonSchema(SubmissionOptions.fields()["format"].schema())]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +48,7 @@ class _Asked:
     """What is to be made of a picture, and under which key."""
 
     options: RestoreOptions
-    form_format: str | None
-    until: str
+    own: SubmissionOptions
     key: str | None
     idle: list[str]
     """Sentences about options that have no effect."""
@@ -68,8 +73,8 @@ class Submitting:
             job = await run_in_threadpool(self._engine.folder.begin)
             try:
                 form = await read_form(request, int(client.limits.megabytes * 1e6), self._engine.folder.upload(job))
-                options, form_format, until, idle = chosen_options(form.fields, self._engine.model.options)
-                asked = _Asked(options=options, form_format=form_format, until=until, key=idempotency_key, idle=idle)
+                options, own, idle = chosen_options(form.fields, self._engine.model.options)
+                asked = _Asked(options=options, own=own, key=idempotency_key, idle=idle)
                 new = await run_in_threadpool(self._checked, job, shown_name(form.name), asked, client)
             except BaseException:
                 await run_in_threadpool(self._engine.folder.remove, job)
@@ -83,8 +88,8 @@ class Submitting:
         client: Client = request.state.client
         await self._check_room(request, idempotency_key)
         text = await read_json(request)
-        options, _, until, idle = chosen_options({"options": text}, self._engine.model.options)
-        asked = _Asked(options=options, form_format=format, until=until, key=idempotency_key, idle=idle)
+        options, own, idle = chosen_options({"options": text, "format": format or ""}, self._engine.model.options)
+        asked = _Asked(options=options, own=own, key=idempotency_key, idle=idle)
         earlier, _ = await run_in_threadpool(self._engine.look, job, client)
         with self._engine.room.minded():
             new = await run_in_threadpool(self._borrowed, earlier, asked, client)
@@ -110,13 +115,13 @@ class Submitting:
     ) -> Submission:
         """The submission of an upload that lies in the folder."""
         upload = self._engine.folder.upload(job)
-        own, width, height = checked_picture(upload, name, asked.options, client.limits)
-        suffix = suffix_of(asked.form_format, own, asked.until)
+        kind, width, height = checked_picture(upload, name, asked.options, client.limits)
+        suffix = suffix_of(asked.own.format, kind, asked.own.until)
         words = {} if earlier is None else {name: getattr(earlier, name) for name in ("source", "caption", "captioner")}
-        digest = digest_of(sha256_of(upload), asked.options, suffix, asked.until)
+        digest = digest_of(sha256_of(upload), asked.options, suffix, asked.own.until)
         return Submission(
             id=job, client=client.name, name=name, options=asked.options, suffix=suffix, width=width, height=height,
-            digest=digest, idempotency_key=asked.key, until=asked.until, **words,
+            digest=digest, idempotency_key=asked.key, until=asked.own.until, **words,
         )  # fmt: skip
 
     async def _queue(self, request: Request, new: Submission, idle: list[str], place: str) -> Response:
