@@ -11,7 +11,7 @@ __all__ = ["page_router"]
 
 _KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 _FILES = {
-    "web_page": (
+    "page": (
         "api.js", "compare.js", "controls.js", "form.js", "history.js", "icon.svg", "index.html", "pictures.js",
         "stage.js", "web.css", "web.js", "words.js",
     ),
