@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -212,18 +213,29 @@ def test_only_the_disk_is_found_behind_the_error_of_a_library(number: int, is_fo
 
 def test_a_torn_line_says_nothing_and_is_taken_away(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "log.jsonl"
-    assert files.whole_lines(path) == []
-    files.add_line(path, "one")
-    files.add_line(path, "zwö")
-    path.write_bytes(path.read_bytes() + b'{"torn')
-    assert files.whole_lines(path) == ["one", "zwö"]
-    files.add_line(path, "three")
-    assert path.read_bytes() == "one\nzwö\nthree\n".encode()
+    assert list(files.read_entries(path)) == files.whole_lines(path) == []
+    files.add_entries(path, {"n": 1})
+    files.add_entries(path, {"n": "zwö"}, {"n": 3})
+    path.write_bytes(path.read_bytes() + b'{"n": "' + b"torn" * 40_000)
+    assert [entry["n"] for entry in files.read_entries(path)] == [1, "zwö", 3]
+    files.add_entries(path, {"n": 4})
+    assert [json.loads(line)["n"] for line in path.read_text(encoding="utf-8").splitlines()] == [1, "zwö", 3, 4]
+    path.write_bytes(b'{"n": "first of all')
+    files.add_entries(path, {"n": 5})
+    assert path.read_bytes() == b'{"n": 5}\n'
+
+
+def test_lines_that_are_no_objects_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"n": 1}\n{"n": \n[2]\n\xff\n' + b"[" * 100_000 + b'\n{"n": 6}\n')
+    assert [entry["n"] for entry in files.read_entries(path)] == [1, 6]
+    files.write_entries(path, [{"n": 7}, {"n": 8}])
+    assert path.read_bytes() == b'{"n": 7}\n{"n": 8}\n'
 
 
 def test_a_line_for_which_there_is_no_room_leaves_those_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "log.jsonl"
-    files.add_line(path, "one")
+    files.add_entries(path, {"n": 1})
     real, room = os.write, iter([3])
 
     def write(descriptor: int, data: Any) -> int:
@@ -234,11 +246,11 @@ def test_a_line_for_which_there_is_no_room_leaves_those_before(tmp_path: Path, m
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", write)
         with pytest.raises(OSError) as caught:
-            files.add_line(path, "a line of some length")
+            files.add_entries(path, {"n": "of some length"}, {"n": 2})
     assert caught.value.filename == str(path)
-    assert path.read_bytes() == b"one\n"
-    files.add_line(path, "two")
-    assert files.whole_lines(path) == ["one", "two"]
+    assert path.read_bytes() == b'{"n": 1}\n'
+    files.add_entries(path, {"n": 2})
+    assert files.whole_lines(path) == ['{"n": 1}', '{"n": 2}']
 
 
 # ------------------------------------------------------------------------------------------------- the same file

@@ -76,7 +76,7 @@ def test_a_log_is_replayed_to_the_byte(originals: list[Path], tmp_path: Path) ->
     assert [made.error for made in again] == [None] * 3
     a, b = files(tmp_path / "a"), files(tmp_path / "b")
     assert all(a[name] == b[name] for name in a if name != LOG)
-    line = json.loads(log["0"].to_json()) | {"lq_sha256": "0" * 64}
+    line = log["0"].as_json() | {"lq_sha256": "0" * 64}
     [wrong] = make_pairs(originals[:1], tmp_path / "c", REPLAYED, replay={"0": Pair.from_json(json.dumps(line))})
     assert "otherwise than the log says" in str(wrong.error)
     [missing] = make_pairs(originals[:1], tmp_path / "d", REPLAYED, replay={})

@@ -15,19 +15,18 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from supir.data.captions import Captioner
 from supir.data.dataset_folder import WORK, claimed
-from supir.data.filtering import FilterResult, Journal, Measured, judge, measure, stored_size
+from supir.data.filtering import FilterResult, Measured, add_measured, judge, measure, read_measured, stored_size
 from supir.data.options import BuildOptions
 from supir.data.provenance import check_lists
 from supir.data.shards import INDEX, RECORDS, SHARDS, ShardJob, WrittenShard, index_bytes, shard_name, write_shard
 from supir.data.sources import Source, find_photographs
-from supir.files import write_whole
+from supir.files import write_entries, write_whole
 from supir.pool.mapping import Runner, Serial
 
 __all__ = ["FACTS", "PICTURES", "Summary", "build"]
@@ -133,20 +132,19 @@ def _measure_all(
     """What was measured of each, in their order, and how many were not known before."""
     decisive = [FORMAT, options.reduce, options.licence, options.max_pixels]  # all that measuring depends on
     name = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
-    with closing(Journal(out / WORK / f"measured-{name}.jsonl")) as journal:
-        unknown = [source for source in sources if journal.get(source) is None]
-        done = len(sources) - len(unknown)
+    journal = out / WORK / f"measured-{name}.jsonl"
+    known = read_measured(journal)
+    unknown = [source for source in sources if source.identity not in known]
+    done = len(sources) - len(unknown)
+    on_progress("measure", done, len(sources))
+    chunks = [unknown[start : start + _CHUNK] for start in range(0, len(unknown), _CHUNK)]
+    results = runner.map(functools.partial(_measure_chunk, options=options), chunks)
+    for chunk, found in zip(chunks, results, strict=True):
+        add_measured(journal, zip(chunk, found, strict=True))
+        known |= {source.identity: one for source, one in zip(chunk, found, strict=True)}
+        done += len(chunk)
         on_progress("measure", done, len(sources))
-        fresh: dict[str, Measured] = {}
-        chunks = [unknown[start : start + _CHUNK] for start in range(0, len(unknown), _CHUNK)]
-        for results in runner.map(functools.partial(_measure_chunk, options=options), chunks):
-            for result in results:
-                fresh[result.source] = result
-                journal.add(unknown[len(fresh) - 1], result)
-            journal.flush()
-            on_progress("measure", done + len(fresh), len(sources))
-        measured = [fresh.get(source.path) or journal.get(source) for source in sources]
-    return [picture for picture in measured if picture is not None], len(fresh)
+    return [known[source.identity] for source in sources], len(unknown)
 
 
 def _measure_chunk(chunk: Sequence[Source], options: BuildOptions) -> list[Measured]:
@@ -194,7 +192,7 @@ def _write_all(
     for (job, identity), written in zip(missing, written_now, strict=True):
         entry = {"identity": identity, "size": written.size, "num_tiles_left_out": written.num_tiles_left_out,
                  "entries": written.entries}  # fmt: skip
-        write_whole(_manifest(out, job.number), json.dumps(entry).encode())
+        write_whole(_manifest(out, job.number), json.dumps(entry))
         known[job.number] = written
         on_progress("write", len(known), total)
     for stale in [*out.glob(SHARDS), *(out / WORK).glob(RECORDS)]:
@@ -237,11 +235,10 @@ def _finish(
     """The list of pictures, the facts, the report, and last the index: with it the data set can be read."""
     from supir.data.report import write_report
 
-    lines = [
-        json.dumps({"kept": not verdict.reasons, "reasons": verdict.reasons, **verdict.measured.as_json()})
-        for verdict in verdicts
-    ]
-    write_whole(out / PICTURES, "".join(line + "\n" for line in lines).encode())
+    lines = (
+        {"kept": not verdict.reasons, "reasons": verdict.reasons, **verdict.measured.as_json()} for verdict in verdicts
+    )
+    write_entries(out / PICTURES, lines)
     facts = {
         **settings,
         "num_pictures": summary.num_pictures,
@@ -253,7 +250,7 @@ def _finish(
         "reasons": summary.reasons,
         "licences": _counted(v.measured.provenance.licence for v in verdicts if not v.reasons),
     }
-    write_whole(out / FACTS, (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
+    write_whole(out / FACTS, json.dumps(facts, indent=1, sort_keys=True) + "\n")
     write_whole(out / INDEX, index_bytes(shards))
     write_report(out)
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ from supir.data.options import BuildOptions, QualityRules
 from supir.data.provenance import UNKNOWN, Provenance, provenance_of
 from supir.data.sources import Source
 from supir.errors import ImageError
+from supir.files import add_entries, read_entries
 
-__all__ = ["FilterResult", "Journal", "Measured", "judge", "measure", "stored_size"]
+__all__ = ["FilterResult", "Measured", "add_measured", "judge", "measure", "read_measured", "stored_size"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,52 +161,19 @@ def _bad_quality(picture: Measured, rules: QualityRules) -> list[str]:
     return reasons
 
 
-class Journal:
-    """A file of one line per photograph measured, appended to as they come; a line that was cut off is dropped.
+def read_measured(journal: Path) -> dict[str, Measured]:
+    """What earlier builds measured, by the identity of the source; a damaged line is left out."""
+    known: dict[str, Measured] = {}
+    for entry in read_entries(journal):
+        with suppress(KeyError, TypeError):
+            known[entry["identity"]] = Measured.from_json(entry["measured"])
+    return known
+
+
+def add_measured(journal: Path, measured: Iterable[tuple[Source, Measured]]) -> None:
+    """Write down what was measured: from here on killing this process loses none of it.
 
     Pictures that could not be read are not remembered: they are tried again.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: dict[str, Measured] = {}
-        whole = 0
-        if path.exists():
-            with path.open("rb") as stream:
-                for line in stream:
-                    entry = _entry(line)
-                    if entry is None:
-                        break
-                    self._known[entry[0]] = entry[1]
-                    whole += len(line)
-            os.truncate(path, whole)
-        self._stream = path.open("ab")
-
-    def get(self, source: Source) -> Measured | None:
-        """What was measured of this very file, if it was."""
-        return self._known.get(source.identity)
-
-    def add(self, source: Source, measured: Measured) -> None:
-        """Remembers and writes down."""
-        if not measured.error:
-            self._known[source.identity] = measured
-            line = json.dumps({"identity": source.identity, "measured": measured.as_json()})
-            self._stream.write(line.encode() + b"\n")
-
-    def flush(self) -> None:
-        """Hands what was added to the operating system: from here on killing this process loses none of it."""
-        self._stream.flush()
-
-    def close(self) -> None:
-        """Writes what is left."""
-        self._stream.close()
-
-
-def _entry(line: bytes) -> tuple[str, Measured] | None:
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        entry = json.loads(line)
-        return str(entry["identity"]), Measured.from_json(entry["measured"])
-    except (ValueError, KeyError, TypeError):
-        return None
+    known = ((source.identity, found.as_json()) for source, found in measured if not found.error)
+    add_entries(journal, *({"identity": identity, "measured": values} for identity, values in known))

@@ -26,7 +26,7 @@ from torch import Tensor
 from supir.degradation.process import Degradation, apply
 from supir.degradation.recipes import RECIPES, draw
 from supir.errors import ImageError, OptionError
-from supir.files import add_line, check_apart, sentence, whole_lines, write_whole
+from supir.files import add_entries, check_apart, sentence, whole_lines, write_entries
 from supir.image import Picture, by_name, read, write
 
 LOG = "degradations.jsonl"
@@ -58,14 +58,13 @@ class Pair:
     """Of the degraded picture's pixels: 8-bit RGB, row by row."""
     degradation: Degradation
 
-    def to_json(self) -> str:
-        """One line."""
-        plain = {**self.__dict__, "size": list(self.size), "degradation": json.loads(self.degradation.to_json())}
-        return json.dumps(plain)
+    def as_json(self) -> dict[str, Any]:
+        """For the log."""
+        return {**self.__dict__, "size": list(self.size), "degradation": json.loads(self.degradation.to_json())}
 
     @staticmethod
     def from_json(line: str) -> Pair:
-        """The inverse of ``to_json``.
+        """Of a line of the log, which holds ``as_json``.
 
         Raises:
             OptionError: not such a line.
@@ -171,7 +170,7 @@ def make_pairs(
         except (ImageError, OSError) as error:
             yield Made(path=path, error=str(error))
             continue
-        add_line(out / LOG, pair.to_json())
+        add_entries(out / LOG, pair.as_json())
         yield Made(path=path, pair=pair, error=_unlike(pair, logged) if logged else None)
 
 
@@ -200,7 +199,7 @@ def _known(out: Path, recipe: str, seed: int, side: int | None) -> dict[str, Pai
                 f" now asked are {recipe}, seed {seed}, side {side}; name another folder"
             )
     whole = {pair.name: pair for pair in pairs if _is_whole(out, pair)}
-    write_whole(log, "".join(pair.to_json() + "\n" for pair in whole.values()))
+    write_entries(log, (pair.as_json() for pair in whole.values()))
     return whole
 
 

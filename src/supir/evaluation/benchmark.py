@@ -27,7 +27,7 @@ from supir.evaluation.measures import Measure
 from supir.evaluation.methods import Method
 from supir.evaluation.metrics import METRICS
 from supir.evaluation.summary import Score
-from supir.files import add_line, check_apart, whole_lines, write_whole
+from supir.files import add_entries, check_apart, read_entries, write_entries
 from supir.image import Picture, by_name, read, write
 
 __all__ = ["PHOTOGRAPHS", "SCORES", "TRUTH", "Case", "run_benchmark"]
@@ -118,19 +118,19 @@ def _scored(
 ) -> Iterator[Score]:
     """The scores of one method over the cases of one recipe."""
     identity = _hash(dict(method.identity) if method else {"method": TRUTH})
-    known = _known(folder / SCORES)
-    _rewrite(folder / SCORES, known)
+    known = {line["name"]: line for line in read_entries(folder / SCORES)}  # the last line of each
+    write_entries(folder / SCORES, known.values())
     fresh: dict[str, dict[str, Any]] = {}
     for case in cases:
         line = known.get(case.name)
         if line is None or not _holds(line, case, folder, identity, measures):
             line = _made(case, folder, method, identity, measures)
-            add_line(folder / SCORES, json.dumps(line))
+            add_entries(folder / SCORES, line)
         fresh[case.name] = line
         values = {name: math.inf if value is None else value for name, value in line["values"].items()}
         wanted = {name: values[name] for name in measures if name in values}
         yield Score(recipe=case.recipe, picture=case.name, method=folder.name, values=wanted, seconds=line["seconds"])
-    _rewrite(folder / SCORES, {**known, **fresh})
+    write_entries(folder / SCORES, {**known, **fresh}.values())
 
 
 def _made(
@@ -191,22 +191,6 @@ def _holds(line: Mapping[str, Any], case: Case, folder: Path, identity: str, mea
         )
     except ImageError:
         return False
-
-
-def _known(path: Path) -> dict[str, dict[str, Any]]:
-    """The lines of a file by name, the last of each; one that was cut off while it was written is left out."""
-    found: dict[str, dict[str, Any]] = {}
-    for text in whole_lines(path):
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        found[line["name"]] = line
-    return found
-
-
-def _rewrite(path: Path, lines: Mapping[str, Mapping[str, Any]]) -> None:
-    write_whole(path, "".join(json.dumps(line) + "\n" for line in lines.values()))
 
 
 def _hash(identity: Mapping[str, Any]) -> str:

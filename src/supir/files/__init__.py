@@ -14,7 +14,7 @@ lacks something, so that no other module asks which system it runs on:
 """
 
 from supir.files.folders import alone, check_ours, strangers
-from supir.files.journal import add_line, append, whole_lines
+from supir.files.journal import add_entries, read_entries, whole_lines, write_entries
 from supir.files.places import Places, check_apart
 from supir.files.saying import check_writable, disk_error, lacks_room, name_fault, sentence
 from supir.files.whole import (
@@ -34,9 +34,8 @@ from supir.files.whole import (
 
 __all__ = [
     "Places",
-    "add_line",
+    "add_entries",
     "alone",
-    "append",
     "check_apart",
     "check_ours",
     "check_writable",
@@ -48,6 +47,7 @@ __all__ = [
     "name_fault",
     "open_to_read",
     "read_at",
+    "read_entries",
     "remove",
     "replace",
     "sentence",
@@ -56,6 +56,7 @@ __all__ = [
     "temporary_file",
     "temporary_name",
     "whole_lines",
+    "write_entries",
     "write_whole",
     "written_whole",
 ]

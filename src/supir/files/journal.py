@@ -1,42 +1,65 @@
-"""Files of lines, each added when something is done: a kill tears at most the last one, which then says nothing."""
+"""Journals: files of one JSON object a line, added when something is done.
+
+A kill tears at most the last line, which then says nothing and goes when the next one is added.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from supir.files.saying import about
+from supir.files.whole import write_whole
+
+_BLOCK = 2**16
 
 
-def add_line(path: Path, line: str) -> None:
-    """Add a line to a file, which is made; a torn one at its end is taken away first.
+def add_entries(path: Path, *entries: Mapping[str, Any]) -> None:
+    """Add lines to a journal, which is made, all or none; a torn line at its end is taken away first.
 
     Raises:
-        OSError: it cannot be written, wholly; the lines before it are there.
+        OSError: they cannot be written; the lines before them are there.
     """
+    data = memoryview("".join(map(_line, entries)).encode())
     with about(path, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        with path.open("r+b") as stream:
-            append(stream.fileno(), len(_whole(stream.read())), line.encode() + b"\n")
+        with path.open("r+b", buffering=0) as stream:
+            whole = stream.truncate(_whole_end(stream))
+            stream.seek(whole)
+            try:
+                while data:
+                    data = data[os.write(stream.fileno(), data) :]
+            except OSError:
+                stream.truncate(whole)
+                raise
 
 
-def append(descriptor: int, whole: int, data: bytes) -> int:
-    """Write after the first so many bytes of an open file, all or nothing; its length then.
+def write_entries(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Write a journal anew, in place of the one there.
 
     Raises:
-        OSError: there is no room; the file has the bytes before alone.
+        OSError: it cannot be written; the one before is there.
     """
-    os.ftruncate(descriptor, whole)
-    os.lseek(descriptor, whole, os.SEEK_SET)
-    try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(descriptor, left) :]
-    except OSError:
-        os.ftruncate(descriptor, whole)
-        raise
-    return whole + len(data)
+    write_whole(path, "".join(map(_line, entries)))
+
+
+def read_entries(path: Path) -> Iterator[dict[str, Any]]:
+    """The entries of a journal; none where there is no file. Lines that hold no JSON object are left out.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    for line in whole_lines(path):
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(entry, dict):
+            yield entry
 
 
 def whole_lines(path: Path) -> list[str]:
@@ -45,9 +68,23 @@ def whole_lines(path: Path) -> list[str]:
     Raises:
         OSError: it cannot be read.
     """
-    data = path.read_bytes() if path.exists() else b""
-    return [line.decode("utf-8", errors="replace") for line in _whole(data).split(b"\n")[:-1]]
+    if not path.exists():
+        return []
+    with path.open("rb") as stream:
+        return [line[:-1].decode("utf-8", errors="replace") for line in stream if line.endswith(b"\n")]
 
 
-def _whole(data: bytes) -> bytes:
-    return data[: data.rfind(b"\n") + 1]
+def _line(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry) + "\n"
+
+
+def _whole_end(stream: BinaryIO) -> int:
+    """Where the last whole line of an open file ends."""
+    end = stream.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        stream.seek(start)
+        if (place := stream.read(end - start).rfind(b"\n")) >= 0:
+            return start + place + 1
+        end = start
+    return 0

@@ -6,14 +6,13 @@ weights asked for now, and its file holds the bytes that were written. Anything 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from supir.errors import SupirError
-from supir.files import alone, append, check_ours, sentence, sweep
+from supir.files import add_entries, alone, check_ours, read_entries, sentence, sweep
 from supir.jobs.job import Job, Outcome
 
 __all__ = ["LOG", "Log", "opened"]
@@ -26,17 +25,12 @@ _LOCK = ".batch.lock"
 class Log:
     """The lines of a batch's output folder; only the process that opened it writes them."""
 
-    def __init__(self, out: Path, stream: BinaryIO) -> None:
+    def __init__(self, out: Path) -> None:
         self.path = out / LOG
         self._out = out
-        self._stream = stream
         self._done: dict[str, dict[str, Any]] = {}
-        self._whole = 0
-        for text in stream:
-            if not text.endswith(b"\n"):
-                break  # cut off by a kill: it says nothing, and is taken away
-            self._whole += len(text)
-            self._remember(text)
+        for line in read_entries(self.path):
+            self._remember(line)
 
     def holds(self, job: Job, settings: str) -> bool:
         """Whether the job's result is there, as its line says, with these settings (`settings_sha256`)."""
@@ -63,16 +57,12 @@ class Log:
             line |= {"words": dict(outcome.words)} if outcome.words else {}
         else:
             line["error"] = outcome.error
-        text = json.dumps({**line, "seconds": round(outcome.seconds, 3)}).encode() + b"\n"
-        self._whole = append(self._stream.fileno(), self._whole, text)
-        self._remember(text)
+        line["seconds"] = round(outcome.seconds, 3)
+        add_entries(self.path, line)
+        self._remember(line)
 
-    def _remember(self, text: bytes) -> None:
-        try:
-            line = json.loads(text)
-            target = str(line["target"])
-        except (ValueError, KeyError, TypeError):
-            return
+    def _remember(self, line: dict[str, Any]) -> None:
+        target = str(line.get("target"))
         if "sha256" in line:
             self._done[target] = line
         else:
@@ -97,8 +87,7 @@ def opened(out: Path) -> Iterator[Log]:
             (out / LOG).touch()
             sweep(out, inside=True)
             try:
-                with (out / LOG).open("r+b") as stream:
-                    yield Log(out, stream)
+                yield Log(out)
             finally:
                 sweep(out, inside=True)
     except OSError as error:

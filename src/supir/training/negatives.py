@@ -10,7 +10,6 @@ write a folder of pictures that ``supir train --negatives`` takes, with ``labels
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supir.files import add_line, whole_lines
+from supir.files import add_entries, whole_lines
 from supir.image import Picture, write
 from supir.models.text import TextTowers
 from supir.pipeline import SupirPipeline
@@ -130,7 +129,7 @@ def make_negatives(
         name = f"{index:06d}.png"
         write(Picture(pixels=poor), out / name)
         label = {"file": name, "caption": crop.caption, "negative": True, "origin": origin}
-        add_line(labels, json.dumps(label))
+        add_entries(labels, label)
         yield label
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,8 +12,7 @@ from typing import Any
 import cv2
 
 from supir.errors import MissingExtraError
-from supir.files.journal import add_line
-from supir.files.saying import sentence
+from supir.files import add_entries, sentence
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +45,7 @@ class Journal:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         logger.info("%s: step %d, %s: %s", self.name, step, group, shown)
         with self._lines_may_be_lost():
-            add_line(self.folder / "log.jsonl", json.dumps({"step": step, "group": group, **values}))
+            add_entries(self.folder / "log.jsonl", {"step": step, "group": group, **values})
             if self._writer is not None:
                 for name, value in values.items():
                     self._writer.add_scalar(f"{group}/{name}", value, step)
