@@ -24,10 +24,10 @@ from supir import SupirPipeline, find_pictures, read
 from supir.evaluation.ablation import Variant
 from supir.evaluation.benchmark import run_benchmark
 from supir.evaluation.environment import machine
-from supir.evaluation.measures import open_measures
-from supir.evaluation.metrics import METRICS
+from supir.evaluation.metrics import METRICS, open_measures
 from supir.evaluation.scoring import means, score_pictures
-from supir.evaluation.summary import Score, markdown, mean_values
+from supir.evaluation.summary import Score, mean_values
+from supir.files.report import markdown_table
 from supir.image import working_size
 from supir.options import RestoreOptions
 from supir.planner import Costs, make_plan, networks_of, working_multiple
@@ -98,7 +98,7 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
         values = [_cell(each["quality"], name) for name in QUALITY] + [_cell(each["change"], name) for name in CHANGE]
         options = " ".join(f"{name}={_short(value)}" for name, value in each["changed"].items()) or "–"
         cells.append([each["title"], f"{each['evaluations']:.1f}", *values, options])
-    return markdown([head, *cells])
+    return markdown_table([head, *cells])
 
 
 def _cell(values: Mapping[str, float], name: str) -> str:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from supir import SupirPipeline, find_pictures, read
 from supir.evaluation.environment import machine
-from supir.evaluation.measures import open_measures
+from supir.evaluation.metrics import open_measures
 from supir.image import Picture
 from supir.options import NetworkOptions
 from supir.weights.runtime import check_compiler

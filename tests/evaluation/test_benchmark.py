@@ -19,9 +19,9 @@ from supir.errors import OptionError, WeightsError
 from supir.evaluation import methods as methods_module
 from supir.evaluation.benchmark import PHOTOGRAPHS, SCORES, run_benchmark
 from supir.evaluation.environment import machine, paper_table1
-from supir.evaluation.measures import open_measures
+from supir.evaluation.fidelity import psnr
 from supir.evaluation.methods import Bicubic, Preset, Preview, RealEsrgan
-from supir.evaluation.metrics import psnr
+from supir.evaluation.metrics import open_measures
 from supir.evaluation.summary import Score
 from supir.image import Picture, read, resize, write
 from supir.pipeline import SupirPipeline

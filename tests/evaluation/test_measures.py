@@ -15,8 +15,8 @@ from evaluation.record_independent import PICTURES, damaged
 from evaluation.test_metrics import tensor
 from supir.errors import OptionError
 from supir.evaluation import measures
-from supir.evaluation.measures import open_measures, reduced
-from supir.evaluation.metrics import METRICS, gaussian_means, luma
+from supir.evaluation.fidelity import gaussian_means, luma
+from supir.evaluation.metrics import METRICS, open_measures, reduced
 from supir.evaluation.niqe import niqe
 from tiny import tiny_tokenizer
 

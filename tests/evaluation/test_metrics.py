@@ -22,7 +22,8 @@ from supir.errors import OptionError, WeightsError
 from supir.evaluation import distance as distance_module
 from supir.evaluation.detail import detail_balance
 from supir.evaluation.distance import EfficientNetLite0Distance, find_efficientnet_lite0
-from supir.evaluation.metrics import METRICS, haar_psi, luma, psnr, psnr_y, ssim, ssim_rgb
+from supir.evaluation.fidelity import haar_psi, luma, psnr, psnr_y, ssim, ssim_rgb
+from supir.evaluation.metrics import METRICS
 from supir.evaluation.niqe import niqe
 from supir.models.efficientnet import _key
 

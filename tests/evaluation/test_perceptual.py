@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from supir.errors import WeightsError
-from supir.evaluation.measures import open_measures
+from supir.evaluation.metrics import open_measures
 from supir.models.perceptual import LAYOUTS, Dists, Lpips
 from supir.weights import perceptual
 from supir.weights.perceptual import FILE, Package, fetch, load_dists, load_lpips, read_arrays

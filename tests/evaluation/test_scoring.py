@@ -14,9 +14,10 @@ from typer.testing import CliRunner, Result
 from evaluation.test_metrics import blurred, tensor
 from supir.cli.main import app
 from supir.errors import OptionError
-from supir.evaluation.measures import open_measures
-from supir.evaluation.metrics import psnr
-from supir.evaluation.scoring import as_csv, as_markdown, means, score_pictures
+from supir.evaluation.fidelity import psnr
+from supir.evaluation.metrics import open_measures
+from supir.evaluation.scoring import as_csv, as_markdown, score_pictures
+from supir.evaluation.summary import finite_means
 from supir.image import Picture, read, write
 
 
@@ -52,8 +53,8 @@ def test_what_can_be_scored_is_and_the_rest_says_why(folders: tuple[Path, Path])
     assert "holds no original of this name" in extra.problems[0]
     assert not broken.values
     assert broken.problems
-    assert means([same, soft]).keys() == {"psnr", "ssim", "niqe"}
-    assert means([same, soft])["psnr"] == soft.values["psnr"]
+    assert finite_means([same.values, soft.values]).keys() == {"psnr", "ssim", "niqe"}
+    assert finite_means([same.values, soft.values])["psnr"] == soft.values["psnr"]
     table = as_markdown([same, soft, small], list(ready), {"lpips": "not there", "dists": "not there"})
     assert "| PSNR ↑ |" in table
     assert "| 1 |" in table.splitlines()[2]

@@ -6,8 +6,6 @@ a server sends back is cleaned of it, since some servers repeat it in their erro
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
 import re
@@ -24,6 +22,7 @@ from supir.caption.picture import reduced_to
 from supir.caption.retrying import Busy, Retrying
 from supir.caption.words import MAX_SIDE, QUESTION, clean_caption
 from supir.errors import CaptionerError, CaptionError, MissingExtraError, OptionError
+from supir.files.report import jpeg_uri
 
 try:
     import httpx2
@@ -161,9 +160,7 @@ class EndpointCaptioner:
         return base if base.endswith("/chat/completions") else f"{base}/chat/completions"
 
     def _request(self, image: Image.Image) -> dict[str, Any]:
-        stream = io.BytesIO()
-        reduced_to(image, self.max_side).convert("RGB").save(stream, "JPEG", quality=_JPEG_QUALITY)
-        url = f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+        url = jpeg_uri(reduced_to(image, self.max_side).convert("RGB"), _JPEG_QUALITY)
         content = [{"type": "text", "text": self.question}, {"type": "image_url", "image_url": {"url": url}}]
         messages = [{"role": "user", "content": content}]
         learned, tokens = self._learned, self.max_tokens

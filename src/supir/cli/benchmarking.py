@@ -105,8 +105,7 @@ def run_and_write(
         options: of ``run_benchmark``.
     """
     from supir.evaluation.benchmark import run_benchmark
-    from supir.evaluation.measures import open_measures
-    from supir.evaluation.metrics import METRICS
+    from supir.evaluation.metrics import METRICS, open_measures
 
     sources, missing = find_sources(data)
     for outcome in missing:
@@ -135,18 +134,19 @@ def _write(
 ) -> None:
     from supir.evaluation.environment import machine
     from supir.evaluation.html_page import write_page
-    from supir.evaluation.summary import csv_table, markdown_table, times_table, verdict
+    from supir.evaluation.summary import table_rows, times_table, verdict
+    from supir.files.report import csv_table, markdown_table
 
     presets = [method.name for method in methods if method.name in PRESETS]
     recipes = dict.fromkeys(score.recipe for score in scores)
     verdicts = [verdict(scores, recipe, presets[0]) for recipe in recipes] if presets else []
-    table = markdown_table(scores)
+    table = markdown_table(table_rows(scores))
     left_out = [
         f"not measured: {', '.join(name for name in absent if absent[name] == reason)}: {reason}"
         for reason in dict.fromkeys(absent.values())
     ]
     write_whole(out / "table.md", "\n\n".join([table, *verdicts, *left_out]) + "\n")
-    write_whole(out / "table.csv", csv_table(scores))
+    write_whole(out / "table.csv", csv_table(table_rows(scores)))
     write_whole(out / "times.md", times_table(scores) + "\n")
     record = {"methods": {method.name: dict(method.identity) for method in methods}, "options": options, **machine()}
     write_whole(out / "record.json", json.dumps(record, indent=1) + "\n")

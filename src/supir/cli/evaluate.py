@@ -60,8 +60,7 @@ def evaluate(
             _fetch(console, weights)
         if weights is not None and not weights.is_dir():
             raise typer.BadParameter(f"--weights: {weights} is no folder; name one, or make it with --fetch")
-        from supir.evaluation.measures import open_measures
-        from supir.evaluation.metrics import METRICS
+        from supir.evaluation.metrics import METRICS, open_measures
 
         names = [name.strip() for name in measures.split(",")] if measures else list(METRICS)
         ready, absent = or_usage_error(open_measures, names, weights)
@@ -72,7 +71,8 @@ def evaluate(
             return
         if not pictures:
             raise typer.BadParameter("name PICTURE..., or --list")
-        from supir.evaluation.scoring import as_csv, as_markdown, means, score_pictures
+        from supir.evaluation.scoring import as_csv, as_markdown, score_pictures
+        from supir.evaluation.summary import finite_means
 
         sources, missing = find_sources(pictures)
         for outcome in missing:
@@ -88,7 +88,8 @@ def evaluate(
             record = {"measures": list(ready), "absent": absent, "pictures": [found.as_json() for found in scored]}
             write_whole(out / "scores.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
         if as_json:
-            typer.echo(json.dumps({"means": means(scored), "pictures": len(scored), "absent": absent}))
+            means = finite_means(found.values for found in scored)
+            typer.echo(json.dumps({"means": means, "pictures": len(scored), "absent": absent}))
         else:
             typer.echo(as_markdown(scored, list(ready), absent))
     if missing or any(found.problems for found in scored):

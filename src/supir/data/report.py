@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +14,8 @@ from PIL import Image
 from supir.data.photos import Photos
 from supir.data.pixels import Pixels, load
 from supir.errors import ImageError, OptionError
+from supir.files import write_whole
+from supir.files.report import escaped, figure, html_page, html_table, jpeg_uri
 
 __all__ = ["REPORT", "write_report"]
 
@@ -29,12 +28,8 @@ THUMBNAIL_SIDE = 160
 _BINS = 32
 _MAX_REJECTED_PIXELS = 60_000_000  # of a rejected picture that is read once more for its thumbnail
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1100px; padding: 0 1rem; color: #222 }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
-table { border-collapse: collapse } td, th { padding: .15rem .8rem .15rem 0; text-align: left; vertical-align: top }
-td.number { text-align: right } .plots { display: flex; flex-wrap: wrap; gap: 1.2rem }
-figure { margin: 0; width: 160px; font-size: 12px; overflow-wrap: anywhere } figure img { max-width: 160px }
-.pictures { display: flex; flex-wrap: wrap; gap: 1rem } .plot { width: auto } .small { color: #666; font-size: 12px }
+figure { width: 160px; overflow-wrap: anywhere } figure img { max-width: 160px } .plot figure { width: auto }
+.plots { display: flex; flex-wrap: wrap; gap: 1.2rem } .small { color: #666; font-size: 12px }
 .kept { fill: #2a7f62 } .rejected { fill: #d98c5f }
 """
 
@@ -46,7 +41,6 @@ def write_report(folder: Path | str) -> Path:
         OptionError: the folder is not a finished data set.
     """
     from supir.data.build import FACTS, PICTURES
-    from supir.files import write_whole
 
     folder = Path(folder)
     try:
@@ -55,7 +49,6 @@ def write_report(folder: Path | str) -> Path:
     except (OSError, ValueError) as error:
         raise OptionError(f"{folder}: no finished data set: {error}") from error
     parts = [
-        f"<h1>{_text(folder.resolve().name)}</h1>",
         _overview(facts),
         "<h2>Reasons for rejection</h2>" + _table(facts["reasons"], "none was rejected"),
         "<h2>Licences of what was kept</h2>" + _table(facts["licences"], "nothing was kept"),
@@ -64,15 +57,8 @@ def write_report(folder: Path | str) -> Path:
         "<h2>Samples</h2>" + "".join(_samples(folder)),
         "<h2>Rejected</h2>" + "".join(_rejected([row for row in pictures if not row["kept"]])),
     ]
-    title = _text(folder.resolve().name)
-    head = f"<meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style>"
-    page = f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>\n"
-    write_whole(folder / REPORT, page.encode("utf-8", errors="backslashreplace"))
+    write_whole(folder / REPORT, html_page(folder.resolve().name, parts, style=_STYLE))
     return folder / REPORT
-
-
-def _text(value: Any) -> str:
-    return html.escape(str(value), quote=True)
 
 
 def _overview(facts: dict[str, Any]) -> str:
@@ -85,15 +71,14 @@ def _overview(facts: dict[str, Any]) -> str:
     if facts["num_tiles_left_out"]:
         counts += f" {facts['num_tiles_left_out']} tiles were too flat or not sharp enough."
     chosen = ", ".join(f"{name} {value}" for name, value in options.items() if value not in (None, False))
-    return f"{counts}</p><p class='small'>Built with: {_text(chosen)}</p>"
+    return f"{counts}</p><p class='small'>Built with: {escaped(chosen)}</p>"
 
 
 def _table(counts: dict[str, int], empty: str) -> str:
     if not counts:
         return f"<p>{empty}</p>"
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    rows = (f"<tr><td>{_text(name)}</td><td class='number'>{count}</td></tr>" for name, count in ordered)
-    return f"<table>{''.join(rows)}</table>"
+    return html_table(ordered, heading=False)
 
 
 def _captions(pictures: Sequence[dict[str, Any]]) -> str:
@@ -102,7 +87,7 @@ def _captions(pictures: Sequence[dict[str, Any]]) -> str:
     negative = sum(said["negative"] for said in kept)
     mean = f", of {np.mean(lengths):.1f} words on average" if lengths else ""
     refused = [said["refused"] for said in kept if said.get("refused")]
-    told = "".join(f"<br>not taken: {_text(reason)}" for reason in refused[:THUMBNAILS])
+    told = "".join(f"<br>not taken: {escaped(reason)}" for reason in refused[:THUMBNAILS])
     return (
         f"<p>{len(lengths)} of {len(kept)} kept pictures came with a caption{mean}; {negative} are examples of bad"
         f" quality. The words beside {len(refused)} could not be read.{told}</p>"
@@ -146,7 +131,7 @@ def _histogram(title: str, values: Sequence[float | None], kept: Sequence[bool],
     axis = f"<text x='0' y='130' font-size='11'>{ends[0]}</text>"
     axis += f"<text x='{_BINS * 10}' y='130' font-size='11' text-anchor='end'>{ends[1]}</text>"
     picture = f"<svg width='{_BINS * 10}' height='135' role='img'>{''.join(bars)}{axis}</svg>"
-    return f"<figure class='plot'>{picture}<figcaption>{_text(title)}</figcaption></figure>"
+    return f"<div class='plot'>{figure(picture, [title])}</div>"
 
 
 def _samples(folder: Path) -> Iterator[str]:
@@ -188,10 +173,8 @@ def _figure(pixels: Pixels | None, lines: Iterable[str]) -> str:
     if pixels is not None:
         image = Image.fromarray(pixels)
         image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=75)
-        picture = f"<img alt='' src='data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}'>"
-    return f"<figure>{picture}<figcaption>{'<br>'.join(map(_text, lines))}</figcaption></figure>"
+        picture = f"<img alt='' src='{jpeg_uri(image, quality=75)}'>"
+    return figure(picture, lines)
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -24,7 +24,8 @@ from typing import Any
 
 from supir.evaluation.methods import Preset
 from supir.evaluation.metrics import METRICS
-from supir.evaluation.summary import Score, markdown, paired
+from supir.evaluation.summary import Score, paired
+from supir.files.report import markdown_table
 from supir.pipeline import SupirPipeline
 
 __all__ = ["GIVEN", "STUDIES", "SWEEPS", "TRAINED", "Claim", "Variant", "claims", "claims_table", "variants"]
@@ -157,7 +158,7 @@ def claims_table(scores: Sequence[Score], recipes: Sequence[str]) -> str:
     """Each claim beside what came here, recipe by recipe, as markdown; those that were not run are left out."""
     head = ["what", "paper", "better there", "recipe", "here", "better here", "pictures", "agrees"]
     rows = [row for claim in claims() for recipe in recipes if (row := _compared(claim, scores, recipe))]
-    return markdown([head, *rows]) if rows else ""
+    return markdown_table([head, *rows]) if rows else ""
 
 
 def _compared(claim: Claim, scores: Sequence[Score], recipe: str) -> list[str]:

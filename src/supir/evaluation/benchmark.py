@@ -23,9 +23,8 @@ from torch import Tensor
 
 from supir.degradation.pairs import make_pairs, pixels_sha256
 from supir.errors import ImageError, OptionError
-from supir.evaluation.measures import Measure
 from supir.evaluation.methods import Method
-from supir.evaluation.metrics import METRICS
+from supir.evaluation.metrics import METRICS, Measure
 from supir.evaluation.summary import Score
 from supir.files import add_entries, check_apart, read_entries, write_entries
 from supir.image import Picture, by_name, read, write

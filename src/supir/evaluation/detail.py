@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from supir.evaluation.metrics import check_pair, luma
+from supir.evaluation.fidelity import check_pair, luma
 
 __all__ = ["detail_balance"]
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from supir.errors import WeightsError
-from supir.evaluation.metrics import check_pair
+from supir.evaluation.fidelity import check_pair
 from supir.models.efficientnet import EfficientNetLite0
 
 __all__ = ["EfficientNetLite0Distance", "find_efficientnet_lite0"]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from supir import __version__
-from supir.evaluation.summary import markdown
+from supir.files.report import markdown_table
 
 __all__ = ["machine", "paper_table1"]
 
@@ -53,4 +53,4 @@ def paper_table1(recipes: Sequence[str]) -> str:
     with Path(__file__).with_name("paper_table1.csv").open(newline="") as file:
         head, *rows = csv.reader(file)
     chosen = [row for row in rows if row[0] in recipes]
-    return markdown([head, *chosen]) if chosen else ""
+    return markdown_table([head, *chosen]) if chosen else ""

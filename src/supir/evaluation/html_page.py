@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +10,7 @@ from PIL import Image
 from supir.evaluation.benchmark import PHOTOGRAPHS, TRUTH
 from supir.evaluation.summary import Score, table_rows
 from supir.files import write_whole
+from supir.files.report import escaped, figure, html_page, html_table, jpeg_uri
 from supir.image import read, to_pil
 from supir.image.picture import Picture
 
@@ -24,11 +22,8 @@ INPUT = "input"
 """The degraded picture, enlarged without smoothing."""
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1200px; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; font-size: 13px } td, th { padding: .15rem .7rem; text-align: right }
-td:nth-child(-n+2), th:nth-child(-n+2) { text-align: left } tr:nth-child(even) { background: #f4f4f4 }
-.pictures { display: flex; flex-wrap: wrap; gap: 1.2rem } figure { margin: 0 } figure img { display: none }
-figure img.shown { display: block; cursor: pointer } figcaption { font-size: 12px; max-width: 384px }
+table { font-size: 13px } figcaption { max-width: 384px } figure img { display: none }
+figure img.shown { display: block; cursor: pointer }
 button { font: inherit; font-size: 12px } button.chosen { background: #2a7f62; color: white }
 .bar { position: sticky; top: 0; background: white; padding: .4rem 0 }
 """
@@ -67,27 +62,17 @@ def write_page(folder: Path, scores: Sequence[Score], verdicts: Sequence[str], *
         verdicts: sentences under the table.
         pictures: shown of each recipe, the first ones.
     """
-    parts = [f"<h1>{html.escape(folder.resolve().name)}</h1>", _table(scores)]
-    parts += [f"<p>{html.escape(sentence)}</p>" for sentence in verdicts]
+    parts = [html_table(table_rows(scores)), *(f"<p>{escaped(sentence)}</p>" for sentence in verdicts)]
     parts.append("<div class='bar'>keys 1 2 3 ... or arrows, or a click on a picture: </div>")
     for recipe in dict.fromkeys(score.recipe for score in scores):
         chosen = [score for score in scores if score.recipe == recipe]
         names = list(dict.fromkeys(score.picture for score in chosen))[:pictures]
         methods = list(dict.fromkeys(score.method for score in chosen))
         figures = "".join(_figure(folder, recipe, name, methods) for name in names)
-        parts.append(f"<h2>{html.escape(recipe)}</h2><div class='pictures'>{figures}</div>")
-    head = f"<meta charset='utf-8'><title>supir benchmark</title><style>{_STYLE}</style>"
-    body = f"{''.join(parts)}<script>{_SCRIPT}</script>"
+        parts.append(f"<h2>{escaped(recipe)}</h2><div class='pictures'>{figures}</div>")
     path = folder / "report.html"
-    write_whole(path, f"<!doctype html><html lang='en'><head>{head}</head><body>{body}</body></html>\n")
+    write_whole(path, html_page(folder.resolve().name, parts, style=_STYLE, script=_SCRIPT))
     return path
-
-
-def _table(scores: Sequence[Score]) -> str:
-    head, *rows = table_rows(scores)
-    lines = ["".join(f"<th>{html.escape(cell)}</th>" for cell in head)]
-    lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def _figure(folder: Path, recipe: str, name: str, methods: Sequence[str]) -> str:
@@ -97,10 +82,10 @@ def _figure(folder: Path, recipe: str, name: str, methods: Sequence[str]) -> str
     shown = {method: read(path) for method, path in files.items() if path.is_file()}
     width, height = max((picture.width, picture.height) for picture in shown.values())
     images = [
-        f"<img data-method='{html.escape(method)}' alt='{html.escape(method)}' src='{_uri(picture, width, height)}'>"
+        f"<img data-method='{escaped(method)}' alt='{escaped(method)}' src='{_uri(picture, width, height)}'>"
         for method, picture in shown.items()
     ]
-    return f"<figure>{''.join(images)}<figcaption>{html.escape(name)}</figcaption></figure>"
+    return figure("".join(images), [name])
 
 
 def _uri(picture: Picture, width: int, height: int) -> str:
@@ -109,8 +94,5 @@ def _uri(picture: Picture, width: int, height: int) -> str:
     if found.size != (width, height):
         found = found.resize((width, height), Image.Resampling.NEAREST)
     left, top = max(0, (width - SIDE) // 2), max(0, (height - SIDE) // 2)
-    stream = io.BytesIO()
-    found.convert("RGB").crop((left, top, min(width, left + SIDE), min(height, top + SIDE))).save(
-        stream, "JPEG", quality=88
-    )
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    part = left, top, min(width, left + SIDE), min(height, top + SIDE)
+    return jpeg_uri(found.convert("RGB").crop(part), quality=88)

@@ -1,259 +1,257 @@
-"""Measures of a restored picture that need nothing but torch, and a table of all: which way is better, from where.
+"""Every metric: what it is, from where, which way is better, and what is missing to run it.
 
-Pictures are (3, H, W) floats in [-1, 1], RGB as sRGB encodes it; every measure gives one Python float.
+Nothing is downloaded unasked. A folder of weights, where one is given, holds what its user has put there:
 
-psnr, psnr_y      fidelity of every pixel; prefers a blurred answer to a wrong one
-ssim, ssim_rgb    fidelity of local structure
-haar_psi          fidelity as seen, from wavelets; needs no weights
+    WEIGHTS/perceptual.safetensors                     lpips, lpips_vgg, dists; `supir evaluate --fetch` makes it
+    WEIGHTS/openai/clip-vit-base-patch16/              clip_iqa: the model's folder on the Hugging Face hub
+    WEIGHTS/maniqa.pth, WEIGHTS/musiq.pth              as pyiqa names and loads them
 
-Elsewhere in this room: detail balance (``detail``), a learned distance (``distance``), NIQE (``niqe``), those of other
-libraries (``measures``).
-
-No number of these should be trusted alone: the first three reward blur, the last rewards invented detail.
+pyiqa is not for commercial use and is never installed by supir. Where it is there with the weights, it is called.
+No number of these should be trusted alone: fidelity rewards blur, metrics without reference reward invented detail.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from supir.errors import OptionError
+from supir.errors import OptionError, WeightsError
+from supir.evaluation.detail import detail_balance
+from supir.evaluation.distance import EfficientNetLite0Distance
+from supir.evaluation.fidelity import check_pair, check_picture, haar_psi, luma, psnr, psnr_y, ssim, ssim_rgb
+from supir.evaluation.niqe import niqe
+from supir.image import resize
+from supir.weights.perceptual import FILE, HOW, load_dists, load_lpips
 
-__all__ = ["METRICS", "REDUCED", "Metric", "haar_psi", "luma", "psnr", "psnr_y", "ssim", "ssim_rgb"]
+__all__ = ["METRICS", "REDUCED", "Measure", "Metric", "open_measures"]
+
+REDUCED = 512
+"""Shorter side in the second protocol of metrics without reference, as the paper's tables seem to have been made."""
+Measure = Callable[[Tensor, Tensor | None], float]
+"""(picture, reference), each (3, H, W) in [-1, 1]; those without reference ignore the second."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What there is to know about a measure."""
+    """What there is to know about a metric."""
 
     name: str
     title: str
     """Heading of its column."""
-    needs_reference: bool
-    higher_is_better: bool
-    limits: tuple[float, float]
-    """The smallest and the largest value that can come."""
     source: str
     """From where, and what exactly is computed."""
+    open: Callable[[Path | None], Measure]
+    """Ready to be called; given the folder of weights, or None. Raises a WeightsError that says what is missing."""
+    needs_reference: bool = True
+    higher_is_better: bool = True
+    limits: tuple[float, float] = (0.0, 1.0)
+    """The smallest and the largest value that can come."""
     decimals: int = 3
     """Shown in tables."""
     side: int | None = None
     """The picture is first reduced so that its shorter side has so many pixels; None measures it at its own size."""
+
+    @property
+    def heading(self) -> str:
+        """Its title, and which way is better."""
+        return f"{self.title} {'↑' if self.higher_is_better else '↓'}"
 
     def better(self, first: float, second: float) -> bool:
         """Whether the first value is strictly better than the second."""
         return first > second if self.higher_is_better else first < second
 
 
-def _to_reference(name: str, title: str, source: str, *, higher: bool = True, **about: Any) -> Metric:
-    limits = about.pop("limits", (0.0, 1.0))
-    return Metric(
-        name=name, title=title, source=source, higher_is_better=higher, needs_reference=True, limits=limits, **about
-    )
+def open_measures(
+    names: Iterable[str] | None = None, weights: Path | None = None
+) -> tuple[dict[str, Measure], dict[str, str]]:
+    """The measures that can run here, and for each of the others why it cannot and how to get it.
+
+    Args:
+        names: of ``METRICS``; None takes all.
+        weights: the folder described above.
+
+    Raises:
+        OptionError: there is no such measure.
+    """
+    ready: dict[str, Measure] = {}
+    absent: dict[str, str] = {}
+    for name in METRICS if names is None else names:
+        if name not in METRICS:
+            raise OptionError(f"unknown measure {name!r}; there are {', '.join(METRICS)}")
+        try:
+            ready[name] = METRICS[name].open(weights)
+        except WeightsError as error:
+            absent[name] = str(error)
+    return ready, absent
 
 
-def _alone(name: str, title: str, source: str, *, higher: bool, limits: tuple[float, float]) -> list[Metric]:
-    """A measure without reference in both protocols: at the picture's own size, and reduced."""
-    common: dict[str, Any] = {"higher_is_better": higher, "needs_reference": False, "limits": limits}
-    decimals = 2 if limits[1] > 1 else 3
-    return [
-        Metric(name=name, title=title, source=source, decimals=decimals, **common),
-        Metric(
-            name=f"{name}_{REDUCED}",
-            title=f"{title} at {REDUCED}",
-            source=source,
-            decimals=decimals,
-            side=REDUCED,
-            **common,
-        ),
-    ]
+def reduced(picture: Tensor, side: int) -> Tensor:
+    """(3, H, W) with its shorter side at most so long: antialiased bicubic, aspect kept to the nearest pixel."""
+    height, width = picture.shape[1:]
+    ratio = side / min(height, width)
+    return picture if ratio >= 1 else resize(picture, round(height * ratio), round(width * ratio))
 
 
-REDUCED = 512
-"""Shorter side in the second protocol of measures without reference, as the paper's tables seem to have been made."""
+def _alone(metric: Metric) -> list[Metric]:
+    """A metric without reference in both protocols: at the picture's own size, and reduced."""
+    metric = replace(metric, needs_reference=False)
+
+    def opened(weights: Path | None) -> Measure:
+        measure = metric.open(weights)
+        return lambda picture, _: measure(reduced(picture, REDUCED), None)
+
+    title = f"{metric.title} at {REDUCED}"
+    return [metric, replace(metric, name=f"{metric.name}_{REDUCED}", title=title, side=REDUCED, open=opened)]
+
+
+def _against(function: Callable[[Tensor, Tensor], float]) -> Callable[[Path | None], Measure]:
+    def measure(picture: Tensor, reference: Tensor | None) -> float:
+        if reference is None:
+            raise OptionError("this measure compares with an original, and none is given")
+        return function(picture, reference)
+
+    return lambda _: measure
+
+
+def _torchmetrics() -> None:
+    if find_spec("torchmetrics") is None:
+        raise WeightsError("torchmetrics is not installed: pip install 'supir[evaluate]'")
+
+
+def _planes(picture: Tensor, reference: Tensor, smallest: int) -> tuple[Tensor, Tensor]:
+    check_pair(picture, reference, smallest)
+    return luma(picture)[None, None], luma(reference)[None, None]
+
+
+def _ms_ssim(weights: Path | None) -> Measure:
+    _torchmetrics()
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as function
+
+    def measure(picture: Tensor, reference: Tensor) -> float:
+        pair = _planes(picture, reference, smallest=176)  # 11 pixels at the fifth scale
+        return float(function(*pair, data_range=255.0, gaussian_kernel=True, sigma=1.5, kernel_size=11))
+
+    return _against(measure)(weights)
+
+
+def _vif(weights: Path | None) -> Measure:
+    _torchmetrics()
+    from torchmetrics.functional.image import visual_information_fidelity as function
+
+    def measure(picture: Tensor, reference: Tensor) -> float:
+        return float(function(*_planes(picture, reference, smallest=41), sigma_n_sq=2.0))
+
+    return _against(measure)(weights)
+
+
+def _perceptual(load: Callable[[Path], Any]) -> Callable[[Path | None], Measure]:
+    def opened(weights: Path | None) -> Measure:
+        if weights is None:
+            raise WeightsError(f"needs {FILE} in the folder of weights (--weights); {HOW}")
+        network = load(weights / FILE)
+        return _against(lambda picture, reference: _score(network, picture, reference))(weights)
+
+    return opened
+
+
+def _score(network: Any, picture: Tensor, reference: Tensor) -> float:
+    check_pair(picture, reference, smallest=32)
+    with torch.no_grad():
+        return float(network(picture[None].clamp(-1, 1), reference[None].clamp(-1, 1)))
+
+
+def _clip_iqa(weights: Path | None) -> Measure:
+    """How much nearer the picture is to "Good photo." than to "Bad photo." for CLIP, which prepares it as ever."""
+    folder = _need(weights, "openai/clip-vit-base-patch16", "https://huggingface.co/openai/clip-vit-base-patch16")
+    from transformers import CLIPModel, CLIPProcessor
+
+    model = CLIPModel.from_pretrained(folder, local_files_only=True).eval()
+    processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
+    words = processor(text=["Good photo.", "Bad photo."], return_tensors="pt", padding=True)
+
+    def measure(picture: Tensor, reference: Tensor | None) -> float:
+        check_picture(picture)
+        pixels = picture.clamp(-1, 1).add(1).mul(127.5).round().byte()
+        with torch.no_grad():
+            found = model(**words, **processor(images=[pixels], return_tensors="pt"))
+        return float((100 * found.image_embeds @ found.text_embeds.T).softmax(-1)[0, 0])
+
+    return measure
+
+
+def _pyiqa(name: str) -> Callable[[Path | None], Measure]:
+    def opened(weights: Path | None) -> Measure:
+        if find_spec("pyiqa") is None:
+            raise WeightsError("pyiqa is not installed; its licence forbids commercial use: pip install pyiqa")
+        file = _need(weights, f"{name}.pth", "https://huggingface.co/chaofengc/IQA-PyTorch-Weights")
+        network = import_module("pyiqa").create_metric(name, pretrained_model_path=str(file), device="cpu")
+
+        def measure(picture: Tensor, reference: Tensor | None) -> float:
+            with torch.no_grad():
+                return float(network(picture[None].clamp(-1, 1) / 2 + 0.5))
+
+        return measure
+
+    return opened
+
+
+def _need(weights: Path | None, name: str, origin: str) -> Path:
+    """A file or folder of the weights.
+
+    Raises:
+        WeightsError: it is not there.
+    """
+    if weights is None or not (weights / name).exists():
+        raise WeightsError(f"needs {name} in the folder of weights (--weights); get it from {origin}")
+    return weights / name
+
+
 _POSITIVE = (0.0, math.inf)
+_LOWER: dict[str, Any] = {"higher_is_better": False, "limits": _POSITIVE}
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        _to_reference("psnr", "PSNR", "mean squared error over RGB, peak 255; dB", limits=_POSITIVE, decimals=2),
-        _to_reference("psnr_y", "PSNR-Y", "the same over BT.601 luma; dB", limits=_POSITIVE, decimals=2),
-        _to_reference("ssim", "SSIM-Y", "Wang et al. 2004, luma, Gaussian window 11 of sigma 1.5", limits=(-1.0, 1.0)),
-        _to_reference("ssim_rgb", "SSIM", "the same, mean over R, G and B", limits=(-1.0, 1.0)),
-        _to_reference("ms_ssim", "MS-SSIM", "Wang et al. 2003, luma, five scales; torchmetrics"),
-        _to_reference("vif", "VIF", "Sheikh, Bovik 2006 in the pixel domain, luma; torchmetrics", limits=_POSITIVE),
-        _to_reference("haar_psi", "HaarPSI", "Reisenhofer et al. 2018, C 30, alpha 4.2, with colour"),
-        _to_reference("detail_balance", "detail", "ours: strength and truth of detail, by octave"),
-        _to_reference(
-            "efficientnet_lite0_distance",
-            "distance",
-            "as LPIPS (Zhang et al. 2018) without its learned weights, on EfficientNet-lite0",
-            higher=False,
-            limits=(0.0, 4.0),
-        ),
-        _to_reference("lpips", "LPIPS", "Zhang et al. 2018, v0.1, AlexNet", higher=False, limits=_POSITIVE),
-        _to_reference("lpips_vgg", "LPIPS-VGG", "the same by VGG16", higher=False, limits=_POSITIVE),
-        _to_reference("dists", "DISTS", "Ding et al. 2020, VGG16", higher=False, limits=_POSITIVE),
-        *_alone("niqe", "NIQE", "Mittal et al. 2013, rounded luma", higher=False, limits=_POSITIVE),
-        *_alone(
-            "clip_iqa", "CLIP-IQA", "Wang et al. 2023, CLIP ViT-B/16; transformers", higher=True, limits=(0.0, 1.0)
-        ),
-        *_alone("maniqa", "ManIQA", "Yang et al. 2022; pyiqa", higher=True, limits=(0.0, 1.0)),
-        *_alone("musiq", "MUSIQ", "Ke et al. 2021, KonIQ; pyiqa", higher=True, limits=(0.0, 100.0)),
+        Metric(name="psnr", title="PSNR", source="mean squared error over RGB, peak 255; dB", open=_against(psnr),
+               limits=_POSITIVE, decimals=2),
+        Metric(name="psnr_y", title="PSNR-Y", source="the same over BT.601 luma; dB", open=_against(psnr_y),
+               limits=_POSITIVE, decimals=2),
+        Metric(name="ssim", title="SSIM-Y", source="Wang et al. 2004, luma, Gaussian window 11 of sigma 1.5",
+               open=_against(ssim), limits=(-1.0, 1.0)),
+        Metric(name="ssim_rgb", title="SSIM", source="the same, mean over R, G and B", open=_against(ssim_rgb),
+               limits=(-1.0, 1.0)),
+        Metric(name="ms_ssim", title="MS-SSIM", source="Wang et al. 2003, luma, five scales; torchmetrics",
+               open=_ms_ssim),
+        Metric(name="vif", title="VIF", source="Sheikh, Bovik 2006 in the pixel domain, luma; torchmetrics", open=_vif,
+               limits=_POSITIVE),
+        Metric(name="haar_psi", title="HaarPSI", source="Reisenhofer et al. 2018, C 30, alpha 4.2, with colour",
+               open=_against(haar_psi)),
+        Metric(name="detail_balance", title="detail", source="ours: strength and truth of detail, by octave",
+               open=_against(detail_balance)),
+        Metric(name="efficientnet_lite0_distance", title="distance",
+               source="as LPIPS (Zhang et al. 2018) without its learned weights, on EfficientNet-lite0",
+               open=lambda weights: _against(EfficientNetLite0Distance())(weights), higher_is_better=False,
+               limits=(0.0, 4.0)),
+        Metric(name="lpips", title="LPIPS", source="Zhang et al. 2018, v0.1, AlexNet",
+               open=_perceptual(lambda path: load_lpips(path, "alexnet")), **_LOWER),
+        Metric(name="lpips_vgg", title="LPIPS-VGG", source="the same by VGG16",
+               open=_perceptual(lambda path: load_lpips(path, "vgg16")), **_LOWER),
+        Metric(name="dists", title="DISTS", source="Ding et al. 2020, VGG16", open=_perceptual(load_dists), **_LOWER),
+        *_alone(Metric(name="niqe", title="NIQE", source="Mittal et al. 2013, rounded luma",
+                       open=lambda _: lambda picture, reference: niqe(picture), decimals=2, **_LOWER)),
+        *_alone(Metric(name="clip_iqa", title="CLIP-IQA", source="Wang et al. 2023, CLIP ViT-B/16; transformers",
+                       open=_clip_iqa)),
+        *_alone(Metric(name="maniqa", title="ManIQA", source="Yang et al. 2022; pyiqa", open=_pyiqa("maniqa"))),
+        *_alone(Metric(name="musiq", title="MUSIQ", source="Ke et al. 2021, KonIQ; pyiqa", open=_pyiqa("musiq"),
+                       limits=(0.0, 100.0), decimals=2)),
     )
-}
-"""Every measure by name; ``supir.evaluation.measures`` opens them."""
-
-
-def check_pair(picture: Tensor, reference: Tensor, smallest: int = 1) -> None:
-    """Refuse pictures that cannot be compared.
-
-    Raises:
-        OptionError: other shapes than (3, H, W), two sizes, or a side below ``smallest`` pixels.
-    """
-    for tensor in (picture, reference):
-        check_picture(tensor, smallest)
-    if picture.shape != reference.shape:
-        raise OptionError(
-            f"the picture is {picture.shape[2]}x{picture.shape[1]} pixels and its reference "
-            f"{reference.shape[2]}x{reference.shape[1]}; resize one of them before they are compared"
-        )
-
-
-def check_picture(picture: Tensor, smallest: int = 1) -> None:
-    """Refuse what is no (3, H, W) float picture of at least ``smallest`` pixels a side.
-
-    Raises:
-        OptionError: it is not.
-    """
-    if picture.ndim != 3 or picture.shape[0] != 3 or not picture.is_floating_point():
-        raise OptionError(f"a picture is {picture.dtype} {tuple(picture.shape)}; allowed is float (3, H, W)")
-    if min(picture.shape[1:]) < smallest:
-        raise OptionError(
-            f"a picture is {picture.shape[2]}x{picture.shape[1]} pixels; this measure needs at least {smallest} a side"
-        )
-
-
-def in_255(picture: Tensor) -> Tensor:
-    """(3, H, W) in [-1, 1] to float64 in [0, 255], clamped, not rounded."""
-    return picture.detach().to("cpu", torch.float64).clamp(-1, 1).add(1).mul(127.5)
-
-
-def luma(picture: Tensor) -> Tensor:
-    """Luma (H, W) of ITU-R BT.601 in its studio range 16 to 235, float64; of a picture (3, H, W) in [-1, 1]."""
-    red, green, blue = in_255(picture) / 255
-    return 65.481 * red + 128.553 * green + 24.966 * blue + 16
-
-
-def psnr(picture: Tensor, reference: Tensor) -> float:
-    """Peak signal-to-noise ratio over all RGB values, in dB; infinite for equal pictures."""
-    check_pair(picture, reference)
-    return _decibels(in_255(picture), in_255(reference))
-
-
-def psnr_y(picture: Tensor, reference: Tensor) -> float:
-    """Peak signal-to-noise ratio of the luma, in dB, peak 255 as is the custom."""
-    check_pair(picture, reference)
-    return _decibels(luma(picture), luma(reference))
-
-
-def _decibels(first: Tensor, second: Tensor) -> float:
-    error = float((first - second).square().mean())
-    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
-
-
-def gaussian_means(planes: Tensor, size: int, sigma: float) -> Tensor:
-    """Gaussian-weighted means of (N, H, W) float64 over the ``size`` x ``size`` windows that lie inside."""
-    axis = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
-    line = torch.exp(-axis.square() / (2 * sigma**2))
-    line /= line.sum()
-    rows = F.conv2d(planes[:, None], line.reshape(1, 1, size, 1))
-    return F.conv2d(rows, line.reshape(1, 1, 1, size))[:, 0]
-
-
-def ssim(picture: Tensor, reference: Tensor) -> float:
-    """Structural similarity of the luma, mean over the windows that lie inside (Wang et al. 2004, equation 13).
-
-    Raises:
-        OptionError: sizes differ, or a side is below 11 pixels.
-    """
-    check_pair(picture, reference, smallest=11)
-    return _ssim(luma(picture), luma(reference))
-
-
-def ssim_rgb(picture: Tensor, reference: Tensor) -> float:
-    """Structural similarity of each of R, G and B as in ``ssim``, their mean.
-
-    Raises:
-        OptionError: sizes differ, or a side is below 11 pixels.
-    """
-    check_pair(picture, reference, smallest=11)
-    return sum(_ssim(x, y) for x, y in zip(in_255(picture), in_255(reference), strict=True)) / 3
-
-
-def _ssim(x: Tensor, y: Tensor) -> float:
-    """Of two planes (H, W) of 0 to 255."""
-    maps = torch.stack([x, y, x * x, y * y, x * y])
-    mean_x, mean_y, square_x, square_y, product = gaussian_means(maps, 11, 1.5)
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    covariance = product - mean_x * mean_y
-    variances = square_x - mean_x**2 + square_y - mean_y**2
-    found = (2 * mean_x * mean_y + c1) * (2 * covariance + c2) / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
-    return float(found.mean())
-
-
-_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
-_HAAR_C, _HAAR_ALPHA = 30.0, 4.2
-
-
-def haar_psi(picture: Tensor, reference: Tensor) -> float:
-    """Haar wavelet perceptual similarity in colour (Reisenhofer et al. 2018, section 2); 1 for equal pictures.
-
-    Raises:
-        OptionError: sizes differ, or a side is below 16 pixels.
-    """
-    check_pair(picture, reference, smallest=16)
-    first, second = (_halved_yiq(tensor) for tensor in (picture, reference))
-    coefficients = [_haar_magnitudes(planes[0]) for planes in (first, second)]  # each (2 orientations, 3 scales, h, w)
-    local = _similarity(coefficients[0][:, :2], coefficients[1][:, :2]).mean(1)
-    weights = torch.maximum(coefficients[0][:, 2], coefficients[1][:, 2])
-    chroma = _similarity(*(_same_convolution(p[1:, None], torch.full((2, 2), 0.25)).abs() for p in (first, second)))
-    local = torch.cat([local, chroma.mean(0)])
-    weights = torch.cat([weights, weights.mean(0, keepdim=True)])
-    if float(weights.sum()) == 0:  # two pictures without any edge
-        weights = torch.ones_like(weights)
-    pooled = float((torch.sigmoid(_HAAR_ALPHA * local) * weights).sum() / weights.sum())
-    return (math.log(pooled / (1 - pooled)) / _HAAR_ALPHA) ** 2
-
-
-def _halved_yiq(picture: Tensor) -> Tensor:
-    """(3, h, w): YIQ of [0, 255], means over 2 x 2 pixels (an odd last line is filled with zeros as in the paper)."""
-    planes = torch.einsum("ij,jhw->ihw", torch.tensor(_YIQ, dtype=torch.float64), in_255(picture))
-    height, width = planes.shape[1:]
-    return F.avg_pool2d(F.pad(planes, (0, width % 2, 0, height % 2))[:, None], 2)[:, 0]
-
-
-def _same_convolution(planes: Tensor, kernel: Tensor) -> Tensor:
-    """(N, 1, h, w) by an even square kernel, zeros around, of the same size."""
-    before, after = len(kernel) // 2 - 1, len(kernel) // 2
-    return F.conv2d(F.pad(planes, (before, after, before, after)), kernel.to(planes.dtype)[None, None])
-
-
-def _haar_magnitudes(plane: Tensor) -> Tensor:
-    """(2, 3, h, w): absolute Haar coefficients, horizontal and vertical, of supports 2, 4 and 8."""
-    found = []
-    for scale in (1, 2, 3):
-        side = 2**scale
-        kernel = torch.full((side, side), 1 / side)
-        kernel[: side // 2] *= -1
-        found.append([_same_convolution(plane[None, None], k)[0, 0].abs() for k in (kernel, kernel.T)])
-    return torch.stack([torch.stack([by_scale[way] for by_scale in found]) for way in (0, 1)])
-
-
-def _similarity(first: Tensor, second: Tensor) -> Tensor:
-    return (2 * first * second + _HAAR_C) / (first**2 + second**2 + _HAAR_C)
+}  # fmt: skip
+"""Every metric by name."""

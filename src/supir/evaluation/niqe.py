@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from supir.errors import OptionError
-from supir.evaluation.metrics import check_picture, gaussian_means, luma
+from supir.evaluation.fidelity import check_picture, gaussian_means, luma
 
 __all__ = ["niqe"]
 

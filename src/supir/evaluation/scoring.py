@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +11,12 @@ from typing import Any
 from torch import Tensor
 
 from supir.errors import ImageError, OptionError
-from supir.evaluation.measures import Measure
-from supir.evaluation.metrics import METRICS
+from supir.evaluation.metrics import METRICS, Measure
+from supir.evaluation.summary import finite_means
+from supir.files.report import csv_table, markdown_table
 from supir.image import by_name, find_pictures, read
 
-__all__ = ["Scored", "as_csv", "as_markdown", "means", "score_pictures"]
+__all__ = ["Scored", "as_csv", "as_markdown", "score_pictures"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,40 +80,24 @@ def _measured(
     return found
 
 
-def means(scored: Sequence[Scored]) -> dict[str, float]:
-    """Of every measure, over the pictures that have a finite value of it."""
-    found = {}
-    for name in METRICS:
-        values = [one.values[name] for one in scored if math.isfinite(one.values.get(name, math.nan))]
-        if values:
-            found[name] = math.fsum(values) / len(values)
-    return found
-
-
 def as_csv(scored: Sequence[Scored], names: Sequence[str]) -> str:
     """A line a picture, six decimals, empty where there is no value."""
-    stream = io.StringIO()
-    lines = csv.writer(stream, lineterminator="\n")
-    lines.writerow(["picture", *names])
-    for one in scored:
-        lines.writerow([one.path.name, *(f"{one.values[n]:.6f}" if n in one.values else "" for n in names)])
-    return stream.getvalue()
+    rows = ([f"{one.values[name]:.6f}" if name in one.values else "" for name in names] for one in scored)
+    return csv_table([["picture", *names], *([one.path.name, *row] for one, row in zip(scored, rows, strict=True))])
 
 
 def as_markdown(scored: Sequence[Scored], names: Sequence[str], absent: Mapping[str, str]) -> str:
     """A row a measure: its mean, over how many pictures, and which way is better; then those that could not run."""
-    found = means(scored)
-    lines = ["| measure | mean | pictures |", "|---|--:|--:|"]
+    found = finite_means(one.values for one in scored)
+    rows = [["measure", "mean", "pictures"]]
     for name in names:
         metric = METRICS[name]
         values = [one.values[name] for one in scored if name in one.values]
         if values:
             finite = sum(map(math.isfinite, values))
             shown = f"{found[name]:.{metric.decimals}f}" if finite else "∞"  # the PSNR of equal pictures
-            lines.append(
-                f"| {metric.title} {'↑' if metric.higher_is_better else '↓'} | {shown} | {finite or len(values)} |"
-            )
+            rows.append([metric.heading, shown, str(finite or len(values))])
     for reason in dict.fromkeys(absent.values()):
         titles = ", ".join(METRICS[name].title for name in absent if absent[name] == reason)
-        lines.append(f"| {titles} | not here: {reason} | 0 |")
-    return "\n".join(lines)
+        rows.append([titles, f"not here: {reason}", "0"])
+    return markdown_table(rows)

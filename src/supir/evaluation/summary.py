@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from supir.evaluation.metrics import METRICS
+from supir.files.report import markdown_table
 
 __all__ = [
     "Score",
-    "csv_table",
-    "markdown",
-    "markdown_table",
+    "finite_means",
     "mean_values",
     "paired",
     "table_rows",
@@ -39,27 +35,25 @@ class Score:
     seconds: float | None = None
     """What the method took, where it was timed alone."""
 
-    def as_json(self) -> dict[str, Any]:
-        """For a file; a number that is not finite becomes None."""
-        found = asdict(self)
-        found["values"] = {name: value if math.isfinite(value) else None for name, value in self.values.items()}
-        return found
-
 
 def mean_values(scores: Iterable[Score], recipe: str, method: str) -> dict[str, float]:
-    """Means of every measure, ``seconds`` and ``pictures`` (how many) over one recipe and method.
-
-    Values that are not finite (the PSNR of equal pictures) are left out, and so is a measure without any.
-    """
+    """``finite_means``, ``seconds`` and ``pictures`` (how many) over one recipe and method."""
     chosen = [score for score in scores if score.recipe == recipe and score.method == method]
-    found: dict[str, float] = {"pictures": float(len(chosen))}
-    for name in METRICS:
-        values = [score.values[name] for score in chosen if math.isfinite(score.values.get(name, math.nan))]
-        if values:
-            found[name] = sum(values) / len(values)
+    found = {"pictures": float(len(chosen)), **finite_means(score.values for score in chosen)}
     seconds = [score.seconds for score in chosen if score.seconds is not None]
     if seconds:
         found["seconds"] = sum(seconds) / len(seconds)
+    return found
+
+
+def finite_means(pictures: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Of every measure over the pictures that have a finite value of it (the PSNR of equal ones is infinite)."""
+    found = {}
+    of_each = list(pictures)
+    for name in METRICS:
+        values = [values[name] for values in of_each if math.isfinite(values.get(name, math.nan))]
+        if values:
+            found[name] = math.fsum(values) / len(values)
     return found
 
 
@@ -74,24 +68,11 @@ def table_rows(scores: Sequence[Score]) -> list[list[str]]:
     """
     means = {row: mean_values(scores, *row) for row in _rows(scores)}
     columns = [name for name in METRICS if any(name in found for found in means.values())]
-    arrows = {name: "↑" if METRICS[name].higher_is_better else "↓" for name in columns}
-    rows = [["recipe", "method", "pictures", *(f"{METRICS[name].title} {arrows[name]}" for name in columns)]]
+    rows = [["recipe", "method", "pictures", *(METRICS[name].heading for name in columns)]]
     for (recipe, method), found in means.items():
         cells = [f"{found[name]:.{METRICS[name].decimals}f}" if name in found else "–" for name in columns]
         rows.append([recipe, method, f"{found['pictures']:.0f}", *cells])
     return rows
-
-
-def markdown_table(scores: Sequence[Score]) -> str:
-    """``table_rows`` as markdown."""
-    return markdown(table_rows(scores))
-
-
-def csv_table(scores: Sequence[Score]) -> str:
-    """``table_rows`` as CSV."""
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(table_rows(scores))
-    return stream.getvalue()
 
 
 def times_table(scores: Sequence[Score]) -> str:
@@ -101,17 +82,7 @@ def times_table(scores: Sequence[Score]) -> str:
         seconds = [score.seconds for score in scores if score.method == method and score.seconds is not None]
         if seconds:
             rows.append([method, str(len(seconds)), f"{sum(seconds) / len(seconds):.2f}"])
-    return markdown(rows)
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table of cells, its heading first; columns of numbers stand to the right."""
-    ruler = ["--:" if all(_is_number(row[k]) for row in rows[1:]) else "---" for k in range(len(rows[0]))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [rows[0], ruler, *rows[1:]])
-
-
-def _is_number(cell: str) -> bool:
-    return cell == "–" or cell.replace(".", "", 1).lstrip("-").isdigit()
+    return markdown_table(rows)
 
 
 RIVALS = ("bicubic", "preview", "real-esrgan")

@@ -7,8 +7,6 @@ participants, and over other pictures (both by a cluster bootstrap).
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supir.evaluation.study.store import Vote
-from supir.evaluation.summary import markdown
+from supir.files.report import csv_table, markdown_table
 
 __all__ = ["ALL", "Preference", "as_csv", "as_markdown", "cluster_interval", "preferences", "sign_test", "wilson"]
 
@@ -148,7 +146,7 @@ def as_markdown(found: Sequence[Preference]) -> str:
                 _percent(one.left),
             ]
         )
-    return f"{markdown(rows)}\n\n{_LEGEND}"
+    return f"{markdown_table(rows)}\n\n{_LEGEND}"
 
 
 _LEGEND = f"""\
@@ -165,18 +163,14 @@ def _percent(value: float | None) -> str:
 
 def as_csv(found: Sequence[Preference]) -> str:
     """A line a pair; shares from 0 to 1 with six decimals, intervals in two columns, empty where there is none."""
-    stream = io.StringIO()
-    lines = csv.writer(stream, lineterminator="\n")
-    intervals = ("wilson", "by_participants", "by_pictures")
-    for number, one in enumerate(found):
+    rows = []
+    for one in found:
         cells: dict[str, object] = {}
         for name, value in asdict(one).items():
-            if name in intervals:
+            if name in ("wilson", "by_participants", "by_pictures"):
                 low, high = value or ("", "")
                 cells |= {f"{name}_low": low, f"{name}_high": high}
             else:
                 cells[name] = "" if value is None else value
-        if number == 0:
-            lines.writerow(cells)
-        lines.writerow(f"{value:.6f}" if isinstance(value, float) else value for value in cells.values())
-    return stream.getvalue()
+        rows.append({name: f"{value:.6f}" if isinstance(value, float) else value for name, value in cells.items()})
+    return csv_table([[*rows[0]], *(row.values() for row in rows)] if rows else [])
