@@ -14,7 +14,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 from evaluation.record_independent import PICTURES, damaged
 from evaluation.test_metrics import tensor
 from supir.errors import OptionError
-from supir.evaluation import measures
+from supir.evaluation import metrics
 from supir.evaluation.fidelity import gaussian_means, luma
 from supir.evaluation.metrics import METRICS, open_measures, reduced
 from supir.evaluation.niqe import niqe
@@ -77,8 +77,8 @@ def test_every_measure_is_ready_or_says_what_it_needs(tmp_path: Path) -> None:
     ],
 )
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, name: str, package: str) -> None:
-    real = measures.find_spec
-    monkeypatch.setattr(measures, "find_spec", lambda asked: None if asked == package else real(asked))
+    real = metrics.find_spec
+    monkeypatch.setattr(metrics, "find_spec", lambda asked: None if asked == package else real(asked))
     ready, absent = open_measures([name])
     assert not ready
     assert f"{package} is not installed" in absent[name]
