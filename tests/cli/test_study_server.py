@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from cli.study_process import FIRST, NUM_QUESTIONS, PICTURES, SECOND, StudyServer
 from supir.cli.main import app
 from supir.cli.study import _listen
-from supir.errors import StudyError
+from supir.errors import ServiceError
 from supir.evaluation.study.store import Store, Vote
 
 
@@ -128,6 +128,7 @@ def test_what_is_refused_stores_nothing(server: StudyServer, person: Person) -> 
     assert person.ask("picture/%2e%2e/%2e%2e/pyproject.toml")[0] in (404, 422)
     assert person.ask("undo", {"question": theirs})[0] == 404
     assert person.ask("openapi.json")[0] == 404
+    assert person.ask("vote", good, Origin="http://elsewhere.example")[0] == 403
     assert votes_since(server, before) == []
     assert person.state()["answered"] == 0
 
@@ -184,7 +185,7 @@ def test_others_who_can_reach_it_are_warned_of(host: str, warned: bool) -> None:
     said = io.StringIO()
     try:
         _listen(Console(file=said), host, 0).close()
-    except StudyError:
+    except ServiceError:
         assert ":" in host, "only IPv6 may be missing"
         return
     assert ("everyone who reaches it sees the pictures" in said.getvalue()) == warned
@@ -192,7 +193,8 @@ def test_others_who_can_reach_it_are_warned_of(host: str, warned: bool) -> None:
 
 def test_without_the_extra_it_says_what_to_install(server: StudyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fastapi", None)
-    monkeypatch.delitem(sys.modules, "supir.service.http.study", raising=False)
+    for name in ("study", "server", "middleware"):
+        monkeypatch.delitem(sys.modules, f"supir.service.http.{name}", raising=False)
     methods = [f"--method={name}={server.folder / name}" for name in (FIRST, SECOND)]
     done = CliRunner().invoke(app, ["study", "serve", *methods])
     assert done.exit_code == 1

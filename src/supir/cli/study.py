@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from supir.cli.arguments import RootPath, TrustedProxies
 from supir.cli.errors import exit_on_error, or_usage_error
-from supir.cli.serve import address_of
+from supir.cli.serve import address_of, listen
 from supir.errors import StudyError
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def serve(
     with exit_on_error(console := Console(stderr=True)):
         from supir.evaluation.study.pictures import identities
         from supir.evaluation.study.store import Store
-        from supir.service.http.study import Front, run, web_app
+        from supir.service.http.logs import set_up_logs
+        from supir.service.http.study import Front, Server, web_app
 
         front = or_usage_error(Front.of, root_path, trusted_proxies)
         names, cases = _cases(console, benchmark, methods, recipes, method, inputs, originals)
@@ -76,7 +78,8 @@ def serve(
         text = f"{count} questions about {len(cases)} pictures; votes go to {database}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
         typer.echo(f"{address_of(host, listening.getsockname()[1], root_path)}  (Ctrl-C stops)")
-        run(web_app(store, cases, hashes, questions, front), listening)
+        set_up_logs(logging.WARNING)
+        Server(web_app(store, cases, hashes, questions, front)).run(sockets=[listening])
         console.print(f"stopped; see: supir study report {database}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -141,13 +144,11 @@ def _cases(
 
 def _listen(console: Console, host: str, port: int) -> socket.socket:
     """Bound before anything is said, so that the address is true; warns where others can reach it."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise StudyError(f"--host {host} --port {port}: cannot listen there: {error.strerror}") from error
+    from supir.service.http.middleware import is_loopback
+
+    listening = listen(host, port, open_to_all=True)
     address = listening.getsockname()[0]
-    if not (address.startswith("127.") or address == "::1"):
+    if not is_loopback(address):
         text = f"warning: {address} is not this machine alone: everyone who reaches it sees the pictures and can vote"
         console.print(f"{text}; nothing is encrypted", style="yellow", markup=False, highlight=False, soft_wrap=True)
     return listening

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse, RedirectResponse
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from supir.errors import OptionError, ServiceError
 
-__all__ = ["Addressed", "Front", "Misaddressed", "answered", "host_name", "same_origin"]
+__all__ = ["Front", "Misaddressed", "answered", "host_name", "same_origin"]
 
 Network = IPv4Network | IPv6Network
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::(?P<port>\d{1,5}))?")
@@ -28,7 +28,7 @@ _PORTS = {"http": "80", "https": "443"}
 
 
 class Misaddressed(ServiceError):
-    """A request that is addressed to nothing that can be understood.
+    """A request that is addressed to nothing that can be understood, or not to us.
 
     Args:
         message: what came, what is allowed.
@@ -106,30 +106,6 @@ class Front:
         except ValueError:
             return False
         return any(peer in network for network in self.proxies)
-
-
-class Addressed:
-    """Middleware for an application that has no other: reads where requests are addressed to, and answers HEAD.
-
-    Args:
-        app: what it stands around.
-        front: where it is seen from outside.
-    """
-
-    def __init__(self, app: ASGIApp, *, front: Front) -> None:
-        self._app, self._front = app, front
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI has it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        try:
-            scope = self._front.read(scope)
-        except Misaddressed as error:
-            await JSONResponse({"detail": str(error)}, error.status)(scope, receive, send)
-            return
-        await answered(self._app, scope, receive, send)
 
 
 async def answered(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -52,9 +52,9 @@ class Hub:
         engine.listen(self._told)
 
     def close(self) -> None:
-        """End all streams."""
+        """End all streams; from any thread."""
         self.closed = True
-        self._wake(None)
+        self._told(None)
 
     @property
     def num_streams(self) -> int:

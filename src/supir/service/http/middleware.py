@@ -6,8 +6,9 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -21,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from supir import errors
 from supir.service.http.addressing import Front, Misaddressed, answered, host_name, same_origin
 
-__all__ = ["STATUS", "Guard", "install_error_handlers", "is_loopback"]
+__all__ = ["STATUS", "Guard", "guard", "is_loopback"]
 
 STATUS: dict[type[errors.SupirError], int] = {
     errors.KeyRefusedError: 401,
@@ -50,7 +51,7 @@ _HEADERS = {
 _GONE = 499
 """For the log: the client went away while it was sending."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-_NOTHING_HERE = "there is nothing at this address; openapi.json lists what there is"
+_NOTHING_HERE = "there is nothing at this address"
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _OURS = "this cannot be answered, by a mistake of ours; the service's log has more under this request's X-Request-ID"
 _log = logging.getLogger("supir.service")
@@ -67,10 +68,15 @@ class Guard:
         only_loopback: refuse requests that were not addressed to this machine by a name of its own, as those are that a
             web page sends through a name which it has made to lead here.
         on_request: told of each request.
+        max_body: bytes of a request's body, which is then to say its length; None where the routes count.
     """
 
-    def __init__(self, app: ASGIApp, *, front: Front, only_loopback: bool, on_request: OnRequest) -> None:
-        self._app, self._front, self._only_loopback, self._on_request = app, front, only_loopback, on_request
+    def __init__(
+        self, app: ASGIApp, *, front: Front | None = None, only_loopback: bool = False,
+        on_request: OnRequest = lambda *_: None, max_body: int | None = None,
+    ) -> None:  # fmt: skip
+        self._app, self._front, self._only_loopback = app, front or Front(), only_loopback
+        self._on_request, self._max_body = on_request, max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
@@ -94,11 +100,8 @@ class Guard:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         try:
             scope = self._front.read(scope)
-            refusal = self._refusal(Headers(scope=scope))
-            if refusal is not None:
-                await _error("ServiceError", refusal, 403)(scope, receive, answer)
-            else:
-                await answered(self._app, scope, receive, answer)
+            self._check(scope["method"], Headers(scope=scope))
+            await answered(self._app, scope, receive, answer)
         except Misaddressed as error:
             await _error("ServiceError", str(error), error.status)(scope, receive, answer)
         except ClientDisconnect:
@@ -116,14 +119,21 @@ class Guard:
             told |= {"seconds": round(seconds, 4), **scope.get("state", {}).get("told", {})}
             _log.info("request", extra=told)
 
-    def _refusal(self, headers: Headers) -> str | None:
+    def _check(self, method: str, headers: Headers) -> None:
+        """Refuse what is not for us, or too large, before anything of it is looked at."""
         host = headers.get("host", "")
         if self._only_loopback and not is_loopback(host_name(host)):
-            return "without keys this service answers only to 127.0.0.1, ::1 and localhost; use one of these names"
+            text = "without keys this service answers only to 127.0.0.1, ::1 and localhost; use one of these names"
+            raise Misaddressed(text, 403)
         origin = headers.get("origin")
         if origin is not None and not same_origin(origin, host):
-            return "a page of another origin may not use this service"
-        return None
+            raise Misaddressed("a page of another origin may not use this service", 403)
+        if self._max_body is not None:
+            length = headers.get("content-length", "" if method == "POST" else "0")
+            if "transfer-encoding" in headers or not length.isdecimal():
+                raise Misaddressed("the length of the body must be given", 411)
+            if int(length[:20]) > self._max_body:
+                raise Misaddressed(f"a body has {self._max_body} bytes at most", 413)
 
 
 def is_loopback(host: str) -> bool:
@@ -134,20 +144,27 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def install_error_handlers(app: FastAPI, *routers: APIRouter) -> None:
-    """Every error becomes a JSON object: the name of its class, and a sentence.
+def guard(
+    app: FastAPI, *routers: APIRouter, statuses: Mapping[type[errors.SupirError], int] = STATUS, **options: Any
+) -> None:
+    """Give an application its routes; every error of theirs becomes a JSON object: the name of its class, a sentence.
 
     Args:
-        app: whose errors.
-        routers: hold all its routes.
+        app: without routes.
+        routers: hold all of them.
+        statuses: what each error is in HTTP.
+        options: of the `Guard` around it.
     """
+    for router in routers:
+        app.include_router(router)
+    app.add_middleware(Guard, **options)
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
 
     def known(request: Request, error: Exception) -> JSONResponse:
-        kind = next((one for one in type(error).__mro__ if one in STATUS), None)
+        kind = next((one for one in type(error).__mro__ if one in statuses), None)
         if kind is None:
             raise error  # for the guard
-        answer = _error(type(error).__name__, str(error), STATUS[kind])
+        answer = _error(type(error).__name__, str(error), statuses[kind])
         if isinstance(error, errors.ServiceError) and error.retry_after is not None:
             answer.headers["Retry-After"] = str(error.retry_after)
         if kind is errors.KeyRefusedError:
@@ -163,7 +180,7 @@ def install_error_handlers(app: FastAPI, *routers: APIRouter) -> None:
         assert isinstance(error, StarletteHTTPException)
         detail, headers = str(error.detail), dict(error.headers or {})
         if error.status_code == 404:
-            detail = _NOTHING_HERE
+            detail = _NOTHING_HERE + ("; openapi.json lists what there is" if app.openapi_url else "")
         elif error.status_code == 405:  # starlette tells of the first route of this path alone
             path = request.scope["path"].removeprefix(request.scope["root_path"])
             fitting = [route.methods or set() for route in routes if route.path_regex.match(path)]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import threading
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import FrameType
 
@@ -20,7 +19,7 @@ try:
 
     from supir.service.http.addressing import Front
     from supir.service.http.events import Hub
-    from supir.service.http.middleware import Guard, install_error_handlers
+    from supir.service.http.middleware import guard
     from supir.service.http.prometheus import Metrics
     from supir.service.http.routes import Routes
     from supir.service.http.static_pages import page_router
@@ -30,7 +29,7 @@ from supir.options import IdleOptionWarning
 from supir.service.engine import Engine
 from supir.service.limits import Client, Limits
 
-__all__ = ["serve", "web_app"]
+__all__ = ["Server", "serve", "web_app"]
 
 _ABOUT = "Restores photographs: a damaged, small or blurred picture goes in, a sharp one comes out."
 _LAST_ANSWERS = 5
@@ -62,13 +61,9 @@ def web_app(
         yield
 
     app = FastAPI(title="supir", description=_ABOUT, version=__version__, docs_url=None, redoc_url=None, lifespan=life)
-    routers = [routes.router(), *([page_router()] if page else [])]
-    for router in routers:
-        app.include_router(router)
-    install_error_handlers(app, *routers)
-    app.add_middleware(
-        Guard, front=front or Front(), only_loopback=clients is None and not insecure, on_request=metrics.request
-    )
+    pages = [page_router("page", "study_page/view.js")] if page else []  # two pages, one way to zoom
+    only_loopback = clients is None and not insecure
+    guard(app, routes.router(), *pages, front=front, only_loopback=only_loopback, on_request=metrics.request)
     return app
 
 
@@ -79,30 +74,39 @@ def serve(app: FastAPI, engine: Engine, listening: socket.socket, shutdown_timeo
         ServiceError: the workers cannot work.
     """
     warnings.simplefilter("ignore", IdleOptionWarning)  # whoever set the option is told, in the answer
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="on",
-        http="h11", ws="none", timeout_graceful_shutdown=_LAST_ANSWERS,
-    )  # fmt: skip
-    server = _Server(config, app, engine, shutdown_timeout)
+
+    def close(timeout: float) -> None:
+        try:
+            engine.close(timeout)
+        finally:
+            if (hub := getattr(app.state, "hub", None)) is not None:
+                hub.close()
+
+    server = Server(app, close, shutdown_timeout)
     engine.on_failure = lambda: server.end(0.0)
     server.run(sockets=[listening])
     if engine.failure is not None:
         raise ServiceError(engine.failure)
 
 
-class _Server(uvicorn.Server):
-    """Goes on answering while the jobs at work end."""
+class Server(uvicorn.Server):
+    """Goes on answering while it is being closed.
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, engine: Engine, shutdown_timeout: float) -> None:
-        super().__init__(config)
-        self._web, self._engine, self._shutdown_timeout = app, engine, shutdown_timeout
+    Args:
+        app: what it serves.
+        close: called in a thread when it is to end, with the seconds that may take; answers go on until it returns.
+        shutdown_timeout: these seconds, when a signal ends it.
+    """
+
+    def __init__(
+        self, app: FastAPI, close: Callable[[float], None] = lambda timeout: None, shutdown_timeout: float = 0.0
+    ) -> None:
+        super().__init__(uvicorn.Config(
+            app, log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="on",
+            http="h11", ws="none", timeout_graceful_shutdown=_LAST_ANSWERS,
+        ))  # fmt: skip
+        self._close, self._shutdown_timeout = close, shutdown_timeout
         self._ending = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As in uvicorn."""
-        self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal; the second one ends the process at once, from which it recovers as from any kill."""
@@ -118,9 +122,6 @@ class _Server(uvicorn.Server):
 
     def _end(self, shutdown_timeout: float) -> None:
         try:
-            self._engine.close(shutdown_timeout)
+            self._close(shutdown_timeout)
         finally:
-            hub: Hub | None = getattr(self._web.state, "hub", None)
-            if self._loop is not None and hub is not None:
-                self._loop.call_soon_threadsafe(hub.close)
             self.should_exit = True
