@@ -8,6 +8,7 @@ with Client("https://photos.example", key="supir_...") as client:
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from supir.errors import (
     SupirError,
 )
 from supir.files import write_whole
+from supir.retry import retry
 
 try:
     import httpx2
@@ -249,18 +251,20 @@ class Client:
 
     def _ask(self, method: str, path: str, **more: Any) -> httpx2.Response:
         end = time.monotonic() + self._patience
-        while True:
+
+        def ask() -> httpx2.Response:
             try:
                 answer = self._http.request(method, path, **more)
-                _check(answer)
-                return answer
             except httpx2.TransportError as error:
                 raise _gone(error) from error
-            except (BusyError, StorageError) as error:
-                wait = error.retry_after or 1
-                if time.monotonic() + wait > end:
-                    raise
-                time.sleep(wait)
+            _check(answer)
+            return answer
+
+        def wait(error: SupirError, _: int) -> float | None:
+            seconds = error.retry_after or 1 if isinstance(error, (BusyError, StorageError)) else math.inf
+            return seconds if time.monotonic() + seconds <= end else None
+
+        return retry(ask, wait, time.sleep)
 
 
 def _check(answer: httpx2.Response) -> None:

@@ -117,7 +117,16 @@ class UnsafeCheckpointError(WeightsError):
 
 
 class CaptionError(SupirError):
-    """A picture got no caption; others may."""
+    """A picture got no caption; others may.
+
+    Args:
+        message: what came, what is allowed, what to do.
+        retry_after: seconds after which the same picture may get one; None where it will not.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class CaptionerError(CaptionError):

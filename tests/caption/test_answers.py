@@ -11,14 +11,13 @@ from PIL import Image
 from caption.chat_server import Answer, ChatServer, completion
 from supir.caption.answers import ROOM_TO_THINK, caption_in, has_thoughts, spoken
 from supir.caption.endpoint import EndpointCaptioner
-from supir.caption.retrying import Retrying
 from supir.errors import CaptionerError, CaptionError
 
 PICTURE = Image.new("RGB", (40, 30), (90, 120, 30))
 
 
 def captioner(server: ChatServer) -> EndpointCaptioner:
-    return EndpointCaptioner(url=server.url, model="seer", retrying=Retrying(sleep=lambda seconds: None))
+    return EndpointCaptioner(url=server.url, model="seer", sleep=lambda seconds: None)
 
 
 def ended(text: object, reason: str = "stop", **message: Any) -> Answer:

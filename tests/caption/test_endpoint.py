@@ -15,7 +15,6 @@ from PIL import Image
 
 from caption.chat_server import Answer, ChatServer, completion
 from supir.caption.endpoint import KEY_VARIABLE, MAX_ANSWER, EndpointCaptioner, checked_key
-from supir.caption.retrying import Retrying
 from supir.errors import CaptionerError, CaptionError, OptionError
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 2000, 3), dtype=np.uint8))
@@ -24,7 +23,7 @@ KEY = "sk-test-3f9c81"
 
 def captioner(server: ChatServer, waits: list[float] | None = None, **more: object) -> EndpointCaptioner:
     sleep = (lambda seconds: None) if waits is None else waits.append
-    return EndpointCaptioner(url=server.url, model="seer", retrying=Retrying(sleep=sleep), **more)  # type: ignore[arg-type]
+    return EndpointCaptioner(url=server.url, model="seer", sleep=sleep, **more)  # type: ignore[arg-type]
 
 
 def test_a_good_answer(server: ChatServer) -> None:
@@ -76,9 +75,7 @@ def test_errors_without_end(server: ChatServer) -> None:
 def test_a_server_that_hangs_or_drips(server: ChatServer, answer: Answer) -> None:
     server.script = [answer] * 2
     start = time.monotonic()
-    asked = EndpointCaptioner(
-        url=server.url, model="seer", timeout=0.5, retrying=Retrying(num_tries=2, sleep=lambda seconds: None)
-    )
+    asked = EndpointCaptioner(url=server.url, model="seer", timeout=0.5, num_tries=2, sleep=lambda seconds: None)
     with pytest.raises(CaptionError, match=r"no answer within 0\.5 s"):
         asked(PICTURE)
     assert time.monotonic() - start < 8
@@ -134,7 +131,7 @@ def test_nobody_there() -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     with pytest.raises(CaptionerError, match="cannot be reached"):
-        EndpointCaptioner(url=url, model="seer", retrying=Retrying(sleep=lambda seconds: None))(PICTURE)
+        EndpointCaptioner(url=url, model="seer", sleep=lambda seconds: None)(PICTURE)
 
 
 def echo(status: int) -> Callable[[object], Answer]:

@@ -11,7 +11,9 @@ import os
 import re
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -19,10 +21,10 @@ from urllib.parse import urlsplit
 
 from supir.caption.answers import ROOM_TO_THINK, caption_in, has_thoughts
 from supir.caption.picture import reduced_to
-from supir.caption.retrying import Busy, Retrying
 from supir.caption.words import MAX_SIDE, QUESTION, clean_caption
-from supir.errors import CaptionerError, CaptionError, MissingExtraError, OptionError
+from supir.errors import CaptionerError, CaptionError, MissingExtraError, OptionError, SupirError
 from supir.files.report import jpeg_uri
+from supir.retry import retry
 
 try:
     import httpx2
@@ -48,6 +50,8 @@ _REFUSED = {
 _NOT_TAKEN = (400, 422)
 _UNKNOWN = re.compile("unsupported|not supported|not support|unknown|unexpected|unrecogni[sz]ed|extra|not permitted")
 _BUSY = (408, 429, 500, 502, 503, 504)
+_FIRST_WAIT, _MAX_WAIT = 1.0, 60.0
+"""Seconds before the second try; and at most: a server that asks for more is not waited for."""
 _JPEG_QUALITY = 90
 
 
@@ -98,7 +102,9 @@ class EndpointCaptioner:
     """Pixels of the longer side of the picture that is sent."""
     timeout: float = 120.0
     """Seconds for one answer, from the request to its last byte; ten of them for the connection."""
-    retrying: Retrying = field(default_factory=Retrying)
+    num_tries: int = 4
+    """Of one request, while the server is busy."""
+    sleep: Callable[[float], None] = field(default=time.sleep, repr=False, compare=False)
     _learned: _Learned = field(default_factory=_Learned, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -141,7 +147,8 @@ class EndpointCaptioner:
         while True:  # each turn has learned something of the server that it did not know before
             request = json.dumps(self._request(image)).encode()
             try:
-                return _without(self._caption(self.retrying(partial(self._ask, request, key)), key), key)
+                body = retry(partial(self._ask, request, key), self._wait, self.sleep)
+                return _without(self._caption(body, key), key)
             except _AskDifferently:
                 continue
 
@@ -207,13 +214,13 @@ class EndpointCaptioner:
             ):
                 body = _body(response, deadline)
         except httpx2.TimeoutException:
-            raise Busy(CaptionError(f"{self._address}: no answer within {self.timeout:g} s")) from None
+            raise CaptionError(f"{self._address}: no answer within {self.timeout:g} s", retry_after=0) from None
         except httpx2.ConnectError as error:
             message = f"{self._address}: cannot be reached: {_without(str(error), key)}"
-            raise Busy(CaptionerError(message)) from None
+            raise CaptionerError(message, retry_after=0) from None
         except httpx2.TransportError as error:
             message = f"{self._address}: the connection broke: {_without(str(error), key) or type(error).__name__}"
-            raise Busy(CaptionError(message)) from None
+            raise CaptionError(message, retry_after=0) from None
         if response.status_code == 200:
             if body is None:
                 raise CaptionError(f"{self._address}: an answer of more than {MAX_ANSWER} bytes; it was not read")
@@ -231,8 +238,25 @@ class EndpointCaptioner:
             return CaptionerError(f"{self._address}: answers {status}: {_REFUSED[status]}.{said}")
         if 300 <= status < 400:
             return CaptionerError(f"{self._address}: answers {status}, a redirection, which is not followed")
-        error = CaptionError(f"{self._address}: answers {status}.{said}")
-        return Busy(error, response.headers.get("Retry-After")) if status in _BUSY else error
+        seconds = _seconds(response.headers.get("Retry-After", "")) if status in _BUSY else None
+        return CaptionError(f"{self._address}: answers {status}.{said}", seconds)
+
+    def _wait(self, error: SupirError, number: int) -> float | None:
+        """Seconds before another try: as the server asks, and each time twice as long; None where there is none."""
+        asked = error.retry_after if isinstance(error, CaptionError) else None
+        if asked is None or asked > _MAX_WAIT or number + 1 >= self.num_tries:
+            return None
+        return max(asked, min(_FIRST_WAIT * 2**number, _MAX_WAIT))
+
+
+def _seconds(header: str) -> float:
+    """Seconds that a Retry-After asks for (RFC 9110, 10.2.3), given as such or as a date; 0 when it says neither."""
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        return max(parsedate_to_datetime(header).timestamp() - time.time(), 0.0)
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
 
 
 def _body(response: Any, deadline: float) -> bytes | None:
