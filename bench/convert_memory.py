@@ -92,10 +92,12 @@ def load_files(folder: Path) -> None:
     """The two files, directly."""
     import torch
 
-    from supir.weights.load import load_single_files
+    from supir.weights.gather import gather
+    from supir.weights.load import load_gathered
 
     dtypes = {"default": torch.float16, "autoencoder": torch.float32}
-    components, report = load_single_files(folder / "sdxl.safetensors", folder / "supir.safetensors", dtype=dtypes)
+    given = gather(folder / "sdxl.safetensors", folder / "supir.safetensors")
+    components, report = load_gathered(given, dtype=dtypes)
     assert report.ok
     report_size(list(components.values()))
 

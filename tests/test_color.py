@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from supir.errors import OptionError
-from supir.restoration.color import WAVELET_HALO, adain_fix, fix, wavelet_fix, wavelet_split
+from supir.restoration.color import WAVELET_HALO, adain_fix, fix, wavelet_fix
 
 
 def pictures(*shape: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,13 +29,6 @@ def test_wavelet_is_the_plain_formula_at_any_size(size: tuple[int, int]) -> None
     sample, style = pictures(2, 3, *size)
     expected = sample - plain_low_pass(sample) + plain_low_pass(style)
     torch.testing.assert_close(wavelet_fix(sample, style), expected, rtol=0, atol=1e-12)
-
-
-def test_wavelet_split_adds_up() -> None:
-    image, _ = pictures(3, 40, 30)
-    high, low = wavelet_split(image)
-    torch.testing.assert_close(high + low, image, rtol=0, atol=1e-14)
-    torch.testing.assert_close(low[None], plain_low_pass(image[None]), rtol=0, atol=1e-13)
 
 
 def test_wavelet_in_tiles_with_the_halo_equals_the_whole() -> None:

@@ -190,28 +190,6 @@ def test_pictures_say_what_is_wrong_with_their_tensors() -> None:
         Picture(pixels=torch.zeros(3, 4, 4), bits=10)
 
 
-def test_interactive_resize_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    from supir.errors import MissingExtraError
-    from supir.image import interactive_preprocess, interactive_resize
-
-    image = np.zeros((20, 30, 3), np.uint8)
-    image[:, 15:] = 255
-    if "cv2" in sys.modules or pytest.importorskip("cv2"):
-        pixels = interactive_preprocess(image, 1, 64, gamma=2.0)
-        assert pixels.shape == (3, 64, 96)
-        assert pixels.min() == -1
-        assert pixels.max() == 1
-        grey = interactive_preprocess(np.full((64, 64, 3), 128, np.uint8), 1, 64, gamma=2.0)
-        assert torch.allclose(grey, torch.tensor((128 / 255) ** 2 * 2 - 1))
-    monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(
-        MissingExtraError, match=r"the interactive demo's resize needs .*: pip install 'supir\[train\]'"
-    ):
-        interactive_resize(image)
-
-
 @pytest.mark.parametrize("turn", [1, 6])
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
 def test_a_sheet_from_file_to_file_is_that_of_the_pictures(tmp_path: Path, mode: str, turn: int) -> None:

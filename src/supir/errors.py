@@ -216,7 +216,7 @@ class MissingExtraError(SupirError, ImportError):
     Args:
         package: the package that could not be imported, as it is called on the index.
         extra: the extra of supir that brings it.
-        purpose: what it is needed for, as the beginning of a sentence ("the interactive demo's resize").
+        purpose: what it is needed for, as the beginning of a sentence ("the page of a study").
     """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:

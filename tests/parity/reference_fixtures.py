@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from loading import load_components
 from supir.weights.layout import HeadDims
-from supir.weights.load import load_components
 
 
 class ReferenceFixtures:

@@ -13,7 +13,6 @@ from parity.tolerances import assert_near
 from supir.models.connectors import ZeroCrossAttention, ZeroSFT
 from supir.weights.keymap import KeyMap
 from supir.weights.layout import CONNECTORS, ConnectorLayout, ModelLayout
-from supir.weights.load import load_strictly
 
 TOLERANCES = {"f32": 2e-5, "f64": 1e-10}
 
@@ -41,7 +40,7 @@ def test_zero_sft(fixtures: ReferenceFixtures, precision: str) -> None:
         weights = _our_weights(_part(recorded, "w."), cross_attention=False)
         hidden = weights["mlp_shared.0.weight"].shape[0]
         connector = ZeroSFT(case["label_nc"], case["norm_nc"], case["concat_channels"], hidden)
-        load_strictly(connector, weights)
+        connector.load_state_dict(weights, assign=True)
         connector.to(dtype)
         decoder = recorded["h_ori"].to(dtype) if case["h_ori"] else None
         for scale in case["control_scales"]:
@@ -56,7 +55,7 @@ def test_zero_cross_attention(fixtures: ReferenceFixtures, precision: str) -> No
     config, recorded = fixtures.json("zero_cross_attn"), fixtures.tensors("zero_cross_attn")
     dtype = torch.float32 if precision == "f32" else torch.float64
     connector = ZeroCrossAttention(config["query_dim"], config["context_dim"], config["dim_head"])
-    load_strictly(connector, _our_weights(_part(recorded, "w."), cross_attention=True))
+    connector.load_state_dict(_our_weights(_part(recorded, "w."), cross_attention=True), assign=True)
     connector.to(dtype)
     assert connector.num_heads == config["heads"]
     keys = [key for key in recorded if key.startswith("out_cs") and key.endswith(precision)]

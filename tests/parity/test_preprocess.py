@@ -7,12 +7,11 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 from reference_fixtures import ReferenceFixtures
 
-from supir.image import interactive_resize, reference_postprocess, reference_preprocess, reference_size
+from supir.image import reference_postprocess, reference_preprocess, reference_size
 
 
 def tolerance(fixtures: ReferenceFixtures, library: str, package: str) -> int:
@@ -69,36 +68,3 @@ def test_pictures_out(fixtures: ReferenceFixtures) -> None:
             assert np.abs(difference).max() == 0, name
             num_compared += 1
     assert num_compared > 0
-
-
-def test_interactive_resizes(fixtures: ReferenceFixtures) -> None:
-    pytest.importorskip("cv2")
-    tensors = fixtures.tensors("preprocess")
-    if "gradio.img" not in tensors:
-        pytest.skip("the folder records no interactive resizes")
-    allowed = tolerance(fixtures, "opencv", "opencv-python-headless")
-    image = tensors["gradio.img"].numpy()
-    num_compared = 0
-    for key, expected in tensors.items():
-        match = re.fullmatch(r"gradio\.(fix|upscale)(\d+)(_\w+)?", key)
-        if match is None:
-            continue
-        number = int(match[2])
-        if match[1] == "fix":
-            found = interactive_resize(image, fix_resize=number, multiple=64)
-        else:
-            found = interactive_resize(image, number, min_size=recorded_min_size(image, number, expected))
-        assert found.shape == tuple(expected.shape), key
-        assert np.abs(found.astype(int) - expected.numpy()).max() <= allowed, key
-        num_compared += 1
-    assert num_compared > 0
-
-
-def recorded_min_size(image: np.ndarray, upscale: int, expected: torch.Tensor) -> int:
-    """The records do not say the min_size they were made with: the smallest that gives their size."""
-    height, width = image.shape[:2]
-    for min_size in range(4096):
-        size = reference_size(width, height, upscale, min_size, multiple=32)
-        if (size.height, size.width) == tuple(expected.shape[:2]):
-            return min_size
-    raise AssertionError(f"no min_size gives {tuple(expected.shape)}")

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from loading import load_components
 from parity.reference_fixtures import ReferenceFixtures, check_sums
 from parity.tolerances import assert_near
 from supir.models.text import TextTowers
 from supir.weights.layout import HeadDims
-from supir.weights.load import load_components
 
 TOLERANCE = 1e-5
 

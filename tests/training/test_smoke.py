@@ -16,7 +16,7 @@ from supir.cli.main import app
 from supir.pipeline import SupirPipeline
 from supir.training.recipes import STAGES
 from supir.training.runs import PRODUCT, Request, open_run, write_model
-from supir.training.stages.lora import ADAPTER, load_into
+from supir.training.stages.lora import ADAPTER
 from supir.training.states import load_averages
 
 RESTORE = {"min_size": 64, "scale": 1.0, "num_steps": 2, "seed": 1, "tile": 256}
@@ -69,7 +69,7 @@ def test_the_adapter_file_is_what_was_merged(runs: Path) -> None:
     """Loaded beside the model it was trained on, it gives what the merged model gives."""
     beside = SupirPipeline.from_pretrained(runs / "generator" / PRODUCT)
     plain = beside.adaptor.state_dict()
-    load_into(beside, runs / "lora" / ADAPTER)
+    beside.load_lora_weights(runs / "lora" / ADAPTER)
     merged = SupirPipeline.from_pretrained(runs / "lora" / PRODUCT)
     assert any(not torch.equal(tensor, plain[name]) for name, tensor in merged.adaptor.state_dict().items())
     generator = torch.Generator().manual_seed(0)

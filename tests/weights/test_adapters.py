@@ -15,7 +15,6 @@ from supir.errors import OptionError, WeightsError
 from supir.models.quantized import quantize_weights
 from supir.models.unet import SupirUNet
 from supir.pipeline import SupirPipeline
-from supir.training.stages.lora import load_into
 from supir.weights.catalog import file_hash
 from tiny import TRUNK, tiny_components, tiny_pipeline
 from weights.tiny_files import saved, supir_weights
@@ -71,14 +70,14 @@ def _answer(pipeline: SupirPipeline) -> Tensor:
 
 
 def test_our_own_adapter_changes_the_result(pipeline: SupirPipeline, tmp_path: Path) -> None:
-    """By the pipeline's own method as by the one of training, and it comes off again."""
+    """The same in each pipeline, and it comes off again."""
     before = _answer(pipeline)
     file = saved(_ours(pipeline), tmp_path / "lora.safetensors")
     pipeline.load_lora_weights(file)
     changed = _answer(pipeline)
     assert (changed - before).abs().max() > 1e-3
     other = _fresh()
-    load_into(other, file)
+    other.load_lora_weights(file)
     assert torch.equal(_answer(other), changed)
     assert set(pipeline.get_list_adapters()) == {"unet", "adaptor"}
     [name] = pipeline.get_list_adapters()["adaptor"]

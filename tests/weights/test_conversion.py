@@ -13,6 +13,7 @@ from diffusers import ModelMixin
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from loading import load_components, load_single_files
 from supir.errors import KeyMismatchError, OptionError, WeightsError
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
@@ -20,7 +21,6 @@ from supir.models.unet import SupirUNet
 from supir.weights.catalog import SDXL_BASE, SUPIR, file_hash, folder_hash, recognise
 from supir.weights.convert import ConversionReport, convert
 from supir.weights.layout import ADAPTOR, AUTOENCODER, CLIP_G, DEGRADED_ENCODER, UNET
-from supir.weights.load import load_components, load_single_files
 from weights.conftest import OriginalModel
 
 CLASSES: dict[str, Any] = {

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from loading import load_single_files
 from supir.image import Picture
 from supir.pipeline import SupirPipeline
 from supir.weights.convert import convert
 from supir.weights.layout import ADAPTOR, CONNECTORS, DEGRADED_ENCODER, HeadDims
-from supir.weights.load import load_single_files
 from tiny import tiny_components, tiny_pipeline
 from weights.originals import layout_of, original_weights
 

@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typer.testing import CliRunner
 
+from loading import load_single_files
 from supir.cli.main import app
 from supir.errors import KeyMismatchError, WeightsError
 from supir.pipeline import SupirPipeline
 from supir.weights.catalog import files_hash
 from supir.weights.layout import AUTOENCODER, CLIP_G, CLIP_L, UNET
-from supir.weights.load import load_single_files
 from tiny import save_tiny_model, tiny_components
 from weights.tiny_files import (
     HEAD_DIMS,

@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from loading import load_single_files
 from supir.errors import UnsafeCheckpointError, WeightsError
 from supir.weights.checkpoint import open_checkpoint
-from supir.weights.load import load_single_files
 from weights.conftest import OriginalModel
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from loading import load_components
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
 from supir.models.unet import SupirUNet
 from supir.weights.layout import HeadDims, read_layout
-from supir.weights.load import load_components
 from weights.originals import layout_of, original_weights
 
 HEAD_DIMS = HeadDims(unet=16, connectors=32, text_encoder=8, text_encoder_2=4)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from loading import load_components, load_single_files
 from supir.errors import KeyMismatchError, WeightsError
 from supir.weights.checkpoint import StateDict
 from supir.weights.extras import HARMLESS, grouped, is_harmless
 from supir.weights.layout import AUTOENCODER, CLIP_G, CLIP_L, COMPONENTS, CONNECTORS, UNET
-from supir.weights.load import load_components, load_single_files
 from supir.weights.plan import Plan, make_plan
 from weights.test_full_size_keys import ShapesOnly
 from weights.tiny_files import HEAD_DIMS, saved, sdxl_weights, stripped, supir_weights, without

@@ -56,7 +56,7 @@ class CaptionCache:
         entry = {"caption": caption.text, "captioner": caption.captioner, "key": dict(key)}
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_whole(path, (json.dumps(entry, indent=1) + "\n").encode())
+            write_whole(path, json.dumps(entry, indent=1) + "\n")
         except OSError as error:
             warnings.warn(f"{self.folder}: captions cannot be kept: {error.strerror or error}", stacklevel=2)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -161,22 +159,18 @@ def _check_manifest(manifest: Path, sources: Sequence[Path], *, overwrite: bool)
 
 def _write_manifest(manifest: Path, found: Iterable[tuple[Path, Caption | None]]) -> None:
     """The captions as prompts to be edited, and once more as they were made: a record can tell the two apart."""
-    from supir.files import write_whole
+    from supir.files import write_entries, write_whole
+    from supir.files.report import csv_table
 
     rows = []
     for source, said in found:
         text, captioner = (said.text, said.captioner) if said and said.text else ("", "")
         rows.append({"path": _below(source, manifest), "prompt": text, "caption": text, "captioner": captioner})
     if manifest.suffix.lower() == ".csv":
-        stream = io.StringIO()
-        writer = csv.DictWriter(stream, ("path", "prompt", "caption", "captioner"))
-        writer.writeheader()
-        writer.writerows(rows)
-        text = stream.getvalue()
+        names = ("path", "prompt", "caption", "captioner")
+        write_whole(manifest, csv_table([names, *(row.values() for row in rows)]))
     else:
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-    manifest.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(manifest, text.encode())
+        write_entries(manifest, rows)
 
 
 def _below(source: Path, manifest: Path) -> str:

@@ -58,7 +58,7 @@ def _settle(out: Path, path: Path, settings: dict[str, Any], overwrite: bool) ->
             for old in out.glob(pattern):
                 old.unlink()
     if before != settings:
-        write_whole(path, json.dumps(settings, sort_keys=True).encode())
+        write_whole(path, json.dumps(settings, sort_keys=True))
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

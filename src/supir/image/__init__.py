@@ -10,7 +10,7 @@ read_frame, glimpsed, write_shown   for screens: what a header tells, a small pi
 read_reduced                 a file made small while it is decoded
 as_picture, fitted           whatever a user hands over; its pixels at working size
 working_size, resize, pad_to_multiple, side_by_side, write_sheet
-reference_*, interactive_*   the public code's pre- and postprocessing, for parity
+reference_*   the public code's pre- and postprocessing
 """
 
 from supir.image.comparing import sheet_size, side_by_side, write_sheet
@@ -21,8 +21,6 @@ from supir.image.picture import Picture, from_pil, to_pil
 from supir.image.reading import MAX_PIXELS, check_file, read, read_record, read_size
 from supir.image.reference import (
     ReferenceSize,
-    interactive_preprocess,
-    interactive_resize,
     reference_postprocess,
     reference_preprocess,
     reference_size,
@@ -49,8 +47,6 @@ __all__ = [
     "fitted",
     "from_pil",
     "glimpsed",
-    "interactive_preprocess",
-    "interactive_resize",
     "open_large",
     "pad_to_multiple",
     "read",

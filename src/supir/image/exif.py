@@ -4,6 +4,9 @@ An EXIF block is a small TIFF file (EXIF 3.0, 4.5): a header and directories of 
 photograph is kept (camera, lens, exposure, date, place, author); what describes the old file is not: orientation
 becomes 1, thumbnail and dimensions go, resolution and colour space are read and written anew where they belong.
 Nothing here raises on a damaged block: it is dropped.
+
+Not by Pillow's Exif: TIFF files need the directories read and written anyway, pages and BigTIFF included, and entries
+pass through here byte by byte, within bounds, where Pillow reads values and writes them anew.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from supir.image.directories import (
 from supir.image.profiles import ADOBE_RGB, Colours
 
 __all__ = [
-    "Exif", "append_to_tiff", "clean_exif", "exif_of", "fitting_a_segment", "read_exif", "resolution_of",
+    "Exif", "append_to_tiff", "exif_of", "fitting_a_segment", "read_exif", "resolution_of",
     "resolution_tags", "with_resolution",
 ]  # fmt: skip
 
@@ -93,11 +96,6 @@ def read_exif(block: bytes | None) -> Exif:
     stream = io.BytesIO((block or b"").removeprefix(b"Exif\0\0"))
     found = read_directories(stream, 1)
     return exif_of(stream, found[0]) if found else Exif()
-
-
-def clean_exif(block: bytes) -> bytes | None:
-    """The block as it may stand in a new file; None if nothing is left or it is damaged."""
-    return read_exif(block).cleaned
 
 
 def exif_of(stream: BinaryIO, directory: Directory) -> Exif:

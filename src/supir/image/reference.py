@@ -5,22 +5,17 @@ Used by the `reference` preset and its parity tests; our own way is `working_siz
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
-
-from supir.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = [
     "ReferenceSize",
-    "interactive_preprocess",
-    "interactive_resize",
     "reference_postprocess",
     "reference_preprocess",
     "reference_size",
@@ -96,49 +91,3 @@ def reference_postprocess(pixels: Tensor, output_height: int, output_width: int)
     )[0]
     values = (resized.permute(1, 2, 0) * 127.5 + 127.5).cpu().numpy().clip(0, 255).astype(np.uint8)
     return Image.fromarray(values)
-
-
-def interactive_resize(
-    image: npt.NDArray[np.uint8],
-    upscale: float = 1,
-    min_size: int = 1024,
-    fix_resize: int | None = None,
-    multiple: int = 32,
-) -> npt.NDArray[np.uint8]:
-    """The interactive demo's resize of (H, W, 3): Lanczos if `upscale` is above 1, else by area, also when min_size
-    enlarges.
-
-    With `fix_resize` (its preview: 512, multiple 64) the shorter side becomes that, and the factor it takes decides
-    the filter.
-
-    Raises:
-        MissingExtraError: OpenCV is not installed.
-    """
-    cv2 = _opencv()
-    height, width = image.shape[:2]
-    if fix_resize is not None:
-        upscale, min_size = fix_resize / min(height, width), 0
-    size = reference_size(width, height, upscale, min_size, multiple=multiple)
-    interpolation = cv2.INTER_LANCZOS4 if upscale > 1 else cv2.INTER_AREA
-    resized: npt.NDArray[np.uint8] = cv2.resize(image, (size.width, size.height), interpolation=interpolation)
-    return resized
-
-
-def interactive_preprocess(
-    image: npt.NDArray[np.uint8], upscale: float = 1, min_size: int = 1024, gamma: float = 1.0
-) -> Tensor:
-    """The interactive demo's picture in: `interactive_resize`, then the gamma on [0, 1]; (3, H, W) float32 in [-1, 1].
-
-    Raises:
-        MissingExtraError: OpenCV is not installed.
-    """
-    unit = interactive_resize(image, upscale, min_size).astype(np.float64) / 255
-    return torch.from_numpy(np.power(unit, gamma).transpose(2, 0, 1) * 2 - 1).float()
-
-
-def _opencv() -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingExtraError("opencv-python-headless", "train", "the interactive demo's resize") from error
-    return cv2

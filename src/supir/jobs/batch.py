@@ -84,7 +84,7 @@ def run_batch(
             report = _report(outcomes, num_jobs, placed, runner, seconds)
             if captioning is not None:
                 report["captioner"] = captioning.captioner.name
-            write_whole(out / REPORT, (json.dumps(report, indent=1) + "\n").encode())
+            write_whole(out / REPORT, json.dumps(report, indent=1) + "\n")
 
 
 def _noted(outcome: Outcome, log: Log) -> Outcome:

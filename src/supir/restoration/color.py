@@ -18,7 +18,7 @@ from torch import Tensor
 from supir.errors import OptionError
 from supir.tensors.arrays import ArrayLike, bands
 
-__all__ = ["NUM_LEVELS", "WAVELET_HALO", "adain_fix", "fix", "fixed_bands", "wavelet_fix", "wavelet_split"]
+__all__ = ["NUM_LEVELS", "WAVELET_HALO", "adain_fix", "fix", "fixed_bands", "wavelet_fix"]
 
 NUM_LEVELS = 5
 
@@ -101,16 +101,6 @@ def _totals(picture: ArrayLike, rows: int) -> tuple[Tensor, Tensor]:
     mean = sums / number
     variance = (squares - number * mean.square()) / max(1, number - 1)
     return mean.float().to(device), (variance + 1e-5).sqrt().float().to(device)
-
-
-def wavelet_split(image: Tensor, num_levels: int = NUM_LEVELS) -> tuple[Tensor, Tensor]:
-    """(high, low) of `image` (..., C, H, W): high + low gives it back."""
-    planes = _planes(image)
-    low = torch.empty_like(planes)
-    for index, plane in enumerate(planes):
-        low[index] = _low_pass(plane.to(_working_dtype(plane)), num_levels)
-    low = low.reshape(image.shape)
-    return image - low, low
 
 
 def adain_fix(sample: Tensor, style: Tensor, *, overwrite: bool = False) -> Tensor:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from supir.errors import NoRoomError, ServiceError, StorageError
-from supir.files import disk_error, lacks_room, remove, replace, temporary_name
+from supir.files import disk_error, lacks_room, write_whole
 
 __all__ = ["RESERVE", "Room", "with_reserve"]
 
@@ -183,18 +183,9 @@ class Room:
         Raises:
             OSError: there is none.
         """
-        trial = temporary_name(self._reserve)
         self._check_free()
-        try:
-            with trial.open("xb") as stream:
-                stream.write(os.urandom(RESERVE))  # what no disk makes smaller
-                stream.flush()
-                os.fsync(stream.fileno())
-            if not self._reserve.exists():
-                replace(trial, self._reserve)
-            self._check_free()
-        finally:
-            remove(trial)
+        write_whole(self._reserve, os.urandom(RESERVE))  # what no disk makes smaller
+        self._check_free()
 
     def _check_free(self) -> None:
         if self._is_full():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -78,11 +77,6 @@ def psnr(first: Tensor, second: Tensor) -> float:
     """Mean over the batch of the peak signal-to-noise ratio in dB, for pictures in [-1, 1]."""
     error = (first.clamp(-1, 1) - second.clamp(-1, 1)).square().mean((1, 2, 3))
     return float((10 * torch.log10(4 / error)).mean())
-
-
-def halved(batches: Sequence[Tensor]) -> list[list[Pixels]]:
-    """Rows of a sheet of twelve pictures (12, 3, H, W) in several forms: six of each form, then the other six."""
-    return [to_pixels(batch[half]) for half in (slice(6), slice(6, 12)) for batch in batches]
 
 
 def write_sheet(path: Path | None, rows: list[list[Pixels]]) -> None:

@@ -109,7 +109,6 @@ def make_negatives(
         making: how.
         pipeline: the prior; needed by the way ``img2img``.
     """
-    out.mkdir(parents=True, exist_ok=True)
     labels = out / LABELS
     done = len(whole_lines(labels))
     for index in range(done, number):

@@ -13,19 +13,6 @@ from torch import Tensor
 from supir.models.text import token_ids
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT, join_prompt
 
-NEGATIVE_SHARE = 0.2
-"""Share of negative-quality samples: a poor target under the negative words (paper section 3.2)."""
-
-
-def draw_prompt(rng: np.random.Generator, caption: str) -> str:
-    """The prompt of a good picture: nearly always with the quality words, half of the time with its caption."""
-    chance = rng.random()
-    if chance < 0.45:
-        return join_prompt(caption, POSITIVE_PROMPT)
-    if chance < 0.85:
-        return POSITIVE_PROMPT
-    return caption if chance < 0.93 else ""
-
 
 def training_prompt(rng: np.random.Generator, caption: str, dropout: float) -> str:
     """The prompt of a good picture in a named run: its caption, half of the time with the quality words; or nothing."""
@@ -64,4 +51,4 @@ class Words:
         return torch.cat(hidden, -1)[back], pooled[back]
 
 
-__all__ = ["NEGATIVE_PROMPT", "NEGATIVE_SHARE", "Words", "draw_prompt", "training_prompt"]
+__all__ = ["NEGATIVE_PROMPT", "Words", "training_prompt"]

@@ -25,7 +25,6 @@ class PublishedWeights:
     """Weights known by name; `holds` tells from keys and shapes whether a file has them."""
 
     name: str
-    file_names: tuple[str, ...]
     licence: str
     terms: str
     holds: Callable[[Shapes], bool]
@@ -33,7 +32,6 @@ class PublishedWeights:
 
 SDXL_BASE = PublishedWeights(
     name="SDXL base",
-    file_names=("sd_xl_base_1.0.safetensors", "sd_xl_base_1.0_0.9vae.safetensors"),
     licence="CreativeML Open RAIL++-M",
     terms="Commercial use is allowed; the use restrictions of the licence bind every user and go with every copy.",
     holds=lambda shapes: (
@@ -43,7 +41,6 @@ SDXL_BASE = PublishedWeights(
 )
 SUPIR = PublishedWeights(
     name="SUPIR v0",
-    file_names=("SUPIR-v0Q.ckpt", "SUPIR-v0F.ckpt", "SUPIR-v0Q.safetensors", "SUPIR-v0F.safetensors"),
     licence="SUPIR licence (non-commercial)",
     terms="Non-commercial use only, without the written permission of the owners. The weights stay theirs; supir does"
     " not distribute them.",

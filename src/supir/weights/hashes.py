@@ -43,8 +43,7 @@ def known_hash(path: Path) -> str:
         # Another process may have added some meanwhile; what one of the two loses is only read again.
         kept = {**_kept(), key: found}
         with suppress(OSError):
-            _place().parent.mkdir(parents=True, exist_ok=True)
-            write_whole(_place(), json.dumps(kept).encode())
+            write_whole(_place(), json.dumps(kept))
     return kept[key]
 
 

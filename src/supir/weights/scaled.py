@@ -28,7 +28,6 @@ class Scaled:
         kept = [key for key in source.shapes if key not in used and not _BESIDE.fullmatch(key)]
         self.shapes: Mapping[str, tuple[int, ...]] = {key: source.shapes[key] for key in kept}
         self.dtypes: Mapping[str, str] = {key: "F32" if key in scales else source.dtypes[key] for key in kept}
-        self.num_scaled = len(scales)
 
     def tensor(self, key: str) -> Tensor:
         """The tensor `key`, times its scale."""

@@ -2,7 +2,8 @@
 
 The votes of one participant, or about one picture, are alike, so that they tell less than as many independent ones.
 Three intervals of the same preference stand side by side: as if all votes were independent (Wilson), over other
-participants, and over other pictures (both by a cluster bootstrap).
+participants, and over other pictures (both by a cluster bootstrap). A dozen lines, which tests hold against
+scipy.stats: a report needs no extra.
 """
 
 from __future__ import annotations

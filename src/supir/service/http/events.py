@@ -56,11 +56,6 @@ class Hub:
         self.closed = True
         self._told(None)
 
-    @property
-    def num_streams(self) -> int:
-        """That are listened to."""
-        return sum(map(len, self._waiting.values()))
-
     async def wakes(self, job: str | None, client: str) -> AsyncGenerator[set[str] | None, None]:
         """At once, and whenever there may be news of the job (None: of any of this client): the jobs that something has
         happened to since the last time. None when there was no news for long.

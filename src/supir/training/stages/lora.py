@@ -1,7 +1,7 @@
 """LoRA on adaptor and connectors: one's own domain on one small GPU. Samples and loss are those of the adaptor stage.
 
-The adapter is one safetensors file with keys ``adaptor.*`` and ``unet.connectors.*`` as peft names them; ``load_into``
-puts it into a pipeline. A run also writes the whole model with the adapter merged.
+The adapter is one safetensors file with keys ``adaptor.*`` and ``unet.connectors.*`` as peft names them; a pipeline loads
+it as any LoRA. A run also writes the whole model with the adapter merged.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from supir.errors import MissingExtraError, WeightsError
+from supir.errors import MissingExtraError
 from supir.training.denoising import Denoising, make_draw
 from supir.training.loop import Stage
 from supir.training.recipes import StageOptions
@@ -75,19 +74,6 @@ def save_adapter(learning: dict[str, nn.Module], path: Path) -> None:
         for name, tensor in get_peft_model_state_dict(module, adapter_name="default").items():
             tensors[f"{component}.{name}"] = tensor.detach().float().cpu().contiguous()
     save_file(tensors, path, metadata={"format": "pt", "software": "supir"})
-
-
-def load_into(pipeline: Any, path: Path) -> None:
-    """Load an adapter file into a pipeline; its strength is then set as that of any LoRA of diffusers.
-
-    Raises:
-        WeightsError: the file holds no LoRA of adaptor or connectors.
-    """
-    with safe_open(path, framework="pt") as file:
-        components = {name.split(".")[0] for name in file.keys()}  # noqa: SIM118
-    if not components or components - {"adaptor", "unet"}:
-        raise WeightsError(f"{path} holds no LoRA of adaptor or connectors, but {', '.join(sorted(components))}")
-    pipeline.load_lora_weights(path, adapter_name="domain")
 
 
 def merged(module: nn.Module) -> dict[str, Tensor]:
