@@ -1,7 +1,7 @@
 """LoRA on adaptor and connectors: one's own domain on one small GPU. Samples and loss are those of the adaptor stage.
 
-The adapter is one safetensors file with keys ``adaptor.*`` and ``unet.connectors.*`` as peft names them; a pipeline loads
-it as any LoRA. A run also writes the whole model with the adapter merged.
+The adapter is one safetensors file with keys ``adaptor.*`` and ``unet.connectors.*`` as peft names them; a pipeline
+loads it as any LoRA. A run also writes the whole model with the adapter merged.
 """
 
 from __future__ import annotations
