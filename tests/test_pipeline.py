@@ -337,6 +337,23 @@ def test_reference_preset_stretches_to_multiples_and_truncates(pipeline: SupirPi
     assert torch.allclose(levels, levels.round(), atol=1e-3)
 
 
+def test_reference_preset_makes_no_tiles_as_the_public_command(pipeline: SupirPipeline) -> None:
+    """Reference section 13: the command's sampler is the untiled one, and use_tile_vae is off."""
+    coder, seen = pipeline.autoencoder, set()
+    parts = (pipeline.unet, coder.degraded_encoder, coder.encoder, coder.decoder)
+    hooks = [
+        part.register_forward_pre_hook(lambda part, given: seen.add((type(part), given[0].shape[-1]))) for part in parts
+    ]
+    try:
+        restore(pipeline, picture(64, 1216), preset="reference", num_steps=1)
+        assert {width for _, width in seen} == {1216, 152}
+        restore(pipeline, picture(64, 1216), preset="reference", num_steps=1, tile=1024, vae_tile=1024)
+        assert {width for _, width in seen} > {1216, 152}
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def test_finished_conditions_take_the_place_of_words(pipeline: SupirPipeline) -> None:
     options = pipeline.options(**QUICK)
     words = pipeline.embed_words(options, 1)

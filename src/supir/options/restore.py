@@ -202,7 +202,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "s_churn": 5.0,
         "s_noise": 1.01,
         "long_prompt": "truncate",
-        "tile_overlap": 512,
+        "tile": 65536,  # one: the public command tiles neither the sampling nor the autoencoder unless told
+        "vae_tile": 65536,
         "reference_quirks": True,
     },
     "quality": {
