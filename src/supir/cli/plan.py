@@ -59,7 +59,7 @@ def plan(
         width, height = read_size(photo)
         place = device or best_device()
         kind = or_usage_error(kind_of, place)
-        costs = Costs(networks_of(model or BUNDLED_MODEL, networks, kind))
+        costs = Costs(or_usage_error(networks_of, model or BUNDLED_MODEL, networks, kind))
         size = working_size(width, height, options.scale, options.min_size, working_multiple(costs))
         picture = options, size.padded_width, size.padded_height
         there: dict[str, Any] = {

@@ -49,6 +49,7 @@ class Model:
         """What version 0.1.0 recorded for the same folder and settings, wherever it ran."""
         asked = {"dtype": self.networks.dtype, "quantize": self.networks.quantize}
         words = [word for word in asked.values() if word not in ("auto", "none")] + ["compiled"] * self.networks.compile
+        words += [f"autoencoder {self.networks.vae_dtype}"] * (self.networks.vae_dtype != "auto")  # which it had not
         weights = {name: value for name, value in self.identity.items() if name.startswith("model")}
         return weights | ({"networks": ", ".join(words)} if words else {})
 
@@ -77,12 +78,14 @@ class Model:
     @property
     def _how_it_runs(self) -> dict[str, str]:
         """As the pipeline says it; of workers on devices of several kinds, what each may do."""
-        from supir.weights.device import choose_dtype
-        from supir.weights.model_folder import borne_dtypes, read_model_index
+        from supir.weights.model_folder import dtypes_of, read_model_index
 
-        borne = borne_dtypes(self._path, read_model_index(self._path, "SupirPipeline"))
-        dtypes = [str(choose_dtype(self.networks.dtype, kind, borne)).removeprefix("torch.") for kind in self._kinds]
-        ways = [self.networks.identity(dtype, kind) for dtype, kind in zip(dtypes, self._kinds, strict=True)]
+        index, ways = read_model_index(self._path, "SupirPipeline"), []
+        for kind in self._kinds:
+            dtype, coder = (
+                str(each).removeprefix("torch.") for each in dtypes_of(self._path, index, self.networks, kind)
+            )
+            ways.append(self.networks.identity(dtype, kind, coder))
         if len(ways) == 1:
             return ways[0]
         return {"networks": " or ".join(way.get("networks", "float32") for way in ways)}

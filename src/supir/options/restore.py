@@ -172,6 +172,12 @@ class NetworkOptions(Options):
         "arithmetic of the networks; auto: float32 on a processor, on a GPU the first that the model says it bears,"
         " float16 where it says nothing",
     )
+    vae_dtype: str = choice(
+        "auto",
+        ("auto", "float32", "bfloat16", "float16"),
+        "arithmetic of the autoencoder; auto: the networks', but float32 beside float16, in which SDXL's overflows;"
+        " bfloat16 halves the memory of that, the largest pass on a GPU",
+    )
     quantize: str = choice("none", ("none", "int8", "float8"), "store UNet and adaptor in 8 bits a weight: less memory")
     offload: str = choice(
         "auto",
@@ -181,15 +187,22 @@ class NetworkOptions(Options):
     )
     compile: bool = flag(False, "compile the repeated blocks: a minute or more at the first picture, then faster")
 
-    def identity(self, dtype: str, kind: str) -> dict[str, str]:
+    @staticmethod
+    def vae_dtype_beside(dtype: str) -> str:
+        """The autoencoder's arithmetic where nobody says one, by that of the networks."""
+        return "float32" if dtype == "float16" else dtype
+
+    def identity(self, dtype: str, kind: str, vae_dtype: str) -> dict[str, str]:
         """What makes another result, for records; nothing where all is plain: float32 on a processor.
 
         Args:
             dtype: what the networks really calculate in.
             kind: of the device that they run on: ``cpu``, ``cuda`` ...
+            vae_dtype: what the autoencoder really calculates in.
         """
         place = "" if kind == "cpu" else f" on {kind}"
         words = [f"{dtype}{place}"] if dtype != "float32" or place else []
+        words += [f"autoencoder {vae_dtype}"] * (vae_dtype != self.vae_dtype_beside(dtype))
         words += [self.quantize] * (self.quantize != "none") + ["compiled"] * self.compile
         return {"networks": ", ".join(words)} if words else {}
 

@@ -28,9 +28,8 @@ from supir.errors import WeightsError
 from supir.models.quantized import quantize_weights, quantized_kind
 from supir.options import NetworkOptions
 from supir.tensors.memory import stored_bytes
-from supir.weights.device import choose_dtype
-from supir.weights.model_folder import borne_dtypes, check_model_index, read_model_index
-from supir.weights.runtime import STORED, autoencoder_dtype
+from supir.weights.model_folder import check_model_index, dtypes_of, read_model_index
+from supir.weights.runtime import STORED
 
 NUM_TOKENS = 77
 TRACED = 32
@@ -69,12 +68,13 @@ def networks_of(folder: Path, options: NetworkOptions, device: str = "cpu") -> N
         device: the kind that they are to run on, which need not be here.
 
     Raises:
+        OptionError: the device or the model does not bear their arithmetic.
         WeightsError: the folder is no model folder, names unknown libraries, or lacks a configuration.
     """
     check_model_index(folder, "SupirPipeline")
     found: dict[str, nn.Module] = {}
     index = read_model_index(folder, "SupirPipeline")
-    dtype = choose_dtype(options.dtype, device, borne_dtypes(folder, index))
+    dtype, coder = dtypes_of(folder, index, options, device)
     for name, entry in index.items():
         if not isinstance(entry, list) or len(entry) != 2 or entry[0] is None or name.startswith("tokenizer"):
             continue
@@ -85,7 +85,7 @@ def networks_of(folder: Path, options: NetworkOptions, device: str = "cpu") -> N
             raise WeightsError(f"{folder / name}: its configuration cannot be read: {error}") from error
         with torch.device("meta"):
             made = kind(kind.config_class(**config)) if entry[0] == "transformers" else kind.from_config(config)
-        found[name] = nn.Module.to(made.eval(), autoencoder_dtype(dtype) if name == "autoencoder" else dtype)
+        found[name] = nn.Module.to(made.eval(), coder if name == "autoencoder" else dtype)
         if options.quantize != "none" and name in STORED:
             quantize_weights(made, options.quantize)
     return _networks(found, found)

@@ -65,7 +65,7 @@ def check_latents(dtype: torch.dtype, *latents: Tensor) -> None:
     if not all(map(is_finite, latents)):
         raise NotFiniteError(
             f"the autoencoder answers with NaN or infinity in {name_of(dtype)}: its weights are damaged, or they need"
-            " float32"
+            " float32 (--vae-dtype)"
         )
 
 

@@ -54,11 +54,11 @@ def adaptor_config(layout: ModelLayout) -> dict[str, Any]:
 
 
 def autoencoder_config(layout: ModelLayout) -> dict[str, Any]:
-    """Arguments of `SupirAutoencoder`; the scaling factor is SDXL's where no configuration says another."""
+    """Arguments of `SupirAutoencoder`; SDXL's scaling and ``force_upcast`` where no configuration says others."""
     autoencoder = _present(layout.autoencoder, "autoencoder", AUTOENCODER)
     num_levels = len(autoencoder.block_out_channels)
-    scaling = {} if layout.traits.scaling_factor is None else {"scaling_factor": layout.traits.scaling_factor}
-    return scaling | {
+    said = {name: getattr(layout.traits, name) for name in ("scaling_factor", "force_upcast")}
+    return {name: value for name, value in said.items() if value is not None} | {
         "block_out_channels": autoencoder.block_out_channels,
         "layers_per_block": autoencoder.layers_per_block,
         "latent_channels": autoencoder.latent_channels,

@@ -12,6 +12,7 @@ from types import ModuleType
 import torch
 
 from supir.errors import OptionError
+from supir.options import NetworkOptions
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 """By name; a folder that says nothing bears them all, and an accelerator is given the first that it has."""
@@ -100,6 +101,37 @@ def choose_dtype(asked: str, kind: str, borne: Sequence[str] | None = None) -> t
         return torch.float32
     able = [DTYPES[name] for name in borne or DTYPES if name in DTYPES and (name != "bfloat16" or has_bfloat16(kind))]
     return able[0] if able else torch.float32
+
+
+def choose_vae_dtype(
+    asked: str, beside: torch.dtype, kind: str, borne: Sequence[str] | None = None, *, overflows: bool = True
+) -> torch.dtype:
+    """The arithmetic of the autoencoder on a kind of device.
+
+    Args:
+        asked: a key of ``DTYPES``, or ``auto``: see ``NetworkOptions.vae_dtype_beside``.
+        beside: that of the networks.
+        kind, borne: as in ``choose_dtype``.
+        overflows: whether it gets beyond the numbers of float16 (``force_upcast`` in its configuration), as SDXL's.
+
+    Raises:
+        OptionError: the device has no such arithmetic, or the model does not bear it.
+    """
+    if asked == "auto":
+        return DTYPES[NetworkOptions.vae_dtype_beside(str(beside).removeprefix("torch."))]
+    said = f"vae_dtype is {asked!r}, "
+    if asked == "bfloat16" and not has_bfloat16(kind):
+        raise OptionError(f"{said}which {kind} does not multiply here; use auto or float32 (--vae-dtype)")
+    if borne is not None and asked not in borne:
+        raise OptionError(
+            f"{said}and the model bears {', '.join(borne)} (dtypes in its model_index.json); use one of these"
+        )
+    if asked == "float16" and overflows:
+        raise OptionError(
+            f"{said}in which this autoencoder overflows (force_upcast in its config.json); use bfloat16 or float32, or"
+            " convert the model with one made for float16 (--vae)"
+        )
+    return DTYPES[asked]
 
 
 def wider_dtypes(dtype: torch.dtype, kind: str) -> tuple[torch.dtype, ...]:

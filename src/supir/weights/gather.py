@@ -137,12 +137,18 @@ def gather(
     steads = [stead for stead, _ in instead]
     sources = [_without(each.source, steads) for each in whole]
     given = (whole[0], *(part for _, part in instead), *whole[1:])
+    coder = next((part for stead, part in instead if stead is VAE), base)
+    replaced = coder is base and supir is not None and any(map(VAE.has, whole[-1].source.shapes))
     dims = {name: dim for each in given for name, dim in each.head_dims.items()}
     return Gathered(
         source=Merged([sources[0], *(part.source for _, part in instead), *sources[1:]]),
         given=given,
         head_dims=HeadDims(**dims),
-        traits=replace(base.traits, prediction_type=prediction_type or base.traits.prediction_type),
+        traits=replace(
+            base.traits,
+            prediction_type=prediction_type or base.traits.prediction_type,
+            force_upcast=None if replaced else coder.traits.force_upcast,
+        ),
     )
 
 

@@ -177,6 +177,7 @@ def _traits(folder: Path, configs: Mapping[str, Mapping[str, Any]]) -> Traits:
     return Traits(
         prediction_type=unet.get("prediction_type") or scheduler.get("prediction_type"),
         scaling_factor=autoencoder.get("scaling_factor"),
+        force_upcast=autoencoder.get("force_upcast"),
         zero_terminal_snr=bool(scheduler.get("rescale_betas_zero_snr")),
     )
 

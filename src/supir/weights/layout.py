@@ -59,11 +59,13 @@ class Traits:
     Args:
         prediction_type: what the UNet predicts, ``epsilon`` or ``v_prediction``.
         scaling_factor: by which latents are multiplied; SDXL's is 0.13025.
+        force_upcast: whether the autoencoder overflows in float16, as SDXL's does.
         zero_terminal_snr: trained down to no signal at all.
     """
 
     prediction_type: str | None = None
     scaling_factor: float | None = None
+    force_upcast: bool | None = None
     zero_terminal_snr: bool = False
 
 

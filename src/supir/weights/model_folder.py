@@ -12,8 +12,9 @@ import torch
 
 from supir.errors import KeyMismatchError, WeightsError
 from supir.files import strangers
+from supir.options import NetworkOptions
 from supir.weights.catalog import REPORT_NAME
-from supir.weights.device import DTYPES
+from supir.weights.device import DTYPES, choose_dtype, choose_vae_dtype
 
 BUNDLED_MODEL = Path(__file__).parents[1] / "assets" / "model"
 INDEX = "model_index.json"
@@ -107,6 +108,29 @@ def borne_dtypes(folder: Path, index: Mapping[str, Any]) -> tuple[str, ...] | No
     if not names or not set(names) <= DTYPES.keys():
         raise WeightsError(f"{folder / INDEX}: dtypes is {said!r}; it must be some of {', '.join(DTYPES)}, with commas")
     return names
+
+
+def dtypes_of(
+    folder: Path, index: Mapping[str, Any], networks: NetworkOptions, kind: str
+) -> tuple[torch.dtype, torch.dtype]:
+    """What a model's networks, and what its autoencoder, calculate in on a kind of device, which need not be here.
+
+    Raises:
+        OptionError: the device or the model does not bear what is asked for.
+        WeightsError: the folder says nonsense.
+    """
+    borne = borne_dtypes(folder, index)
+    dtype = choose_dtype(networks.dtype, kind, borne)
+    overflows = _config(folder / "autoencoder").get("force_upcast", True)
+    return dtype, choose_vae_dtype(networks.vae_dtype, dtype, kind, borne, overflows=overflows)
+
+
+def _config(component: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((component / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # whoever loads the component says what is wrong
+    return found if isinstance(found, dict) else {}
 
 
 def check_complete(folder: Path, components: Mapping[str, Any]) -> None:

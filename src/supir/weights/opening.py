@@ -6,7 +6,6 @@ What is wrong with the weights, the device or the memory is said in a sentence; 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -19,14 +18,13 @@ from supir.options import NetworkOptions
 from supir.tensors.memory import naming_lack_of_memory
 from supir.weights.adapters import Adapters
 from supir.weights.catalog import folder_hash, identity_of
-from supir.weights.device import choose_dtype, find_device
+from supir.weights.device import find_device
 from supir.weights.gather import gather
-from supir.weights.model_folder import BUNDLED_MODEL, borne_dtypes, check_complete, check_model_index
+from supir.weights.model_folder import BUNDLED_MODEL, check_complete, check_model_index, dtypes_of
 from supir.weights.placing import PlacedPipeline
 from supir.weights.runtime import (
     arrange,
     asked_of,
-    autoencoder_dtype,
     check_compiler,
     check_variant,
     how_they_run,
@@ -55,6 +53,7 @@ class OpenedPipeline(PlacedPipeline, Adapters):
         *,
         device: str | torch.device | None = None,
         dtype: torch.dtype | str | Mapping[str, torch.dtype | str] | None = None,
+        vae_dtype: torch.dtype | str | None = None,
         quantize: str = "none",
         compile: bool = False,
         offload: str = "auto",
@@ -67,7 +66,9 @@ class OpenedPipeline(PlacedPipeline, Adapters):
             device: where the networks go; None leaves them on the processor, in its arithmetic.
             dtype: of the networks, or its name, or these by component and ``default``; also as ``torch_dtype``. None
                 and ``auto`` are float32 on the processor, elsewhere what the folder says that its networks bear,
-                float16 where it says nothing. Beside float16 the autoencoder stays float32, in which SDXL's overflows.
+                float16 where it says nothing.
+            vae_dtype: of the autoencoder; None and ``auto`` are the networks', but float32 beside float16, in which
+                SDXL's overflows.
             quantize: ``int8`` or ``float8`` stores the weights of UNet and adaptor in 8 bits; see ``NetworkOptions``.
             compile: compile the repeated blocks of UNet and adaptor.
             offload: what is on the device only while it is at work; see ``NetworkOptions`` and ``place``.
@@ -81,22 +82,27 @@ class OpenedPipeline(PlacedPipeline, Adapters):
         """
         path = BUNDLED_MODEL if folder is None else Path(folder)
         spelled = keywords.pop("torch_dtype", None)
-        networks, others = asked_of(spelled if dtype is None else dtype, quantize, compile)
-        networks = replace(networks, offload=offload)
+        networks, others = asked_of(
+            spelled if dtype is None else dtype,
+            vae_dtype=vae_dtype,
+            quantize=quantize,
+            compile=compile,
+            offload=offload,
+        )
         place = find_device("cpu" if device is None else str(device))
         if compile:
             check_compiler(place.type)
         index = check_model_index(path, cls.__name__)
         if keywords.get("variant") is not None:
             check_variant(path, keywords["variant"])
-        kind = choose_dtype(networks.dtype, place.type, borne_dtypes(path, index))
+        kind, coder = dtypes_of(path, index, networks, place.type)
         with naming_lack_of_memory(f"loading the weights of {path.name}", SMALLER):
             if quantize != "none":
                 left = {part: entry for part, entry in index.items() if part not in keywords}
                 keywords = load_stored(path, left, networks, kind) | keywords
             pipeline: Self = super().from_pretrained(
                 str(path),
-                dtype={"default": kind, "autoencoder": autoencoder_dtype(kind), **others},
+                dtype={"default": kind, "autoencoder": coder, **others},
                 use_safetensors=True,
                 local_files_only=True,
                 **keywords,
@@ -132,6 +138,7 @@ class OpenedPipeline(PlacedPipeline, Adapters):
         prediction_type: str | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | str | None = None,
+        vae_dtype: torch.dtype | str | None = None,
         quantize: str = "none",
         compile: bool = False,
         offload: str = "auto",
@@ -145,7 +152,7 @@ class OpenedPipeline(PlacedPipeline, Adapters):
             vae: a file or folder whose autoencoder is taken instead of the base's.
             text: a folder or an SDXL file whose text towers are taken instead of the base's.
             prediction_type: ``epsilon`` or ``v_prediction``; None takes what the files say.
-            device, dtype, quantize, compile, offload: as in ``from_pretrained``.
+            device, dtype, vae_dtype, quantize, compile, offload: as in ``from_pretrained``.
             strict: a part that SUPIR adds and no file has raises; else it begins as training begins it.
 
         Raises:
@@ -155,14 +162,13 @@ class OpenedPipeline(PlacedPipeline, Adapters):
             WeightsError: a file is missing, damaged or of another kind.
             KeyMismatchError: weights are missing or mis-shaped, or a part is absent.
         """
-        networks, _ = asked_of(dtype, quantize, compile)
-        networks = replace(networks, offload=offload)
+        networks, _ = asked_of(dtype, vae_dtype=vae_dtype, quantize=quantize, compile=compile, offload=offload)
         place = find_device("cpu" if device is None else str(device))
         if compile:
             check_compiler(place.type)
         given = gather(sdxl, supir, vae=vae, text=text, prediction_type=prediction_type)
         with naming_lack_of_memory("loading the weights", SMALLER):
-            pipeline = cls(**load_originals(given, networks, choose_dtype(networks.dtype, place.type), strict=strict))
+            pipeline = cls(**load_originals(given, networks, place.type, strict=strict))
         pipeline.originals, pipeline.networks = given.files, networks
         arrange(pipeline.components, networks, place.type)
         return pipeline.place(place, offload)

@@ -18,7 +18,7 @@ from supir.errors import KeyMismatchError, OptionError, WeightsError
 from supir.models.quantized import quantize_weights
 from supir.options import NetworkOptions
 from supir.weights.checkpoint import Merged, open_checkpoint
-from supir.weights.device import DTYPES
+from supir.weights.device import DTYPES, choose_dtype, choose_vae_dtype
 from supir.weights.gather import Gathered
 from supir.weights.load import fill, load_gathered
 from supir.weights.model_folder import BUNDLED_MODEL
@@ -29,29 +29,31 @@ STORED = ("unet", "adaptor")
 _STEM = "diffusion_pytorch_model"
 
 
-def autoencoder_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float32 beside float16, in which SDXL's overflows; else the same as the others."""
-    return torch.float32 if dtype is torch.float16 else dtype
-
-
-def asked_of(dtype: Any, quantize: str, compile: bool) -> tuple[NetworkOptions, dict[str, torch.dtype]]:
+def asked_of(dtype: Any, vae_dtype: Any = None, **networks: Any) -> tuple[NetworkOptions, dict[str, torch.dtype]]:
     """What Python asks of the networks: the options, and the arithmetic of components that have their own.
 
     Args:
         dtype: a torch dtype, its name, or as diffusers has it one of these for each component and for ``default``;
             None is ``auto``.
-        quantize: see ``NetworkOptions``.
-        compile: likewise.
+        vae_dtype: of the autoencoder, where ``dtype`` does not say it.
+        networks: the other ``NetworkOptions``.
 
     Raises:
-        OptionError: a value is none of those allowed.
+        OptionError: a value is none of those allowed, or the autoencoder's is said twice.
     """
     given = dict(dtype) if isinstance(dtype, Mapping) else {"default": dtype}
-    names = {part: "auto" if kind is None else str(kind).removeprefix("torch.") for part, kind in given.items()}
-    found = NetworkOptions(dtype=names.pop("default", "auto"), quantize=quantize, compile=compile)
+    names = {part: _name_of(kind) for part, kind in given.items()}
+    coders = {_name_of(vae_dtype), names.pop("autoencoder", "auto")} - {"auto"}
+    if len(coders) > 1:
+        raise OptionError(f"vae_dtype and dtype say {' and '.join(sorted(coders))} of the autoencoder; say it once")
+    found = NetworkOptions(dtype=names.pop("default", "auto"), vae_dtype=coders.pop() if coders else "auto", **networks)
     for name in names.values():
         found = replace(found, dtype=name) and found  # checked, not kept
     return found, {part: DTYPES[name] for part, name in names.items() if name != "auto"}
+
+
+def _name_of(dtype: Any) -> str:
+    return "auto" if dtype is None else str(dtype).removeprefix("torch.")
 
 
 def check_variant(folder: Path, variant: str) -> None:
@@ -91,15 +93,18 @@ def load_stored(folder: Path, index: Mapping[str, Any], options: NetworkOptions,
     return {name: _load(folder / name, index[name], options, dtype) for name in STORED if index.get(name)}
 
 
-def load_originals(given: Gathered, options: NetworkOptions, dtype: torch.dtype, *, strict: bool) -> dict[str, Any]:
-    """All components of a pipeline from original weights; tokenizers as given, or the bundled.
+def load_originals(given: Gathered, options: NetworkOptions, kind: str, *, strict: bool) -> dict[str, Any]:
+    """All components of a pipeline from original weights, for a kind of device; tokenizers as given, or the bundled.
 
     Raises:
+        OptionError: the device or the autoencoder does not bear what is asked for.
         WeightsError, KeyMismatchError: as ``supir.weights.plan.make_plan``.
     """
+    dtype, overflows = choose_dtype(options.dtype, kind), given.traits.force_upcast is not False
+    coder = choose_vae_dtype(options.vae_dtype, dtype, kind, overflows=overflows)
     components, _ = load_gathered(
         given,
-        dtype={"default": dtype, "autoencoder": autoencoder_dtype(dtype)},
+        dtype={"default": dtype, "autoencoder": coder},
         strict=strict,
         stored={} if options.quantize == "none" else dict.fromkeys(STORED, options.quantize),
     )
@@ -149,7 +154,8 @@ def how_they_run(components: Mapping[str, Any], options: NetworkOptions, kind: s
     """
     unet = components.get("unet")
     network = components["autoencoder"] if unet is None else unet
-    found = options.identity(str(network.dtype).removeprefix("torch."), kind)
+    coder = components.get("autoencoder", network)
+    found = options.identity(*(str(each).removeprefix("torch.") for each in (network.dtype, kind, coder.dtype)))
     libraries = {
         str(getattr(config, "quant_method", config))
         for config in (getattr(components.get(name), "config", {}).get("quantization_config") for name in STORED)
