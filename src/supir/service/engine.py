@@ -88,6 +88,8 @@ class Engine:
         self.room = Room(data, self.store.pay, self._wake)
         self.shelf = Artifacts(self.folder, keep, lambda job: self.progress(job).preview)
         self.lock = threading.Condition()
+        """Held for what is in memory alone: nobody waits for a disk, a database or a process to whom it is needed."""
+        self._num_calls = 0
         self._rest_until = 0.0
         self.closing = False
         self.failure: str | None = None
@@ -178,8 +180,7 @@ class Engine:
             self.folder.remove(new.id)
             return job, False
         _log.info("job queued", extra={"job": job.id, "client": job.client})
-        with self.lock:
-            self.lock.notify()
+        self._call()
         return job, True
 
     def look(self, job: str, client: Client) -> tuple[StoredJob, Progress]:
@@ -210,20 +211,17 @@ class Engine:
 
     def cancel(self, job: StoredJob) -> None:
         """Cancel a job for good, and ask its worker to leave it if it is at work; one that has ended stays as it is."""
-        with self.lock:
-            if not self._ended(job, "cancelled"):
-                return
-            seconds = self._dismiss(job)
-        self._note(job, "cancelled", seconds)
+        if not self._ended(job, "cancelled"):
+            return
+        self._note(job, "cancelled", self._dismiss(job))
         self._made_room()
         self.news(job)
         self.news(None)
 
     def delete(self, job: StoredJob) -> None:
         """Forget a job and remove its files; it is stopped if it is at work."""
-        with self.lock:
-            self._ended(job, None)
-            self._dismiss(job)
+        self._ended(job, None)
+        self._dismiss(job)
         self._made_room()
         _log.info("job deleted", extra={"job": job.id, "client": job.client})
         self.news(job)
@@ -255,19 +253,20 @@ class Engine:
 
     def take(self, thread: WorkerThread) -> ActiveJob | None:
         """As `Dispatcher.take`."""
-        with self.lock:
-            while not self.closing:
-                rest = self._rest_until - time.monotonic()
-                job = self.store.claim() if rest <= 0 and self.room.trouble is None else None
-                if job is not None:
-                    active = self._active[job.id] = ActiveJob(job, thread=thread)
-                    break
-                self.lock.wait(rest if rest > 0 else None)
-            else:
-                return None
-        _log.info("job begun", extra={"job": job.id, "client": job.client, "tries": job.tries})
-        self.news(None)
-        return active
+        while not self.closing:
+            num_calls, rest = self._num_calls, self._rest_until - time.monotonic()
+            job = self.store.claim() if rest <= 0 and self.room.trouble is None else None
+            with self.lock:
+                if job is None:
+                    if self._num_calls == num_calls and not self.closing:
+                        self.lock.wait(rest if rest > 0 else None)
+                    continue
+                # One that is taken while the service closes is put back as those are that are stopped for that.
+                active = self._active[job.id] = ActiveJob(job, thread=thread, stop="close" * self.closing)
+            _log.info("job begun", extra={"job": job.id, "client": job.client, "tries": job.tries})
+            self.news(None)
+            return active
+        return None
 
     def told(self, active: ActiveJob) -> None:
         """As `Dispatcher.told`."""
@@ -283,25 +282,27 @@ class Engine:
     def settle(self, active: ActiveJob, answer: Answer) -> None:
         """As `Dispatcher.settle`. The result has its name, and is on the disk, before the job is done."""
         job, seconds = active.job, time.time() - (active.job.started or time.time())
+        state, error, sha256 = verdict(self.folder, active, answer)
+        if state == "queued":  # what goes before the database is told: then another thread may take it at once
+            self.folder.tidy(job.id)
+            if error is not None:
+                self._rest_until = time.monotonic() + _REST * job.tries
+                self.room.doubt()
+            why = {} if error is None else {"why": error}
+            state = self.store.put_back(job.id, died=active.stop != "close", **why) or "left"
+        elif not self.store.finish(job.id, state, error=error, sha256=sha256):
+            state = "left"
         with self.lock:
-            state, error, sha256 = verdict(self.folder, active, answer)
-            if state == "queued":
-                why = {} if error is None else {"why": error}
-                state = self.store.put_back(job.id, died=active.stop != "close", **why) or "left"
-            elif not self.store.finish(job.id, state, error=error, sha256=sha256):
-                state = "left"
-            if state == "queued":
-                self.folder.tidy(job.id)
-                if error is not None:
-                    self._rest_until = time.monotonic() + _REST * job.tries
-                    self.room.doubt()
-                self.lock.notify()
-            elif state != "done":
-                self.folder.remove(job.id)
-            else:
-                self.folder.done(job.id)
             active.thread = None
-            del self._active[job.id]
+            if self._active.get(job.id) is active:
+                del self._active[job.id]
+            unwanted = active.stop == "cancel"  # whoever ends the job from now on removes its files
+        if unwanted or state in ("failed", "left"):
+            self.folder.remove(job.id)
+        elif state == "done":
+            self.folder.done(job.id)
+        else:
+            self._call()
         if state == "done" and job.until == "preview":
             if self._describing is not None:
                 self._describing.add(job)
@@ -319,11 +320,13 @@ class Engine:
 
     def _dismiss(self, job: StoredJob) -> float:
         """Remove the files of a job that nobody wants, or have its worker leave it first; its seconds at work."""
-        active = self._active.get(job.id)
+        with self.lock:
+            active = self._active.get(job.id)
+            if active is not None:
+                self._stop(active, "cancel")
         if active is None:
             self.folder.remove(job.id)
             return 0.0
-        self._stop(active, "cancel")
         return time.time() - (active.job.started or time.time())
 
     def _recover(self) -> None:
@@ -341,15 +344,19 @@ class Engine:
 
     def _wake(self) -> None:
         """There is room again."""
-        with self.lock:
-            self.lock.notify_all()
+        self._call()
         self.news(None)
+
+    def _call(self) -> None:
+        """There may be a job to take: threads that wait look, and those that are looking look again."""
+        with self.lock:
+            self._num_calls += 1
+            self.lock.notify_all()
 
     def _made_room(self) -> None:
         """Files were removed: what rested for lack of room need not."""
-        with self.lock:
-            self._rest_until = 0.0
-            self.lock.notify_all()
+        self._rest_until = 0.0
+        self._call()
         if self.room.trouble is not None:
             self.room.doubt()
 

@@ -57,7 +57,7 @@ class Dispatcher(Protocol):
     """Where hands take jobs and bring them back: the engine."""
 
     lock: threading.Condition
-    """Held while a job is taken, given, or asked to stop."""
+    """Held while it is looked whether a worker may be asked to stop, and while it is; never for long."""
     closing: bool
 
     def take(self, thread: WorkerThread) -> ActiveJob | None:
@@ -173,11 +173,12 @@ class WorkerThread(threading.Thread):
             views=folder.views(job.id) if folder.keep_uploads else None,
             caption=Caption(text=job.caption, captioner=job.captioner or "") if job.caption else None,
         )  # fmt: skip
-        with self._dispatcher.lock:
-            if not active.stop and self._worker is not None:
-                self._worker.give(task)
+        if not active.stop and self._worker is not None:
+            self._worker.give(task)  # which may take a while, the picture with it
+            with self._dispatcher.lock:
                 active.given = True
-        if active.given:
+                if active.stop:
+                    self.stop(active)
             answer = self._answer(lambda fraction: self._hear(active, fraction))
         else:
             answer = Outcome(source=task.source, error="stopped before it began")
