@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -246,3 +247,23 @@ def test_workers_of_a_cluster_share_its_gpus(monkeypatch: pytest.MonkeyPatch) ->
     assert on_ray.placed_on_cluster(Model(devices=("cpu",))).devices == ("cpu",)
     there["accelerator_type:Intel-GPU-Max-1550"] = 1.0
     assert on_ray.placed_on_cluster(Model()).devices == ("xpu",)
+
+
+def test_a_cluster_that_lacks_what_workers_need_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the head of a cluster that grows when there is work; then the workers wait for machines to join."""
+    on_ray = pytest.importorskip("supir.jobs.ray_workers")
+    nodes = [{"Alive": True, "Resources": {}}]
+    monkeypatch.setattr(on_ray, "connect", lambda *_: None)
+    monkeypatch.setattr(on_ray.ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(on_ray.ray, "cluster_resources", dict)
+    with pytest.warns(
+        on_ray.EmptyClusterWarning, match="auto: the Ray cluster has no processor cores now; workers wait"
+    ):
+        assert on_ray.threads_of_each(2, "auto") == 1
+    with pytest.warns(on_ray.EmptyClusterWarning, match="device cuda: the Ray cluster has no GPU now; workers wait"):
+        assert on_ray.placed_on_cluster(Model(devices=("cuda",))).devices == ("cuda",)
+    nodes += [{"Alive": alive, "Resources": {"CPU": 8.0}} for alive in (True, True, False)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert on_ray.threads_of_each(3, "auto") == 5
+        assert on_ray.placed_on_cluster(Model(devices=("cpu",))).devices == ("cpu",)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,20 @@ from supir.pool.on_ray import LOCAL, connect, ray
 if TYPE_CHECKING:
     from supir.jobs.restoring import Restoring
 
-__all__ = ["OnRay", "begin_actor", "placed_on_cluster", "result_of", "share_of_a_gpu", "threads_of_each"]
+__all__ = [
+    "EmptyClusterWarning",
+    "OnRay",
+    "begin_actor",
+    "placed_on_cluster",
+    "result_of",
+    "share_of_a_gpu",
+    "threads_of_each",
+]
+
+
+class EmptyClusterWarning(UserWarning):
+    """The cluster lacks now what every worker needs: they wait until a machine that has it joins."""
+
 
 _WAIT = 1.0  # seconds after which a wait looks up, so that Ctrl-C is heard
 
@@ -103,6 +117,9 @@ class _Restorer:
 def threads_of_each(num_workers: int, address: str) -> int:
     """Join the cluster at ``address``; of its cores each of so many workers gets as many as this.
 
+    One where there are none yet, as on the head of a cluster that grows when there is work, with an
+    ``EmptyClusterWarning``.
+
     Raises:
         OptionError: ``num_workers`` is below 1.
         SupirError: the cluster cannot be reached.
@@ -111,11 +128,16 @@ def threads_of_each(num_workers: int, address: str) -> int:
         raise OptionError(f"num_workers is {num_workers}; at least 1 is needed")
     connect(address, max(num_workers, all_threads()))
     cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    if not any(cores):
+        _warn_of_none("processor cores", address)
     return max(1, min([sum(cores) // num_workers, *filter(None, cores)]))
 
 
 def placed_on_cluster(model: Model) -> Model:
     """The model on what the cluster has, where no device is named: this machine may have others, or none.
+
+    Warns:
+        of a GPU that is named where the cluster has none now.
 
     Raises:
         OptionError: networks run on no device of a name.
@@ -124,11 +146,21 @@ def placed_on_cluster(model: Model) -> Model:
 
     for name in model.devices:
         kind_of(name)
-    if model.devices:
-        return model
     there = ray.cluster_resources()
+    if model.devices:
+        if not model.on_processor and not there.get("GPU"):
+            _warn_of_none("GPU", f"device {', '.join(model.devices)}")
+        return model
     gpu = "xpu" if any(name.startswith("accelerator_type:Intel-GPU") for name in there) else "cuda"
     return replace(model, devices=(gpu if there.get("GPU") else "cpu",))
+
+
+def _warn_of_none(resource: str, asked: str) -> None:
+    warnings.warn(
+        f"{asked}: the Ray cluster has no {resource} now; workers wait until a machine with some joins it",
+        EmptyClusterWarning,
+        stacklevel=3,
+    )
 
 
 def share_of_a_gpu(model: Model, num_workers: int) -> float:
