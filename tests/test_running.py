@@ -27,7 +27,10 @@ from test_pipeline import picture
 from tiny import save_tiny_model
 
 QUICK = {"min_size": 64, "scale": 1.0, "num_steps": 2, "text_guidance": 2.0, "text_guidance_start": "off"}
-BOUNDS = {("float32", "int8"): 30, ("bfloat16", "none"): 25, ("bfloat16", "int8"): 24, ("bfloat16", "float8"): 22}
+QUICK |= {"restoration_guidance": "off"}
+"""Without the pull, which of two steps replaces the first wholly: what is left is the autoencoder four times over, and
+one of random weights makes ever more of the same rounding, even in float32."""
+BOUNDS = {("float32", "int8"): 47, ("bfloat16", "none"): 44, ("bfloat16", "int8"): 42, ("bfloat16", "float8"): 35}
 """PSNR in dB of a tiny model's result to the plain one."""
 
 

@@ -55,7 +55,8 @@ class Database:
     """A file. Any thread may ask; those of this process write one after the other.
 
     Nothing is opened until something is asked: `begin` makes the file, `check` wants it to be there. Connections are
-    kept for those who ask next: while one is open a reader needs no room on the disk.
+    kept for those who ask next, whichever thread: to open one takes 2 ms, to read by it 0.05, and while one is open a
+    reader needs no room on the disk.
     """
 
     def __init__(self, path: Path, kind: Kind) -> None:
