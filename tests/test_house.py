@@ -84,17 +84,18 @@ def test_readme_names_targets_and_options_that_exist() -> None:
     assert set(re.findall(r"\bmake ([a-z-]+)", README)) <= targets
     from typer.main import get_command
 
-    from supir.cli.main import app
+    from supir.cli.main import COMMANDS, app, load_command
 
     blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     examples = [line for block in blocks for line in block.splitlines() if line.startswith("supir ")]
     assert examples
     for line in examples:
-        words, command = line.split("#")[0].split()[1:], get_command(app)
-        while words and words[0] in getattr(command, "commands", {}):
-            command = command.commands[words.pop(0)]  # type: ignore[attr-defined]
-        assert not hasattr(command, "commands") or words[0].startswith("--"), line
-        known = {option for parameter in command.params for option in parameter.opts}
+        words = line.split("#")[0].split()[1:]
+        found = load_command(words.pop(0)) if words[0] in COMMANDS else get_command(app)
+        while words and words[0] in getattr(found, "commands", {}):
+            found = found.commands[words.pop(0)]
+        assert not hasattr(found, "commands") or words[0].startswith("--"), line
+        known = {option for parameter in found.params for option in parameter.opts}
         assert {word.split("=")[0] for word in words if word.startswith("-")} <= known | {"--version"}, line
 
 

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from typer.main import get_command
 
-from supir.cli.main import app
+from supir.cli.main import COMMANDS, load_command
 
 SOURCE = Path(__file__).parents[1] / "src" / "supir"
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9](?![a-z0-9-])")
@@ -25,7 +24,7 @@ def options_of(command: click.Command, name: str = "") -> Iterator[tuple[str, se
         yield from options_of(found, f"{name} {inner}".strip())
 
 
-OPTIONS = dict(options_of(get_command(app)))
+OPTIONS = dict(found for name in COMMANDS for found in options_of(load_command(name), name))
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:

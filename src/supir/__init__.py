@@ -6,13 +6,14 @@
     [restored] = pipeline([supir.read("photo.jpg")], supir.restore_options(scale=4))
     supir.write(restored.picture, "restored.png", record=restored.record)
 
-Names are loaded when first used (PEP 562), so that importing `supir` costs nothing: torch alone takes seconds.
+Names are loaded when first used, so that importing `supir` costs nothing.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from supir.lazy import lazy_names
 
 __version__ = "0.1.0"
 
@@ -66,19 +67,15 @@ __all__ = [
     "write",
 ]
 
-_HOME = {
-    **dict.fromkeys(("PRESETS", "RestoreOptions", "restore_options"), "supir.options"),
-    **dict.fromkeys(("Picture", "find_pictures", "read", "write"), "supir.image"),
-    **dict.fromkeys(("Restored", "SupirPipeline"), "supir.pipeline"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'supir' has no attribute {name!r}; it offers {', '.join(__all__)}")
-    value = getattr(import_module(_HOME.get(name, "supir.errors")), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "errors": [name for name in __all__ if name.endswith("Error")],
+        "options": ("PRESETS", "RestoreOptions", "restore_options"),
+        "image": ("Picture", "find_pictures", "read", "write"),
+        "pipeline": ("Restored", "SupirPipeline"),
+    },
+)
 
 
 def __dir__() -> list[str]:

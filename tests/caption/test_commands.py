@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
@@ -22,7 +21,7 @@ from supir.caption import clean_caption
 from supir.caption.endpoint import KEY_VARIABLE, EndpointCaptioner
 from supir.caption.model import _LOADED
 from supir.caption.picture import readable
-from supir.cli.main import app
+from supir.cli.main import app, load_command
 from supir.jobs.model import Model
 from supir.options import CaptionOptions
 from supir.prompts import POSITIVE_PROMPT
@@ -330,8 +329,7 @@ def test_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments:
 
 def test_every_field_of_the_caption_options_is_an_option_of_each_command() -> None:
     for name in ("restore", "batch", "caption"):
-        found = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
-        parameters = {parameter.name: parameter for parameter in found.params}
+        parameters = {parameter.name: parameter for parameter in load_command(name).params}
         for field, spec in CaptionOptions.fields().items():
             assert parameters[field].default is None
             assert parameters[field].help.startswith(spec.doc)

@@ -9,14 +9,13 @@ import signal
 from pathlib import Path
 
 import pytest
-import typer
 from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from jobs.pictures import BAD, FLAGS, NAMES, Finished, album, command, failures, options, results, save, times_done
 from supir import image
-from supir.cli.main import app
+from supir.cli.main import app, load_command
 from supir.cli.progress import Display
 from supir.jobs import Job
 from supir.options import CaptionOptions, NetworkOptions, RestoreOptions
@@ -166,11 +165,9 @@ def test_interrupted_ends_quickly_and_resumes(folder: Path, tmp_path: Path) -> N
 
 
 def test_every_field_of_the_options_is_an_option_without_a_default_of_its_own() -> None:
-    found = typer.main.get_command(app).commands["batch"]  # type: ignore[attr-defined]
-    parameters = {parameter.name: parameter for parameter in found.params}
+    parameters = {parameter.name: parameter for parameter in load_command("batch").params}
     own = {"inputs", "output", "manifest", "variants", "runner", "workers", "ray_address", "preset", "model", "device",
            "quiet", "as_json", "help"}  # fmt: skip
-    captions = set(CaptionOptions.__dataclass_fields__)
-    networks = set(NetworkOptions.__dataclass_fields__)
-    assert set(parameters) - own == set(RestoreOptions.__dataclass_fields__) | captions | networks
-    assert all(parameters[name].default is None for name in RestoreOptions.__dataclass_fields__)
+    fields = {*RestoreOptions.fields(), *CaptionOptions.fields(), *NetworkOptions.fields()}
+    assert set(parameters) - own == fields
+    assert all(parameters[name].default is None for name in fields)

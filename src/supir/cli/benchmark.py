@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from supir.evaluation.summary import Score
 
 benchmark_app = typer.Typer(
-    no_args_is_help=True, help="Compare methods over many pictures: tables, a page of pictures, resumable."
+    no_args_is_help=True,
+    add_completion=False,
+    help="Compare methods over many pictures: tables, a page of pictures, resumable.",
 )
 
 Data = Annotated[list[str], typer.Option("--data", help="Pictures: a folder, file or glob. May be repeated.")]

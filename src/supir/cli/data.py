@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from supir.data.captions import Captioner
     from supir.pool.mapping import Runner
 
-data_app = typer.Typer(no_args_is_help=True, help="Build data sets for training, and look at them.")
+data_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Build data sets for training, and look at them."
+)
 
 RULES_PANEL = "Quality rules (off switches one off)"
 MAX_TOLD = 5

@@ -20,7 +20,9 @@ from supir.errors import StudyError
 if TYPE_CHECKING:
     from supir.evaluation.study.pictures import Compared
 
-study_app = typer.Typer(no_args_is_help=True, help="Ask people which result is better: blind, in the browser.")
+study_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Ask people which result is better: blind, in the browser."
+)
 
 
 def _folder(text: str) -> typer.models.OptionInfo:

@@ -11,24 +11,31 @@ read_reduced                 a file made small while it is decoded
 as_picture, fitted           whatever a user hands over; its pixels at working size
 working_size, resize, pad_to_multiple, side_by_side, write_sheet
 reference_*   the public code's pre- and postprocessing
+
+Names are loaded when first used: what finds pictures and names results needs no torch.
 """
 
-from supir.image.comparing import sheet_size, side_by_side, write_sheet
-from supir.image.finding import by_name, find_pictures
-from supir.image.fitting import PictureLike, as_picture, fitted
-from supir.image.large import LARGE, LargePicture, open_large
-from supir.image.picture import Picture, from_pil, to_pil
-from supir.image.reading import MAX_PIXELS, check_file, read, read_record, read_size
-from supir.image.reference import (
-    ReferenceSize,
-    reference_postprocess,
-    reference_preprocess,
-    reference_size,
-)
-from supir.image.showing import glimpsed, read_frame, read_reduced, write_shown
-from supir.image.sizes import WorkingSize, pad_to_multiple, resize, working_size
-from supir.image.targets import SUFFIXES, check_target
-from supir.image.writing import write, write_in_bands
+from typing import TYPE_CHECKING
+
+from supir.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from supir.image.comparing import sheet_size, side_by_side, write_sheet
+    from supir.image.finding import by_name, find_pictures
+    from supir.image.fitting import PictureLike, as_picture, fitted
+    from supir.image.large import LARGE, LargePicture, open_large
+    from supir.image.picture import Picture, from_pil, to_pil
+    from supir.image.reading import MAX_PIXELS, check_file, read, read_record, read_size
+    from supir.image.reference import (
+        ReferenceSize,
+        reference_postprocess,
+        reference_preprocess,
+        reference_size,
+    )
+    from supir.image.showing import glimpsed, read_frame, read_reduced, write_shown
+    from supir.image.sizes import WorkingSize, pad_to_multiple, resize, working_size
+    from supir.image.targets import SUFFIXES, check_target
+    from supir.image.writing import write, write_in_bands
 
 __all__ = [
     "LARGE",
@@ -67,3 +74,20 @@ __all__ = [
     "write_sheet",
     "write_shown",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "comparing": ("sheet_size", "side_by_side", "write_sheet"),
+        "finding": ("by_name", "find_pictures"),
+        "fitting": ("PictureLike", "as_picture", "fitted"),
+        "large": ("LARGE", "LargePicture", "open_large"),
+        "picture": ("Picture", "from_pil", "to_pil"),
+        "reading": ("MAX_PIXELS", "check_file", "read", "read_record", "read_size"),
+        "reference": ("ReferenceSize", "reference_postprocess", "reference_preprocess", "reference_size"),
+        "showing": ("glimpsed", "read_frame", "read_reduced", "write_shown"),
+        "sizes": ("WorkingSize", "pad_to_multiple", "resize", "working_size"),
+        "targets": ("SUFFIXES", "check_target"),
+        "writing": ("write", "write_in_bands"),
+    },
+)

@@ -6,9 +6,3 @@ A worker thread keeps one worker, which is a process of this machine or an actor
 
 `Engine` is the way in; what serves HTTP, or a page, stands on it. Nothing heavy is imported here.
 """
-
-from supir.service.engine import Engine
-from supir.service.limits import LOCAL, Client, Limits
-from supir.service.stored_job import ACTIVE, STATES, StoredJob, Submission
-
-__all__ = ["ACTIVE", "LOCAL", "STATES", "Client", "Engine", "Limits", "StoredJob", "Submission"]

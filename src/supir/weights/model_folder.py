@@ -6,15 +6,15 @@ import json
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from supir.errors import KeyMismatchError, WeightsError
 from supir.files import strangers
 from supir.options import NetworkOptions
 from supir.weights.catalog import REPORT_NAME
-from supir.weights.device import DTYPES, choose_dtype, choose_vae_dtype
+
+if TYPE_CHECKING:
+    import torch
 
 BUNDLED_MODEL = Path(__file__).parents[1] / "assets" / "model"
 INDEX = "model_index.json"
@@ -100,6 +100,8 @@ def borne_dtypes(folder: Path, index: Mapping[str, Any]) -> tuple[str, ...] | No
     Raises:
         WeightsError: it names something else.
     """
+    from supir.weights.device import DTYPES
+
     said = index.get("dtypes")
     if said is None:
         return None
@@ -119,6 +121,8 @@ def dtypes_of(
         OptionError: the device or the model does not bear what is asked for.
         WeightsError: the folder says nonsense.
     """
+    from supir.weights.device import choose_dtype, choose_vae_dtype
+
     borne = borne_dtypes(folder, index)
     dtype = choose_dtype(networks.dtype, kind, borne)
     overflows = _config(folder / "autoencoder").get("force_upcast", True)
@@ -135,6 +139,8 @@ def _config(component: Path) -> dict[str, Any]:
 
 def check_complete(folder: Path, components: Mapping[str, Any]) -> None:
     """Diffusers leaves weights that a file lacks on the meta device, where they fail later and unclearly."""
+    import torch
+
     for name, component in components.items():
         if isinstance(component, torch.nn.Module):
             missing = [key for key, weight in component.named_parameters() if weight.is_meta]

@@ -1,0 +1,120 @@
+"""`supir restore`: photos, one after the other. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from supir.cli.arguments import (
+    AsJson,
+    Device,
+    ModelFolder,
+    Preset,
+    Quiet,
+    fields_in,
+    options_of,
+    with_options,
+)
+from supir.cli.caption import captioning_of, words_of
+from supir.cli.errors import FAILED, exit_on_error, or_usage_error
+from supir.cli.progress import Display, clock, show_failure
+from supir.cli.restore_jobs import SigintGuard, find_sources, part_writable, plan_jobs, run_jobs
+from supir.jobs import Job, Model, Outcome
+from supir.options import DEFAULT_PRESET, CaptionOptions, NetworkOptions, RestoreOptions
+
+
+@with_options(CaptionOptions)
+@with_options(NetworkOptions)
+@with_options(RestoreOptions)
+def restore(
+    photos: Annotated[
+        list[str], typer.Argument(metavar="PHOTO...", help="Files, folders, or glob patterns.", show_default=False)
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", help="A file, for one photo, or a folder. Unset: NAME.restored beside the photo."
+        ),
+    ] = None,
+    preset: Preset = None,
+    model: ModelFolder = None,
+    device: Device = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also write NAME.compare: before and after, side by side.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist; never an input.")] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    **overrides: Any,
+) -> None:
+    """Restore photos.
+
+    A photo that cannot be read is reported and the others are still done. What was done (model, seed, options, version)
+    is recorded in the metadata of each result.
+    """
+    console = Console(stderr=True)
+    networks = options_of(NetworkOptions, overrides)
+    start = time.perf_counter()
+    interrupted = False
+    with exit_on_error(console):
+        weights = Model(folder=model, devices=(device,) if device else (), networks=networks)
+        options = or_usage_error(weights.options, preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions))
+        captioning = captioning_of(overrides, device)
+        sources, outcomes = find_sources(photos, results=False)
+        jobs, unwritable = part_writable(or_usage_error(plan_jobs, sources, output, options, compare=compare))
+        outcomes += unwritable
+        for outcome in outcomes:
+            show_failure(console, outcome)
+        if jobs:
+            try:
+                if captioning is not None:
+                    # Those that are there already are refused below: nobody need be asked about them.
+                    jobs, uncaptioned = words_of(
+                        console, jobs, captioning, weights, lambda job: overwrite or not job.taken
+                    )
+                    outcomes += uncaptioned
+                with console.status("loading the model"):
+                    pipeline = weights.open()
+                with SigintGuard() as interruption, Display(console, jobs, quiet=quiet) as display:
+
+                    def on_fraction(job: Job, fraction: float) -> None:
+                        interruption.check()
+                        display.fraction(job, fraction)
+
+                    for outcome in run_jobs(pipeline, jobs, overwrite=overwrite, on_fraction=on_fraction):
+                        outcomes.append(outcome)
+                        display.outcome(outcome)
+                        interruption.check()
+            except KeyboardInterrupt:
+                interrupted = True
+        _summarise(console, outcomes, time.perf_counter() - start, quiet=quiet, as_json=as_json)
+        if interrupted:
+            raise KeyboardInterrupt
+    if any(outcome.error is not None for outcome in outcomes):
+        raise typer.Exit(FAILED)
+
+
+def _summarise(console: Console, outcomes: list[Outcome], seconds: float, *, quiet: bool, as_json: bool) -> None:
+    restored = [outcome for outcome in outcomes if outcome.error is None]
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if as_json:
+        summary = {
+            "restored": [
+                {"input": str(done.source), "output": str(done.target), "seconds": round(done.seconds, 3)}
+                | dict(done.words)
+                | ({"compare": str(done.compare)} if done.compare else {})
+                for done in restored
+            ],
+            "failed": [{"input": str(bad.source), "error": bad.error} for bad in failed],
+            "seconds": round(seconds, 3),
+        }
+        typer.echo(json.dumps(summary))
+    elif not quiet:
+        folders = sorted({str(done.target.parent) for done in restored if done.target})
+        where = f" in {', '.join(folders[:3])}{' ...' * (len(folders) > 3)}" if folders else ""
+        text = f"{len(restored)} restored, {len(failed)} failed, {clock(seconds)} in all{where}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
