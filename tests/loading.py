@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from supir.weights.checkpoint import StateDict
@@ -30,10 +31,10 @@ def load_components(
     components: Sequence[str] = COMPONENTS,
     head_dims: HeadDims | None = None,
 ) -> tuple[dict[str, Any], KeyReport]:
-    """The same of tensors under original keys, each of its own dtype."""
+    """The same of tensors under original keys."""
     source = StateDict(tensors)
     plan = make_plan(source, head_dims=head_dims, components=components, strict=strict, what="state dict")
     for component in plan.components:
         for name in component.origins:
-            fill(component.model, name, component.tensor(name, source, None), None)
+            fill(component.model, name, component.tensor(name, source, torch.float32), torch.float32)
     return {component.name: component.model for component in plan.components}, plan.report
