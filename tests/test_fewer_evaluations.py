@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from supir.errors import OptionError
 from supir.options import RestoreOptions
 from supir.pipeline import SupirPipeline
+from supir.restoration import denoiser_network
 from supir.restoration.restorer import Restorer, noise_schedule
 from supir.sampling.noise import SampleNoise
 from supir.sampling.sigmas import full_range_sigmas
@@ -93,6 +94,22 @@ def test_off_is_the_plain_path_to_the_bit(pipeline: SupirPipeline, plain: Tensor
         assert torch.equal(latent(pipeline, adaptor_every=1, deep_cache_every=1, text_guidance_low="off"), plain)
     everything = [2] * (STEPS * NUM_TILES)
     assert calls == Calls(everything, everything, everything, everything)
+
+
+def test_without_connectors_the_adaptor_rests(pipeline: SupirPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At control_scale 0 nothing of it is heard: the picture is the one that it would have no part in."""
+    with counted(pipeline) as calls:
+        found = latent(pipeline, control_scale=0.0)
+    assert calls.unet == [2] * (STEPS * NUM_TILES)
+    assert calls.adaptor == []
+    with monkeypatch.context() as patch, counted(pipeline) as calls:
+        patch.setattr(denoiser_network, "one_number", lambda values: values)  # as where the strength is not known
+        heard = latent(pipeline, control_scale=0.0)
+    assert calls.adaptor == calls.unet
+    assert torch.equal(found, heard)
+    with counted(pipeline) as calls:
+        latent(pipeline, control_scale=0.0, solver="dpmpp_2m", text_guidance=1.0)
+    assert (calls.unet, calls.adaptor) == ([1] * (STEPS * NUM_TILES), [])
 
 
 def test_a_range_that_holds_every_level_is_the_plain_path_to_the_bit(pipeline: SupirPipeline, plain: Tensor) -> None:

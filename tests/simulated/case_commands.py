@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from typer.testing import CliRunner
 
 from caption.tiny_captioners import WORDS, save_tiny_llava
@@ -24,6 +26,7 @@ from supir.jobs.model import Model
 from supir.jobs.restoring import Restoring
 from supir.options import NetworkOptions
 from supir.pipeline import SupirPipeline
+from supir.tensors import memory
 from supir.weights.device import best_device, devices
 from tiny import save_tiny_model
 
@@ -67,10 +70,74 @@ def test_restore_runs_there_and_elsewhere_when_told(photo: Path, folder: Path, t
 
 
 def test_the_first_line_of_the_readme_makes_a_picture(tmp_path: Path) -> None:
-    run("restore", ROOT / "examples" / "photo.jpg", "-o", tmp_path / "out.png")
-    found = image.read(tmp_path / "out.png").pixels
+    """``make demo``, as the Makefile has it."""
+    [line] = [line for line in (ROOT / "Makefile").read_text().splitlines() if "demo/restored.png --" in line]
+    demo = line.replace("$(DEMO_PHOTO)", str(ROOT / "examples" / "photo.jpg")).replace("$(OUT)", str(tmp_path))
+    run(*shlex.split(demo)[1:])
+    found = image.read(tmp_path / "demo" / "restored.png").pixels
     assert float(found.std()) > 0.1
-    assert networks_of(tmp_path / "out.png") in ("float32 on sim", "bfloat16 on sim", "float16 on sim")
+    assert networks_of(tmp_path / "demo" / "restored.png") in ("float32 on sim", "bfloat16 on sim", "float16 on sim")
+    assert (tmp_path / "demo" / "restored.compare.png").exists()
+
+
+@pytest.fixture(scope="session")
+def all_there(photo: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Tensor:
+    """The picture that networks make which stay on the device."""
+    out = tmp_path_factory.mktemp("plain") / "out.png"
+    run("restore", photo, "-o", out, "--model", folder, "--offload", "none", *QUICK)
+    return image.read(out).pixels
+
+
+OFFLOADED = [
+    ("restore", "model", 10**12, "model"),
+    ("restore", "sequential", 10**12, "sequential"),
+    ("restore", "group", 10**12, "group"),
+    ("restore", "auto", 10**12, "none"),
+    ("restore", "auto", 10**6, "group"),
+    pytest.param("batch", "model", 10**12, "model", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("command", "asked", "free", "way"), OFFLOADED)
+def test_offload_acts_and_changes_no_pixel(
+    command: str, asked: str, free: int, way: str, photo: Path, folder: Path, all_there: Tensor, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Weights wait on the processor, and only those at work are on the device."""
+    seen: list[tuple[str, set[str], set[str]]] = []
+    real = SupirPipeline.restore_file
+
+    def watched(pipeline: SupirPipeline, *given: Any, **more: Any) -> Any:
+        during: set[str] = set()
+        hook = pipeline.unet.conv_in.register_forward_pre_hook(lambda *_: during.update(weights_on(pipeline)))
+        record = real(pipeline, *given, **more)
+        hook.remove()
+        seen.append((pipeline.offload, during, weights_on(pipeline)))
+        return record
+
+    monkeypatch.setattr(SupirPipeline, "restore_file", watched)
+    monkeypatch.setattr(memory, "available", lambda device: free)
+    out = tmp_path / "out" / "photo.png"
+    place = out if command == "restore" else out.parent
+    run(command, photo, "-o", place, "--model", folder, "--offload", asked, *QUICK)
+    [(used, during, after)] = seen
+    assert used == way
+    assert (during == {"sim"}) == (way == "none")
+    assert ("sim" in after) == (way == "none")
+    assert torch.allclose(image.read(out).pixels, all_there, atol=0.01)  # a step of 8 bits
+
+
+def weights_on(pipeline: SupirPipeline) -> set[str]:
+    networks = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    return {weight.device.type for network in networks for weight in network.parameters()}
+
+
+def test_there_is_nothing_to_offload_on_the_processor(photo: Path, folder: Path, tmp_path: Path) -> None:
+    wanted = ["restore", photo, "-o", tmp_path / "out.png", "--model", folder, "--offload", "model", "--device", "cpu"]
+    done = CliRunner().invoke(app, [*map(str, wanted), *QUICK])
+    assert done.exit_code in (1, 2)
+    assert "offload is 'model', and the networks run on the cpu" in " ".join(done.output.split())
+    assert not (tmp_path / "out.png").exists()
 
 
 def test_a_captioner_hands_over_to_the_networks(photo: Path, folder: Path, tmp_path: Path) -> None:

@@ -42,6 +42,20 @@ def test_it_makes_the_same_picture(
     same_as_on_the_processor(pixels, options)
 
 
+def test_without_connectors_the_adaptor_rests(
+    there: SupirPipeline, same_as_on_the_processor: Callable[..., None]
+) -> None:
+    """That control_scale is 0 is known without asking the device."""
+    calls: list[object] = []
+    hook = there.adaptor.register_forward_hook(lambda *given: calls.append(given))
+    options = there.options(**QUICK, control_scale=0.0)
+    same_as_on_the_processor(there.restore_pixels(some_pixels(), options).pixels, options)
+    assert calls == []
+    there.restore_pixels(some_pixels(), options.replace(control_scale=0.5))
+    assert len(calls) == options.num_steps
+    hook.remove()
+
+
 def test_a_batch_is_made_of_the_same_pictures(
     there: SupirPipeline, same_as_on_the_processor: Callable[..., None]
 ) -> None:
