@@ -133,7 +133,8 @@ def _parameter(kind: type[Options], field: Field, panel: str) -> inspect.Paramet
         option = typer.Option(f"{name}/--no-{name[2:]}", metavar=" ", **about)
     else:
         limits = field.allowed + f" {field.unit}" * bool(field.unit) + ", or off" * field.may_be_off
-        unset = "" if kind is RestoreOptions or field.default in (None, "") else f"unset: {field.default}"
+        default = f"{field.default:g}" if isinstance(field.default, float) else field.default
+        unset = "" if kind is RestoreOptions or default in (None, "") else f"unset: {default}"
         about["help"] += f" ({'; '.join(filter(None, (limits, unset)))})" * bool(limits or unset)
         metavar = "N" if field.is_number else "NAME" if field.choices else "TEXT"
         option = typer.Option(name, parser=functools.partial(or_usage_error, field.parse), metavar=metavar, **about)
