@@ -36,14 +36,13 @@ class Size:
     """The model's own numbers for restoring."""
 
 
-def trunk(
-    widths: tuple[int, int, int], heads: tuple[int, int, int], text_width: int, size_width: int
-) -> dict[str, Any]:
-    """A trunk of three levels with one transformer block each, under two text towers of one width."""
+def trunk(widths: tuple[int, ...], heads: tuple[int, ...], text_width: int, size_width: int) -> dict[str, Any]:
+    """A trunk with one transformer block a level but the first, under two text towers of one width."""
     return {
         "block_out_channels": widths,
+        "down_block_types": ("DownBlock2D", *("CrossAttnDownBlock2D",) * (len(widths) - 1)),
         "attention_head_dim": heads,
-        "transformer_layers_per_block": (1, 1, 1),
+        "transformer_layers_per_block": (1,) * len(widths),
         "cross_attention_dim": 2 * text_width,
         "addition_time_embed_dim": size_width,
         "projection_class_embeddings_input_dim": text_width + 6 * size_width,
@@ -66,7 +65,7 @@ def tower(width: int, layers: int, heads: int, **extra: Any) -> dict[str, Any]:
 
 TEXT_WIDTH = 32
 SIZE_WIDTH = 32
-TRUNK = trunk((96, 96, 160), (3, 3, 5), TEXT_WIDTH, SIZE_WIDTH)
+TRUNK = trunk((96, 96), (3, 3), TEXT_WIDTH, SIZE_WIDTH)
 """Configuration shared by the UNet and the adaptor of the bundled model."""
 
 _LITTLE = {"min_size": 64, "text_guidance": 1.0, "text_guidance_start": None, "s_churn": 0.0}
@@ -158,6 +157,9 @@ def _diffusion_networks(size: Size, latent_channels: int, connectors: str) -> Ne
     channels: dict[str, Any] = {"in_channels": latent_channels}
     adaptor = SupirAdaptor(hint_channels=latent_channels, **channels, **(size.trunk | size.adaptor))
     joined = {"connector_kind": connectors, **size.connectors}
+    if "down_block_types" in size.trunk:
+        kinds = reversed(size.trunk["down_block_types"])
+        joined["up_block_types"] = tuple(kind.replace("Down", "Up") for kind in kinds)
     unet = SupirUNet(out_channels=latent_channels, **channels, **joined, **size.trunk)
     return {
         "unet": unet,
