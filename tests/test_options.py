@@ -173,3 +173,16 @@ def test_a_manifest_with_many_prompts_is_judged_at_once() -> None:
     for index in range(200):
         without_effect(base.replace(prompt=str(index)), ("prompt",), base)
     assert come_to.cache_info().misses < 2000
+
+
+def test_what_a_model_does_not_use_is_told() -> None:
+    presets = {"unused": {"prompt": "it never learned words", "seed": "it draws no noise"}}
+    with pytest.warns(IdleOptionWarning) as caught:
+        restore_options(model_presets=presets, prompt="a cat", seed=7, scale=2)
+    assert sorted(str(each.message) for each in caught) == [
+        "prompt changes next to nothing with this model: it never learned words",
+        "seed changes next to nothing with this model: it draws no noise",
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        restore_options(model_presets=presets, prompt="", seed=0, scale=2)

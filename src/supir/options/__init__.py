@@ -19,6 +19,7 @@ from supir.options.restore import (
     NetworkOptions,
     RestoreOptions,
     restore_options,
+    unused_by_model,
     warn_of_idle,
 )
 
@@ -32,5 +33,6 @@ __all__ = [
     "NetworkOptions",
     "RestoreOptions",
     "restore_options",
+    "unused_by_model",
     "warn_of_idle",
 ]

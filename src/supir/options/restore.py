@@ -280,7 +280,7 @@ def restore_options(
 
     Args:
         preset: a key of ``PRESETS``.
-        model_presets: what a model folder says for ``all`` presets and for each by name.
+        model_presets: what a model folder says for ``all`` presets and for each by name, and what it leaves ``unused``.
         overrides: fields of ``RestoreOptions``; None means the preset's value, and ``"off"`` unsets a number that may
             be unset. The end of a ramp alone unsets the preset's start (see ``layered``).
 
@@ -295,8 +295,31 @@ def restore_options(
     given = layered(PRESETS[preset], own.get("all", {}), own.get(preset, {}))
     options = RestoreOptions.silent(**RestoreOptions.known(layered(given, chosen)))
     if chosen:
-        options.tell(chosen, RestoreOptions.silent(**RestoreOptions.known(given)))
+        before = RestoreOptions.silent(**RestoreOptions.known(given))
+        options.tell(chosen, before)
+        for sentence in unused_by_model(options, chosen, before, own).values():
+            warn_of_idle(sentence)
     return options
+
+
+def unused_by_model(
+    options: RestoreOptions,
+    names: Collection[str],
+    baseline: RestoreOptions,
+    model_presets: Mapping[str, Mapping[str, Any]] | None,
+) -> dict[str, str]:
+    """Of the options that a person has set, those that this model makes next to nothing of, each with why.
+
+    Args:
+        options, names, baseline: as in ``without_effect``.
+        model_presets: as in ``restore_options``; ``unused`` names such options, each with a reason.
+    """
+    unused = (model_presets or {}).get("unused", {})
+    return {
+        name: f"{name} changes next to nothing with this model: {unused[name]}"
+        for name in names
+        if name in unused and getattr(options, name) != getattr(baseline, name)
+    }
 
 
 def warn_of_idle(sentence: str) -> None:

@@ -6,13 +6,14 @@ import dataclasses
 import hashlib
 import json
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from supir.errors import ImageTooLargeError, OptionError, SupirError
-from supir.options import DEFAULT_PRESET, PRESETS, RestoreOptions
+from supir.jobs import Model
+from supir.options import DEFAULT_PRESET, PRESETS, RestoreOptions, unused_by_model
 from supir.options.combinations import without_effect
 from supir.options.fields import Options, choice
 from supir.service.limits import Limits
@@ -47,15 +48,13 @@ class SubmissionOptions(Options):
     preset: str = choice(DEFAULT_PRESET, tuple(PRESETS), f"the values that are not set; unset: {DEFAULT_PRESET}")
 
 
-def chosen_options(
-    given: Mapping[str, str], options: Callable[..., RestoreOptions]
-) -> tuple[RestoreOptions, SubmissionOptions, list[str]]:
+def chosen_options(given: Mapping[str, str], model: Model) -> tuple[RestoreOptions, SubmissionOptions, list[str]]:
     """What the fields of a form ask for, and sentences about options that have no effect on a result.
 
     Args:
         given: ``options``, a JSON object of fields of ``RestoreOptions``; ``preset``; ``format``; ``until``; and the
             same fields one by one, as text. An empty text, or null, is the preset's value.
-        options: as ``Model.options``.
+        model: that will restore it.
 
     Raises:
         OptionError: an unknown field, a value that it cannot have, or one that is given both ways.
@@ -73,10 +72,11 @@ def chosen_options(
     own = {name: typed.pop(name) for name in SubmissionOptions.fields() if name in typed}
     asked = SubmissionOptions.given({"preset": chosen.pop("preset", None), **own})
     chosen |= typed
-    found = options(asked.preset, **RestoreOptions.known(chosen))
+    found = model.options(asked.preset, **RestoreOptions.known(chosen))
     _check_texts(found)
     said = [name for name, value in chosen.items() if value is not None] if asked.until == UNTIL[0] else []
-    idle = without_effect(found, said, options(asked.preset)) if said else {}
+    before = model.options(asked.preset)
+    idle = without_effect(found, said, before) | unused_by_model(found, said, before, model.presets) if said else {}
     return found, asked, list(idle.values())
 
 

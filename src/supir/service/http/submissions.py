@@ -73,7 +73,7 @@ class Submitting:
             job = await run_in_threadpool(self._engine.folder.begin)
             try:
                 form = await read_form(request, int(client.limits.megabytes * 1e6), self._engine.folder.upload(job))
-                options, own, idle = chosen_options(form.fields, self._engine.model.options)
+                options, own, idle = chosen_options(form.fields, self._engine.model)
                 asked = _Asked(options=options, own=own, key=idempotency_key, idle=idle)
                 new = await run_in_threadpool(self._checked, job, shown_name(form.name), asked, client)
             except BaseException:
@@ -88,7 +88,7 @@ class Submitting:
         client: Client = request.state.client
         await self._check_room(request, idempotency_key)
         text = await read_json(request)
-        options, own, idle = chosen_options({"options": text, "format": format or ""}, self._engine.model.options)
+        options, own, idle = chosen_options({"options": text, "format": format or ""}, self._engine.model)
         asked = _Asked(options=options, own=own, key=idempotency_key, idle=idle)
         earlier, _ = await run_in_threadpool(self._engine.look, job, client)
         with self._engine.room.minded():
