@@ -65,7 +65,10 @@ class Workers:
 
     def wait(self, workers: list[Worker], on_fraction: Any) -> list[tuple[Worker, Answer]]:
         [worker] = workers
-        return [(worker, worker.said.get())]
+        try:
+            return [(worker, worker.said.get(timeout=70))]
+        except queue.Empty:  # nobody has asked it to leave its job: the test has failed, and shall end
+            return [(worker, Event.DIED)]
 
     def close(self) -> None:
         pass
