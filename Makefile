@@ -14,7 +14,7 @@ STAMP := $(VENV)/supir-setup.stamp
 OUT := out
 DEMO_PHOTO := examples/photo.jpg
 
-.PHONY: help setup demo readme-picture test test-slow lint format bench picture-bench paths-bench convert-bench memory-bench degradation-bench restoration-table evaluations-bench data-bench train-smoke web-screenshots batch-kills service-load cluster-service clean
+.PHONY: help setup demo readme-picture test test-slow test-accelerator lint format bench picture-bench paths-bench convert-bench memory-bench degradation-bench restoration-table evaluations-bench data-bench train-smoke web-screenshots batch-kills service-load cluster-service clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -50,6 +50,12 @@ test: lint ## lint, types, layers and the default tests (under ten minutes on 2 
 test-slow: lint ## the default tests, then those marked slow, which measure
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED_OUT)
 	@$(BIN)/python -m pytest -m slow
+
+# As on a machine with a GPU: torch sees the accelerator that tests/simulated registers. Worker processes do not see it.
+OPENING := test_pipeline test_bundled_model test_running test_device test_finite test_vae_dtype test_half_precision \
+	test_out_of_memory test_planner weights/test_converted_pipeline cli/test_cli
+test-accelerator: setup ## tests that open a model, where torch sees an accelerator (a simulated one)
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED_OUT) -p simulated.device $(OPENING:%=tests/%.py)
 
 lint: setup ## ruff, mypy --strict, import layers
 	@$(BIN)/ruff check .

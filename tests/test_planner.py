@@ -241,6 +241,7 @@ def test_the_command(tmp_path: Path) -> None:
     for weights in model.rglob("*.safetensors"):
         weights.write_bytes(b"not read")
     common = ["plan", str(tmp_path / "photo.png"), "--model", str(model), "--rate", "10", "--memory", "2.5GB"]
+    common += ["--device", "cpu"]
     done = CliRunner().invoke(app, [*common, "--min-size", "64", "--json"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)

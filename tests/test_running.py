@@ -172,6 +172,7 @@ def test_the_plan_counts_fewer_bytes_and_advises(folder: Path, monkeypatch: pyte
 def test_the_commands_take_the_settings(folder: Path, tmp_path: Path) -> None:
     write(picture(64, 64), tmp_path / "photo.png")
     photo, common = str(tmp_path / "photo.png"), ["--model", str(folder), "--quantize", "int8", "--dtype", "float32"]
+    common += ["--device", "cpu"]
     plan = CliRunner().invoke(app, ["plan", photo, *common, "--rate", "10", "--min-size", "64", "--memory", "0.1GB"])
     assert plan.exit_code == 0, plan.output
     assert "stored as int8" in plan.stdout
