@@ -35,7 +35,8 @@ from supir.data.photos import Photos
 from supir.data.pixels import encode, load, reduced
 from supir.data.shards import ShardJob, write_shard
 from supir.data.sources import Source, find_photographs
-from supir.pool.mapping import Processes, Runner, Serial, limit_threads
+from supir.pool import Processes, Runner, Serial
+from supir.pool.processes import limit_threads
 
 # Everything is kept, so that a picture costs what a kept one costs.
 OPEN = QualityRules(min_side=None, max_aspect=None, min_sharpness=None, max_flat_share=None, max_blockiness=None,
@@ -109,44 +110,39 @@ def _tiles(pixels: Any) -> list[Any]:
 
 def whole_builds(photographs: Path, workers: int, with_ray: bool) -> dict[str, float]:
     """Pictures a second of finding, measuring, judging and writing, without the start of the workers and the report."""
-    kinds: dict[str, Callable[[], Runner]] = {"this process": Serial}
+    kinds: dict[str, Callable[[], Runner[Any]]] = {"this process": Serial}
     for count in range(1, workers + 1):
-        kinds[f"{count} processes"] = lambda count=count: Processes(count)
+        kinds[f"{count} processes"] = lambda count=count: Processes(count, num_threads=1)
     if with_ray:
-        from supir.pool.on_ray import LOCAL, OnRay
+        from supir.pool.on_ray import OnRay
 
         for count in range(1, workers + 1):
-            kinds[f"Ray, {count} cores"] = lambda count=count: OnRay(LOCAL, count)
+            kinds[f"Ray, {count} cores"] = lambda count=count: OnRay(count, num_threads=1)
     options = BuildOptions(rules=OPEN, photos_per_shard=16)
     speeds = {}
     for name, start in kinds.items():
         runner = start()
         try:
-            list(runner.map(_warm, range(4 * workers)))
             speeds[name] = max(_build_speed(photographs, options, runner) for _ in range(REPEATS))
         finally:
             runner.close()
     return speeds
 
 
-def _build_speed(photographs: Path, options: BuildOptions, runner: Runner) -> float:
+def _build_speed(photographs: Path, options: BuildOptions, runner: Runner[Any]) -> float:
+    begun: list[tuple[int, float]] = []
     written: list[float] = []
 
     def on_progress(step: str, done: int, total: int) -> None:
+        if step == "measure" and done and not begun:
+            begun.append((done, time.perf_counter()))  # workers have begun
         if step == "write" and done == total:
             written.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as out:
-        begin = time.perf_counter()
         summary = build([photographs], out, options=options, runner=runner, on_progress=on_progress)
-    return summary.num_pictures / (written[-1] - begin)
-
-
-def _warm(number: int) -> int:
-    import supir.image  # the import of torch is the start of a worker
-
-    time.sleep(0.2)
-    return number + len(supir.image.__all__)
+    [(done, begin)] = begun
+    return (summary.num_pictures - done) / (written[-1] - begin)
 
 
 def judging_at(count: int) -> tuple[float, float]:

@@ -24,6 +24,7 @@ from supir.jobs.restoring import restore_job
 from supir.options import NetworkOptions, RestoreOptions
 from supir.pipeline import SupirPipeline
 from supir.planner import networks_of
+from supir.pool import Done, EmptyClusterWarning
 from supir.weights import device
 from supir.weights.device import choose_dtype, devices, find_device, is_lost, kind_of, wider_dtypes
 from supir.weights.model_folder import BUNDLED_MODEL
@@ -210,8 +211,8 @@ def test_what_version_0_1_0_made_counts_where_it_can_be_known(folder: Path, tmp_
         settings = settings_sha256(job.options, asked.former_identity)
         log.add(Outcome(source=job.source, target=job.target, settings_sha256=settings, **hashes))
         [kept] = _tasks([job], log, asked)
-        assert isinstance(kept, Outcome)
-        assert kept.skipped
+        assert isinstance(kept, Done)
+        assert kept.result.skipped
         with pytest.warns(OtherDeviceWarning, match=r"made on a processor, or by version 0\.1\.0.*float32 on cuda"):
             [again] = _tasks([job], log, dataclasses.replace(asked, devices=("cuda",)))
         assert again is job
@@ -234,36 +235,10 @@ def test_a_device_that_is_lost_ends_the_worker(tmp_path: Path, monkeypatch: pyte
     assert not is_lost(torch.OutOfMemoryError("CUDA out of memory"))
 
 
-def test_workers_of_a_cluster_share_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    on_ray = pytest.importorskip("supir.jobs.ray_workers")
-    there: dict[str, float] = {"CPU": 8.0}
-    monkeypatch.setattr(on_ray.ray, "cluster_resources", lambda: there)
-    assert on_ray.placed_on_cluster(Model()).devices == ("cpu",)
-    assert on_ray.share_of_a_gpu(on_ray.placed_on_cluster(Model()), 4) == 0
-    there["GPU"] = 2.0
-    model = on_ray.placed_on_cluster(Model())
-    assert model.devices == ("cuda",)
-    assert [on_ray.share_of_a_gpu(model, workers) for workers in (1, 2, 3, 4, 5)] == [1, 1, 0.5, 0.5, 1 / 3]
-    assert on_ray.placed_on_cluster(Model(devices=("cpu",))).devices == ("cpu",)
-    there["accelerator_type:Intel-GPU-Max-1550"] = 1.0
-    assert on_ray.placed_on_cluster(Model()).devices == ("xpu",)
-
-
-def test_a_cluster_that_lacks_what_workers_need_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the head of a cluster that grows when there is work; then the workers wait for machines to join."""
-    on_ray = pytest.importorskip("supir.jobs.ray_workers")
-    nodes = [{"Alive": True, "Resources": {}}]
-    monkeypatch.setattr(on_ray, "connect", lambda *_: None)
-    monkeypatch.setattr(on_ray.ray, "nodes", lambda: nodes)
-    monkeypatch.setattr(on_ray.ray, "cluster_resources", dict)
-    with pytest.warns(
-        on_ray.EmptyClusterWarning, match="auto: the Ray cluster has no processor cores now; workers wait"
-    ):
-        assert on_ray.threads_of_each(2, "auto") == 1
-    with pytest.warns(on_ray.EmptyClusterWarning, match="device cuda: the Ray cluster has no GPU now; workers wait"):
-        assert on_ray.placed_on_cluster(Model(devices=("cuda",))).devices == ("cuda",)
-    nodes += [{"Alive": alive, "Resources": {"CPU": 8.0}} for alive in (True, True, False)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert on_ray.threads_of_each(3, "auto") == 5
-        assert on_ray.placed_on_cluster(Model(devices=("cpu",))).devices == ("cpu",)
+def test_workers_elsewhere_have_the_devices_of_their_machines() -> None:
+    assert Model().placed("cuda").devices == ("cuda",)
+    assert Model(devices=("cpu",)).placed("cpu").devices == ("cpu",)
+    with pytest.warns(EmptyClusterWarning, match="device cuda: the cluster has no GPU now; workers wait"):
+        assert Model(devices=("cuda",)).placed("cpu").devices == ("cuda",)
+    with pytest.raises(OptionError, match="nonsense"):
+        Model(devices=("nonsense",)).placed("cpu")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,15 +13,14 @@ import pytest
 
 from data.photographs import OPTIONS, album, contents
 from supir.data.build import build
-from supir.errors import MissingExtraError, SupirError
-from supir.pool.mapping import Processes
+from supir.pool import Processes
 
 SUICIDAL = """
 import os, signal, sys
 sys.path[:0] = sys.argv[5:]
 from data.photographs import OPTIONS
 from supir.data.build import build
-from supir.pool.mapping import Processes
+from supir.pool import Processes
 
 step, count, folder, out = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 
@@ -117,15 +115,11 @@ def test_ray_comes_to_the_same_bytes_and_leaves_nothing_behind(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
-    from supir.pool.on_ray import LOCAL, OnRay
+    from supir.pool.on_ray import OnRay
 
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # where Ray's workers find the function below
     before = ray_processes()
-    runner = OnRay(LOCAL, 2)
+    runner = OnRay(2, num_threads=1)
     try:
-        assert list(runner.map(_square, range(40))) == [n * n for n in range(40)]
-        with pytest.raises(SupirError, match="no square of -1"):
-            list(runner.map(_square, [1, -1]))
         monkeypatch.chdir(folder.parent)  # relative paths, of a folder that the workers did not start in
         build([folder.name], "ray set", options=OPTIONS, runner=runner)
     finally:
@@ -138,12 +132,6 @@ def test_ray_comes_to_the_same_bytes_and_leaves_nothing_behind(
     assert ray_processes() - before == set()
 
 
-def _square(number: int) -> int:
-    if number < 0:
-        raise SupirError(f"no square of {number}")
-    return number * number
-
-
 def ray_processes() -> set[int]:
     words = ("raylet", "gcs_server", "ray::", "ray/dashboard", "ray/_private")
     found = set()
@@ -152,53 +140,3 @@ def ray_processes() -> set[int]:
         if any(word in line for word in words) and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.add(process.pid)
     return found
-
-
-def test_without_ray_the_exact_line_is_said() -> None:
-    code = "import sys; sys.modules['ray'] = None\nimport supir.pool.on_ray"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "pip install 'supir[ray]'" in done.stderr.strip().splitlines()[-1]
-    assert MissingExtraError.__name__ in done.stderr
-
-
-def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
-    """A worker that waits for its next item would otherwise wait for ever."""
-    script = tmp_path / "parent.py"
-    script.write_text(
-        "import os, sys, time\nfrom supir.pool.mapping import Processes\n"
-        "def worker(item):\n    time.sleep(0.3)\n    return os.getpid()\n"
-        "if __name__ == '__main__':\n"
-        "    print(*set(Processes(2).map(worker, range(4))), flush=True)\n    time.sleep(60)\n"
-    )
-    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    workers = [int(word) for word in parent.stdout.readline().split()]
-    assert len(workers) == 2
-    assert all(psutil.pid_exists(pid) for pid in workers)
-    parent.kill()
-    parent.wait()
-    deadline = time.monotonic() + 10
-    while any(map(alive, workers)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not any(map(alive, workers))
-    parent.stdout.close()
-
-
-def alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def test_a_killed_worker_is_a_sentence() -> None:
-    runner = Processes(1)
-    try:
-        with pytest.raises(SupirError, match="fewer --workers"):
-            list(runner.map(_die, [1]))
-    finally:
-        runner.close()
-
-
-def _die(_: int) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)

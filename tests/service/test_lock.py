@@ -17,7 +17,7 @@ from supir.errors import JobNotFoundError
 from supir.files.database import Database
 from supir.jobs.job import Job, Outcome
 from supir.jobs.model import Model
-from supir.jobs.workers import Answer, Event
+from supir.pool import Answer, Done, Event
 from supir.service import data_folder as folder_module
 from supir.service.data_folder import Folder
 from supir.service.engine import Engine
@@ -33,7 +33,7 @@ class Worker:
     def __init__(self, answers: Callable[[Job], Answer | None]) -> None:
         self._answers, self._job = answers, Job(source=Path(), target=Path(), options=None)  # type: ignore[arg-type]
         self.said: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self.said.put(Event.READY)
+        self.said.put(Done(None))
 
     def give(self, job: Job) -> None:
         self._job = job
@@ -42,7 +42,7 @@ class Worker:
             self.said.put(answer)
 
     def stop(self) -> None:
-        self.said.put(Outcome(source=self._job.source, error="stopped on request"))
+        self.said.put(Done(Outcome(source=self._job.source, error="stopped on request")))
 
     def kill(self) -> None:
         self.said.put(Event.DIED)
@@ -54,13 +54,13 @@ class Worker:
 class Workers:
     """A runner of them."""
 
+    device = None
+    shared_folders = True
+
     def __init__(self, num_workers: int, answers: Callable[[Job], Answer | None]) -> None:
         self.num_workers, self._answers = num_workers, answers
 
-    def placed(self, model: Model) -> Model:
-        return model
-
-    def start(self, model: Model, place: int) -> Worker:
+    def start(self, opening: Any, place: int) -> Worker:
         return Worker(self._answers)
 
     def wait(self, workers: list[Worker], on_fraction: Any) -> list[tuple[Worker, Answer]]:
@@ -74,10 +74,10 @@ class Workers:
         pass
 
 
-def restored(job: Job) -> Outcome:
+def restored(job: Job) -> Answer:
     assert job.target is not None
     job.target.write_bytes(b"result")
-    return Outcome(source=job.source, target=job.target, sha256="1")
+    return Done(Outcome(source=job.source, target=job.target, sha256="1"))
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_nothing_slow_is_done_while_it_is_held(engines: Callable[..., Engine], m
             return Event.DIED
         if name == "stays":
             return None
-        return Outcome(source=job.source, error="no picture") if name == "fails" else restored(job)
+        return Done(Outcome(source=job.source, error="no picture")) if name == "fails" else restored(job)
 
     engine = engines(1, answers)
     for owner, name in ((Database, "_transaction"), (folder_module, "flush"), (Workers, "start"), (Worker, "give")):
@@ -185,7 +185,7 @@ def test_a_job_is_taken_by_another_before_it_is_let_go(
     assert go_on.wait(60)
     until(lambda: [hand.ready for hand in engine._threads] == [True, True])
     monkeypatch.setattr(engine.store, "put_back", put_back)
-    assert engine._active[job.id].thread is not None, "the second one's work is known"
+    until(lambda: engine._active[job.id].worker is not None)  # the second one's work is known
     engine.cancel(job)
     until(lambda: not engine._active)
     until(lambda: not engine.folder.upload(job.id).parent.exists())

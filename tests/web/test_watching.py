@@ -20,9 +20,9 @@ from supir import image
 from supir.errors import JobNotFoundError, OptionError
 from supir.jobs.job import Job, Outcome, Views
 from supir.jobs.model import Model
-from supir.jobs.restoring import restore_job
-from supir.jobs.workers import Event, Processes
+from supir.jobs.restoring import OpenModel, restore_job
 from supir.pipeline import SupirPipeline
+from supir.pool import Done, Processes
 from supir.restoration import step_preview as glimpses
 from supir.restoration import streaming
 from supir.sampling.solvers import Step
@@ -188,7 +188,7 @@ def test_no_step_runs_after_a_worker_was_told_to_stop(model: Path, tmp_path: Pat
     views = Views(**{name: tmp_path / f"{name}.jpg" for name in ("input", "step", "result", "thumbnail")})
     job = Job(source=tmp_path / "source", target=tmp_path / "made.png", options=weights.options(**LONG), views=views)
     runner = Processes(1)
-    worker = runner.start(weights, 0)
+    worker = runner.start(OpenModel(weights), 0)
     steps: list[float] = []
     answers: list[Any] = []
 
@@ -198,7 +198,7 @@ def test_no_step_runs_after_a_worker_was_told_to_stop(model: Path, tmp_path: Pat
                 return answer
 
     try:
-        assert wait() is Event.READY
+        assert wait() == Done(None)
         worker.give(job)
         waiting = threading.Thread(target=lambda: answers.append(wait()))
         waiting.start()
@@ -207,7 +207,8 @@ def test_no_step_runs_after_a_worker_was_told_to_stop(model: Path, tmp_path: Pat
         done = len(steps)
         worker.stop()
         waiting.join(20)
-        [outcome] = answers
+        [answer] = answers
+        outcome = answer.result
         assert isinstance(outcome, Outcome)
         assert outcome.error == "stopped on request"
         assert len(steps) <= done + 2  # the one it was at, and one that was told of meanwhile

@@ -30,8 +30,8 @@ from supir.jobs.job import Job, Outcome
 from supir.jobs.manifest import read_manifest
 from supir.jobs.model import Model
 from supir.jobs.plan import BatchItem, discover, left_out, plan_batch
-from supir.jobs.workers import Processes, Runner, Serial
 from supir.options import DEFAULT_PRESET, CaptionOptions, NetworkOptions, RestoreOptions
+from supir.pool import Processes, Runner, Serial
 
 RUNNERS = ("serial", "processes", "ray")
 
@@ -176,7 +176,7 @@ def _runner(name: str | None, workers: int, address: str | None) -> Runner[Any]:
         return Serial()
     if name == "processes":
         return Processes(workers)
-    from supir.jobs.ray_workers import OnRay
+    from supir.pool.on_ray import OnRay
 
     return OnRay(workers, address or "local")
 

@@ -20,7 +20,7 @@ from supir.data.options import BuildOptions, QualityRules
 if TYPE_CHECKING:
     from supir.data.build import Summary
     from supir.data.captions import Captioner
-    from supir.pool.mapping import Runner
+    from supir.pool import Runner
 
 data_app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Build data sets for training, and look at them."
@@ -117,14 +117,14 @@ def _captioner(captions: str, device: str | None) -> Captioner | None:
     return ModelCaptioner(Path(captions), device=None if device is None else str(find_device(device)))
 
 
-def _runner(workers: int, address: str | None) -> Runner:
-    from supir.pool.mapping import Processes, Serial
+def _runner(workers: int, address: str | None) -> Runner[Any]:
+    from supir.pool import Processes, Serial
 
     if address is not None:
         from supir.pool.on_ray import OnRay
 
-        return OnRay(address, workers if workers > 1 else None)
-    return Processes(workers) if workers > 1 else Serial()
+        return OnRay(workers if workers > 1 else None, address, num_threads=1)
+    return Processes(workers, num_threads=1) if workers > 1 else Serial()
 
 
 def _say(console: Console, summary: Summary, out: Path, seconds: float) -> None:

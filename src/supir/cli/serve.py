@@ -21,8 +21,8 @@ from supir.cli.arguments import (
 from supir.cli.errors import exit_on_error, or_usage_error
 from supir.errors import OptionError, ServiceError
 from supir.jobs.model import Model
-from supir.jobs.workers import Runner
 from supir.options import NetworkOptions
+from supir.pool import Runner
 from supir.service.limits import Limits, new_key, read_keys
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -127,9 +127,9 @@ def address_of(host: str, port: int, root_path: str) -> str:
 
 
 def _on_ray(num_workers: int, address: str) -> Runner[Any]:
-    from supir.service.ray_workers import OnRay
+    from supir.pool.on_ray import OnRay
 
-    return OnRay(num_workers, address)
+    return OnRay(num_workers, address, shared_folders=False)
 
 
 def seconds_of(text: str) -> float:

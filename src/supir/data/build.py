@@ -27,7 +27,7 @@ from supir.data.provenance import check_lists
 from supir.data.shards import INDEX, RECORDS, SHARDS, ShardJob, WrittenShard, index_bytes, shard_name, write_shard
 from supir.data.sources import Source, find_photographs
 from supir.files import write_entries, write_whole
-from supir.pool.mapping import Runner, Serial
+from supir.pool import Calling, Runner, Serial, WorkerPool
 
 __all__ = ["FACTS", "PICTURES", "Summary", "build"]
 
@@ -40,6 +40,7 @@ PICTURES = "pictures.jsonl"
 FORMAT = 1
 """Raised when the same pictures and options come to other bytes."""
 
+Call = Callable[[], Any]
 _CHUNK = 8  # pictures measured by one task: what a kill can cost, against what handing out a task costs
 
 
@@ -70,7 +71,7 @@ def build(
     *,
     options: BuildOptions | None = None,
     captioner: Captioner | None = None,
-    runner: Runner | None = None,
+    runner: Runner[Any] | None = None,
     overwrite: bool = False,
     on_progress: Callable[[str, int, int], None] = lambda step, done, total: None,
 ) -> Summary:
@@ -101,12 +102,12 @@ def build(
         "options": options.as_json(),
         "captioner": None if captioner is None else captioner.name,
     }
-    with claimed(out, settings, overwrite=overwrite):
-        measured, num_measured = _measure_all(sources, out, options, runner, on_progress)
+    with claimed(out, settings, overwrite=overwrite), WorkerPool[Call, Any](runner, Calling()) as pool:
+        measured, num_measured = _measure_all(sources, out, options, pool, on_progress)
         verdicts = list(judge(measured, options))
         refused = (v.measured.provenance.refused for v in verdicts if not v.reasons)
         jobs = _shard_jobs([verdict.measured for verdict in verdicts if not verdict.reasons], out, options, captioner)
-        shards, num_written = _write_all(jobs, out, runner, on_progress)
+        shards, num_written = _write_all(jobs, out, pool, on_progress)
         summary = Summary(
             num_pictures=len(verdicts),
             num_kept=sum(not verdict.reasons for verdict in verdicts),
@@ -126,7 +127,7 @@ def _measure_all(
     sources: Sequence[Source],
     out: Path,
     options: BuildOptions,
-    runner: Runner,
+    pool: WorkerPool[Call, Any],
     on_progress: Callable[[str, int, int], None],
 ) -> tuple[list[Measured], int]:
     """What was measured of each, in their order, and how many were not known before."""
@@ -137,18 +138,17 @@ def _measure_all(
     unknown = [source for source in sources if source.identity not in known]
     done = len(sources) - len(unknown)
     on_progress("measure", done, len(sources))
-    chunks = [unknown[start : start + _CHUNK] for start in range(0, len(unknown), _CHUNK)]
-    results = runner.map(functools.partial(_measure_chunk, options=options), chunks)
-    for chunk, found in zip(chunks, results, strict=True):
-        add_measured(journal, zip(chunk, found, strict=True))
-        known |= {source.identity: one for source, one in zip(chunk, found, strict=True)}
-        done += len(chunk)
+    chunks = (unknown[start : start + _CHUNK] for start in range(0, len(unknown), _CHUNK))
+    for found in pool.run(functools.partial(_measure_chunk, chunk, options) for chunk in chunks):
+        add_measured(journal, found)
+        known |= {source.identity: one for source, one in found}
+        done += len(found)
         on_progress("measure", done, len(sources))
     return [known[source.identity] for source in sources], len(unknown)
 
 
-def _measure_chunk(chunk: Sequence[Source], options: BuildOptions) -> list[Measured]:
-    return [measure(source, options) for source in chunk]
+def _measure_chunk(chunk: Sequence[Source], options: BuildOptions) -> list[tuple[Source, Measured]]:
+    return [(source, measure(source, options)) for source in chunk]
 
 
 def _shard_jobs(
@@ -172,28 +172,34 @@ def _shard_jobs(
 
 
 def _write_all(
-    jobs: Iterable[ShardJob], out: Path, runner: Runner, on_progress: Callable[[str, int, int], None]
+    jobs: Iterable[ShardJob],
+    out: Path,
+    pool: WorkerPool[Call, Any],
+    on_progress: Callable[[str, int, int], None],
 ) -> tuple[list[WrittenShard], int]:
     """All shards, and how many of them this run had to write."""
     known: dict[int, WrittenShard] = {}
-    missing: list[tuple[ShardJob, str]] = []
+    missing: dict[int, tuple[ShardJob, str]] = {}
     for job in jobs:
         identity = _identity(job)
         written = _known_shard(out, job.number, identity)
         if written is None:
-            missing.append((job, identity))
+            missing[job.number] = job, identity
         else:
             known[job.number] = written
     total = len(known) + len(missing)
     if missing:
         (out / INDEX).unlink(missing_ok=True)  # it would point into shards that are about to change
     on_progress("write", len(known), total)
-    written_now = runner.map(write_shard, [job for job, _ in missing])
-    for (job, identity), written in zip(missing, written_now, strict=True):
-        entry = {"identity": identity, "size": written.size, "num_tiles_left_out": written.num_tiles_left_out,
-                 "entries": written.entries}  # fmt: skip
-        write_whole(_manifest(out, job.number), json.dumps(entry))
-        known[job.number] = written
+    for written in pool.run(functools.partial(write_shard, job) for job, _ in missing.values()):
+        entry = {
+            "identity": missing[written.number][1],
+            "size": written.size,
+            "num_tiles_left_out": written.num_tiles_left_out,
+            "entries": written.entries,
+        }
+        write_whole(_manifest(out, written.number), json.dumps(entry))
+        known[written.number] = written
         on_progress("write", len(known), total)
     for stale in [*out.glob(SHARDS), *(out / WORK).glob(RECORDS)]:
         if int(stale.stem.split("-")[1]) >= total:

@@ -36,11 +36,19 @@ def claimed(out: Path, settings: dict[str, Any], *, overwrite: bool) -> Iterator
         work.mkdir(parents=True, exist_ok=True)
         with alone(work / "lock", "build"):
             _settle(out, work / _SETTINGS, settings, overwrite)
-            for folder in (out, work):
-                sweep(folder)
-            yield
+            try:
+                _sweep(out)
+                yield
+            finally:
+                _sweep(out)
     except OSError as error:
         raise SupirError(sentence(error, error.filename or out)) from error
+
+
+def _sweep(out: Path) -> None:
+    """Remove half-written files: of workers that ended in the middle of one."""
+    for folder in (out, out / WORK):
+        sweep(folder)
 
 
 def _settle(out: Path, path: Path, settings: dict[str, Any], overwrite: bool) -> None:

@@ -1,6 +1,6 @@
 """Many pictures, each made once, whatever happens in between.
 
-    find, manifest -> plan -> run_batch: skip what is done -> work on a runner -> log -> report
+    find, manifest -> plan -> run_batch: skip what is done -> work in a pool of workers -> log -> report
 
 `run_batch` is the way in; `supir batch` only shows what it yields. Nothing heavy is imported here.
 """
@@ -8,6 +8,6 @@
 from supir.jobs.batch import run_batch
 from supir.jobs.job import Job, Outcome
 from supir.jobs.model import Model
-from supir.jobs.workers import Processes, Serial
+from supir.pool import Processes, Serial
 
 __all__ = ["Job", "Model", "Outcome", "Processes", "Serial", "run_batch"]

@@ -19,11 +19,11 @@ from typing import Any
 from supir import __version__
 from supir.files import sentence, write_whole
 from supir.jobs.captioning import Captioning, add_captions
-from supir.jobs.dispatch import work
 from supir.jobs.job import Job, Outcome, settings_sha256
 from supir.jobs.journal import LOG, Log, opened
 from supir.jobs.model import Model
-from supir.jobs.workers import Runner, Serial
+from supir.jobs.restoring import OpenModel
+from supir.pool import MAX_TRIES, Done, Runner, Serial, WorkerPool
 
 __all__ = ["REPORT", "run_batch"]
 
@@ -66,7 +66,7 @@ def run_batch(
     """
     out, model, runner = Path(out), model or Model(), runner or Serial()
     start = time.perf_counter()
-    placed = runner.placed(model)  # the previews for a captioner are made here, wherever the workers are
+    placed = model.placed(runner.device)  # the previews for a captioner are made here, wherever the workers are
     with opened(out) as log:
         outcomes = list(known)
         num_jobs = len(jobs)
@@ -74,17 +74,26 @@ def run_batch(
         try:
             if captioning is not None:
                 jobs, uncaptioned = add_captions(jobs, captioning, model)
-            tasks = itertools.chain(uncaptioned, _tasks(jobs, log, placed))
-            for outcome in work(tasks, placed, runner, on_fraction):
-                outcome = _noted(outcome, log)
-                outcomes.append(outcome)
-                yield outcome
+            tasks = itertools.chain(map(Done, uncaptioned), _tasks(jobs, log, placed))
+            with WorkerPool(runner, OpenModel(placed)) as pool:
+                for outcome in pool.run(tasks, given_up=_given_up, on_report=on_fraction):
+                    outcome = _noted(outcome, log)
+                    outcomes.append(outcome)
+                    yield outcome
         finally:
             seconds = time.perf_counter() - start
             report = _report(outcomes, num_jobs, placed, runner, seconds)
             if captioning is not None:
                 report["captioner"] = captioning.captioner.name
             write_whole(out / REPORT, json.dumps(report, indent=1) + "\n")
+
+
+def _given_up(job: Job) -> Outcome:
+    error = (
+        f"{job.source}: {MAX_TRIES} workers died at it, most often for lack of memory; try it with fewer workers or"
+        " smaller tiles"
+    )
+    return Outcome(source=job.source, target=job.target, error=error)
 
 
 def _noted(outcome: Outcome, log: Log) -> Outcome:
@@ -99,13 +108,13 @@ def _noted(outcome: Outcome, log: Log) -> Outcome:
     return outcome
 
 
-def _tasks(jobs: Iterable[Job], log: Log, model: Model) -> Iterator[Job | Outcome]:
+def _tasks(jobs: Iterable[Job], log: Log, model: Model) -> Iterator[Job | Done[Outcome]]:
     """The jobs, and in place of each that is done the outcome that says so."""
     told = False
     for job in jobs:
         former = log.holds(job, settings_sha256(job.options, model.former_identity))
         if log.holds(job, settings_sha256(job.options, model.identity)) or (former and model.on_processor):
-            yield Outcome(source=job.source, target=job.target, skipped=True)
+            yield Done(Outcome(source=job.source, target=job.target, skipped=True))
             continue
         if former and not told:
             told = True

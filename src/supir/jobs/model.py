@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supir.options import DEFAULT_PRESET, NetworkOptions, RestoreOptions, restore_options
+from supir.pool import EmptyClusterWarning
 
 if TYPE_CHECKING:
     from supir.pipeline import SupirPipeline
@@ -53,14 +55,29 @@ class Model:
         weights = {name: value for name, value in self.identity.items() if name.startswith("model")}
         return weights | ({"networks": ", ".join(words)} if words else {})
 
-    def placed(self) -> Model:
-        """The same with the devices of this machine, every one of the best kind where none is named.
+    def placed(self, elsewhere: str | None = None) -> Model:
+        """The same with the devices on which workers will run it, so that it is known what they will make.
+
+        Args:
+            elsewhere: the kind of device that the machines of the workers have, taken where none is named; None: they
+                are this machine's, every one of the best kind where none is named.
 
         Raises:
-            OptionError: one that is named is not here.
+            OptionError: one that is named is not here, or is of no kind on which networks run.
         """
-        from supir.weights.device import devices, find_device
+        from supir.weights.device import devices, find_device, kind_of
 
+        if elsewhere is not None:
+            for name in self.devices:
+                kind_of(name)
+            if elsewhere == "cpu" and self.devices and not self.on_processor:
+                warnings.warn(
+                    f"device {', '.join(self.devices)}: the cluster has no GPU now; workers wait until a machine with"
+                    " one joins it",
+                    EmptyClusterWarning,
+                    stacklevel=2,
+                )
+            return self if self.devices else replace(self, devices=(elsewhere,))
         names = tuple(str(find_device(name)) for name in self.devices) or devices()
         return self if names == self.devices else replace(self, devices=names)
 

@@ -7,7 +7,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from supir.caption.words import WORDS, record_of_words
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from supir.pipeline import SupirPipeline
     from supir.sampling.solvers import Step, StepCallback
 
-__all__ = ["Restoring", "check_written", "restore_job"]
+__all__ = ["OpenModel", "Restoring", "check_written", "restore_job"]
 
 
 def restore_job(
@@ -156,23 +156,34 @@ def _show(job: Job) -> None:
     job.views.step.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class OpenModel:
+    """How a worker begins (`supir.pool.Opening`): it opens the weights."""
+
+    model: Model
+
+    @property
+    def on_gpu(self) -> bool:
+        """As `Opening.on_gpu`."""
+        return not self.model.on_processor
+
+    def __call__(self, place: int) -> Restoring:
+        """As `Opening.__call__`."""
+        return Restoring(self.model, place)
+
+
 class Restoring:
-    """What a worker of a batch does, with the weights it has opened; the same on every runner.
+    """What a worker does with each job, with the weights it has opened; the same on every runner.
 
     Args:
         model: what is opened.
         place: the worker's number, from 0.
-        num_threads: of torch; None leaves it as it is.
 
     Raises:
         WeightsError: the weights cannot be opened here, or are not those that the batch was planned with.
     """
 
-    def __init__(self, model: Model, place: int = 0, num_threads: int | None = None) -> None:
-        if num_threads is not None:
-            import torch
-
-            torch.set_num_threads(num_threads)
+    def __init__(self, model: Model, place: int = 0) -> None:
         self._pipeline = model.open(place)
         self._identity = model.identity
         if any(self._pipeline.identity.get(name) != model.identity.get(name) for name in ("model", "model_sha256")):

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supir.errors import BusyError, ClosingError, NoRoomError, ServiceError, StorageError
+from supir.jobs.job import Outcome
 from supir.jobs.model import Model
-from supir.jobs.workers import Answer, Processes, Runner
+from supir.pool import Processes, Runner
 from supir.service.artifacts import Artifacts
 from supir.service.caption_thread import Describing
 from supir.service.data_folder import Folder, safe
@@ -20,8 +21,9 @@ from supir.service.disk_room import Room, with_reserve
 from supir.service.limits import Client
 from supir.service.store import Store
 from supir.service.stored_job import ACTIVE, StoredJob, Submission
+from supir.service.transfer import SameDisk, SentAlong, Transfer
 from supir.service.verdict import verdict
-from supir.service.worker_threads import ActiveJob, WorkerThread
+from supir.service.worker_threads import ActiveJob, Stoppable, WorkerThread
 
 if TYPE_CHECKING:
     from supir.caption.spec import PictureCaptioner
@@ -30,6 +32,8 @@ __all__ = ["Engine", "Progress"]
 
 REMEMBER = 7 * 24 * 3600.0
 """Seconds for which the row of a job without files is kept."""
+_PATIENCE = 10.0
+"""Seconds for a worker to leave a job before it is killed: a step, or the encoding, of a large picture takes long."""
 _LAST_PATIENCE = 5.0
 """Seconds for a worker to leave its job when the grace is over, before it is killed."""
 _GUESS = 30.0
@@ -80,7 +84,7 @@ class Engine:
         runner: Runner[Any] | None = None, watched: bool = False, captioner: PictureCaptioner | None = None,
     ) -> None:  # fmt: skip
         self._runner: Runner[Any] = runner or Processes(num_workers)
-        model = self._runner.placed(model)
+        model = model.placed(self._runner.device)
         _ = model.presets, model.identity  # says at once what is wrong, and is not read again by every worker
         self.model, self.num_workers, self.max_queued, self.keep = model, self._runner.num_workers, max_queued, keep
         self.folder = Folder(data, keep_uploads=watched)
@@ -98,8 +102,9 @@ class Engine:
         """Called with the state and the seconds at work of each job that was settled."""
         self.on_failure: Callable[[], None] = lambda: None
         self._active: dict[str, ActiveJob] = {}
+        transfer: Transfer = SameDisk(model) if self._runner.shared_folders else SentAlong(model)
         self._threads = [
-            WorkerThread(self, self.folder, model, self._runner, place) for place in range(self.num_workers)
+            WorkerThread(self, self.folder, transfer, self._runner, place) for place in range(self.num_workers)
         ]
         self._listeners: set[Callable[[StoredJob | None], None]] = set()
         self._seconds = _GUESS
@@ -249,9 +254,9 @@ class Engine:
         for listener in tuple(self._listeners):
             listener(job)
 
-    # What hands ask: see `supir.service.worker_threads.Dispatcher`.
+    # What threads ask: see `supir.service.worker_threads.Dispatcher`.
 
-    def take(self, thread: WorkerThread) -> ActiveJob | None:
+    def take(self) -> ActiveJob | None:
         """As `Dispatcher.take`."""
         while not self.closing:
             num_calls, rest = self._num_calls, self._rest_until - time.monotonic()
@@ -262,11 +267,18 @@ class Engine:
                         self.lock.wait(rest if rest > 0 else None)
                     continue
                 # One that is taken while the service closes is put back as those are that are stopped for that.
-                active = self._active[job.id] = ActiveJob(job, thread=thread, stop="close" * self.closing)
+                active = self._active[job.id] = ActiveJob(job, stop="close" * self.closing)
             _log.info("job begun", extra={"job": job.id, "client": job.client, "tries": job.tries})
             self.news(None)
             return active
         return None
+
+    def given(self, active: ActiveJob, worker: Stoppable) -> None:
+        """As `Dispatcher.given`."""
+        with self.lock:
+            active.worker = worker
+            if active.stop:
+                self._stop(active, active.stop)
 
     def told(self, active: ActiveJob) -> None:
         """As `Dispatcher.told`."""
@@ -279,10 +291,10 @@ class Engine:
             if not self.closing:
                 self.lock.wait(_PAUSE)
 
-    def settle(self, active: ActiveJob, answer: Answer) -> None:
+    def settle(self, active: ActiveJob, outcome: Outcome | None) -> None:
         """As `Dispatcher.settle`. The result has its name, and is on the disk, before the job is done."""
         job, seconds = active.job, time.time() - (active.job.started or time.time())
-        state, error, sha256 = verdict(self.folder, active, answer)
+        state, error, sha256 = verdict(self.folder, active, outcome)
         if state == "queued":  # what goes before the database is told: then another thread may take it at once
             self.folder.tidy(job.id)
             if error is not None:
@@ -293,7 +305,7 @@ class Engine:
         elif not self.store.finish(job.id, state, error=error, sha256=sha256):
             state = "left"
         with self.lock:
-            active.thread = None
+            active.worker = None
             if self._active.get(job.id) is active:
                 del self._active[job.id]
             unwanted = active.stop == "cancel"  # whoever ends the job from now on removes its files
@@ -378,11 +390,20 @@ class Engine:
         self.folder.abandon(job.id)
         return True
 
-    def _stop(self, active: ActiveJob, why: str, timeout: float | None = None) -> None:
+    def _stop(self, active: ActiveJob, why: str, timeout: float = _PATIENCE) -> None:
+        """Ask the worker to leave a job, and kill it if it does not; the lock is held."""
         if not active.stop or why == "cancel":
             active.stop = why
-        if active.thread is not None:
-            active.thread.stop(active, *(() if timeout is None else (timeout,)))
+        if active.worker is not None:
+            active.worker.stop()
+            timer = threading.Timer(timeout, self._kill, (active, active.worker))
+            timer.daemon = True
+            timer.start()
+
+    def _kill(self, active: ActiveJob, worker: Stoppable) -> None:
+        with self.lock:
+            if active.worker is worker:
+                worker.kill()
 
     def _busy(self, error: BusyError) -> BusyError:
         waiting = sum(self.store.counts()[state] for state in ("queued", "running"))
