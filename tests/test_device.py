@@ -6,7 +6,6 @@ import dataclasses
 import inspect
 import json
 import shutil
-import warnings
 from pathlib import Path
 
 import pytest

@@ -10,8 +10,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from supir.cli.progress import Display, RemainingTime, clock
-from supir.cli.restore_jobs import effort
+from supir.cli.progress import Display, RemainingTime, clock, effort
 from supir.jobs import Job, Outcome
 from supir.options import RestoreOptions
 

@@ -20,7 +20,18 @@ import pytest
 
 from pool.work import Broken, OddError, Open, Unreadable, slow_pid, square
 from supir.errors import MissingExtraError, OptionError, SupirError
-from supir.pool import MAX_TRIES, Answer, Calling, Done, EmptyClusterWarning, Event, Processes, Runner, Serial, WorkerPool
+from supir.pool import (
+    MAX_TRIES,
+    Answer,
+    Calling,
+    Done,
+    EmptyClusterWarning,
+    Event,
+    Processes,
+    Runner,
+    Serial,
+    WorkerPool,
+)
 
 
 def ran(runner: Runner[Any], tasks: Sequence[Any], opening: Any = None, **more: Any) -> list[Any]:

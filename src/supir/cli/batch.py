@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import closing, redirect_stdout
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,10 +22,9 @@ from supir.cli.arguments import (
 )
 from supir.cli.caption import captioning_of
 from supir.cli.errors import FAILED, exit_on_error, or_usage_error, show_warning
-from supir.cli.progress import Display, clock, show_failure
-from supir.cli.restore_jobs import SigintGuard
-from supir.jobs.batch import REPORT, run_batch
-from supir.jobs.job import Job, Outcome
+from supir.cli.progress import clock, run_shown, show_failure
+from supir.jobs.batch import REPORT
+from supir.jobs.job import Outcome
 from supir.jobs.manifest import read_manifest
 from supir.jobs.model import Model
 from supir.jobs.plan import BatchItem, discover, left_out, plan_batch
@@ -98,7 +96,6 @@ def batch(
     console = Console(stderr=True)
     start = time.perf_counter()
     outcomes: list[Outcome] = []
-    interrupted = False
     with exit_on_error(console):
         networks = options_of(NetworkOptions, overrides)
         weights = Model(folder=model, devices=tuple(device.split(",")) if device else (), networks=networks)
@@ -111,40 +108,11 @@ def batch(
         if others := left_out(inputs or [], output):
             counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
             show_warning(console, f"left out, as supir does not read them: {counts}; convert them to JPEG, PNG or TIFF")
-        crew = _runner(runner, workers, ray_address)
-        try:
-            # standard output is for the report: Ray prints there that a machine is lost, until it is left
-            with (
-                redirect_stdout(sys.stderr),
-                closing(crew),
-                SigintGuard() as interruption,
-                Display(console, jobs, quiet=quiet) as display,
-            ):
-
-                def on_fraction(job: Job, fraction: float) -> None:
-                    interruption.check()
-                    display.fraction(job, fraction)
-
-                def on_caption(done: int, total: int) -> None:
-                    interruption.check()
-                    display.captions(done, total)
-
-                run = run_batch(
-                    jobs,
-                    output,
-                    model=weights,
-                    runner=crew,
-                    captioning=captioning and replace(captioning, on_progress=on_caption),
-                    known=tuple(outcomes),
-                    on_fraction=on_fraction,
-                )
-                with closing(run):
-                    while (outcome := or_usage_error(next, run, None)) is not None:
-                        outcomes.append(outcome)
-                        display.outcome(outcome)
-                        interruption.check()
-        except KeyboardInterrupt:
-            interrupted = True
+        # standard output is for the report: Ray prints there that a machine is lost, until it is left
+        with redirect_stdout(sys.stderr), closing(_runner(runner, workers, ray_address)) as crew:
+            interrupted = run_shown(
+                console, jobs, outcomes, captioning=captioning, quiet=quiet, out=output, model=weights, runner=crew
+            )
         _summarise(console, outcomes, output, time.perf_counter() - start, quiet=quiet, as_json=as_json)
         if interrupted:
             raise KeyboardInterrupt

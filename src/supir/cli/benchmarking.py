@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 
 from supir.cli.arguments import options_of, settings_of
-from supir.cli.errors import FAILED, or_usage_error
+from supir.cli.errors import FAILED, check_interrupted, or_usage_error
 from supir.cli.progress import show_failure
-from supir.cli.restore_jobs import SigintGuard, find_sources
 from supir.files import write_whole
+from supir.jobs.plan import find_sources
 from supir.options import PRESETS, NetworkOptions, RestoreOptions
 from supir.weights.silence import silence_libraries
 
@@ -113,10 +113,10 @@ def run_and_write(
     ready, absent = or_usage_error(open_measures, measures.split(",") if measures else list(METRICS), weights)
     scores: list[Score] = []
     failed = len(missing)
-    with SigintGuard() as interruption, console.status("", refresh_per_second=2) as status:
+    with console.status("", refresh_per_second=2) as status:
         found = run_benchmark(sources[:number], out, methods, ready, **options)
         while (one := or_usage_error(next, found, None)) is not None:
-            interruption.check()
+            check_interrupted()
             if isinstance(one, str):
                 failed += 1
                 console.print(f"error: {one}", style="red", markup=False, highlight=False, soft_wrap=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,12 +22,12 @@ from supir.cli.arguments import (
     options_of,
     with_options,
 )
-from supir.cli.errors import FAILED, exit_on_error, or_usage_error
+from supir.cli.errors import FAILED, check_interrupted, exit_on_error, or_usage_error
 from supir.cli.progress import show_failure
-from supir.cli.restore_jobs import SigintGuard, find_sources
-from supir.jobs.captioning import OF_THE_PREVIEW, Captioning, add_captions
-from supir.jobs.job import Job, Outcome
+from supir.jobs.captioning import OF_THE_PREVIEW, Captioning
+from supir.jobs.job import Outcome
 from supir.jobs.model import Model
+from supir.jobs.plan import find_sources
 from supir.options import DEFAULT_PRESET, CaptionOptions, RestoreOptions
 
 if TYPE_CHECKING:
@@ -49,22 +49,6 @@ def captioning_of(overrides: dict[str, Any], device: str | None) -> Captioning |
     if captioner is None:
         return None
     return Captioning(captioner=captioner, cache=CaptionCache() if options.caption_cache else None)
-
-
-def words_of(
-    console: Console, jobs: Sequence[Job], captioning: Captioning, model: Model, wants: Callable[[Job], bool]
-) -> tuple[list[Job], list[Outcome]]:
-    """`add_captions`, shown; failures are said."""
-    with SigintGuard() as interruption, console.status("captions") as status:
-
-        def on_progress(done: int, total: int) -> None:
-            interruption.check()
-            status.update(f"captions {done}/{total}")
-
-        found, failures = add_captions(jobs, replace(captioning, on_progress=on_progress), model, wants)
-    for outcome in failures:
-        show_failure(console, outcome)
-    return found, failures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,14 +101,13 @@ def caption(
             _check_manifest(manifest, sources, overwrite=overwrite)
         for outcome in missing:
             show_failure(console, outcome)
-        with SigintGuard() as interruption:
-            asked = [_Photo(source=source, options=options) for source in sources]
-            for photo, answer in captioning.captions(asked, weights):
-                interruption.check()
-                found.append((photo.source, answer if isinstance(answer, Caption) else None))
-                if not isinstance(answer, Caption):
-                    show_failure(console, Outcome(source=photo.source, error=str(answer)))
-                _tell(photo.source, answer, quiet=quiet, as_json=as_json)
+        asked = [_Photo(source=source, options=options) for source in sources]
+        for photo, answer in captioning.captions(asked, weights):
+            check_interrupted()
+            found.append((photo.source, answer if isinstance(answer, Caption) else None))
+            if not isinstance(answer, Caption):
+                show_failure(console, Outcome(source=photo.source, error=str(answer)))
+            _tell(photo.source, answer, quiet=quiet, as_json=as_json)
         failed = len(missing) + sum(said is None for _, said in found)
         if manifest is not None:
             _write_manifest(manifest, found)

@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from supir.cli.arguments import Device, options_of, with_options
-from supir.cli.errors import FAILED, exit_on_error, or_usage_error, show_warning
+from supir.cli.errors import FAILED, check_interrupted, exit_on_error, or_usage_error, show_warning
 from supir.cli.progress import clock
-from supir.cli.restore_jobs import SigintGuard
 from supir.data.options import BuildOptions, QualityRules
 
 if TYPE_CHECKING:
@@ -74,10 +73,10 @@ def build(
 
         runner = _runner(workers, ray)
         try:
-            with SigintGuard() as interruption, _Bars(console, quiet) as bars:
+            with _Bars(console, quiet) as bars:
 
                 def on_progress(step: str, done: int, total: int) -> None:
-                    interruption.check()
+                    check_interrupted()
                     bars.update(step, done, total)
 
                 summary = or_usage_error(

@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from supir.cli.errors import FAILED, exit_on_error, or_usage_error
+from supir.cli.errors import FAILED, check_interrupted, exit_on_error, or_usage_error
 from supir.cli.progress import show_failure
-from supir.cli.restore_jobs import SigintGuard, find_sources
+from supir.jobs.plan import find_sources
 
 if TYPE_CHECKING:
     from supir.degradation.pairs import Made
@@ -57,11 +57,10 @@ def degrade(
 
         found = None if replay is None else {pair.name: pair for pair in or_usage_error(read_log, replay)}
         made = make_pairs(sources, out, recipe or REPLAYED, seed=seed, side=side, replay=found)
-        with SigintGuard() as interruption:
-            while (one := or_usage_error(next, made, None)) is not None:
-                failed += one.error is not None
-                _tell(console, one, out, quiet=quiet)
-                interruption.check()
+        while (one := or_usage_error(next, made, None)) is not None:
+            failed += one.error is not None
+            _tell(console, one, out, quiet=quiet)
+            check_interrupted()
     if failed:
         raise typer.Exit(FAILED)
 

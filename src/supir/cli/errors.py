@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import typer
@@ -40,11 +43,42 @@ def show_error(console: Console, message: str) -> None:
     console.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
+_interrupted = threading.Event()
+
+
+def check_interrupted() -> None:
+    """Raise KeyboardInterrupt if Ctrl-C was pressed in this command.
+
+    Python drops the one that arrives while a C library is calling back (libvips logs in that way), and the run would go
+    on as if nobody had asked. So whatever takes long calls this again and again.
+    """
+    if _interrupted.is_set():
+        raise KeyboardInterrupt
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _hears_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # there Python allows no handler, nor needs one
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        _interrupted.clear()
+
+
 @contextmanager
 def exit_on_error(console: Console) -> Iterator[None]:
     """Turn what ends a command early into a sentence and an exit code, and warnings into sentences."""
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _hears_interrupts():
         for notice_to_developers in (DeprecationWarning, FutureWarning):
             warnings.simplefilter("ignore", notice_to_developers)
         warnings.showwarning = lambda message, *_, **__: show_warning(console, message)

@@ -10,10 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from supir.cli.errors import FAILED, exit_on_error, or_usage_error
+from supir.cli.errors import FAILED, check_interrupted, exit_on_error, or_usage_error
 from supir.cli.progress import show_failure
-from supir.cli.restore_jobs import SigintGuard, find_sources
 from supir.files import write_whole
+from supir.jobs.plan import find_sources
 
 if TYPE_CHECKING:
     from supir.evaluation.scoring import Scored
@@ -78,11 +78,10 @@ def evaluate(
         for outcome in missing:
             show_failure(console, outcome)
         scored = []
-        with SigintGuard() as interruption:
-            for found in score_pictures(sources, reference, ready):
-                scored.append(found)
-                _tell(console, found)
-                interruption.check()
+        for found in score_pictures(sources, reference, ready):
+            scored.append(found)
+            _tell(console, found)
+            check_interrupted()
         if out is not None:
             write_whole(out / "scores.csv", as_csv(scored, list(ready)))
             record = {"measures": list(ready), "absent": absent, "pictures": [found.as_json() for found in scored]}

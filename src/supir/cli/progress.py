@@ -1,18 +1,37 @@
-"""What the command shows on the terminal while it works: one bar over all pictures and steps, one line per picture."""
+"""What is shown on the terminal while pictures are restored: one bar over all pictures and steps, a line a picture."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from supir.cli.errors import one_line, show_warning
-from supir.cli.restore_jobs import effort
+from supir.cli.errors import check_interrupted, one_line, or_usage_error, show_warning
+from supir.errors import ImageError
+from supir.jobs.batch import run_batch
+from supir.jobs.captioning import Captioning
 from supir.jobs.job import Job, Outcome
+
+
+def effort(job: Job) -> float:
+    """How long a picture will take, relative to others: its pixels, and something for opening and closing any file.
+
+    A file that will be refused costs next to nothing.
+    """
+    from supir.image import MAX_PIXELS, read_size
+
+    try:
+        width, height = read_size(job.source)
+    except ImageError:
+        return 1.0
+    return 1e5 + width * height if width * height <= MAX_PIXELS else 1.0
 
 
 class RemainingTime(ProgressColumn):
@@ -40,7 +59,7 @@ def clock(seconds: float) -> str:
 class Display:
     """A context manager that shows the work on `jobs`; on anything but a terminal only the line per picture."""
 
-    def __init__(self, console: Console, jobs: list[Job], *, quiet: bool = False) -> None:
+    def __init__(self, console: Console, jobs: Sequence[Job], *, quiet: bool = False) -> None:
         self._console = console
         hidden = quiet or not console.is_terminal
         # The bar and the remaining time count effort: a large picture takes longer than a small one. Where no bar is
@@ -61,7 +80,7 @@ class Display:
             disable=hidden,
             transient=True,
         )
-        self._task = self._bar.add_task("", total=self._total, number=1, pictures=len(jobs))
+        self._task = self._bar.add_task("beginning", total=self._total, number=1, pictures=len(jobs))
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -105,6 +124,48 @@ class Display:
         completed = self._spent + sum(self._at_work.values())
         number = min(self._num_done + 1, len(self._efforts))
         self._bar.update(self._task, completed=completed, total=self._total, description=name, number=number)
+
+
+def run_shown(
+    console: Console, jobs: Sequence[Job], outcomes: list[Outcome], *, captioning: Captioning | None, quiet: bool,
+    **of_batch: Any,
+) -> bool:  # fmt: skip
+    """`run_batch`, shown; whether Ctrl-C ended it.
+
+    Args:
+        console: where.
+        jobs: what to make.
+        outcomes: failures known before; what becomes of the jobs is added as it comes.
+        captioning: as `run_batch` takes it.
+        quiet: show failures alone.
+        of_batch: what else `run_batch` takes.
+    """
+    try:
+        with Display(console, jobs, quiet=quiet) as display:
+
+            def on_fraction(job: Job, fraction: float) -> None:
+                check_interrupted()
+                display.fraction(job, fraction)
+
+            def on_caption(done: int, total: int) -> None:
+                check_interrupted()
+                display.captions(done, total)
+
+            run = run_batch(
+                jobs,
+                captioning=captioning and replace(captioning, on_progress=on_caption),
+                known=tuple(outcomes),
+                on_fraction=on_fraction,
+                **of_batch,
+            )
+            with closing(run):
+                while (outcome := or_usage_error(next, run, None)) is not None:
+                    outcomes.append(outcome)
+                    display.outcome(outcome)
+                    check_interrupted()
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 def show_failure(console: Console, outcome: Outcome) -> None:

@@ -19,11 +19,12 @@ from supir.cli.arguments import (
     options_of,
     with_options,
 )
-from supir.cli.caption import captioning_of, words_of
+from supir.cli.caption import captioning_of
 from supir.cli.errors import FAILED, exit_on_error, or_usage_error
-from supir.cli.progress import Display, clock, show_failure
-from supir.cli.restore_jobs import SigintGuard, find_sources, part_writable, plan_jobs, run_jobs
-from supir.jobs import Job, Model, Outcome
+from supir.cli.progress import clock, run_shown, show_failure
+from supir.jobs import Model, Outcome
+from supir.jobs.plan import find_sources, plan_jobs
+from supir.jobs.restoring import part_writable
 from supir.options import DEFAULT_PRESET, CaptionOptions, NetworkOptions, RestoreOptions
 
 
@@ -59,7 +60,6 @@ def restore(
     console = Console(stderr=True)
     networks = options_of(NetworkOptions, overrides)
     start = time.perf_counter()
-    interrupted = False
     with exit_on_error(console):
         weights = Model(folder=model, devices=(device,) if device else (), networks=networks)
         options = or_usage_error(weights.options, preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions))
@@ -69,28 +69,9 @@ def restore(
         outcomes += unwritable
         for outcome in outcomes:
             show_failure(console, outcome)
-        if jobs:
-            try:
-                if captioning is not None:
-                    # Those that are there already are refused below: nobody need be asked about them.
-                    jobs, uncaptioned = words_of(
-                        console, jobs, captioning, weights, lambda job: overwrite or not job.taken
-                    )
-                    outcomes += uncaptioned
-                with console.status("loading the model"):
-                    pipeline = weights.open()
-                with SigintGuard() as interruption, Display(console, jobs, quiet=quiet) as display:
-
-                    def on_fraction(job: Job, fraction: float) -> None:
-                        interruption.check()
-                        display.fraction(job, fraction)
-
-                    for outcome in run_jobs(pipeline, jobs, overwrite=overwrite, on_fraction=on_fraction):
-                        outcomes.append(outcome)
-                        display.outcome(outcome)
-                        interruption.check()
-            except KeyboardInterrupt:
-                interrupted = True
+        interrupted = bool(jobs) and run_shown(
+            console, jobs, outcomes, captioning=captioning, quiet=quiet, out=None, model=weights, overwrite=overwrite
+        )
         _summarise(console, outcomes, time.perf_counter() - start, quiet=quiet, as_json=as_json)
         if interrupted:
             raise KeyboardInterrupt

@@ -12,6 +12,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,12 @@ class OtherDeviceWarning(UserWarning):
 
 def run_batch(
     jobs: Sequence[Job],
-    out: Path | str,
+    out: Path | str | None,
     *,
     model: Model | None = None,
     runner: Runner[Any] | None = None,
     captioning: Captioning | None = None,
+    overwrite: bool = True,
     known: Iterable[Outcome] = (),
     on_fraction: Callable[[Job, float], None] = lambda job, fraction: None,
 ) -> Generator[Outcome, None, None]:
@@ -51,10 +53,11 @@ def run_batch(
 
     Args:
         jobs: what to make, every target inside ``out`` and no two alike (`supir.jobs.plan`).
-        out: the batch's folder; made if it is not there.
+        out: the batch's folder; made if it is not there. None: there is none, nor a log, and every job is done.
         model: the weights; unset: the bundled small model.
         runner: who works; unset: this process. It is not closed here.
         captioning: who is asked for words, before any worker starts, where a job has no prompt.
+        overwrite: replace what lies where a result goes and is not what would be made; without it that is an error.
         known: failures found while the jobs were planned, for the report alone.
         on_fraction: told how much of a job's sampling is done, from 0 to 1, where the runner tells.
 
@@ -64,28 +67,31 @@ def run_batch(
         CaptionerError: the captioner cannot be used; nothing was restored.
         SupirError: another batch is at work in ``out``, or the folder cannot be written.
     """
-    out, model, runner = Path(out), model or Model(), runner or Serial()
+    model, runner = model or Model(), runner or Serial()
     start = time.perf_counter()
     placed = model.placed(runner.device)  # the previews for a captioner are made here, wherever the workers are
-    with opened(out) as log:
+    with nullcontext() if out is None else opened(Path(out)) as log:
         outcomes = list(known)
         num_jobs = len(jobs)
         uncaptioned: list[Outcome] = []
         try:
             if captioning is not None:
-                jobs, uncaptioned = add_captions(jobs, captioning, model)
-            tasks = itertools.chain(map(Done, uncaptioned), _tasks(jobs, log, placed))
-            with WorkerPool(runner, OpenModel(placed)) as pool:
+                # About those that will be refused nobody need be asked.
+                jobs, uncaptioned = add_captions(jobs, captioning, model, lambda job: overwrite or not job.taken)
+            todo = jobs if log is None else _tasks(jobs, log, placed)
+            tasks = itertools.chain(map(Done, uncaptioned), todo)
+            with WorkerPool(runner, OpenModel(placed, overwrite)) as pool:
                 for outcome in pool.run(tasks, given_up=_given_up, on_report=on_fraction):
-                    outcome = _noted(outcome, log)
+                    if log is not None:
+                        outcome = _noted(outcome, log)
                     outcomes.append(outcome)
                     yield outcome
         finally:
-            seconds = time.perf_counter() - start
-            report = _report(outcomes, num_jobs, placed, runner, seconds)
-            if captioning is not None:
-                report["captioner"] = captioning.captioner.name
-            write_whole(out / REPORT, json.dumps(report, indent=1) + "\n")
+            if out is not None:
+                report = _report(outcomes, num_jobs, placed, runner, time.perf_counter() - start)
+                if captioning is not None:
+                    report["captioner"] = captioning.captioner.name
+                write_whole(Path(out) / REPORT, json.dumps(report, indent=1) + "\n")
 
 
 def _given_up(job: Job) -> Outcome:

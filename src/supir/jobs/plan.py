@@ -1,4 +1,4 @@
-"""Which results a batch makes: where each picture is found, and where each result goes."""
+"""Which results are made: where each picture is found, and where each result goes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ from supir.jobs.job import Job, Outcome
 from supir.options import RestoreOptions
 
 __all__ = [
-    "COMPARE_SUFFIX", "RESULT_SUFFIX", "BatchItem", "check_targets", "discover", "is_result", "left_out",
-    "plan_batch", "writable",
-]  # fmt: skip
+    "COMPARE_SUFFIX",
+    "RESULT_SUFFIX",
+    "BatchItem",
+    "discover",
+    "find_sources",
+    "left_out",
+    "plan_batch",
+    "plan_jobs",
+]
 
 RESULT_SUFFIX = ".restored"
 """Added to the name of a result that lies beside its input."""
@@ -69,7 +75,7 @@ def discover(inputs: Sequence[str], out: Path, options: RestoreOptions) -> tuple
     return wanted, failures
 
 
-def is_result(path: PurePath) -> bool:
+def _is_result(path: PurePath) -> bool:
     """Whether a picture has the name of a result that lies beside its input."""
     return path.stem.endswith(_RESULT_ENDINGS)
 
@@ -81,7 +87,7 @@ def _found(name: str, out: Path) -> Iterator[tuple[Path, PurePath]]:
 
     if os.path.isdir(name):  # noqa: PTH112 (a name may hold a null character: answered with False)
         found = [Path(found.path) for found in find_photographs([name], skip=out, each_link=True)]
-        base, paths = Path(name), [path for path in found if not is_result(path)]
+        base, paths = Path(name), [path for path in found if not _is_result(path)]
         if not paths:
             raise ImageReadError(f"{name}: no picture but results; name those that are to be restored again", name)
     elif os.path.lexists(name) or not glob.has_magic(name):
@@ -89,7 +95,7 @@ def _found(name: str, out: Path) -> Iterator[tuple[Path, PurePath]]:
     else:
         own = Places([out], through_links=True)
         is_own = functools.cache(lambda folder: any(each in own for each in (folder, *folder.parents)))
-        paths = find_pictures([name], leave_out=lambda path: is_result(path) or is_own(path.parent))
+        paths = find_pictures([name], leave_out=lambda path: _is_result(path) or is_own(path.parent))
         whole = Path(name).parts[:-1]
         plain = next((index for index, part in enumerate(whole) if glob.has_magic(part)), len(whole))
         base = Path(*whole[:plain])
@@ -111,6 +117,67 @@ def left_out(inputs: Sequence[str], out: Path) -> Counter[str]:
     return found
 
 
+def find_sources(inputs: Sequence[str], *, results: bool = True) -> tuple[list[Path], list[Outcome]]:
+    """The picture files that the inputs (files, folders, glob patterns) stand for, and the inputs that stand for none.
+
+    A mistyped input does not hide the others.
+
+    Args:
+        inputs: as the user typed them.
+        results: whether a folder or a pattern also stands for the results of `supir restore` in it; one that is named
+            is always taken.
+    """
+    from supir.image import find_pictures
+
+    failures: list[Outcome] = []
+
+    def fail(error: ImageError) -> None:
+        failures.append(Outcome(source=error.path or Path(), error=str(error)))
+
+    return find_pictures(inputs, on_error=fail, leave_out=(lambda _: False) if results else _is_result), failures
+
+
+def plan_jobs(sources: Sequence[Path], output: str | None, options: RestoreOptions, *, compare: bool) -> list[Job]:
+    """Say where each result goes.
+
+    Without `output` it lies beside its input with `.restored` in its name. `output` is a file when there is one input
+    and it has a suffix, and is otherwise a folder that keeps the names. The input's suffix is kept when it can be
+    written, else the result is a PNG.
+
+    Args:
+        sources: the pictures.
+        output: a file or folder as the user typed it, or None.
+        options: how each is restored.
+        compare: also plan a before-and-after sheet, `NAME.compare.SUFFIX` beside the result.
+
+    Raises:
+        OptionError: a result would overwrite its own or another input, two results would have one name, or the
+            suffix asked for cannot be written.
+    """
+    from supir.image import SUFFIXES
+
+    single_file = output is not None and _is_file_name(output, len(sources))
+    jobs = []
+    for source in sources:
+        if output is None:
+            target = source.with_name(f"{source.stem}{RESULT_SUFFIX}{_writable(source)}")
+        elif single_file:
+            target = Path(output)
+        else:
+            target = Path(output) / f"{source.stem}{_writable(source)}"
+        if target.suffix.lower() not in SUFFIXES:
+            raise OptionError(f"--output {target}: cannot write {target.suffix!r}; use one of {' '.join(SUFFIXES)}")
+        sheet = target.with_name(f"{target.stem}{COMPARE_SUFFIX}{target.suffix}") if compare else None
+        jobs.append(Job(source=source, target=target, options=options, compare=sheet))
+    _check_targets(jobs)
+    return jobs
+
+
+def _is_file_name(output: str, num_sources: int) -> bool:
+    path = Path(output)
+    return num_sources == 1 and bool(path.suffix) and not path.is_dir() and not output.endswith(("/", os.sep))
+
+
 def plan_batch(wanted: Sequence[BatchItem], out: Path, *, variants: int = 1) -> list[Job]:
     """Say where each result goes, in ``out``.
 
@@ -127,7 +194,7 @@ def plan_batch(wanted: Sequence[BatchItem], out: Path, *, variants: int = 1) -> 
     """
     jobs = []
     for picture in wanted:
-        target = out / picture.place.with_suffix(writable(picture.place))
+        target = out / picture.place.with_suffix(_writable(picture.place))
         if variants == 1:
             jobs.append(Job(source=picture.source, target=target, options=picture.options, caption=picture.caption))
             continue
@@ -135,18 +202,18 @@ def plan_batch(wanted: Sequence[BatchItem], out: Path, *, variants: int = 1) -> 
             name = target.with_name(f"{target.stem}.s{seed}{target.suffix}")
             options = picture.options.replace(seed=seed)
             jobs.append(Job(source=picture.source, target=name, options=options, caption=picture.caption))
-    check_targets(jobs, out)
+    _check_targets(jobs, out)
     return jobs
 
 
-def writable(path: PurePath) -> str:
+def _writable(path: PurePath) -> str:
     """The suffix of the result of a picture: its own where that format can be written, else .png."""
     from supir.image import SUFFIXES
 
     return path.suffix if path.suffix.lower() in SUFFIXES else ".png"
 
 
-def check_targets(jobs: Sequence[Job], out: Path | None = None) -> None:
+def _check_targets(jobs: Sequence[Job], out: Path | None = None) -> None:
     """Refuse results that would overwrite an input or one another, or lie outside ``out``.
 
     Raises:

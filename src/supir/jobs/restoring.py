@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from supir.pipeline import SupirPipeline
     from supir.sampling.solvers import Step, StepCallback
 
-__all__ = ["OpenModel", "Restoring", "check_written", "restore_job"]
+__all__ = ["OpenModel", "Restoring", "part_writable", "restore_job"]
 
 
 def restore_job(
@@ -84,7 +84,7 @@ def _restore(
     for target in filter(None, (job.target, job.compare, job.preview)):
         if target.exists() and not overwrite:
             raise ImageWriteError(f"{target} exists; pass --overwrite to replace it", target)
-    check_written(job)
+    _check_written(job)
     if job.preview_alone:
         _preview(pipeline, job)
         return {}
@@ -113,7 +113,7 @@ def _restore(
     return {name: record[name] for name in WORDS if name in record}
 
 
-def check_written(job: Job) -> None:
+def _check_written(job: Job) -> None:
     """Find out before the work whether a job's results can be written.
 
     Raises:
@@ -128,6 +128,24 @@ def check_written(job: Job) -> None:
     image.check_target(job.target, result)
     if job.compare is not None:
         image.check_target(job.compare, image.sheet_size(*result))
+
+
+def part_writable(jobs: Sequence[Job]) -> tuple[list[Job], list[Outcome]]:
+    """The jobs whose results can be written, and the failures of the others: known before the weights are loaded.
+
+    What is wrong with a picture that is read is left to its turn.
+    """
+    kept, failures = [], []
+    for job in jobs:
+        try:
+            _check_written(job)
+        except ImageWriteError as error:
+            failures.append(Outcome(source=job.source, target=job.target, error=str(error)))
+            continue
+        except ImageError:
+            pass
+        kept.append(job)
+    return kept, failures
 
 
 class _Previewed(Exception):
@@ -161,6 +179,7 @@ class OpenModel:
     """How a worker begins (`supir.pool.Opening`): it opens the weights."""
 
     model: Model
+    overwrite: bool = True
 
     @property
     def on_gpu(self) -> bool:
@@ -169,7 +188,7 @@ class OpenModel:
 
     def __call__(self, place: int) -> Restoring:
         """As `Opening.__call__`."""
-        return Restoring(self.model, place)
+        return Restoring(self.model, place, overwrite=self.overwrite)
 
 
 class Restoring:
@@ -178,25 +197,27 @@ class Restoring:
     Args:
         model: what is opened.
         place: the worker's number, from 0.
+        overwrite: replace a result that exists; without it such a picture is an error.
 
     Raises:
         WeightsError: the weights cannot be opened here, or are not those that the batch was planned with.
     """
 
-    def __init__(self, model: Model, place: int = 0) -> None:
+    def __init__(self, model: Model, place: int = 0, *, overwrite: bool = True) -> None:
+        self._overwrite = overwrite
+        self._identity = model.identity  # first: so the pipeline need not read every byte for it once more
         self._pipeline = model.open(place)
-        self._identity = model.identity
         if any(self._pipeline.identity.get(name) != model.identity.get(name) for name in ("model", "model_sha256")):
             raise WeightsError(f"{model.folder}: holds other weights here than where the batch was started")
 
     def __call__(self, job: Job, on_fraction: Callable[[float], None] = lambda fraction: None) -> Outcome:
-        """Make the result, replacing what is there, and say from which bytes it was made and what it is."""
+        """Make the result, and say from which bytes it was made and what it is."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore")
             warnings.filterwarnings("always", category=UserWarning, module=r"supir\b")
             try:
                 before = file_sha256(job.source)
-                outcome = restore_job(self._pipeline, job, overwrite=True, on_fraction=on_fraction)
+                outcome = restore_job(self._pipeline, job, overwrite=self._overwrite, on_fraction=on_fraction)
                 if outcome.error is None and file_sha256(job.source) != before:
                     raise ImageReadError(f"{job.source}: changed while it was restored; run again", job.source)
                 if outcome.error is None:

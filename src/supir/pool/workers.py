@@ -16,8 +16,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from supir.errors import DeviceLostError, SupirError
 
 __all__ = [
-    "MAX_TRIES", "Answer", "Calling", "Done", "EmptyClusterWarning", "Event", "Failed", "OnReport", "Opening", "Report", "Runner", "Serial",
-    "Stopped", "Told", "Work", "Worker", "answer_to",
+    "MAX_TRIES", "Answer", "Calling", "Done", "EmptyClusterWarning", "Event", "Failed", "OnReport", "Opening", "Report",
+    "Runner", "Serial", "Stopped", "Told", "Work", "Worker", "answer_to",
 ]  # fmt: skip
 
 MAX_TRIES = 3
