@@ -100,7 +100,10 @@ def square(number: int) -> int:
     return number * number
 
 
-def slow_pid(seconds: float) -> int:
-    """Who did it."""
+def slow_pid(seconds: float, note: str = "") -> int:
+    """Who did it; noted in a file when it is begun."""
+    if note:
+        with Path(note).open("a") as file:
+            file.write(f"{os.getpid()}\n")
     time.sleep(seconds)
     return os.getpid()

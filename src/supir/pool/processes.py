@@ -105,8 +105,7 @@ def _serve(pipe: connection.Connection, place: int, num_threads: int) -> None:
 
     def report(what: Any) -> None:
         pipe.send(Told(what))
-        if pipe.poll():  # nothing but a request to stop comes in the middle of a task
-            pipe.recv()
+        if pipe.poll():  # nothing but a request to stop comes in the middle of a task; it is read at its end
             raise Stopped("stopped on request")
 
     with suppress(DeviceLostError):  # a fresh process can use the device again, and takes the task over
@@ -119,7 +118,7 @@ def _serve(pipe: connection.Connection, place: int, num_threads: int) -> None:
             said = answer_to(pipe.recv)
             if isinstance(said, Failed):  # it is not understood
                 pipe.send(said)
-            elif said.result is not Event.STOP:  # which came when the task was done
+            elif said.result is not Event.STOP:  # which has been heard, or came when the task was done
                 pipe.send(answer_to(functools.partial(begun.result, said.result, report)))
 
 
