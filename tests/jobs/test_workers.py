@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from jobs.pictures import BAD, NAMES, Deadly, Finished, failures, jobs_of, results, run, save, times_done
-from supir.jobs import Processes
+from pool.test_worker_pool import Scripted
+from supir.jobs import Model, Processes
+from supir.pool import MAX_TRIES
 
 
 def killed_in_the_middle(runner: Any, finished: Finished, folder: Path, tmp_path: Path) -> None:
@@ -41,21 +43,9 @@ def test_an_actor_killed_in_the_middle(finished: Finished, folder: Path, tmp_pat
         runner.close()
 
 
-class Cursed(Deadly):
-    """Kills every worker that is at the picture."""
-
-    def open(self, place: int = 0) -> Any:
-        (self.notes / "killed").unlink(missing_ok=True)
-        return super().open(place)
-
-
 def test_a_picture_at_which_workers_die_is_given_up(folder: Path, tmp_path: Path) -> None:
-    for seed, name in enumerate(("1.png", "2.png")):
-        save(tmp_path / "in" / name, seed)
-    model = Cursed(folder=folder, devices=("cpu",), notes=tmp_path, victim="1.png")
-    out = tmp_path / "out"
-    outcomes = {
-        outcome.source.name: outcome for outcome in run(jobs_of(tmp_path / "in", out), out, model, Processes(1))
-    }
-    assert "1.png: 3 workers died at it" in str(outcomes["1.png"].error)
-    assert outcomes["2.png"].error is None
+    save(tmp_path / "in" / "1.png")
+    out, runner = tmp_path / "out", Scripted(1, ["begins", "dies"] * MAX_TRIES)
+    [outcome] = run(jobs_of(tmp_path / "in", out), out, Model(folder=folder, devices=("cpu",)), runner)
+    assert f"1.png: {MAX_TRIES} workers died at it" in str(outcome.error)
+    assert failures(out) == {"1.png": outcome.error}
