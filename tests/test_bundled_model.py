@@ -19,7 +19,7 @@ from supir.degradation.recipes import BENCHMARKS
 from supir.evaluation.distance import EfficientNetLite0Distance
 from supir.evaluation.niqe import niqe
 from supir.image import Picture, read, resize
-from supir.options import PRESETS, TRADE_OFFS
+from supir.options import PRESETS, TRADE_OFFS, IdleOptionWarning
 from supir.options.combinations import come_to
 from supir.options.presets import same_presets, trade_offs
 from supir.pipeline import SupirPipeline
@@ -52,7 +52,7 @@ def sharpness(pixels: Tensor) -> float:
 
 def test_it_is_small_half_precision_and_described() -> None:
     files = [path for path in BUNDLED_MODEL.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 60_000_000
+    assert sum(path.stat().st_size for path in files) <= 36_000_000
     assert (BUNDLED_MODEL / "MODEL_CARD.md").is_file()
     for path in BUNDLED_MODEL.glob("*/*.safetensors"):
         with safe_open(path, "pt") as weights:
@@ -102,27 +102,24 @@ def restored(pipeline: SupirPipeline, name: str, recipe: str, **options: float) 
 
 
 @pytest.mark.parametrize("recipe", [*BENCHMARKS, "default"])
-def test_sampling_beats_the_preview_on_every_recipe(pipeline: SupirPipeline, recipe: str) -> None:
-    """In likeness as a classifier sees it and in naturalness, for at most 1.5 dB."""
+def test_every_recipe_comes_out_nearer_and_more_natural(pipeline: SupirPipeline, recipe: str) -> None:
+    """Than plain enlargement: in likeness as a classifier sees it and in naturalness; and sampling keeps the preview."""
     distance = EfficientNetLite0Distance()
     found = [restored(pipeline, name, recipe) for name in PHOTOGRAPHS]
 
     def mean(measure: Callable[[dict[str, Tensor]], float]) -> float:
         return sum(map(measure, found)) / len(found)
 
-    for method in ("preview", "bicubic"):
-        assert mean(lambda f: niqe(f["result"])) < mean(lambda f, m=method: niqe(f[m]))
-    far = {m: mean(lambda f, m=m: distance(f[m], f["truth"])) for m in ("result", "preview", "bicubic")}
-    assert far["result"] < far["preview"]
-    assert mean(lambda f: psnr(f["result"], f["truth"]) - psnr(f["preview"], f["truth"])) > -1.5
+    assert mean(lambda f: niqe(f["result"])) < mean(lambda f: niqe(f["bicubic"]))
+    assert mean(lambda f: distance(f["result"], f["truth"])) < 0.95 * mean(lambda f: distance(f["bicubic"], f["truth"]))
+    assert mean(lambda f: psnr(f["result"], f["truth"]) - psnr(f["preview"], f["truth"])) > -0.3
 
 
-def test_guidance_away_from_the_negative_words_sharpens(pipeline: SupirPipeline) -> None:
-    found = [restored(pipeline, "astronaut", "blur2_sr4", text_guidance=guidance)["result"] for guidance in (0, 1, 2)]
-    assert [sharpness(pixels) for pixels in found] == sorted(sharpness(pixels) for pixels in found)
-    assert niqe(found[0]) > niqe(found[1]) > niqe(found[2])
-    other = restored(pipeline, "astronaut", "blur2_sr4", text_guidance=2, negative_prompt="a photograph")["result"]
-    assert sharpness(other) < sharpness(found[2]), "it is these words that are guided away from"
+def test_words_change_nothing_and_that_is_said(pipeline: SupirPipeline) -> None:
+    plain = restored(pipeline, "astronaut", "blur2_sr4")["result"]
+    with pytest.warns(IdleOptionWarning, match="text_guidance changes next to nothing with this model: .* no words"):
+        guided = restored(pipeline, "astronaut", "blur2_sr4", text_guidance=2)["result"]
+    assert float((guided - plain).abs().max()) < 4 / 127.5
 
 
 @pytest.mark.slow
