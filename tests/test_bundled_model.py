@@ -104,7 +104,7 @@ def restored(pipeline: SupirPipeline, name: str, recipe: str, **options: float) 
 
 @pytest.mark.parametrize("recipe", [*BENCHMARKS, "default"])
 def test_every_recipe_comes_out_nearer_and_more_natural(pipeline: SupirPipeline, recipe: str) -> None:
-    """Than plain enlargement: in likeness as a classifier sees it and in naturalness; and sampling keeps the preview."""
+    """Than plain enlargement: in likeness as a classifier sees it and in naturalness; sampling keeps the preview."""
     distance = EfficientNetLite0Distance()
     found = [restored(pipeline, name, recipe) for name in PHOTOGRAPHS]
 

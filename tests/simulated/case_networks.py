@@ -42,7 +42,7 @@ def test_a_first_answer_that_is_not_finite_is_asked_for_again() -> None:
     with pytest.warns(WiderDtypeWarning, match="going on in bfloat16"):
         found = pipeline.restore_pixels(some_pixels(), options).pixels
     assert found.isfinite().all()
-    assert pipeline.identity["networks"] == "bfloat16 on sim"
+    assert pipeline.identity["networks"] == "bfloat16 on sim, autoencoder float32"  # widened when it came
 
 
 def test_conditions_from_the_processor_are_moved(there: SupirPipeline, near: SupirPipeline) -> None:
