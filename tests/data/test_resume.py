@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -117,26 +116,16 @@ def test_ray_comes_to_the_same_bytes_and_leaves_nothing_behind(
     pytest.importorskip("ray")
     from supir.pool.on_ray import OnRay
 
-    before = ray_processes()
+    before = set(psutil.Process().children(recursive=True))
     runner = OnRay(2, num_threads=1)
     try:
         monkeypatch.chdir(folder.parent)  # relative paths, of a folder that the workers did not start in
         build([folder.name], "ray set", options=OPTIONS, runner=runner)
+        started = set(psutil.Process().children(recursive=True)) - before
     finally:
         runner.close()
+    assert len(started) > 2
     build([folder.name], tmp_path / "a" / "ray set", options=OPTIONS)
     assert contents(tmp_path / "a" / "ray set") == contents(Path("ray set"))
-    deadline = time.monotonic() + 10
-    while ray_processes() - before and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert ray_processes() - before == set()
-
-
-def ray_processes() -> set[int]:
-    words = ("raylet", "gcs_server", "ray::", "ray/dashboard", "ray/_private")
-    found = set()
-    for process in psutil.process_iter(["cmdline", "status"]):
-        line = " ".join(process.info["cmdline"] or ())
-        if any(word in line for word in words) and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.add(process.pid)
-    return found
+    _, left = psutil.wait_procs(started, timeout=20)
+    assert [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
