@@ -93,7 +93,8 @@ def test_a_machine_that_is_killed_in_the_middle(cluster: Any, folder: Path, tmp_
     assert times_done(out) == dict.fromkeys(NAMES, 1)
     assert set(failures(out)) == {Path(name).name for name in BAD}
     begun = Counter(path for _, path in notes.noted("begun"))
-    assert {Path(path).relative_to(source).as_posix() for path in begun} == {*NAMES, *BAD}
+    # Bad pictures are refused before, but for one that only its header tells to be too large.
+    assert {Path(path).relative_to(source).as_posix() for path in begun} == {*NAMES, "huge.png"}
     assert sorted(begun.values())[-2] == 1, "at most the one that was at work on the killed machine is begun again"
     opened = notes.noted("opened")
     assert len(set(opened)) == len({node for node, _ in opened}) == len(opened), "each worker once"
