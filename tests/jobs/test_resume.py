@@ -197,12 +197,15 @@ def test_a_model_that_cannot_be_opened_ends_the_run(tmp_path: Path) -> None:
         run(jobs_of(tmp_path / "in", tmp_path / "out"), tmp_path / "out", Model(folder=tmp_path, devices=("cpu",)))
 
 
-@pytest.mark.slow
-def test_a_model_that_cannot_be_opened_in_a_process_ends_the_run(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_weights_that_are_damaged_end_the_run(folder: Path, tmp_path: Path, workers: int) -> None:
     save(tmp_path / "in" / "1.png")
-    nowhere = Model(folder=folder, devices=("nowhere",))
-    with pytest.raises(WeightsError, match="nowhere"):
-        run(jobs_of(tmp_path / "in", tmp_path / "out"), tmp_path / "out", nowhere, Processes(1))
+    shutil.copytree(folder, tmp_path / "cut")
+    [weights] = (tmp_path / "cut" / "unet").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    model, runner = Model(folder=tmp_path / "cut", devices=("cpu",)), Processes(workers) if workers else None
+    with pytest.raises(WeightsError, match=rf"^{tmp_path / 'cut'}: a file of it cannot be read.*unet"):
+        run(jobs_of(tmp_path / "in", tmp_path / "out"), tmp_path / "out", model, runner)
 
 
 @pytest.mark.slow

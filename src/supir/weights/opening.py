@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import torch
 
-from supir.errors import OptionError
+from supir.errors import OptionError, WeightsError
 from supir.options import NetworkOptions
 from supir.tensors.memory import naming_lack_of_memory
 from supir.weights.adapters import Adapters
@@ -77,7 +77,8 @@ class OpenedPipeline(PlacedPipeline, Adapters):
         Raises:
             OptionError: a value is none of those, there is no such device or variant, or there is no compiler.
             OutOfMemoryError: the weights do not fit into the memory of the processor or the device.
-            WeightsError: the folder is missing, is no model folder, or names classes from an unknown library.
+            WeightsError: the folder is missing, is no model folder, has a damaged file, or names classes from an
+                unknown library.
             KeyMismatchError: a component's files lack weights that its configuration asks for.
         """
         path = BUNDLED_MODEL if folder is None else Path(folder)
@@ -100,13 +101,16 @@ class OpenedPipeline(PlacedPipeline, Adapters):
             if quantize != "none":
                 left = {part: entry for part, entry in index.items() if part not in keywords}
                 keywords = load_stored(path, left, networks, kind) | keywords
-            pipeline: Self = super().from_pretrained(
-                str(path),
-                dtype={"default": kind, "autoencoder": coder, **others},
-                use_safetensors=True,
-                local_files_only=True,
-                **keywords,
-            )
+            try:
+                pipeline: Self = super().from_pretrained(
+                    str(path),
+                    dtype={"default": kind, "autoencoder": coder, **others},
+                    use_safetensors=True,
+                    local_files_only=True,
+                    **keywords,
+                )
+            except OSError as error:
+                raise WeightsError(f"{path}: a file of it cannot be read: {str(error).strip()}") from error
         pipeline.source, pipeline.networks = path, networks
         check_complete(path, pipeline.components)
         arrange(pipeline.components, networks, place.type)
