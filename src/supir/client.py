@@ -36,8 +36,6 @@ try:
 except ImportError as error:
     raise MissingExtraError("httpx2", "client", "the service's client") from error
 
-__all__ = ["ACTIVE", "Client", "Event", "RemoteJob"]
-
 ACTIVE = ("queued", "running")
 """The states that a job can still leave by itself."""
 _CONNECT, _ANSWER = 10.0, 60.0
@@ -278,8 +276,8 @@ def _check(answer: httpx2.Response) -> None:
     except (ValueError, KeyError, TypeError):
         name, detail = "ServiceError", f"{answer.url} answered {answer.status_code}; is it a service of supir?"
     retry = answer.headers.get("Retry-After", "")
-    kind = getattr(errors, name, None) if name in errors.__all__ else None
-    if kind is None or not issubclass(kind, SupirError) or kind is MissingExtraError:
+    kind = getattr(errors, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, SupirError)) or kind is MissingExtraError:
         kind = ServiceError
     if issubclass(kind, ServiceError):
         raise kind(detail, int(retry) if retry.isdecimal() else None)

@@ -38,38 +38,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = [
-    "BusyError",
-    "CaptionError",
-    "CaptionerError",
-    "ClosingError",
-    "DeviceLostError",
-    "ImageError",
-    "ImageReadError",
-    "ImageTooLargeError",
-    "ImageWriteError",
-    "JobExpiredError",
-    "JobFailedError",
-    "JobNotFoundError",
-    "JobNotReadyError",
-    "KeyMismatchError",
-    "KeyRefusedError",
-    "MissingExtraError",
-    "NoRoomError",
-    "NotFiniteError",
-    "OptionError",
-    "OutOfMemoryError",
-    "ServiceError",
-    "StateError",
-    "StorageError",
-    "StudyError",
-    "SupirError",
-    "UnsafeCheckpointError",
-    "UploadError",
-    "UploadTooLargeError",
-    "WeightsError",
-]
-
 
 class SupirError(Exception):
     """The root of the tree."""

@@ -8,8 +8,6 @@ from typing import TypeVar
 
 from supir.errors import SupirError
 
-__all__ = ["retry"]
-
 Answer = TypeVar("Answer")
 
 

@@ -193,11 +193,9 @@ def test_others_who_can_reach_it_are_warned_of(host: str, warned: bool) -> None:
 
 def test_without_the_extra_it_says_what_to_install(server: StudyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fastapi", None)
-    for name in ("study", "server", "middleware"):
-        monkeypatch.delitem(sys.modules, f"supir.service.http.{name}", raising=False)
+    for name in [name for name in sys.modules if name.startswith("supir.service.http")]:
+        monkeypatch.delitem(sys.modules, name)
     methods = [f"--method={name}={server.folder / name}" for name in (FIRST, SECOND)]
     done = CliRunner().invoke(app, ["study", "serve", *methods])
     assert done.exit_code == 1
-    assert done.stderr == (
-        "error: the page of a study needs fastapi, which is not installed: pip install 'supir[serve]'\n"
-    )
+    assert done.stderr == "error: the service needs fastapi, which is not installed: pip install 'supir[serve]'\n"

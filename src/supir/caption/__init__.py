@@ -9,5 +9,3 @@ asks any callable with a name. Nothing heavy is imported here.
 """
 
 from supir.caption.words import Caption, clean_caption
-
-__all__ = ["Caption", "clean_caption"]

@@ -7,8 +7,6 @@ import re
 from supir.caption.words import clean_caption
 from supir.errors import CaptionError
 
-__all__ = ["ROOM_TO_THINK", "caption_in", "has_thoughts", "spoken"]
-
 ROOM_TO_THINK = 4096
 """Tokens that a model is given when a caption's few ended while it was still thinking."""
 

@@ -18,8 +18,6 @@ from platformdirs import user_cache_path
 from supir.caption.words import Caption, clean_caption
 from supir.files import write_whole
 
-__all__ = ["CaptionCache", "default_folder"]
-
 _MAX_BYTES = 100_000
 
 

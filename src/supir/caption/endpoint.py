@@ -34,8 +34,6 @@ except ImportError as error:
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["KEY_VARIABLE", "EndpointCaptioner", "checked_key"]
-
 KEY_VARIABLE = "SUPIR_CAPTION_KEY"
 """The environment variable that holds the endpoint's key, where it wants one."""
 

@@ -17,8 +17,6 @@ from supir.errors import CaptionerError, CaptionError, MissingExtraError, Option
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ModelCaptioner"]
-
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
 _LOADED: dict[tuple[str, int | None, str | None], tuple[Any, Any]] = {}
 """The one model that this process holds; not in the captioner, which is sent to workers."""

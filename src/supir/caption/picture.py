@@ -8,8 +8,6 @@ from supir.caption.words import MAX_SIDE
 from supir.data.pixels import srgb
 from supir.image import Picture
 
-__all__ = ["readable", "reduced_to"]
-
 
 def readable(picture: Picture, max_side: int = MAX_SIDE) -> Image.Image:
     """A picture as RGB, sRGB, transparency laid on white, its longer side at most ``max_side`` pixels."""

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from supir.caption.text_files import TextFileCaptioner
 
-__all__ = ["PictureCaptioner", "captioner_of"]
-
 
 class PictureCaptioner(Protocol):
     """Says in words what a picture shows; a context manager, at whose end it gives its memory back."""

@@ -12,8 +12,6 @@ from supir.data.sidecar_text import decoded
 from supir.data.sources import find_photographs
 from supir.errors import CaptionerError, ImageReadError, OptionError
 
-__all__ = ["TextFileCaptioner"]
-
 _MAX_BYTES = 1_000_000
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from supir.prompts import clean_text
 
-__all__ = ["MAX_LENGTH", "QUESTION", "WORDS", "Caption", "clean_caption", "record_of_words"]
-
 QUESTION = "Describe this photograph in one or two sentences: the subject, the materials and textures, and the setting."
 """What a chat model is asked. Another question means other captions: it is part of a captioner's name."""
 

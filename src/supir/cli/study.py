@@ -67,8 +67,10 @@ def serve(
     with exit_on_error(console := Console(stderr=True)):
         from supir.evaluation.study.pictures import identities
         from supir.evaluation.study.store import Store
+        from supir.service.http.addressing import Front
         from supir.service.http.logs import set_up_logs
-        from supir.service.http.study import Front, Server, web_app
+        from supir.service.http.server import Server
+        from supir.service.http.study import web_app
 
         front = or_usage_error(Front.of, root_path, trusted_proxies)
         names, cases = _cases(console, benchmark, methods, recipes, method, inputs, originals)

@@ -13,8 +13,6 @@ from pathlib import Path
 
 from supir.errors import SupirError
 
-__all__ = ["Database", "Kind"]
-
 _MOST_IDLE = 8
 """Connections that are kept while nobody asks."""
 _FULL = {sqlite3.SQLITE_FULL}

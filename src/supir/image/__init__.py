@@ -37,44 +37,6 @@ if TYPE_CHECKING:
     from supir.image.targets import SUFFIXES, check_target
     from supir.image.writing import write, write_in_bands
 
-__all__ = [
-    "LARGE",
-    "MAX_PIXELS",
-    "SUFFIXES",
-    "LargePicture",
-    "Picture",
-    "PictureLike",
-    "ReferenceSize",
-    "WorkingSize",
-    "as_picture",
-    "by_name",
-    "check_file",
-    "check_target",
-    "find_pictures",
-    "fitted",
-    "from_pil",
-    "glimpsed",
-    "open_large",
-    "pad_to_multiple",
-    "read",
-    "read_frame",
-    "read_record",
-    "read_reduced",
-    "read_size",
-    "reference_postprocess",
-    "reference_preprocess",
-    "reference_size",
-    "resize",
-    "sheet_size",
-    "side_by_side",
-    "to_pil",
-    "working_size",
-    "write",
-    "write_in_bands",
-    "write_sheet",
-    "write_shown",
-]
-
 __getattr__ = lazy_names(
     __name__,
     {

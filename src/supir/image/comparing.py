@@ -15,8 +15,6 @@ from supir.image.picture import Picture, on_white
 from supir.image.sizes import resize
 from supir.image.writing import write_in_bands
 
-__all__ = ["sheet_size", "side_by_side", "write_sheet"]
-
 _ROWS = 256
 
 

@@ -16,8 +16,6 @@ from io import BytesIO
 
 from supir.image.facts import jpeg_segments, riff_chunks
 
-__all__ = ["Way", "ends_early", "harmless", "last_way", "mended_ways", "strict_level"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Way:

@@ -7,11 +7,6 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-__all__ = [
-    "EXIF_POINTER", "GPS_POINTER", "Directory", "Entry", "composed", "header_of", "inside", "numbers", "rationals",
-    "read_directories", "records_of", "whole_numbers",
-]  # fmt: skip
-
 Entry = tuple[int, int, bytes]  # type, count, payload in little-endian order
 Directory = dict[int, Entry]
 
@@ -71,10 +66,12 @@ class Layout:
 
     @property
     def offset(self) -> str:
+        """Of a directory or a value."""
         return self.order + ("Q" if self.large else "I")
 
     @property
     def count(self) -> str:
+        """Of the records of a directory."""
         return self.order + ("Q" if self.large else "H")
 
     @property

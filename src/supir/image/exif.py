@@ -31,11 +31,6 @@ from supir.image.directories import (
 )
 from supir.image.profiles import ADOBE_RGB, Colours
 
-__all__ = [
-    "Exif", "append_to_tiff", "exif_of", "fitting_a_segment", "read_exif", "resolution_of",
-    "resolution_tags", "with_resolution",
-]  # fmt: skip
-
 _INTEROP_POINTER = 0xA005
 _ORIENTATION, _COLOR_SPACE, _GAMMA, _INTEROP_INDEX = 0x0112, 0xA001, 0xA500, 1
 _WHITE_POINT, _PRIMARIES = 0x013E, 0x013F

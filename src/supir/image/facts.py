@@ -19,8 +19,6 @@ from supir.image.iptc import iptc_of_resources
 from supir.image.profiles import SRGB, Colours, by_cicp
 from supir.image.xmp import whole_of_extended
 
-__all__ = ["Facts", "Text", "facts_of", "jpeg_segments", "png_chunks", "riff_chunks"]
-
 Text = tuple[str, str]
 """A keyword as PNG has them (Comment, Title, Author ...), and what it says."""
 

@@ -11,8 +11,6 @@ from supir.errors import ImageError, ImageReadError, OptionError
 from supir.files import Places, sentence
 from supir.image.targets import SUFFIXES
 
-__all__ = ["by_name", "find_pictures"]
-
 
 def find_pictures(
     inputs: Iterable[Path | str] | Path | str,

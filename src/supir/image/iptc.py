@@ -5,8 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-__all__ = ["as_properties", "iptc_of_resources", "resources_of_iptc"]
-
 _IPTC = 0x0404
 # IIM record 2, data set -> the XMP property it is (IPTC Core 1.1; Metadata Working Group 2.0), and of which kind
 _PROPERTIES = {

@@ -22,8 +22,6 @@ from supir.image.sizes import Resampling, WorkingSize, mirrored_indices
 from supir.image.transparency import Backdrop
 from supir.tensors.arrays import LazyArray
 
-__all__ = ["LARGE", "LargePicture", "open_large"]
-
 LARGE = 12_000_000
 """Pixels of the working size above which a file's pixels stay on disk: 150 MB for each picture held otherwise."""
 

@@ -25,8 +25,6 @@ from supir.image.damage import last_way
 from supir.image.directories import numbers, read_directories
 from supir.image.facts import Facts, facts_of
 
-__all__ = ["NOT_BUILT_IN", "Opened", "check_header", "load", "opened", "quiet_libvips", "reason_of"]
-
 _ALLOWED = "allowed are JPEG, PNG, WebP and TIFF"
 _LOADERS = {"JPEG": "jpegload_source", "PNG": "pngload_source", "WebP": "webpload_source", "TIFF": "tiffload_source"}
 _BANDS = {"b-w": (1, 2), "grey16": (1, 2), "srgb": (3, 4), "rgb": (3, 4), "rgb16": (3, 4), "cmyk": (4, 5)}

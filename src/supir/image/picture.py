@@ -22,8 +22,6 @@ from supir.image.sizes import resize
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Picture", "from_pil", "to_pil"]
-
 _LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709, on the encoded values
 
 

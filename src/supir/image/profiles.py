@@ -14,8 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ADOBE_RGB", "SRGB", "Colours", "by_cicp", "by_name", "icc_kind", "profile"]
-
 Array = npt.NDArray[np.float64]
 Curve = float | tuple[float, ...]
 """From encoded to linear light: an exponent, or its values at even steps, all from 0 to 1."""

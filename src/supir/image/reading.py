@@ -18,13 +18,11 @@ from supir.errors import ImageReadError, ImageWriteError, OptionError
 from supir.files import sentence
 from supir.image.damage import Way, ends_early, harmless, last_way, mended_ways, strict_level
 from supir.image.directories import numbers, read_directories
-from supir.image.opening import NOT_BUILT_IN, Opened, check_header, field, load, opened, quiet_libvips, reason_of
+from supir.image.opening import NOT_BUILT_IN, Opened, check_header, field, load, opened, reason_of
 from supir.image.picture import Picture, assemble, from_integers
 from supir.image.profiles import by_name, icc_kind
 from supir.image.xmp import clean_xmp, named_profile, record_of
 from supir.tensors.arrays import reserve
-
-__all__ = ["MAX_PIXELS", "check_file", "quiet_libvips", "read", "read_record", "read_size"]
 
 MAX_PIXELS = 256 * 1000 * 1000
 """Default of `read`'s `max_pixels`: as float32 such a picture takes 3 GB."""

@@ -14,13 +14,6 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = [
-    "ReferenceSize",
-    "reference_postprocess",
-    "reference_preprocess",
-    "reference_size",
-]
-
 
 class ReferenceSize(NamedTuple):
     """What `reference_size` gives; in pixels."""

@@ -17,8 +17,6 @@ from supir.image.sizes import working_size
 from supir.image.writing import store
 from supir.options import RestoreOptions
 
-__all__ = ["glimpsed", "read_frame", "read_reduced", "write_shown"]
-
 _QUALITY = 85
 _WHITE = 255
 

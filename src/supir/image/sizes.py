@@ -14,8 +14,6 @@ from supir.errors import OptionError
 MAX_ENLARGED = 4
 """`min_size` enlarges to at most this many of its squares: pictures of up to 1 to 4 reach it, a strip stays one."""
 
-__all__ = ["MAX_ENLARGED", "Resampling", "WorkingSize", "mirrored_indices", "pad_to_multiple", "resize", "working_size"]
-
 
 class WorkingSize(NamedTuple):
     """What `working_size` gives; all in pixels."""

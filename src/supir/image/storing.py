@@ -28,8 +28,6 @@ from supir.image.iptc import as_properties, resources_of_iptc
 from supir.image.picture import Picture
 from supir.image.xmp import add_properties, extended
 
-__all__ = ["Beside", "beside_of", "put_beside", "webp_with"]
-
 _SEGMENT = 65_533  # bytes of a segment of JPEG, without its marker
 _XMP_NAME, _XMP_EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _METRE = 0.0254  # of an inch

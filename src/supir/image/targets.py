@@ -7,8 +7,6 @@ from pathlib import Path
 from supir.errors import ImageWriteError
 from supir.files import check_writable, name_fault, sentence
 
-__all__ = ["MAX_SIDE", "SUFFIXES", "check_size", "check_target", "kind_of"]
-
 SUFFIXES = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WebP", ".tif": "TIFF", ".tiff": "TIFF",
 }  # fmt: skip

@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Backdrop", "filled"]
-
 _CELLS = 512
 """Cells along the longer side that a picture is looked at in to fill what is hidden."""
 _SHOWN = 16

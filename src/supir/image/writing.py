@@ -20,8 +20,6 @@ from supir.image.storing import Beside, beside_of, put_beside, webp_with
 from supir.image.targets import MAX_SIDE, check_size, check_target, kind_of
 from supir.image.xmp import add_record
 
-__all__ = ["write", "write_in_bands"]
-
 _CLASSIC_TIFF = 2**31
 """Bytes of pixels above which a TIFF is written with offsets of 64 bits."""
 

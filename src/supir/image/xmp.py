@@ -16,17 +16,6 @@ from xml.sax.saxutils import escape, quoteattr
 
 from supir.errors import OptionError
 
-__all__ = [
-    "NAMESPACE",
-    "add_properties",
-    "add_record",
-    "clean_xmp",
-    "extended",
-    "named_profile",
-    "record_of",
-    "whole_of_extended",
-]
-
 NAMESPACE = "urn:supir:record:1"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 # A stranger's text meets these patterns: none may look beyond the next "<", or a hostile packet would take hours.

@@ -9,5 +9,3 @@ from supir.jobs.batch import run_batch
 from supir.jobs.job import Job, Outcome
 from supir.jobs.model import Model
 from supir.pool import Processes, Serial
-
-__all__ = ["Job", "Model", "Outcome", "Processes", "Serial", "run_batch"]

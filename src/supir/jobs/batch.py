@@ -26,8 +26,6 @@ from supir.jobs.model import Model
 from supir.jobs.restoring import OpenModel
 from supir.pool import MAX_TRIES, Done, Runner, Serial, WorkerPool
 
-__all__ = ["REPORT", "run_batch"]
-
 REPORT = "report.json"
 
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from supir.options import RestoreOptions
     from supir.pipeline import SupirPipeline
 
-__all__ = ["MAX_FAILURES", "OF_THE_PREVIEW", "Captioning", "add_captions"]
-
 MAX_FAILURES = 3
 """Pictures, one after the other, for which the captioner fails before it is given up for all."""
 

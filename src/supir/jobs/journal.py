@@ -15,8 +15,6 @@ from supir.errors import SupirError
 from supir.files import add_entries, alone, check_ours, read_entries, sentence, sweep
 from supir.jobs.job import Job, Outcome
 
-__all__ = ["LOG", "Log", "opened"]
-
 LOG = "batch.jsonl"
 
 _LOCK = ".batch.lock"

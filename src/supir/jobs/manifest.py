@@ -24,8 +24,6 @@ from supir.jobs.plan import BatchItem
 from supir.options import RestoreOptions
 from supir.options.fields import Field
 
-__all__ = ["read_manifest"]
-
 _OWN = ("path", "output", "preset", "caption", "captioner")
 """The last two say what was made by whom before somebody edited the prompt; they are for the record alone."""
 _TEXTS = [Field(name=name, kind=str) for name in ("preset", "caption", "captioner")]

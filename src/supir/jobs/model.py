@@ -14,8 +14,6 @@ from supir.pool import EmptyClusterWarning
 if TYPE_CHECKING:
     from supir.pipeline import SupirPipeline
 
-__all__ = ["Model"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Model:

@@ -16,17 +16,6 @@ from supir.files import Places, check_apart
 from supir.jobs.job import Job, Outcome
 from supir.options import RestoreOptions
 
-__all__ = [
-    "COMPARE_SUFFIX",
-    "RESULT_SUFFIX",
-    "BatchItem",
-    "discover",
-    "find_sources",
-    "left_out",
-    "plan_batch",
-    "plan_jobs",
-]
-
 RESULT_SUFFIX = ".restored"
 """Added to the name of a result that lies beside its input."""
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from supir.pipeline import SupirPipeline
     from supir.sampling.solvers import Step, StepCallback
 
-__all__ = ["OpenModel", "Restoring", "part_writable", "restore_job"]
-
 
 def restore_job(
     pipeline: SupirPipeline,

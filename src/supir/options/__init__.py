@@ -22,17 +22,3 @@ from supir.options.restore import (
     unused_by_model,
     warn_of_idle,
 )
-
-__all__ = [
-    "DEFAULT_PRESET",
-    "GOES_WITH",
-    "PRESETS",
-    "TRADE_OFFS",
-    "CaptionOptions",
-    "IdleOptionWarning",
-    "NetworkOptions",
-    "RestoreOptions",
-    "restore_options",
-    "unused_by_model",
-    "warn_of_idle",
-]

@@ -19,8 +19,6 @@ from supir.prompts import whole_prompts
 if TYPE_CHECKING:
     from supir.options import RestoreOptions
 
-__all__ = ["Steps", "come_to", "levels_of", "without_effect"]
-
 PUBLIC_HIGHEST, PUBLIC_MIN_NEXT = 14.6146, 0.05
 """The top of the public code's ramps; and the level at or below which a step must end to be left unpulled."""
 AS_THEY_ARE = (

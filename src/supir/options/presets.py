@@ -8,8 +8,6 @@ from typing import Any
 from supir.options import TRADE_OFFS, RestoreOptions, restore_options
 from supir.options.combinations import come_to, steps_of
 
-__all__ = ["same_presets", "trade_offs"]
-
 ModelPresets = Mapping[str, Mapping[str, Any]]
 
 

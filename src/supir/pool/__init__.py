@@ -22,20 +22,3 @@ from supir.pool.workers import (
     Serial,
     Worker,
 )
-
-__all__ = [
-    "MAX_TRIES",
-    "Answer",
-    "Calling",
-    "Done",
-    "EmptyClusterWarning",
-    "Event",
-    "Failed",
-    "Opening",
-    "Processes",
-    "Report",
-    "Runner",
-    "Serial",
-    "Worker",
-    "WorkerPool",
-]

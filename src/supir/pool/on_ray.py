@@ -25,8 +25,6 @@ try:
 except ImportError as error:
     raise MissingExtraError("ray", "ray", "work on many machines") from error
 
-__all__ = ["LOCAL", "OnRay", "RayWorker"]
-
 LOCAL = "local"
 """Address that starts Ray on this machine, for this run alone."""
 _PATIENCE = 10.0

@@ -15,8 +15,6 @@ from typing import Any
 from supir.errors import DeviceLostError, OptionError
 from supir.pool.workers import Answer, Done, Event, Failed, OnReport, Opening, Stopped, Told, answer_to
 
-__all__ = ["Process", "Processes", "all_threads", "limit_threads"]
-
 
 class Processes:
     """Processes of this machine, each with its share of the threads; see `supir.pool.workers.Runner`.

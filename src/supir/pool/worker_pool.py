@@ -9,8 +9,6 @@ from typing import Any, Generic, Self, TypeVar
 from supir.errors import SupirError
 from supir.pool.workers import MAX_TRIES, Answer, Done, Event, Failed, Opening, Runner
 
-__all__ = ["WorkerPool"]
-
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 

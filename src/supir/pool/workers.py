@@ -15,11 +15,6 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from supir.errors import DeviceLostError, SupirError
 
-__all__ = [
-    "MAX_TRIES", "Answer", "Calling", "Done", "EmptyClusterWarning", "Event", "Failed", "OnReport", "Opening", "Report",
-    "Runner", "Serial", "Stopped", "Told", "Work", "Worker", "answer_to",
-]  # fmt: skip
-
 MAX_TRIES = 3
 """Deaths of workers at one task, or one after the other before they begin, until it is given up."""
 

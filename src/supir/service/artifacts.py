@@ -10,8 +10,6 @@ from supir.jobs.job import BROWSERS_SHOW
 from supir.service.data_folder import Folder
 from supir.service.stored_job import StoredJob
 
-__all__ = ["Artifacts"]
-
 
 class Artifacts:
     """The files of jobs. Any thread may ask.

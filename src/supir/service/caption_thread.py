@@ -17,8 +17,6 @@ from supir.service.stored_job import StoredJob
 if TYPE_CHECKING:
     from supir.caption.spec import PictureCaptioner
 
-__all__ = ["Describing"]
-
 _log = logging.getLogger("supir.service")
 
 

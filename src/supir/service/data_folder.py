@@ -18,8 +18,6 @@ from supir.errors import ServiceError
 from supir.files import alone, check_ours, flush, sentence
 from supir.jobs.job import Views
 
-__all__ = ["Folder", "safe"]
-
 _DATABASE = "service.sqlite"
 _LOCK, _JOBS = "service.lock", "jobs"
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from supir.errors import NoRoomError, ServiceError, StorageError
 from supir.files.database import Kind
 
-__all__ = ["SERVICE"]
-
 _SCHEMA = """
 CREATE TABLE job (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, client TEXT NOT NULL, name TEXT NOT NULL,

@@ -20,8 +20,6 @@ from typing import TypeVar
 from supir.errors import NoRoomError, ServiceError, StorageError
 from supir.files import disk_error, lacks_room, write_whole
 
-__all__ = ["RESERVE", "Room", "with_reserve"]
-
 RESERVE = 1 << 20
 """Bytes that must be free for anything to be begun, and that are held back."""
 _LOOK, _LOOK_AGAIN = 5.0, 1.0

@@ -28,8 +28,6 @@ from supir.service.worker_threads import ActiveJob, Stoppable, WorkerThread
 if TYPE_CHECKING:
     from supir.caption.spec import PictureCaptioner
 
-__all__ = ["Engine", "Progress"]
-
 REMEMBER = 7 * 24 * 3600.0
 """Seconds for which the row of a job without files is kept."""
 _PATIENCE = 10.0

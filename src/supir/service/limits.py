@@ -18,8 +18,6 @@ from typing import Any
 from supir.errors import BusyError, KeyRefusedError, OptionError
 from supir.options.fields import Options, number
 
-__all__ = ["LOCAL", "Client", "Limits", "RateLimiter", "new_key", "read_keys", "who"]
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 
 from supir.service.stored_job import StoredJob
 
-__all__ = ["Owed"]
-
 
 @dataclass(frozen=True)
 class _End:

@@ -19,8 +19,6 @@ from supir.service.limits import Client
 from supir.service.pending_writes import Owed
 from supir.service.stored_job import StoredJob, Submission
 
-__all__ = ["MAX_TRIES", "Store"]
-
 MAX_TRIES = 5
 """Times that a job is begun without an end, because a worker or the service died, before it is given up."""
 _COLUMNS = "number, id, client, name, options, suffix, width, height, digest, state, created, started, finished, tries"

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from supir.options import RestoreOptions
 
-__all__ = ["ACTIVE", "STATES", "UNTIL", "StoredJob", "Submission"]
-
 STATES = ("queued", "running", "done", "failed", "cancelled", "expired")
 """queued -> running -> done -> expired; running -> failed, or queued again; queued, running -> cancelled."""
 ACTIVE = ("queued", "running")

@@ -14,8 +14,6 @@ from supir.jobs.model import Model
 from supir.jobs.restoring import OpenModel, Restoring
 from supir.pool import Opening, Report
 
-__all__ = ["SameDisk", "SentAlong", "Transfer"]
-
 
 class Transfer(Protocol):
     """What workers are told instead of jobs, fractions and outcomes."""

@@ -19,17 +19,6 @@ from supir.options.fields import Options, choice
 from supir.service.limits import Limits
 from supir.service.stored_job import UNTIL
 
-__all__ = [
-    "FORMATS",
-    "MAX_TEXT",
-    "SubmissionOptions",
-    "checked_picture",
-    "chosen_options",
-    "digest_of",
-    "shown_name",
-    "suffix_of",
-]
-
 FORMATS = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif"}
 """What a result may be asked for as, and its suffix."""
 MAX_TEXT = 16_384

@@ -10,8 +10,6 @@ from supir.service.data_folder import Folder, safe
 from supir.service.store import MAX_TRIES
 from supir.service.worker_threads import ActiveJob
 
-__all__ = ["verdict"]
-
 _NO_ROOM = f"was begun {MAX_TRIES} times, and each time the service's disk had no room for it; try again later"
 _log = logging.getLogger("supir.service")
 

@@ -20,8 +20,6 @@ from supir.service.data_folder import Folder
 from supir.service.stored_job import StoredJob
 from supir.service.transfer import Transfer, failure
 
-__all__ = ["ActiveJob", "Dispatcher", "Stoppable", "WorkerThread"]
-
 _log = logging.getLogger("supir.service")
 
 

@@ -15,8 +15,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from supir.errors import OptionError, ServiceError
 
-__all__ = ["Front", "Misaddressed", "answered", "host_name", "same_origin"]
-
 Network = IPv4Network | IPv6Network
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::(?P<port>\d{1,5}))?")
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")

@@ -15,8 +15,6 @@ from supir.service.engine import Engine
 from supir.service.http.responses import JobView
 from supir.service.stored_job import ACTIVE, StoredJob
 
-__all__ = ["Hub", "changes", "changes_of_all"]
-
 _ALIVE = 15.0
 """Seconds after which a comment keeps a silent connection open."""
 _OVERLAP = 2.0

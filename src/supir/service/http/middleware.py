@@ -22,8 +22,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from supir import errors
 from supir.service.http.addressing import Front, Misaddressed, answered, host_name, same_origin
 
-__all__ = ["STATUS", "Guard", "guard", "is_loopback"]
-
 STATUS: dict[type[errors.SupirError], int] = {
     errors.KeyRefusedError: 401,
     errors.JobNotFoundError: 404,

@@ -11,8 +11,6 @@ from prometheus_client.registry import Collector
 from supir.service.engine import Engine
 from supir.service.stored_job import STATES
 
-__all__ = ["Metrics"]
-
 _JOB_SECONDS = (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600)
 
 

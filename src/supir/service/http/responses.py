@@ -11,8 +11,6 @@ from pydantic import BaseModel, Field
 from supir.service.engine import Progress
 from supir.service.stored_job import StoredJob
 
-__all__ = ["ErrorView", "HealthView", "JobPage", "JobView", "OptionsView", "job_view"]
-
 State = Literal["queued", "running", "done", "failed", "cancelled", "expired"]
 
 

@@ -29,8 +29,6 @@ from supir.service.limits import LOCAL, Client, Limits, RateLimiter, who
 from supir.service.stored_job import StoredJob
 from supir.service.validation import FORMATS
 
-__all__ = ["Routes"]
-
 _IMAGES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".tif": "image/tiff"}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _EVENT = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}

@@ -7,8 +7,6 @@ from typing import Any
 from supir.options import RestoreOptions
 from supir.service.validation import SubmissionOptions
 
-__all__ = ["chosen_schema", "form_schema"]
-
 
 def chosen_schema() -> dict[str, Any]:
     """Preset and options as one JSON object. None has a default: unset, or null, is the preset's value."""

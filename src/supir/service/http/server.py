@@ -10,26 +10,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import FrameType
 
+import uvicorn
+from fastapi import FastAPI
+
 from supir import __version__
-from supir.errors import MissingExtraError, ServiceError
-
-try:
-    import uvicorn
-    from fastapi import FastAPI
-
-    from supir.service.http.addressing import Front
-    from supir.service.http.events import Hub
-    from supir.service.http.middleware import guard
-    from supir.service.http.prometheus import Metrics
-    from supir.service.http.routes import Routes
-    from supir.service.http.static_pages import page_router
-except ImportError as error:
-    raise MissingExtraError(error.name or "fastapi", "serve", "the service") from error
+from supir.errors import ServiceError
 from supir.options import IdleOptionWarning
 from supir.service.engine import Engine
+from supir.service.http.addressing import Front
+from supir.service.http.events import Hub
+from supir.service.http.middleware import guard
+from supir.service.http.prometheus import Metrics
+from supir.service.http.routes import Routes
+from supir.service.http.static_pages import page_router
 from supir.service.limits import Client, Limits
-
-__all__ = ["Server", "serve", "web_app"]
 
 _ABOUT = "Restores photographs: a damaged, small or blurred picture goes in, a sharp one comes out."
 _LAST_ANSWERS = 5

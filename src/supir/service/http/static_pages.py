@@ -8,8 +8,6 @@ from importlib.resources.abc import Traversable
 
 from fastapi import APIRouter, Response
 
-__all__ = ["page_router"]
-
 _KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self';"

@@ -8,8 +8,6 @@ from typing import BinaryIO
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-__all__ = ["EventStream", "OpenFile"]
-
 _CHUNK = 1 << 18
 
 

@@ -11,22 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from supir.errors import MissingExtraError, SupirError
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from pydantic import BaseModel, StringConstraints
+
+from supir.errors import SupirError
 from supir.evaluation.study.pictures import INPUT, ORIGINAL, Compared, served
 from supir.evaluation.study.store import AlreadyAnswered, NotAsked, Store
-
-try:
-    from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
-    from pydantic import BaseModel, StringConstraints
-
-    from supir.service.http.addressing import Front
-    from supir.service.http.middleware import guard
-    from supir.service.http.server import Server
-    from supir.service.http.static_pages import page_router
-except ImportError as error:
-    raise MissingExtraError("fastapi", "serve", "the page of a study") from error
-
-__all__ = ["Front", "Server", "web_app"]
+from supir.service.http.addressing import Front
+from supir.service.http.middleware import guard
+from supir.service.http.static_pages import page_router
 
 BODY_LIMIT = 4096
 """Bytes of a request's body."""

@@ -27,8 +27,6 @@ from supir.service.validation import (
     suffix_of,
 )
 
-__all__ = ["JobID", "Submitting"]
-
 _log = logging.getLogger("supir.service")
 
 JobID = Annotated[str, PathParameter(description="of the job, as its submission answered", max_length=64)]

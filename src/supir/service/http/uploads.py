@@ -14,8 +14,6 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from supir.errors import UploadError, UploadTooLargeError
 from supir.service.validation import MAX_TEXT
 
-__all__ = ["Form", "drop_rest", "read_form", "read_json", "sha256_of"]
-
 _MAX_FIELDS = 64
 _MAX_FIELD = 8 * MAX_TEXT
 """Bytes of one text: JSON writes a character in up to six."""
