@@ -144,15 +144,22 @@ def test_a_discriminator_is_heard_as_far_as_it_tells_the_two_apart(more: dict[st
     assert nearly == pytest.approx(share * 0.4 * 1.5 / 2, rel=1e-3)
 
 
-def test_the_teacher_is_heard_only_where_it_is_near_the_truth(more: dict[str, dict[str, Any]]) -> None:
+def test_the_teacher_answers_for_its_share_where_it_is_near_the_truth(more: dict[str, dict[str, Any]]) -> None:
     losses = Losses(smoke("restorer", **more["restorer"]), torch.device("cpu"))
-    clean = _pixels(0)
+    clean = torch.cat([_pixels(draw) for draw in range(4)])
     nearly = (clean + 0.01).clamp(-1, 1)  # nothing to restore: an untrained teacher is far off
-    _, values = losses(_pixels(1), clean, nearly)
-    assert values["heard"] == 0
-    losses.answer = lambda degraded: (clean + 0.01).clamp(-1, 1)  # type: ignore[method-assign]
-    _, values = losses(_pixels(1), clean, _pixels(2))
-    assert values["heard"] == 1
+    target, taught = losses.target(clean, nearly)
+    assert taught == 0
+    assert torch.equal(target, clean)
+    losses.answer = lambda degraded: (clean[: len(degraded)] + 0.01).clamp(-1, 1)  # type: ignore[method-assign]
+    target, taught = losses.target(clean, clean.flip(0))
+    assert taught == 2, "half of the samples"
+    assert torch.equal(target[:2], nearly[:2])
+    assert torch.equal(target[2:], clean[2:])
+    losses.answer = lambda degraded: torch.cat([nearly[:1], -clean[1:2]])  # type: ignore[method-assign]
+    target, taught = losses.target(clean, (clean + 0.1).clamp(-1, 1))
+    assert taught == 1
+    assert torch.equal(target[1:], clean[1:])
 
 
 def test_what_is_missing_is_named(photographs: Path, more: dict[str, dict[str, Any]]) -> None:

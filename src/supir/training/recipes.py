@@ -86,7 +86,7 @@ class StageOptions(Options):
     perceptual_weight: float = number(1.0, 0, 1e6, "of the distance to the clean picture in VGG16's features")
     restorer_blocks: int = number(0, 0, 23, "of the teacher's, to begin the restoring network from; 0: go on with it")
     teacher: str = text("", "file of Real-ESRGAN x4plus for ncnn: begins the restoring network and answers for it")
-    teacher_weight: float = number(0.0, 0, 1e6, "of the distance to the teacher's answers")
+    teacher_share: float = number(0.0, 0, 1, "of the samples, whose target is the teacher's answer where it is near")
     adversarial_share: float = number(0.0, 0, 10, "of a discriminator's gradient, the other losses' taken as 1")
 
     def __post_init__(self) -> None:

@@ -3,8 +3,8 @@
 Not in the paper, whose encoder is SDXL's. A small model has no prior that paints what the encoder cannot know, so its
 restoring network learns to paint. Its losses are led back to the pixels and go through the network once:
 
-    |y - x|  and  LPIPS's distance of y and x in VGG16's features       the truth x
-    the same to the teacher's answer                                    where that is near the truth
+    |y - x|  and  LPIPS's distance of y and x in VGG16's features       x the truth, or for some of the samples the
+                                                                        teacher's answer, where that is near the truth
     a discriminator that sees the high wavelet sub-bands alone          texture without tones: arXiv 2402.19215
 """
 
@@ -129,7 +129,7 @@ class Losses:
         self.vgg = load_lpips(Path(options.perceptual), "vgg16").to(device)
         to_channels_last(self.vgg)
         self.teacher: RealEsrganX4 | None = None
-        if options.teacher_weight:
+        if options.teacher_share:
             self.teacher = RealEsrganX4.from_ncnn(Path(options.teacher)).to(device)
             to_channels_last(self.teacher)
 
@@ -151,23 +151,24 @@ class Losses:
         found: Tensor = self.teacher(small.contiguous(memory_format=torch.channels_last))
         return found.clamp(-1, 1)
 
+    def target(self, clean: Tensor, degraded: Tensor) -> tuple[Tensor, Tensor]:
+        """What the samples (B, 3, H, W) are to become, and how many of them the teacher's answer."""
+        taught = round(self.options.teacher_share * len(clean))
+        if self.teacher is None or not taught:
+            return clean, clean.new_zeros(())
+        truth, begun = clean[:taught], degraded[:taught]
+        answer = self.answer(begun)
+        heard = _apart(answer, truth) <= NEAR * _apart(begun, truth)
+        return torch.cat([torch.where(heard[:, None, None, None], answer, truth), clean[taught:]]), heard.float().sum()
+
     def __call__(self, pixels: Tensor, clean: Tensor, degraded: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Losses of restored ``pixels`` (B, 3, H, W), a scalar, and values to log."""
-        seen = self.features(pixels)
+        target, taught = self.target(clean, degraded)
         with torch.no_grad():
-            known = self.features(clean)
-        apart, perceived = _apart(pixels, clean).mean(), self.perceived(seen, known).mean()
+            wanted = self.features(target)
+        apart, perceived = _apart(pixels, target).mean(), self.perceived(self.features(pixels), wanted).mean()
         total = apart + self.options.perceptual_weight * perceived
-        values = {"l1": apart.detach(), "vgg": perceived.detach()}
-        if self.teacher is not None:
-            answer = self.answer(degraded)
-            heard = (_apart(answer, clean) <= NEAR * _apart(degraded, clean)).float()
-            with torch.no_grad():
-                told = self.features(answer)
-            taught = _apart(pixels, answer) + self.options.perceptual_weight * self.perceived(seen, told)
-            total = total + self.options.teacher_weight * (heard * taught).mean()
-            values |= {"taught": (heard * taught).mean().detach(), "heard": heard.mean()}
-        return total, values
+        return total, {"l1": apart.detach(), "vgg": perceived.detach(), "taught": taught}
 
 
 def to_channels_last(network: Any) -> None:
