@@ -91,7 +91,7 @@ def test_hidden_colours_are_filled_with_those_shown_near_them() -> None:
 @pytest.mark.parametrize("preset", ["fast", "reference"])
 def test_what_the_networks_are_given_has_no_dark_rims(preset: str) -> None:
     picture = from_pil(Image.fromarray(cut_out()))
-    pixels, _ = fitted(picture, restore_options(preset, scale=2.0, min_size=64), 64)
+    pixels = fitted(picture, restore_options(preset, scale=2.0, min_size=64), 64).pixels
     assert (pixels.add(1).mul(127.5) - 250).abs().max() < 3
 
 
@@ -221,7 +221,7 @@ def test_a_large_picture_is_filled_as_one_in_memory(tmp_path: Path) -> None:
     values = cut_out(600)
     values[300:, :, :3] = values[300:, :, :3] // 2
     Image.fromarray(values).save(tmp_path / "a.png")
-    whole, _ = fitted(read(tmp_path / "a.png"), restore_options("fast", scale=1.0, min_size=64), 64)
+    whole = fitted(read(tmp_path / "a.png"), restore_options("fast", scale=1.0, min_size=64), 64).pixels
     with open_large(tmp_path / "a.png", tmp_path) as large:
         windows = large.at_working_size(working_size(600, 600, 1.0, 64, 64), "cpu")
         for top in range(0, 640, 160):

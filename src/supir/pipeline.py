@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -34,6 +34,7 @@ from supir.restoration.conditioning import Conditions, embed
 from supir.restoration.finite import widen_networks
 from supir.restoration.restorer import RestoredPixels, Restorer, size_multiple
 from supir.restoration.schedules import noise_schedule
+from supir.restoration.step_preview import SIDE as GLIMPSE
 from supir.restoration.step_preview import StepPreviews
 from supir.restoration.streaming import Streaming, is_large, size_of
 from supir.sampling.noise import NoiseSource, SampleNoise
@@ -139,15 +140,17 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         on_preview: Callable[[Picture], None] | None,
     ) -> Restored:
         """One picture: to working size, through the networks, to the asked size."""
-        pixels, finish = image.fitted(picture, options, size_multiple(self.autoencoder))
+        given = image.fitted(picture, options, size_multiple(self.autoencoder))
 
         def show(preview: Tensor) -> None:
             if on_preview is not None:
-                on_preview(finish(preview[0].clone()))  # what is finished is used up
+                on_preview(given.finish(preview[0].clone()))  # what is finished is used up
 
-        result = self.restore_pixels(pixels[None], options, on_step=on_step, on_preview=show)
+        result = self.restore_pixels(given.pixels[None], options, on_step=on_step, on_preview=show)
         return Restored(
-            picture=finish(result.pixels[0]), preview=finish(result.preview[0]), record=self._record(result.options)
+            picture=given.finish(result.pixels[0]),
+            preview=given.finish(result.preview[0]),
+            record=self._record(result.options) | dict(given.notes),
         )
 
     @torch.no_grad()
@@ -223,7 +226,13 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         """
         size, frame = image.read_frame(source)
         multiple = size_multiple(self.autoencoder)
-        return StepPreviews(self.autoencoder, lambda small: show(image.glimpsed(small, size, frame, options, multiple)))
+        toning = cache(partial(image.read_toning, source, GLIMPSE, salvage=options.salvage))
+        return StepPreviews(
+            self.autoencoder,
+            lambda small: show(
+                image.glimpsed(small, size, frame, options, multiple, None if options.reference_quirks else toning())
+            ),
+        )
 
     @torch.no_grad()
     def preview(self, picture: PictureLike, options: RestoreOptions | None = None, **overrides: Any) -> Picture:
@@ -235,10 +244,10 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             overrides: fields of ``RestoreOptions`` and ``preset``.
         """
         options = self.options(**overrides) if options is None else options.replace(**overrides)
-        pixels, finish = image.fitted(
+        given = image.fitted(
             image.as_picture(picture, salvage=options.salvage), options, size_multiple(self.autoencoder)
         )
-        return finish(self.preview_pixels(pixels[None], options)[0])
+        return given.finish(self.preview_pixels(given.pixels[None], options)[0])
 
     @torch.no_grad()
     def restore_pixels(

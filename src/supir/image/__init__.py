@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         reference_preprocess,
         reference_size,
     )
-    from supir.image.showing import glimpsed, read_frame, read_reduced, write_shown
+    from supir.image.showing import glimpsed, read_frame, read_reduced, read_toning, write_shown
     from supir.image.sizes import WorkingSize, pad_to_multiple, resize, working_size
     from supir.image.targets import SUFFIXES, check_target
     from supir.image.writing import write, write_in_bands
@@ -47,7 +47,7 @@ __getattr__ = lazy_names(
         "picture": ("Picture", "from_pil", "to_pil"),
         "reading": ("MAX_PIXELS", "check_file", "read", "read_record", "read_size"),
         "reference": ("ReferenceSize", "reference_postprocess", "reference_preprocess", "reference_size"),
-        "showing": ("glimpsed", "read_frame", "read_reduced", "write_shown"),
+        "showing": ("glimpsed", "read_frame", "read_reduced", "read_toning", "write_shown"),
         "sizes": ("WorkingSize", "pad_to_multiple", "resize", "working_size"),
         "targets": ("SUFFIXES", "check_target"),
         "writing": ("write", "write_in_bands"),

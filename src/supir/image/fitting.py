@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 
 from supir.errors import OptionError
-from supir.image.picture import Picture, from_pil, to_pil
+from supir.image.picture import Picture, from_pil, luma, to_pil
 from supir.image.reading import read
 from supir.image.reference import reference_postprocess, reference_preprocess, reference_size
 from supir.image.sizes import pad_to_multiple, resize, working_size
+from supir.image.toning import toning_of_pixels
 from supir.image.transparency import filled
 from supir.options import RestoreOptions
 
@@ -32,29 +33,53 @@ def as_picture(picture: PictureLike, *, salvage: bool = False) -> Picture:
     return read(picture, salvage=salvage)
 
 
-def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> tuple[Tensor, Callable[[Tensor], Picture]]:
-    """The picture at working size, (3, H, W) with both sides a multiple, and what makes a picture of the result.
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A picture as the networks take it."""
 
-    The result is used up: clamped where it lies, since large pictures are large.
+    pixels: Tensor
+    """(3, H, W) at working size, both sides a multiple."""
+    finish: Callable[[Tensor], Picture]
+    """Makes a picture of the result, which is used up: clamped where it lies, since large pictures are large."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What the record says of how it was taken."""
+
+
+def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> Fitted:
+    """The picture at working size, and what makes a picture of the result.
+
+    One without colours of its own is shown to the networks in grey, and gets none from them (see ``toning``); but not
+    with the public code's quirks.
     """
     if options.reference_quirks:
-        _check_reference_area(picture, options)
-        opaque = replace(picture, pixels=_shown(picture), alpha=None)
-        stretched, reference = reference_preprocess(to_pil(opaque), options.scale, options.min_size)
-
-        def cut_to_integers(pixels: Tensor) -> Picture:
-            saved = reference_postprocess(pixels, reference.output_height, reference.output_width)
-            return picture.with_pixels(from_pil(saved).pixels)
-
-        return stretched, cut_to_integers
+        return _fitted_as_reference(picture, options)
+    shown = _shown(picture)
+    toning = None if picture.grey else toning_of_pixels(shown)
     size = working_size(picture.width, picture.height, options.scale, options.min_size, multiple)
 
     def unpad(pixels: Tensor) -> Picture:
         cropped = pixels[:, : size.height, : size.width].cpu().clamp_(-1, 1)
-        return picture.with_pixels(resize(cropped, size.output_height, size.output_width))
+        if toning is not None:
+            cropped = luma(cropped)
+        found = resize(cropped, size.output_height, size.output_width)
+        return picture.with_pixels(found if toning is None else toning.coloured(found, found.shape[-2:]))
 
-    shown = resize(_shown(picture).expand(3, -1, -1), size.height, size.width)
-    return pad_to_multiple(shown, multiple), unpad
+    grey = shown if toning is None else luma(shown)
+    pixels = resize(grey.expand(3, -1, -1), size.height, size.width)
+    notes = {} if toning is None else toning.note
+    return Fitted(pixels=pad_to_multiple(pixels, multiple), finish=unpad, notes=notes)
+
+
+def _fitted_as_reference(picture: Picture, options: RestoreOptions) -> Fitted:
+    _check_reference_area(picture, options)
+    opaque = replace(picture, pixels=_shown(picture), alpha=None)
+    stretched, reference = reference_preprocess(to_pil(opaque), options.scale, options.min_size)
+
+    def cut_to_integers(pixels: Tensor) -> Picture:
+        saved = reference_postprocess(pixels, reference.output_height, reference.output_width)
+        return picture.with_pixels(from_pil(saved).pixels)
+
+    return Fitted(pixels=stretched, finish=cut_to_integers)
 
 
 def _shown(picture: Picture) -> Tensor:

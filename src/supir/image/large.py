@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,9 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from supir.image.picture import Picture, from_integers
+from supir.image.picture import Picture, from_integers, luma
 from supir.image.reading import MAX_PIXELS, decoded_into, turned
 from supir.image.sizes import Resampling, WorkingSize, mirrored_indices
+from supir.image.toning import Toning, toning_of
 from supir.image.transparency import Backdrop
 from supir.tensors.arrays import LazyArray
 
@@ -95,14 +96,28 @@ class LargePicture:
             return part
         return self._backdrop.behind(part[:-1], part[-1:], rows, columns)
 
+    @cached_property
+    def toning(self) -> Toning | None:
+        """As ``fitted`` finds it; None of a picture with colours, and of one in grey."""
+        return None if self.frame.grey else toning_of(self._shown, self.height, self.width)
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """What the record says of how it was taken."""
+        return {} if self.toning is None else self.toning.note
+
     def at_working_size(self, size: WorkingSize, device: torch.device | str) -> LazyArray:
         """What ``fitted`` gives, (1, 3, padded height, padded width) in [-1, 1], computed window by window."""
         down, across = Resampling(self.height, size.height), Resampling(self.width, size.width)
+        toned = self.toning is not None
+
+        def given(rows: slice, columns: slice) -> Tensor:
+            return luma(self._shown(rows, columns)) if toned else self._shown(rows, columns)
 
         def window(top: int, bottom: int, left: int, right: int) -> Tensor:
             rows = mirrored_indices(top, bottom, size.height)
             columns = mirrored_indices(left, right, size.width)
-            pixels = _resampled(self._shown, down, across, _extent(rows), _extent(columns))
+            pixels = _resampled(given, down, across, _extent(rows), _extent(columns))
             pixels = (pixels * 2 - 1).clamp_(-1, 1)[:, rows - rows.min()][:, :, columns - columns.min()]
             return pixels.expand(3, -1, -1)[None].to(device)
 
@@ -128,6 +143,8 @@ class LargePicture:
         down, across = Resampling(self.height, size.output_height), Resampling(self.width, size.output_width)
         for pixels in found:
             bottom = top + pixels.shape[1]
+            if self.toning is not None:
+                pixels = self.toning.coloured(luma(pixels), (size.output_height, size.output_width), top)
             band = bare.with_pixels(pixels)
             if self.frame.alpha is not None:
                 whole = slice(0, size.output_width)

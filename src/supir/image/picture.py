@@ -95,11 +95,17 @@ class Picture:
         """
         pixels = pixels.detach().to("cpu", torch.float32)
         if self.grey and pixels.shape[0] == 3:
-            pixels = sum(weight * channel for weight, channel in zip(_LUMA, pixels, strict=True))[None]
+            pixels = luma(pixels)
         height, width = pixels.shape[-2:]
         alpha = None if self.alpha is None else resize(self.alpha, height, width, limits=(0.0, 1.0))
         low, high = pixels.aminmax()  # a large picture that is within its limits already is not copied
         return replace(self, pixels=pixels.clamp(-1, 1) if low < -1 or high > 1 else pixels, alpha=alpha)
+
+
+def luma(pixels: Tensor) -> Tensor:
+    """(1, H, W) of (3, H, W); a pixel of equal channels stays as it is."""
+    first = pixels[:1]
+    return first + sum(weight * (channel - first) for weight, channel in zip(_LUMA[1:], pixels[1:], strict=True))
 
 
 def on_white(picture: Picture) -> Picture:

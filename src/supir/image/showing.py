@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from supir.errors import ImageWriteError
-from supir.image.picture import Picture, assemble, from_integers
+from supir.image.picture import Picture, assemble, from_integers, luma
 from supir.image.reading import MAX_PIXELS, decode, header_of, read, read_size, turned
 from supir.image.sizes import working_size
+from supir.image.toning import Toning, toning_of_pixels
 from supir.image.writing import store
 from supir.options import RestoreOptions
 
@@ -53,7 +54,14 @@ def read_reduced(path: Path | str, side: int, *, salvage: bool = False) -> Pictu
     return assemble(from_integers(upright), **(source.about | {"bits": 8}))
 
 
-def glimpsed(pixels: Tensor, size: tuple[int, int], frame: Picture, options: RestoreOptions, multiple: int) -> Picture:
+def glimpsed(
+    pixels: Tensor,
+    size: tuple[int, int],
+    frame: Picture,
+    options: RestoreOptions,
+    multiple: int,
+    toning: Toning | None = None,
+) -> Picture:
     """A picture of (3, h, w) that shows the whole working size of ``fitted`` at another scale: no padding, no metadata.
 
     Args:
@@ -62,13 +70,26 @@ def glimpsed(pixels: Tensor, size: tuple[int, int], frame: Picture, options: Res
         frame: likewise.
         options: with which it is restored.
         multiple: of both sides of the working size.
+        toning: of the photo, where it has no colours of its own.
     """
     if not options.reference_quirks:  # they stretch, and pad nothing
         work = working_size(*size, options.scale, options.min_size, multiple)
         height, width = pixels.shape[-2:]
         height = max(1, round(height * work.height / work.padded_height))
         pixels = pixels[:, :height, : max(1, round(width * work.width / work.padded_width))]
+    if toning is not None:
+        pixels = toning.coloured(luma(pixels), pixels.shape[-2:])
     return frame.with_pixels(pixels)
+
+
+def read_toning(path: Path | str, side: int, *, salvage: bool = False) -> Toning | None:
+    """The toning of a picture file, from its pixels as ``read_reduced`` gives them.
+
+    Raises:
+        ImageReadError, ImageTooLargeError: as ``read``.
+    """
+    picture = read_reduced(path, side, salvage=salvage)
+    return None if picture.grey else toning_of_pixels(picture.pixels)
 
 
 def write_shown(source: Path | str, target: Path | str, side: int | None = None) -> None:

@@ -72,7 +72,7 @@ class Streaming:
             result = self.restorer.restore_large(
                 picture.at_working_size(size, self.device), self.conditions, self.noise, store, self.on_step, show
             )
-            about = record(self.restorer.backoff.options)
+            about = record(self.restorer.backoff.options) | dict(picture.notes)
             _write(picture, size, result, target, about)
         return about
 
