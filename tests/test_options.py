@@ -187,3 +187,11 @@ def test_what_a_model_does_not_use_is_told() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         restore_options(model_presets=presets, prompt="", seed=0, scale=2)
+
+
+def test_detail_is_told_where_a_model_has_one_end() -> None:
+    with pytest.warns(IdleOptionWarning, match="detail changes next to nothing with this model: its encoder has one"):
+        assert restore_options(detail=0.5).detail == 0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert restore_options(model_presets={"all": {"detail": 1.0}}, detail=0.5).detail == 0.5

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from supir.models.thin_autoencoder import ThinAutoencoder
+from supir.options import RestoreOptions
+from tiny import tiny_pipeline
 
 
 @pytest.fixture
@@ -84,3 +87,24 @@ def test_the_restoring_network_begins_as_the_identity() -> None:
     assert torch.equal(fresh.restorer(x), x)
     torch.nn.init.normal_(fresh.restorer.conv_out.weight)
     assert not torch.equal(fresh.restorer(x), x)
+
+
+def test_a_pipeline_mixes_the_two_ends_as_its_options_say() -> None:
+    torch.manual_seed(0)
+    coder = ThinAutoencoder(
+        4, (4, 8), (1, 1), decoder_widths=(4, 8), decoder_blocks=(1, 1), dense_blocks=1, plain_end=True
+    )
+    assert coder.has_detail
+    pipeline = tiny_pipeline(autoencoder=coder.eval().requires_grad_(False))
+    pixels = torch.rand(1, 3, 64, 64) * 2 - 1
+
+    def preview(**chosen: float) -> Tensor:
+        return pipeline.preview_pixels(pixels, RestoreOptions.silent(min_size=64, **chosen))
+
+    plain, between, vivid = preview(detail=0.0), preview(detail=0.5), preview(detail=1.0)
+    assert torch.equal(preview(), vivid), "without a word the vivid end"
+    for detail, found in ((0.0, plain), (0.5, between), (1.0, vivid)):
+        expected = coder.decode(coder.encode_degraded(pixels, detail).latent_dist.mode()).sample
+        torch.testing.assert_close(found, expected)
+    assert (plain - vivid).abs().max() > 1e-3
+    assert not ThinAutoencoder(4, dense_blocks=1).has_detail

@@ -43,3 +43,4 @@ def test_from_pictures_to_a_model_through_a_kill(photographs: Path, tmp_path: Pa
     [restored] = pipeline(ROOT / "examples" / "photo.jpg", scale=1)
     assert torch.isfinite(restored.picture.pixels).all()
     assert pipeline.autoencoder.config.dense_blocks == 1
+    assert pipeline.autoencoder.has_detail

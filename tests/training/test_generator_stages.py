@@ -96,6 +96,36 @@ def test_restoring_network_decoder_and_opponent_learn(photographs: Path, more: d
     assert "autoencoder.restorer.conv_kept.weight" in learned
 
 
+def test_the_plain_end_learns_pixels_alone_and_leaves_the_vivid_one(
+    photographs: Path, more: dict[str, dict[str, Any]]
+) -> None:
+    options = smoke("restorer", **more["restorer"] | {"teacher_share": 0.0, "adversarial_share": 0.0})
+    plain = dataclasses.replace(options, plain_end=True, perceptual="", perceptual_weight=0.0)
+    materials = make_materials(photographs, plain)
+    restorer = materials.networks["autoencoder"].restorer
+    picture = torch.rand(1, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(restorer(picture, 0.0), restorer(picture)), "it begins as a copy"
+    stage = restorer_stage(materials)
+    learned = _learned(stage)
+    assert learned
+    assert all(name.startswith("autoencoder.restorer.plain.") for name in learned)
+    assert stage.draw is not None
+    _, values = stage.loss([stage.draw(np.random.default_rng(0), 0)], 0.5)
+    assert set(values) == {"l1", "taught"}
+
+
+def test_detail_goes_evenly_from_the_plain_end_to_the_vivid_one() -> None:
+    torch.manual_seed(0)
+    restorer = DenseRestorer(2, plain_end=True).requires_grad_(False)
+    picture = torch.rand(1, 3, 32, 32) * 2 - 1
+    plain, vivid = restorer(picture, 0.0), restorer(picture, 1.0)
+    assert not torch.allclose(plain, vivid, atol=1e-3)
+    torch.testing.assert_close(restorer(picture, 0.25), 0.75 * plain + 0.25 * vivid)
+    alone = DenseRestorer(2)
+    assert torch.equal(alone(picture, 0.0), alone(picture)), "without a plain end there is no other"
+
+
 def test_the_generator_learns_through_the_decoder_with_it(photographs: Path, more: dict[str, dict[str, Any]]) -> None:
     materials = make_materials(photographs, smoke("generator", negative_share=0.0, **more["generator"]))
     learned = _learned(generator_stage(materials))

@@ -117,7 +117,7 @@ def variants(studies: Sequence[str], models: Mapping[str, Any]) -> tuple[list[Va
 def with_plain_encoder(pipeline: SupirPipeline) -> SupirPipeline:
     """The same networks, whose LQ latent comes from the encoder that never saw a degraded picture."""
     autoencoder = copy.copy(pipeline.autoencoder)
-    autoencoder.encode_degraded = autoencoder.encode
+    autoencoder.encode_degraded = lambda x, **_: autoencoder.encode(x)
     found = SupirPipeline(**{**pipeline.components, "autoencoder": autoencoder}, presets=pipeline.config.presets)
     found.set_progress_bar_config(disable=True)
     found.source = pipeline.source

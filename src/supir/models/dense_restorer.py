@@ -4,6 +4,9 @@ Its form is that of Real-ESRGAN x4plus's generator (arXiv 2107.10833) with fewer
 of x4plus's own. That one enlarges four times; this one gets a picture of the size that is wanted and folds 4 x 4 pixels
 into channels, which costs as little and loses nothing. What the input already shows sharply need not be painted
 again: a learned share of it is kept at each pixel.
+
+It may have two ends: the vivid one, and a plain one that learned pixels alone and shares all of the trunk but the last
+block. Their pictures are mixed.
 """
 
 from __future__ import annotations
@@ -53,13 +56,12 @@ class ResidualDenseBlock(nn.Module):
         return x + RESIDUAL * added
 
 
-class DenseRestorer(nn.Module):
-    """(B, 3, H, W) degraded to (B, 3, H, W) restored, both nominally in [-1, 1], sides multiples of 4."""
+class PaintingEnd(nn.Module):
+    """What paints from the features before the last block: that block, and all convolutions after it."""
 
-    def __init__(self, num_blocks: int, width: int = 64, growth: int = 32) -> None:
+    def __init__(self, num_blocks: int, width: int, growth: int) -> None:
         super().__init__()
         folded = 3 * SHUFFLE**2
-        self.conv_in = nn.Conv2d(folded, width, 3, padding=1)
         self.blocks = nn.ModuleList(ResidualDenseBlock(width, growth) for _ in range(num_blocks))
         self.conv_body = nn.Conv2d(width, width, 3, padding=1)
         self.conv_up = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
@@ -69,23 +71,55 @@ class DenseRestorer(nn.Module):
         nn.init.zeros_(self.conv_kept.weight)
         nn.init.constant_(self.conv_kept.bias, KEPT_AT_FIRST)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The painted picture, mixed with the share of the input that is kept."""
-        # Channels last: measured twice as fast on processors in float32.
-        folded = F.pixel_unshuffle(x, SHUFFLE).contiguous(memory_format=torch.channels_last)
-        first = h = self.conv_in(folded)
-        for block in self.blocks:
-            h = block(h)
-        h = first + self.conv_body(h)
-        kept = torch.sigmoid(F.pixel_shuffle(self.conv_kept(h), SHUFFLE))
-        painted = self._painted(h)
-        return painted + kept * (x - painted)
+    def end(self, x: Tensor, first: Tensor, h: Tensor) -> Tensor:
+        """The painted picture, mixed with the share that is kept of the input.
 
-    def _painted(self, h: Tensor) -> Tensor:
+        Args:
+            x: the input (B, 3, H, W).
+            first: features (B, width, H/4, W/4) before the trunk.
+            h: those before the last block.
+        """
+        h = first + self.conv_body(self.blocks[-1](h))
+        kept = torch.sigmoid(F.pixel_shuffle(self.conv_kept(h), SHUFFLE))
         for convolution in self.conv_up:
             h = F.leaky_relu(convolution(F.interpolate(h, scale_factor=2.0, mode="nearest")), SLOPE)
         painted: Tensor = self.conv_out(F.leaky_relu(self.conv_fine(h), SLOPE))
-        return painted
+        return painted + kept * (x - painted)
+
+
+class DenseRestorer(PaintingEnd):
+    """(B, 3, H, W) degraded to (B, 3, H, W) restored, both nominally in [-1, 1], sides multiples of 4."""
+
+    def __init__(self, num_blocks: int, width: int = 64, growth: int = 32, *, plain_end: bool = False) -> None:
+        super().__init__(num_blocks, width, growth)
+        self.conv_in = nn.Conv2d(3 * SHUFFLE**2, width, 3, padding=1)
+        self.plain = PaintingEnd(1, width, growth) if plain_end else None
+
+    def forward(self, x: Tensor, detail: float = 1.0) -> Tensor:
+        """The restored picture.
+
+        Args:
+            x: the input.
+            detail: share of the vivid end's picture, 0 to 1; without a plain end there is no other.
+        """
+        # Channels last: measured twice as fast on processors in float32.
+        folded = F.pixel_unshuffle(x, SHUFFLE).contiguous(memory_format=torch.channels_last)
+        first = h = self.conv_in(folded)
+        for block in self.blocks[:-1]:
+            h = block(h)
+        if self.plain is None or detail >= 1:
+            return self.end(x, first, h)
+        plain = self.plain.end(x, first, h)
+        return plain if detail <= 0 else torch.lerp(plain, self.end(x, first, h), detail)
+
+    @torch.no_grad()
+    def begin_plain_end(self) -> None:
+        """Let the plain end be as the vivid one, from which it learns on."""
+        assert self.plain is not None
+        ends = self.plain.state_dict()
+        last = f"blocks.{len(self.blocks) - 1}."
+        known = {name.replace(last, "blocks.0."): value for name, value in self.state_dict().items()}
+        self.plain.load_state_dict({name: known[name] for name in ends})
 
 
 HALO = 128

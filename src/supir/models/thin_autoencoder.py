@@ -117,15 +117,24 @@ class ThinAutoencoder(OffloadedByLeaves, ModelMixin, ConfigMixin):
         scaling_factor: float = 1.0,
         block_out_channels: tuple[int, ...] = (1, 1, 1, 1),
         dense_blocks: int = 0,
+        plain_end: bool = False,
     ) -> None:
-        # dense_blocks: of a ``DenseRestorer``, which then takes the place of the ``RestorationUNet``.
+        # dense_blocks: of a ``DenseRestorer``, which then takes the place of the ``RestorationUNet``; it alone may have
+        # a plain end beside its vivid one.
         # block_out_channels carries no width: pipelines of diffusers read its length, 1 + log2 of the factor.
         super().__init__()
         self.encoder = ThinEncoder(latent_channels, encoder_widths, encoder_blocks)
         self.restorer = (
-            DenseRestorer(dense_blocks) if dense_blocks else RestorationUNet(restorer_widths, restorer_blocks)
+            DenseRestorer(dense_blocks, plain_end=plain_end)
+            if dense_blocks
+            else RestorationUNet(restorer_widths, restorer_blocks)
         )
         self.decoder = ThinDecoder(latent_channels, decoder_widths, decoder_blocks)
+
+    @property
+    def has_detail(self) -> bool:
+        """Whether ``encode_degraded`` goes from plain to vivid."""
+        return bool(self.config.dense_blocks and self.config.plain_end)
 
     @property
     def halo(self) -> int:
@@ -150,12 +159,13 @@ class ThinAutoencoder(OffloadedByLeaves, ModelMixin, ConfigMixin):
         return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(self.encoder(x)))
 
     @apply_forward_hook
-    def encode_degraded(self, x: Tensor) -> AutoencoderKLOutput:
+    def encode_degraded(self, x: Tensor, detail: float = 1.0) -> AutoencoderKLOutput:
         """Posterior of the latent that the clean picture would have, from a degraded one (paper section 3.1).
 
-        E_dr is the restoring network before the plain encoder.
+        E_dr is the restoring network before the plain encoder. ``detail``: from 0, plain, to 1, vivid, where it has
+        both ends (``has_detail``).
         """
-        return self.encode(self.restorer(x))
+        return self.encode(self.restorer(x, detail) if self.has_detail else self.restorer(x))
 
     @apply_forward_hook
     def decode(self, z: Tensor) -> DecoderOutput:

@@ -41,7 +41,7 @@ def trade_offs(model_presets: ModelPresets | None = None) -> dict[str, str]:
 
 
 def in_words(options: RestoreOptions) -> str:
-    """What decides a result beside the picture and the words: steps, guidance, pull."""
+    """What decides a result beside the picture and the words: steps, guidance, pull, detail."""
     steps = steps_of(options)
     count, start, windowed = (
         len(steps.levels),
@@ -57,4 +57,5 @@ def in_words(options: RestoreOptions) -> str:
     pulled = any(pull > 0 for pull in steps.pull)
     pull = f"a pull toward the photo, tau {options.restoration_guidance:g}" if pulled else "no pull toward the photo"
     quirks = "; with the quirks of the public code" * options.reference_quirks
-    return f"{count} step{'s' * (count > 1)} {begin}, {words}, {pull}{quirks}"
+    detail = "" if options.detail is None else f", detail {options.detail:g}"
+    return f"{count} step{'s' * (count > 1)} {begin}, {words}, {pull}{detail}{quirks}"

@@ -73,6 +73,9 @@ class RestoreOptions(Options):
     restoration_guidance: float | None = number(
         None, 0.01, 100, "tau_r: pull toward the input, stronger when smaller; unset: off"
     )
+    detail: float | None = number(
+        None, 0, 1, "from 0, plain and faithful, to 1, vivid: of models whose encoder has both ends; unset: the model's"
+    )
     start_sigma: float | None = number(
         None, 0.03, 14.6, "begin with the preview's latent noised to this level; unset: with pure noise"
     )
@@ -314,7 +317,10 @@ def unused_by_model(
         options, names, baseline: as in ``without_effect``.
         model_presets: as in ``restore_options``; ``unused`` names such options, each with a reason.
     """
-    unused = (model_presets or {}).get("unused", {})
+    own = model_presets or {}
+    unused = dict(own.get("unused", {}))
+    if baseline.detail is None:
+        unused["detail"] = "its encoder has one end, and nothing to mix"
     return {
         name: f"{name} changes next to nothing with this model: {unused[name]}"
         for name in names

@@ -271,6 +271,8 @@ class Restorer:
         """Posterior of the unscaled latent, in tiles where the picture is larger than one."""
         kind, factor = self.autoencoder.dtype, self.latent_factor
         encode = self.autoencoder.encode_degraded if degraded else self.autoencoder.encode
+        if degraded and self.options.detail is not None and getattr(self.autoencoder, "has_detail", False):
+            encode = partial(encode, detail=self.options.detail)
 
         def of_part(part: Tensor) -> Tensor:
             moments: Tensor = encode(part.to(kind)).latent_dist.parameters

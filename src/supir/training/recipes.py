@@ -83,8 +83,11 @@ class StageOptions(Options):
     features: str = text("", "file of EfficientNet-lite0 weights for the autoencoder's perceptual term; empty: none")
 
     perceptual: str = text("", "file of LPIPS's networks, as `supir evaluate --fetch` makes it: VGG16 steers")
-    perceptual_weight: float = number(1.0, 0, 1e6, "of the distance to the clean picture in VGG16's features")
+    perceptual_weight: float = number(
+        1.0, 0, 1e6, "of the distance to the clean picture in VGG16's features; 0: pixels alone, without that file"
+    )
     restorer_blocks: int = number(0, 0, 23, "of the teacher's, to begin the restoring network from; 0: go on with it")
+    plain_end: bool = flag(False, "the restoring network's plain end learns, made as a copy of the vivid one; no other")
     teacher: str = text("", "file of Real-ESRGAN x4plus for ncnn: begins the restoring network and answers for it")
     teacher_share: float = number(0.0, 0, 1, "of the samples, whose target is the teacher's answer where it is near")
     adversarial_share: float = number(0.0, 0, 10, "of a discriminator's gradient, the other losses' taken as 1")

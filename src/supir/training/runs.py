@@ -37,7 +37,7 @@ from supir.training.stages.encoder import encoder_stage
 from supir.training.stages.generator import generator_stage
 from supir.training.stages.lora import ADAPTER, add_layers, lora_stage, merged, save_adapter
 from supir.training.stages.prior import prior_stage
-from supir.training.stages.restorer import restorer_stage, with_dense_restorer
+from supir.training.stages.restorer import restorer_stage, with_asked_restorer
 from supir.weights.model_folder import BUNDLED_MODEL, check_replaceable, read_model_index
 
 logger = logging.getLogger(__name__)
@@ -223,9 +223,8 @@ def _begun(networks: Networks, options: StageOptions) -> Networks:
     if options.fresh_connectors:
         fresh = with_fresh_connectors(networks["unet"], options.connectors, options.seed)
         networks = networks | {"unet": fresh}
-    blocks = options.restorer_blocks
-    if options.stage == "restorer" and blocks and networks["autoencoder"].config.get("dense_blocks") != blocks:
-        return networks | {"autoencoder": with_dense_restorer(networks["autoencoder"], options)}
+    if options.stage == "restorer":
+        return networks | {"autoencoder": with_asked_restorer(networks["autoencoder"], options)}
     return networks
 
 

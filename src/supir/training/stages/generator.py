@@ -46,8 +46,11 @@ def generator_stage(materials: StageContext) -> Stage:
         WeightsError: a file cannot be read.
     """
     networks, options = materials.networks, materials.options
-    if not options.perceptual:
-        raise OptionError("perceptual is empty; name the file that `supir evaluate --weights FOLDER --fetch` makes")
+    if not options.perceptual or not options.perceptual_weight:
+        raise OptionError(
+            f"perceptual is {options.perceptual!r} and perceptual_weight {options.perceptual_weight}; name the file"
+            " that `supir evaluate --weights FOLDER --fetch` makes, and a weight above 0"
+        )
     materials.freeze("text_encoder", "text_encoder_2")
     losses, denoising = Losses(options, materials.device), Denoising(materials, controlled=True)
     opponent = WaveletDiscriminator().to(materials.device) if options.adversarial_share else None
@@ -82,7 +85,7 @@ def generator_stage(materials: StageContext) -> Stage:
 
     def more() -> dict[str, float]:
         result, clean = pictures()["result"].clamp(-1, 1), materials.heldout.clean.to(materials.device)
-        return {"result_vgg": losses.perceived(losses.features(result), losses.features(clean)).mean().item()}
+        return {"result_vgg": losses.perceived(result, clean).mean().item()}
 
     modules: dict[str, nn.Module] = {name: networks[name] for name in ("autoencoder", "unet", "adaptor")}
     return Stage(

@@ -22,6 +22,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from supir.errors import OptionError
 from supir.image import resize
 from supir.models.dense_restorer import SHUFFLE, DenseRestorer
+from supir.models.perceptual import Lpips
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.training.crops import to_tensor
 from supir.training.loop import Stage
@@ -44,13 +45,27 @@ DISCRIMINATOR_RATE = 4.0
 """Its learning rate over the network's."""
 
 
-def with_dense_restorer(autoencoder: ThinAutoencoder, options: StageOptions) -> ThinAutoencoder:
-    """A copy of the autoencoder whose restoring network begins from the teacher's blocks, spread evenly.
+def with_asked_restorer(autoencoder: Any, options: StageOptions) -> Any:
+    """The autoencoder, or a copy whose restoring network has what the options ask for: the teacher's blocks, spread
+    evenly, to begin from; a plain end.
 
     Raises:
-        OptionError: no teacher is named.
-        WeightsError: its file is another.
+        OptionError: no teacher is named, or there is no dense restoring network that could have a plain end.
+        WeightsError: the teacher's file is another.
     """
+    blocks = options.restorer_blocks
+    if blocks and autoencoder.config.get("dense_blocks") != blocks:
+        autoencoder = _with_dense_blocks(autoencoder, options)
+    if options.plain_end and not getattr(autoencoder, "has_detail", False):
+        if not autoencoder.config.get("dense_blocks"):
+            raise OptionError("plain_end is true; it needs a model whose restoring network has dense blocks")
+        vivid, autoencoder = autoencoder, ThinAutoencoder(**{**_own(autoencoder), "plain_end": True})
+        autoencoder.load_state_dict(vivid.state_dict(), strict=False)
+        autoencoder.restorer.begin_plain_end()
+    return autoencoder
+
+
+def _with_dense_blocks(autoencoder: ThinAutoencoder, options: StageOptions) -> ThinAutoencoder:
     if not options.teacher:
         raise OptionError(
             f"restorer_blocks is {options.restorer_blocks}, and teacher is empty; name the file of Real-ESRGAN x4plus"
@@ -126,21 +141,21 @@ class Losses:
 
     def __init__(self, options: StageOptions, device: torch.device) -> None:
         self.options = options
-        self.vgg = load_lpips(Path(options.perceptual), "vgg16").to(device)
-        to_channels_last(self.vgg)
+        self.vgg: Lpips | None = None
+        if options.perceptual_weight:
+            self.vgg = load_lpips(Path(options.perceptual), "vgg16").to(device)
+            to_channels_last(self.vgg)
         self.teacher: RealEsrganX4 | None = None
         if options.teacher_share:
             self.teacher = RealEsrganX4.from_ncnn(Path(options.teacher)).to(device)
             to_channels_last(self.teacher)
 
-    def perceived(self, seen: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-        """(B,) distances in VGG16's features, weighed as LPIPS weighs them."""
-        return self.vgg.between(seen, wanted)
-
-    def features(self, pictures: Tensor) -> list[Tensor]:
-        """Of VGG16, those that are compared."""
-        found: list[Tensor] = self.vgg.features(pictures.contiguous(memory_format=torch.channels_last), LEVELS)
-        return found
+    def perceived(self, pixels: Tensor, target: Tensor) -> Tensor:
+        """(B,) distances in VGG16's features, weighed as LPIPS weighs them; the gradient is that of ``pixels``."""
+        assert self.vgg is not None
+        with torch.no_grad():
+            wanted = self.vgg.features(target.contiguous(memory_format=torch.channels_last), LEVELS)
+        return self.vgg.between(self.vgg.features(pixels.contiguous(memory_format=torch.channels_last), LEVELS), wanted)
 
     @torch.no_grad()
     def answer(self, degraded: Tensor) -> Tensor:
@@ -164,11 +179,12 @@ class Losses:
     def __call__(self, pixels: Tensor, clean: Tensor, degraded: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Losses of restored ``pixels`` (B, 3, H, W), a scalar, and values to log."""
         target, taught = self.target(clean, degraded)
-        with torch.no_grad():
-            wanted = self.features(target)
-        apart, perceived = _apart(pixels, target).mean(), self.perceived(self.features(pixels), wanted).mean()
-        total = apart + self.options.perceptual_weight * perceived
-        return total, {"l1": apart.detach(), "vgg": perceived.detach(), "taught": taught}
+        apart = _apart(pixels, target).mean()
+        values = {"l1": apart.detach(), "taught": taught}
+        if self.vgg is None:
+            return apart, values
+        perceived = self.perceived(pixels, target).mean()
+        return apart + self.options.perceptual_weight * perceived, values | {"vgg": perceived.detach()}
 
 
 def to_channels_last(network: Any) -> None:
@@ -216,6 +232,10 @@ def opposed(
     return (made * asked).sum() + judged, values
 
 
+def _not_plain(name: str) -> bool:
+    return name.startswith("autoencoder.") and not name.startswith("autoencoder.restorer.plain.")
+
+
 def restorer_stage(materials: StageContext) -> Stage:
     """The stage: the thin autoencoder's restoring network learns, and its opponent where it has a share.
 
@@ -224,10 +244,10 @@ def restorer_stage(materials: StageContext) -> Stage:
         WeightsError: a file cannot be read.
     """
     model, options, heldout = materials.networks["autoencoder"], materials.options, materials.heldout
-    if not options.perceptual:
+    if options.perceptual_weight and not options.perceptual:
         raise OptionError(
             "perceptual is empty; make the file with `supir evaluate --weights FOLDER --fetch` and name it, as in"
-            " --set perceptual=FOLDER/perceptual.safetensors"
+            " --set perceptual=FOLDER/perceptual.safetensors, or set perceptual_weight=0"
         )
     if not hasattr(model, "restorer"):
         raise OptionError(f"a {type(model).__name__} has no restoring network in pictures; use the stage encoder")
@@ -236,9 +256,15 @@ def restorer_stage(materials: StageContext) -> Stage:
 
     def loss(samples: Sequence[tuple[Pixels, Pixels]], progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         x, lq = (to_tensor([pair[side] for pair in samples]).to(materials.device) for side in (0, 1))
-        total, values = opposed(losses, opponent, preview(model.restorer(lq)), x, lq, progress)
+        total, values = opposed(losses, opponent, preview(restored(lq)), x, lq, progress)
+        if options.plain_end:
+            return total, values
         kept = (preview(x) - x).abs().mean()
         return total + KEPT_WEIGHT * kept, values | {"kept": kept.detach()}
+
+    def restored(pixels: Tensor) -> Tensor:
+        made: Tensor = model.restorer(pixels, 0.0) if options.plain_end else model.restorer(pixels)
+        return made
 
     def preview(pixels: Tensor) -> Tensor:
         decoded: Tensor = model.decode(model.encode(pixels).latent_dist.mode()).sample.float()
@@ -246,7 +272,7 @@ def restorer_stage(materials: StageContext) -> Stage:
 
     def pictures() -> dict[str, Tensor]:
         lq = heldout.degraded.to(materials.device)
-        result = model.restorer(lq)
+        result = restored(lq)
         return {
             "degraded": lq,
             "result": result,
@@ -254,9 +280,10 @@ def restorer_stage(materials: StageContext) -> Stage:
         }
 
     def more() -> dict[str, float]:
+        if losses.vgg is None:
+            return {}
         x, lq = heldout.clean.to(materials.device), heldout.degraded.to(materials.device)
-        seen, known = losses.features(preview(model.restorer(lq)).clamp(-1, 1)), losses.features(x)
-        return {"preview_vgg": losses.perceived(seen, known).mean().item()}
+        return {"preview_vgg": losses.perceived(preview(restored(lq)).clamp(-1, 1), x).mean().item()}
 
     modules: dict[str, nn.Module] = {"autoencoder": model}
     return Stage(
@@ -264,7 +291,7 @@ def restorer_stage(materials: StageContext) -> Stage:
         modules if opponent is None else modules | {"opponent": opponent},
         loss,
         materials.sheet(pictures, more),
-        frozen=lambda name: name.startswith("autoencoder.encoder."),
+        frozen=_not_plain if options.plain_end else lambda name: name.startswith("autoencoder.encoder."),
         pace={"opponent": DISCRIMINATOR_RATE},
         draw=Draw(materials.photographs, options),
         batch=options.batch,
