@@ -148,7 +148,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
 
         result = self.restore_pixels(given.pixels[None], options, on_step=on_step, on_preview=show)
         return Restored(
-            picture=given.finish(result.pixels[0]),
+            picture=given.result(result.pixels[0]),
             preview=given.finish(result.preview[0]),
             record=self._record(result.options) | dict(given.notes),
         )

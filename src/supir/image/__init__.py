@@ -9,6 +9,7 @@ find_pictures, by_name       files, folders, globs; the same by their names
 read_frame, glimpsed, write_shown   for screens: what a header tells, a small picture of it, a file that browsers show
 read_reduced                 a file made small while it is decoded
 as_picture, fitted           whatever a user hands over; its pixels at working size
+notes_of, with_grain         what the record says of that; the photo's grain on the result
 working_size, resize, pad_to_multiple, side_by_side, write_sheet
 reference_*   the public code's pre- and postprocessing
 
@@ -22,7 +23,7 @@ from supir.lazy import lazy_names
 if TYPE_CHECKING:
     from supir.image.comparing import sheet_size, side_by_side, write_sheet
     from supir.image.finding import by_name, find_pictures
-    from supir.image.fitting import PictureLike, as_picture, fitted
+    from supir.image.fitting import PictureLike, as_picture, fitted, notes_of, with_grain
     from supir.image.large import LARGE, LargePicture, open_large
     from supir.image.picture import Picture, from_pil, to_pil
     from supir.image.reading import MAX_PIXELS, check_file, read, read_record, read_size
@@ -42,7 +43,7 @@ __getattr__ = lazy_names(
     {
         "comparing": ("sheet_size", "side_by_side", "write_sheet"),
         "finding": ("by_name", "find_pictures"),
-        "fitting": ("PictureLike", "as_picture", "fitted"),
+        "fitting": ("PictureLike", "as_picture", "fitted", "notes_of", "with_grain"),
         "large": ("LARGE", "LargePicture", "open_large"),
         "picture": ("Picture", "from_pil", "to_pil"),
         "reading": ("MAX_PIXELS", "check_file", "read", "read_record", "read_size"),

@@ -10,11 +10,12 @@ from PIL import Image
 from torch import Tensor
 
 from supir.errors import OptionError
+from supir.image.grain import Grain, grain_of
 from supir.image.picture import Picture, from_pil, luma, to_pil
 from supir.image.reading import read
 from supir.image.reference import reference_postprocess, reference_preprocess, reference_size
 from supir.image.sizes import pad_to_multiple, resize, working_size
-from supir.image.toning import toning_of_pixels
+from supir.image.toning import Toning, toning_of_pixels
 from supir.image.transparency import filled
 from supir.options import RestoreOptions
 
@@ -43,6 +44,13 @@ class Fitted:
     """Makes a picture of the result, which is used up: clamped where it lies, since large pictures are large."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """What the record says of how it was taken."""
+    grain: Grain | None = None
+    """What of the photo's own lies on the result; None where none is asked for, or found."""
+    options: RestoreOptions
+
+    def result(self, pixels: Tensor) -> Picture:
+        """As ``finish``, with the grain that is asked for."""
+        return with_grain(self.finish(pixels), self.grain, self.options)
 
 
 def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> Fitted:
@@ -64,10 +72,14 @@ def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> Fitted:
         found = resize(cropped, size.output_height, size.output_width)
         return picture.with_pixels(found if toning is None else toning.coloured(found, found.shape[-2:]))
 
+    grain = None
+    if options.keep_grain:
+        grain = grain_of(lambda rows, columns: shown[:, rows, columns] * 0.5 + 0.5, picture.height, picture.width)
     grey = shown if toning is None else luma(shown)
     pixels = resize(grey.expand(3, -1, -1), size.height, size.width)
-    notes = {} if toning is None else toning.note
-    return Fitted(pixels=pad_to_multiple(pixels, multiple), finish=unpad, notes=notes)
+    padded = pad_to_multiple(pixels, multiple)
+    notes = notes_of(toning, grain, options)
+    return Fitted(pixels=padded, finish=unpad, notes=notes, grain=grain, options=options)
 
 
 def _fitted_as_reference(picture: Picture, options: RestoreOptions) -> Fitted:
@@ -79,7 +91,29 @@ def _fitted_as_reference(picture: Picture, options: RestoreOptions) -> Fitted:
         saved = reference_postprocess(pixels, reference.output_height, reference.output_width)
         return picture.with_pixels(from_pil(saved).pixels)
 
-    return Fitted(pixels=stretched, finish=cut_to_integers)
+    grain = None
+    if options.keep_grain:
+        pixels = opaque.pixels
+        grain = grain_of(lambda rows, columns: pixels[:, rows, columns] * 0.5 + 0.5, picture.height, picture.width)
+    notes = notes_of(None, grain, options)
+    return Fitted(pixels=stretched, finish=cut_to_integers, notes=notes, grain=grain, options=options)
+
+
+def notes_of(toning: Toning | None, grain: Grain | None, options: RestoreOptions) -> dict[str, str]:
+    """What the record says of a picture as it came."""
+    found = {} if toning is None else toning.note
+    if options.keep_grain:
+        found |= {"grain": "none found"} if grain is None else grain.note(options.keep_grain)
+    return found
+
+
+def with_grain(
+    picture: Picture, grain: Grain | None, options: RestoreOptions, height: int = 0, top: int = 0
+) -> Picture:
+    """With as much of its photo's grain as is asked for; ``height`` and ``top`` as in ``Grain.put_on``."""
+    if grain is None:
+        return picture
+    return grain.put_on(picture, options.keep_grain, options.seed, height=height, top=top)
 
 
 def _shown(picture: Picture) -> Tensor:

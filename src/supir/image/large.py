@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from supir.image.grain import Grain, grain_of
 from supir.image.picture import Picture, from_integers, luma
 from supir.image.reading import MAX_PIXELS, decoded_into, turned
 from supir.image.sizes import Resampling, WorkingSize, mirrored_indices
@@ -101,10 +102,11 @@ class LargePicture:
         """As ``fitted`` finds it; None of a picture with colours, and of one in grey."""
         return None if self.frame.grey else toning_of(self._shown, self.height, self.width)
 
-    @property
-    def notes(self) -> Mapping[str, str]:
-        """What the record says of how it was taken."""
-        return {} if self.toning is None else self.toning.note
+    @cached_property
+    def grain(self) -> Grain | None:
+        """Its own."""
+        colours = 1 if self.frame.grey else 3
+        return grain_of(lambda rows, columns: self._shown(rows, columns)[:colours], self.height, self.width)
 
     def at_working_size(self, size: WorkingSize, device: torch.device | str) -> LazyArray:
         """What ``fitted`` gives, (1, 3, padded height, padded width) in [-1, 1], computed window by window."""
@@ -137,15 +139,20 @@ class LargePicture:
         pixels = _resampled(on_white, down, across, rows, slice(0, width))
         return replace(self.frame, pixels=(pixels * 2 - 1).clamp_(-1, 1), alpha=None)
 
-    def with_bands(self, size: WorkingSize, found: Iterable[Tensor]) -> Iterator[Picture]:
-        """The restored picture from top to bottom: of bands (3, rows, W) at the output's size, as ``with_pixels``."""
+    def with_bands(
+        self, size: WorkingSize, found: Iterable[Tensor], grained: Callable[[Picture, int], Picture]
+    ) -> Iterator[Picture]:
+        """The restored picture from top to bottom: of bands (3, rows, W) at the output's size, as ``with_pixels``.
+
+        ``grained`` is given each band and its first row.
+        """
         bare, top = replace(self.frame, alpha=None), 0
         down, across = Resampling(self.height, size.output_height), Resampling(self.width, size.output_width)
         for pixels in found:
             bottom = top + pixels.shape[1]
             if self.toning is not None:
                 pixels = self.toning.coloured(luma(pixels), (size.output_height, size.output_width), top)
-            band = bare.with_pixels(pixels)
+            band = grained(bare.with_pixels(pixels), top)
             if self.frame.alpha is not None:
                 whole = slice(0, size.output_width)
                 alpha = _resampled(self._reader(slice(-1, None)), down, across, slice(top, bottom), whole)

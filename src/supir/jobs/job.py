@@ -87,6 +87,8 @@ def settings_sha256(options: RestoreOptions, identity: Mapping[str, str]) -> str
     """What decides a result beside its source: the options and the identity of the weights, as one hash."""
     chosen = asdict(options)
     del chosen["salvage"]  # it decides which files are read at all
+    if not chosen["keep_grain"]:
+        del chosen["keep_grain"]  # as before there was such an option
     decisive = {"options": chosen, "weights": dict(identity)}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 

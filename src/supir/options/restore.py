@@ -91,6 +91,9 @@ class RestoreOptions(Options):
         1, 1, 1000, "evaluate the deep blocks in one step of so many, else the outermost alone", unit="steps"
     )
     color_fix: str = choice("wavelet", ("wavelet", "adain", "none"), "take the colours of the clean preview")
+    keep_grain: float = number(
+        0.0, 0, 1, "share of the photo's grain that the result has again, drawn anew from the seed; 0: none"
+    )
     tile: int = number(1024, 64, 65536, "tile side for sampling; larger pictures are blended from tiles", unit="px")
     tile_overlap: int | None = number(
         None, 0, 32768, "overlap of neighbouring tiles, at most half a tile; unset: a quarter", unit="px"

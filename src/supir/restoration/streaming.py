@@ -12,7 +12,18 @@ import torch
 from torch import Tensor
 
 from supir.errors import ImageWriteError
-from supir.image import LARGE, LargePicture, WorkingSize, check_file, open_large, working_size, write_in_bands
+from supir.image import (
+    LARGE,
+    LargePicture,
+    Picture,
+    WorkingSize,
+    check_file,
+    notes_of,
+    open_large,
+    with_grain,
+    working_size,
+    write_in_bands,
+)
 from supir.options import RestoreOptions
 from supir.restoration.color import fixed_bands
 from supir.restoration.conditioning import Conditions
@@ -72,8 +83,14 @@ class Streaming:
             result = self.restorer.restore_large(
                 picture.at_working_size(size, self.device), self.conditions, self.noise, store, self.on_step, show
             )
-            about = record(self.restorer.backoff.options) | dict(picture.notes)
-            _write(picture, size, result, target, about)
+            options = self.restorer.backoff.options
+            grain = picture.grain if options.keep_grain else None
+            about = record(options) | notes_of(picture.toning, grain, options)
+
+            def grained(band: Picture, top: int) -> Picture:
+                return with_grain(band, grain, options, size.output_height, top)
+
+            _write(picture, size, result, target, about, grained)
         return about
 
     def _check_room(self, source: Path, target: Path) -> None:
@@ -100,9 +117,10 @@ def _write(
     found: Iterator[Tensor],
     path: Path,
     record: Mapping[str, str] | None = None,
+    grained: Callable[[Picture, int], Picture] = lambda band, top: band,
 ) -> None:
     height, width = size.output_height, size.output_width
-    whole = picture.with_bands(size, _cut(found, height, width))
+    whole = picture.with_bands(size, _cut(found, height, width), grained)
     write_in_bands(picture.frame, (height, width), whole, path, record=record)
 
 
