@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page
 
 from chromium import WIDE, chromium
 from one_thread import one_thread
@@ -15,7 +15,6 @@ from tiny import save_tiny_model
 from web.site import WebServer
 
 Visit = Callable[..., Page]
-expect.set_options(timeout=60_000)  # where the cores are shared, networks are slow
 
 
 @pytest.fixture(scope="session", autouse=True)

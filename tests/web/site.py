@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
+from service import patient
 from service.serving import QUICK, Server, until
 
 
@@ -28,31 +29,31 @@ class WebServer(Server):
         super().start(*more, *(["--port", before.rsplit(":", 1)[1]] if before else []))
 
     def ready(self) -> None:
-        until(lambda: httpx2.get(f"{self.url}/health/ready").status_code == 200, 120)
+        until(lambda: patient.get(f"{self.url}/health/ready").status_code == 200, 120)
 
     def jobs(self) -> list[dict[str, Any]]:
         """As the service tells of them, the newest first."""
-        return list(httpx2.get(f"{self.url}/v1/jobs", params={"limit": 200}).json()["jobs"])
+        return list(patient.get(f"{self.url}/v1/jobs", params={"limit": 200}).json()["jobs"])
 
     def submit(self, data: bytes, name: str = "photo.png", **options: Any) -> dict[str, Any]:
         """Send a photo as the page does, past the page."""
         form = {"until": "preview", "options": json.dumps({**QUICK, **options})}
-        answer = httpx2.post(f"{self.url}/v1/jobs", data=form, files={"file": (name, data)})
+        answer = patient.post(f"{self.url}/v1/jobs", data=form, files={"file": (name, data)})
         assert answer.status_code == 202, answer.text
         return self.ended(answer.json()["id"])
 
     def again(self, job: str, **options: Any) -> httpx2.Response:
-        return httpx2.post(f"{self.url}/v1/jobs/{job}/again", json={**QUICK, **options})
+        return patient.post(f"{self.url}/v1/jobs/{job}/again", json={**QUICK, **options})
 
     def ended(self, job: str) -> dict[str, Any]:
         until(lambda: self.get(job)["state"] not in ("queued", "running"))
         return self.get(job)
 
     def delete(self, job: str) -> None:
-        httpx2.delete(f"{self.url}/v1/jobs/{job}")
+        patient.delete(f"{self.url}/v1/jobs/{job}")
 
     def get(self, job: str) -> dict[str, Any]:
-        return dict(httpx2.get(f"{self.url}/v1/jobs/{job}").json())
+        return dict(patient.get(f"{self.url}/v1/jobs/{job}").json())
 
 
 def gradient(width: int = 96, height: int = 64, kind: str = "PNG", **more: Any) -> bytes:

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import httpx2
 import pytest
 from playwright.sync_api import Browser, expect
 from typer.testing import CliRunner
 
 from caption.chat_server import Answer, ChatServer, completion
+from service import patient
 from service.serving import picture, until
 from supir import image
 from supir.cli.main import app
@@ -75,7 +75,7 @@ def test_another_website_cannot_drive_it(
     assert [(job["id"], job["state"]) for job in server.jobs()] == [(photo, "done")]
     for path in ("/", "/web.js", "/v1/jobs", "/v1/events"):
         for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
-            assert httpx2.get(server.url + path, headers=headers).status_code == 403, (path, headers)
+            assert patient.get(server.url + path, headers=headers).status_code == 403, (path, headers)
 
 
 def test_nobody_else_is_asked_and_nothing_inline_runs(server: WebServer, visit: Visit) -> None:
@@ -86,13 +86,13 @@ def test_nobody_else_is_asked_and_nothing_inline_runs(server: WebServer, visit: 
     open_photo(page, gradient())
     assert len(asked) > 10
     assert [url for url in asked if not url.startswith((server.url, f"blob:{server.url}"))] == []
-    policy = httpx2.get(server.url).headers["content-security-policy"]
+    policy = patient.get(server.url).headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
     assert "unsafe" not in policy
     assert "http" not in policy
-    assert httpx2.get(f"{server.url}/v1/options").headers["content-security-policy"].startswith("default-src 'none'")
+    assert patient.get(f"{server.url}/v1/options").headers["content-security-policy"].startswith("default-src 'none'")
     for name in ("/web_commands.py", "/../serve_commands.py", "/index.html"):
-        assert httpx2.get(server.url + name).status_code in (404, 405), name
+        assert patient.get(server.url + name).status_code in (404, 405), name
 
 
 OPENS = """import sys
@@ -118,7 +118,7 @@ def test_a_key_for_other_machines_a_captioner_and_the_browser(
             here, _, key = server.address.partition("#")
             here = f"http://127.0.0.1:{here.rstrip('/').rpartition(':')[2]}/"
             assert key.startswith("key=supir_")
-            assert httpx2.get(f"{here}v1/jobs").status_code == 401
+            assert patient.get(f"{here}v1/jobs").status_code == 401
             page = context.new_page()
             page.goto(f"{here}#key=wrong")
             expect(page.get_by_role("alert")).to_contain_text("needs a key")

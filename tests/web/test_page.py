@@ -7,12 +7,12 @@ import re
 from base64 import b64encode
 from pathlib import Path
 
-import httpx2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 from playwright.sync_api import Page, Route, expect
 
+from service import patient
 from service.serving import LONG, picture, until
 from supir import image
 from web.conftest import Visit
@@ -44,7 +44,7 @@ def decoded(data: bytes) -> np.ndarray:
 
 
 def got(server: WebServer, job: str, what: str) -> bytes:
-    return httpx2.get(f"{server.url}/v1/jobs/{job}/{what}").raise_for_status().content
+    return patient.get(f"{server.url}/v1/jobs/{job}/{what}").raise_for_status().content
 
 
 def test_from_drop_to_download(server: WebServer, visit: Visit, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_steps_arrive_as_pictures_and_cancel_stops_the_work(server: WebServer, v
     page.get_by_role("button", name="Cancel").last.click()
     expect(described(page)).to_have_text("Seed 0 · cancelled")
     assert server.get(job)["state"] == "cancelled"
-    assert httpx2.get(f"{server.url}/health/ready").status_code == 200  # the worker left it, and was not killed
+    assert patient.get(f"{server.url}/health/ready").status_code == 200  # the worker left it, and was not killed
     assert server.submit(picture(1))["state"] == "done"
     assert not (server.data / "jobs" / job).exists()
     expect(page.locator("#cancel")).to_be_hidden()
@@ -132,7 +132,7 @@ def test_seeds_side_by_side_of_one_upload(server: WebServer, visit: Visit) -> No
     assert second is not None
     page.mouse.move(second["x"] + second["width"] / 3, second["y"] + 80)
     page.mouse.wheel(0, -300)
-    assert scale(page) == pytest.approx(fitted * 2.718**0.6, rel=0.02)  # in every pane
+    until(lambda: scale(page) == pytest.approx(fitted * 2.718**0.6, rel=0.02))  # in every pane
     page.get_by_role("button", name=f"seed {2**53 + 2}").click()
     expect(variants(page)).to_have_count(1)
     page.locator(".frame .add:visible").last.click()
@@ -202,8 +202,8 @@ def test_zoom_and_pan(visit: Visit) -> None:
     assert scale(page) == fitted
     page.mouse.move(box["x"] + 200, box["y"] + 200)
     page.mouse.wheel(0, -400)
+    until(lambda: scale(page) > fitted)
     zoomed = layer(page, "after").bounding_box()
-    assert scale(page) > fitted
     page.mouse.down()
     page.mouse.move(box["x"] + 150, box["y"] + 180)
     page.mouse.up()
@@ -329,7 +329,7 @@ def test_the_place_in_the_queue(server: WebServer, visit: Visit) -> None:
     until(lambda: server.get(others[0])["state"] == "running")
     page.locator("#restore").click()
     expect(described(page)).to_have_text("Seed 0 · 1 before it in the queue")
-    httpx2.post(f"{server.url}/v1/jobs/{others[1]}/cancel")
+    patient.post(f"{server.url}/v1/jobs/{others[1]}/cancel")
     expect(described(page)).to_have_text("Seed 0 · next in the queue")
     page.get_by_role("button", name="Cancel all").click()
     expect(described(page)).to_have_text("Seed 0 · cancelled")

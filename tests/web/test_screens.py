@@ -9,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from chromium import PHONE, WIDE, touch
-from service.serving import QUICK
+from service.serving import QUICK, until
 from web.conftest import Visit
 from web.screenshots import take
 from web.site import WebServer, gradient, layer, open_photo, scale, variants
@@ -61,8 +61,7 @@ def test_a_phone(visit: Visit) -> None:
     touch(fingers, "touchStart", (150, y), (200, y))
     touch(fingers, "touchMove", (125, y), (225, y))
     touch(fingers, "touchEnd")
-    page.wait_for_timeout(100)
-    assert scale(page) == pytest.approx(2 * fitted, rel=0.02)
+    until(lambda: scale(page) == pytest.approx(2 * fitted, rel=0.02))
     page.get_by_role("radio", name="4", exact=True).check()
     page.get_by_role("button", name="Restore").tap()
     expect(page.locator(".variant[data-state=done]:visible")).to_have_count(4)
@@ -73,6 +72,7 @@ def test_a_phone(visit: Visit) -> None:
         assert pane is not None
         assert min(pane["width"], pane["height"]) > 90
     page.set_viewport_size({"width": 844, "height": 390})  # turned
+    until(lambda: page.evaluate("innerWidth") == 844)
     fits(page)
     expect(page.get_by_role("button", name="Restore")).to_be_in_viewport()
 

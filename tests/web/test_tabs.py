@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import httpx2
 from playwright.sync_api import Page, expect
 
+from service import patient
 from service.serving import LONG, picture, until
 from web.conftest import Visit
 from web.site import WebServer, choose, described, file, gradient, open_photo, painted
@@ -93,7 +93,7 @@ def test_a_queued_picture_says_what_it_waits_for(server: WebServer, visit: Visit
     [worker] = [child for child in server.children() if "spawn_main" in " ".join(child.cmdline())]
     worker.suspend()
     try:
-        httpx2.post(f"{server.url}/v1/jobs/{long}/cancel")
+        patient.post(f"{server.url}/v1/jobs/{long}/cancel")
         page.locator("#restore").click()
         expect(described(page)).to_have_text("Seed 0 · waiting for the worker to leave a cancelled picture")
     finally:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
 from cli.study_process import NUM_QUESTIONS, StudyServer
+from service import patient
 from service.serving import QUICK, picture
 from supir.client import Client
 from web.conftest import Visit
@@ -52,8 +52,8 @@ def test_a_path_that_the_proxy_takes_off(server: WebServer, visit: Visit) -> Non
             assert client.result(job)[:4] == b"\x89PNG"
             assert [event.kind for event in client.events(job)] == ["done"]
         files = {"file": ("a.png", picture())}
-        answer = httpx2.post(f"{url}/v1/jobs", files=files, data={"until": "preview", "min_size": 64})
-        found = httpx2.get(answer.url.join(answer.headers["Location"]))
+        answer = patient.post(f"{url}/v1/jobs", files=files, data={"until": "preview", "min_size": 64})
+        found = patient.get(answer.url.join(answer.headers["Location"]))
         assert (found.status_code, found.json()["id"]) == (200, answer.json()["id"])
 
 
@@ -71,10 +71,10 @@ def test_a_path_that_the_server_is_told(told: WebServer, visit: Visit, strips: b
         stored = page.evaluate("Object.keys(localStorage)")
         assert stored == ["supir-key /deep/photos/"]  # or another supir of this host would be given this key
         headers = {"Authorization": f"Bearer {key.removeprefix('key=')}"}
-        assert httpx2.get(f"{url}/openapi.json", headers=headers).json()["servers"] == [{"url": "/deep/photos"}]
-        assert httpx2.get(f"{url}/v1/jobs").status_code == 401
-        for job in httpx2.get(f"{url}/v1/jobs", headers=headers).json()["jobs"]:
-            assert httpx2.delete(f"{url}/v1/jobs/{job['id']}", headers=headers).status_code == 204
+        assert patient.get(f"{url}/openapi.json", headers=headers).json()["servers"] == [{"url": "/deep/photos"}]
+        assert patient.get(f"{url}/v1/jobs").status_code == 401
+        for job in patient.get(f"{url}/v1/jobs", headers=headers).json()["jobs"]:
+            assert patient.delete(f"{url}/v1/jobs/{job['id']}", headers=headers).status_code == 204
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_a_study_under_a_path(browser: object, tmp_path: Path, strips: bool) -> 
                     expect(page.locator(".pane img").first).to_be_visible()
                     page.locator("[data-choice=left]").click()
                 expect(page.locator("#message")).to_contain_text("Thank you!")
-            assert httpx2.head(f"{url}/state").status_code == 200
-            assert httpx2.get(f"{url}/state", headers={"Host": "[::1"}).status_code == 400
+            assert patient.head(f"{url}/state").status_code == 200
+            assert patient.get(f"{url}/state", headers={"Host": "[::1"}).status_code == 400
     finally:
         server.kill()
