@@ -31,9 +31,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     running = WebServer(tmp_path_factory.mktemp("web"), model, "--megabytes", 1, "--megapixels", 1)
-    running.ready()
-    yield running
-    assert running.stop() == 0
+    try:
+        running.ready()
+        yield running
+    finally:
+        ended = running.stop()
+    assert ended == 0
     assert running.lines("mistake of ours") == []
 
 

@@ -29,7 +29,7 @@ class WebServer(Server):
         super().start(*more, *(["--port", before.rsplit(":", 1)[1]] if before else []))
 
     def ready(self) -> None:
-        until(lambda: patient.get(f"{self.url}/health/ready").status_code == 200, 120)
+        until(lambda: patient.get(f"{self.url}/health/ready").status_code == 200, 300)
 
     def jobs(self) -> list[dict[str, Any]]:
         """As the service tells of them, the newest first."""
