@@ -95,7 +95,7 @@ class StageOptions(Options):
     restorer_blocks: int = number(0, 0, 23, "of the teacher's, to begin the restoring network from; 0: go on with it")
     plain_end: bool = flag(False, "the restoring network's plain end learns, made as a copy of the vivid one; no other")
     teacher: str = text("", "file of Real-ESRGAN x4plus for ncnn: begins the restoring network and answers for it")
-    teacher_share: float = number(0.0, 0, 1, "of the samples, whose target is the teacher's answer where it is near")
+    teacher_share: float = number(0.0, 0, 1, "of the samples, whose target is the teacher's answer where it is nearer")
     adversarial_share: float = number(0.0, 0, 10, "of a discriminator's gradient, the other losses' taken as 1")
 
     def __post_init__(self) -> None:
