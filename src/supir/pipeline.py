@@ -26,11 +26,12 @@ from supir.models.adaptor import SupirAdaptor
 from supir.models.offload import OffloadedByLeaves
 from supir.models.text import TextTowers
 from supir.models.unet import SupirUNet
-from supir.options import DEFAULT_PRESET, RestoreOptions, restore_options
+from supir.options import DEFAULT_PRESET, NOTICE, RestoreOptions, restore_options
 from supir.planner import GIGABYTE, Costs, on_meta, picked
 from supir.prompts import whole_prompts
 from supir.restoration.backoff import ADVICE
 from supir.restoration.conditioning import Conditions, embed
+from supir.restoration.encoding import LastEncoding
 from supir.restoration.finite import widen_networks
 from supir.restoration.restorer import RestoredPixels, Restorer, size_multiple
 from supir.restoration.schedules import noise_schedule
@@ -98,6 +99,9 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             tokenizer_2=tokenizer_2,
         )
         self.register_to_config(presets=presets, dtypes=dtypes)
+
+    last_encoding: LastEncoding | None = None
+    """Set one, and another seed or preset of the photo that was restored last begins with the sampling."""
 
     def options(self, preset: str = DEFAULT_PRESET, **overrides: Any) -> RestoreOptions:
         """The options of a preset with this model's own numbers and the user's on top (see ``restore_options``)."""
@@ -353,6 +357,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             widen=lambda: widen_networks(self.components, self._execution_device.type),
             release=self.release,
             together=together,
+            last=self.last_encoding,
         )
 
     def embed_words(self, options: RestoreOptions, batch: int) -> Conditions:
@@ -376,4 +381,5 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             "prompt": " | ".join(positive),
             "negative_prompt": negative,
             "options": json.dumps(asdict(options), sort_keys=True),
+            "notice": NOTICE,
         }

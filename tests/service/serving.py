@@ -33,6 +33,9 @@ def picture(seed: int = 0, width: int = 48, height: int = 32, kind: str = "PNG")
     return stream.getvalue()
 
 
+_PATH = [str(Path(supir.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+
+
 class Server:
     """One that can be killed and started again with the same data."""
 
@@ -53,7 +56,7 @@ class Server:
                 list(map(str, line)),
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(supir.__file__).parents[1])},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(_PATH)},
             )
         assert self.process.stdout is not None
         self.address = self.process.stdout.readline().decode().strip()
@@ -72,7 +75,7 @@ class Server:
         """As a supervisor does; the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(120)
+        return self.process.wait(30)
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children()
@@ -87,7 +90,7 @@ class Server:
         return sum(line["job"] == job and line["state"] == "done" for line in self.lines("job ended"))
 
 
-def until(true: Any, seconds: float = 120.0) -> None:
+def until(true: Any, seconds: float = 60.0) -> None:
     """Wait for something that will be so."""
     end = time.monotonic() + seconds
     while not true():

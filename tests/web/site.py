@@ -21,7 +21,7 @@ from service.serving import QUICK, Server, until
 class WebServer(Server):
     """A server that can be killed and started again at the same address."""
 
-    command = ("web", "--no-browser")
+    command = ("web", "--no-browser", "--log-format", "json")
     only_json = False  # people are spoken to as well
 
     def start(self, *more: object) -> None:

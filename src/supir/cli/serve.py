@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -26,6 +26,9 @@ from supir.pool import Runner
 from supir.service.limits import Limits, new_key, read_keys
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+LogFormat = Annotated[
+    Literal["json", "text"], typer.Option(help="The log as one JSON object a line, or as lines for people.")
+]
 LIMITS_PANEL = "Limits of a key that sets none"
 
 
@@ -77,12 +80,14 @@ def serve(
     log_details: Annotated[
         bool, typer.Option("--log-details", help="Write file names and options into the log, prompts among them.")
     ] = False,
+    log_format: LogFormat = "json",
     **overrides: Any,
 ) -> None:
     """Serve restorations over HTTP, with a queue that outlives the process.
 
-    The first line on standard output is the address; everything else is on standard error, as JSON lines. The schema is
-    at /openapi.json. SIGTERM and Ctrl-C end it after the jobs at work, or put them back into the queue.
+    The first line on standard output is the address; everything else is on standard error. What may be asked stands at
+    /api, and for machines at /openapi.json. SIGTERM and Ctrl-C end it after the jobs at work, or put them back into the
+    queue.
     """
     with exit_on_error(Console(stderr=True)):
         if new_key_name is not None:
@@ -114,7 +119,7 @@ def serve(
         app = web_app(engine, clients, limits, front=front, insecure=insecure, log_details=log_details)
         from supir.service.http.logs import set_up_logs
 
-        set_up_logs()
+        set_up_logs(form=log_format)
         typer.echo(address_of(host, listening.getsockname()[1], root_path))
         serve_until_stopped(app, engine, listening, grace)
 

@@ -22,7 +22,7 @@ from supir.cli.arguments import (
     with_options,
 )
 from supir.cli.errors import exit_on_error, or_usage_error
-from supir.cli.serve import LIMITS_PANEL, address_of, listen, seconds_of
+from supir.cli.serve import LIMITS_PANEL, LogFormat, address_of, listen, seconds_of
 from supir.errors import OptionError
 from supir.jobs.model import Model
 from supir.options import CaptionOptions, NetworkOptions
@@ -53,6 +53,7 @@ def web(
     root_path: RootPath = "",
     trusted_proxies: TrustedProxies = "",
     keep: Annotated[str, typer.Option(help="For how long photos and results are kept: 24h, 30d.")] = "30d",
+    log_format: LogFormat = "text",
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
     **overrides: Any,
 ) -> None:
@@ -68,6 +69,7 @@ def web(
         captioner = or_usage_error(_captioner, options_of(CaptionOptions, overrides), device)
         from supir.service.engine import Engine
         from supir.service.http.addressing import Front
+        from supir.service.http.middleware import is_loopback
         from supir.service.http.server import serve, web_app
 
         front = or_usage_error(Front.of, root_path, trusted_proxies)
@@ -78,10 +80,12 @@ def web(
             Engine, data or _own_folder(), weights, num_workers=workers, keep=seconds, watched=True,
             captioner=captioner,
         )  # fmt: skip
-        app = web_app(engine, clients, limits, front=front, page=True)
+        shown = _address(listening, None, root_path)
+        lan = None if is_loopback(listening.getsockname()[0]) else shown
+        app = web_app(engine, clients, limits, front=front, page=True, address=lan)
         from supir.service.http.logs import set_up_logs
 
-        set_up_logs(logging.WARNING)
+        set_up_logs(logging.WARNING, log_format)
         address = _address(listening, key, root_path)
         typer.echo(address)
         console.print("Ctrl-C ends it", style="dim")

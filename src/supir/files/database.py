@@ -6,9 +6,9 @@ import shutil
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from supir.errors import SupirError
@@ -39,6 +39,8 @@ class Kind:
     """Says how its tables are laid out; a file of another is refused."""
     schema: str
     """The statements that make the tables, each ended by a semicolon and a line end."""
+    upgrades: Mapping[int, str] = field(default_factory=dict)
+    """The statement that makes a file of a version one of the next."""
     error: type[SupirError]
     """Raised when a file is not of this kind or version, or SQLite refuses."""
     unwritable: type[SupirError] | None = None
@@ -84,10 +86,20 @@ class Database:
                 database.execute(f"PRAGMA application_id = {self._kind.application}")
                 database.execute(f"PRAGMA user_version = {self._kind.version}")
                 fill(database)
+            self._upgrade(database)
         self.check()
         with self._connected() as database:
             # So that nobody who reads waits for those who write. The file remembers it.
             database.execute("PRAGMA journal_mode = WAL")
+
+    def _upgrade(self, database: sqlite3.Connection) -> None:
+        """Make a file of an earlier version one of the present, if that is known."""
+        [[application]] = database.execute("PRAGMA application_id")
+        [[version]] = database.execute("PRAGMA user_version")
+        while application == self._kind.application and version in self._kind.upgrades:
+            database.execute(self._kind.upgrades[version])
+            version += 1
+            database.execute(f"PRAGMA user_version = {version}")
 
     def check(self) -> None:
         """See that the file is of its kind and version.

@@ -202,9 +202,12 @@ class Restoring:
     """
 
     def __init__(self, model: Model, place: int = 0, *, overwrite: bool = True) -> None:
+        from supir.restoration.encoding import LastEncoding
+
         self._overwrite = overwrite
         self._identity = model.identity  # first: so the pipeline need not read every byte for it once more
         self._pipeline = model.open(place)
+        self._pipeline.last_encoding = LastEncoding()
         if any(self._pipeline.identity.get(name) != model.identity.get(name) for name in ("model", "model_sha256")):
             raise WeightsError(f"{model.folder}: holds other weights here than where the batch was started")
 

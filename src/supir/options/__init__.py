@@ -12,6 +12,7 @@ Nothing heavy is imported here.
 from supir.options.restore import (
     DEFAULT_PRESET,
     GOES_WITH,
+    NOTICE,
     PRESETS,
     TRADE_OFFS,
     CaptionOptions,
@@ -20,5 +21,6 @@ from supir.options.restore import (
     RestoreOptions,
     restore_options,
     unused_by_model,
+    unused_options,
     warn_of_idle,
 )

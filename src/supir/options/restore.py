@@ -257,6 +257,9 @@ with others, ``supir.options.presets`` says."""
 
 DEFAULT_PRESET = "quality"
 
+NOTICE = "Detail that the photo did not hold is a guess; it is no evidence of what was there."
+"""What everybody is to know who sees a result; it stands in the record of each."""
+
 GOES_WITH = {
     "text_guidance": "text_guidance_start",
     "control_scale": "control_scale_start",
@@ -308,6 +311,16 @@ def restore_options(
     return options
 
 
+def unused_options(
+    baseline: RestoreOptions, model_presets: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, str]:
+    """The options that a model makes next to nothing of, whoever sets them, each with why; see ``unused_by_model``."""
+    unused = dict((model_presets or {}).get("unused", {}))
+    if baseline.detail is None:
+        unused["detail"] = "its encoder has one end, and nothing to mix"
+    return unused
+
+
 def unused_by_model(
     options: RestoreOptions,
     names: Collection[str],
@@ -320,10 +333,7 @@ def unused_by_model(
         options, names, baseline: as in ``without_effect``.
         model_presets: as in ``restore_options``; ``unused`` names such options, each with a reason.
     """
-    own = model_presets or {}
-    unused = dict(own.get("unused", {}))
-    if baseline.detail is None:
-        unused["detail"] = "its encoder has one end, and nothing to mix"
+    unused = unused_options(baseline, model_presets)
     return {
         name: f"{name} changes next to nothing with this model: {unused[name]}"
         for name in names

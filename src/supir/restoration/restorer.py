@@ -22,6 +22,7 @@ from supir.restoration import color
 from supir.restoration.backoff import TileBackoff, smaller_vae_tile, smallest_tile
 from supir.restoration.conditioning import Conditions
 from supir.restoration.denoiser_network import CACHE_KEYS, GuidedNetwork, cache_keys
+from supir.restoration.encoding import LastEncoding, Once
 from supir.restoration.finite import check_latents, finite_at_first, finite_at_last, not_widened
 from supir.restoration.schedules import branches, highest_sigma, ramp, text_guidance
 from supir.restoration.schedules import noise_schedule as noise_schedule
@@ -73,6 +74,8 @@ class Restorer:
     """Told of networks that are not needed for a while: where they come and go, they may go."""
     together: bool = True
     """Whether both branches of text guidance go through the networks in one call, or one after the other."""
+    last: LastEncoding | None = None
+    """Where latents and preview are kept for the next version of the same photo."""
 
     @cached_property
     def backoff(self) -> TileBackoff:
@@ -98,16 +101,18 @@ class Restorer:
             OutOfMemoryError, NotFiniteError: smaller tiles, or a wider type, do not help.
         """
         self.check_tile_prompts(pixels)
-        lq_latent = self.encode_degraded(pixels)
-        preview = self.decode(lq_latent)
+        kept = None if self.last is None else self.last.once(pixels, self.options, self.autoencoder.dtype)
+        once: Once = kept or (lambda part, make: make())
+        lq_latent = once("lq_latent", lambda: self.encode_degraded(pixels))
+        preview = once("preview", lambda: self.decode(lq_latent))
         if on_preview is not None:
             on_preview(preview)
-        anchor = self.anchor(preview, noise)
+        anchor = once("anchor", lambda: self.anchor(preview, noise))
         latent = self.restored_latent(lq_latent, anchor, conditions, noise, on_step)
         restored = color.fix(self.decode(latent), preview, self.options.color_fix, overwrite=True)
         return RestoredPixels(
             pixels=restored,
-            preview=preview,
+            preview=preview if kept is None else preview.clone(),  # what is handed out may be used up
             lq_latent=lq_latent,
             anchor=anchor,
             latent=latent,

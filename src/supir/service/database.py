@@ -13,7 +13,7 @@ CREATE TABLE job (
     state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled', 'expired')),
     created REAL NOT NULL, started REAL, finished REAL, tries INTEGER NOT NULL DEFAULT 0, error TEXT, sha256 TEXT,
     until TEXT NOT NULL CHECK (until IN ('result', 'preview')), source TEXT NOT NULL,
-    caption TEXT, captioner TEXT, described REAL,
+    caption TEXT, captioner TEXT, described REAL, preset TEXT,
     UNIQUE (client, idempotency_key)) STRICT;
 CREATE INDEX by_state ON job (state, number);
 CREATE INDEX by_client ON job (client, number);
@@ -24,8 +24,9 @@ CREATE INDEX by_description ON job (client, described);
 SERVICE = Kind(
     name="a service",
     application=0x73757073,  # "sups"
-    version=3,
+    version=4,
     schema=_SCHEMA,
+    upgrades={3: "ALTER TABLE job ADD COLUMN preset TEXT"},
     error=ServiceError,
     unwritable=StorageError,
     full=NoRoomError,

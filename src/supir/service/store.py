@@ -22,9 +22,12 @@ from supir.service.stored_job import StoredJob, Submission
 MAX_TRIES = 5
 """Times that a job is begun without an end, because a worker or the service died, before it is given up."""
 _COLUMNS = "number, id, client, name, options, suffix, width, height, digest, state, created, started, finished, tries"
-_ALL = f"{_COLUMNS}, error, sha256, until, source, caption, captioner"
+_ALL = f"{_COLUMNS}, error, sha256, until, source, caption, captioner, preset"
 _ORDER = "until, number"
 """In which jobs are taken: previews, which take seconds, before results."""
+_TEXTS = "name || ' ' || coalesce(caption, '') || ' ' || coalesce(json_extract(options, '$.prompt'), '')"
+_HOLDS = f" AND instr(lower({_TEXTS}), lower(?)) > 0"
+"""Whether a photo's name or words hold a word. SQLite makes small letters of those of ASCII alone."""
 _GIVEN_UP = (
     f"was begun {MAX_TRIES} times, and each time the process died, most often for lack of memory; try a smaller scale"
     " or smaller tiles"
@@ -84,11 +87,11 @@ class Store:
             self._check_room(database, client, max_queued)
             number = database.execute(
                 "INSERT INTO job (id, client, name, options, suffix, width, height, digest, idempotency_key, state,"
-                " created, until, source, caption, captioner)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?)",
+                " created, until, source, caption, captioner, preset)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
                 (new.id, new.client, new.name, json.dumps(asdict(new.options)), new.suffix, new.width, new.height,
                  new.digest, new.idempotency_key, time.time(), new.until, new.source or new.id, new.caption,
-                 new.captioner),
+                 new.captioner, new.preset),
             ).lastrowid  # fmt: skip
             return _job(database.execute(f"SELECT {_ALL} FROM job WHERE number = ?", (number,)).fetchone()), True
 
@@ -111,7 +114,19 @@ class Store:
             raise JobNotFoundError("there is no such job; it may have been deleted, or belong to another key")
         return found[0]
 
-    def page(self, client: str, limit: int, before: str | None = None, state: str | None = None) -> list[StoredJob]:
+    def same(self, client: str, digest: str) -> StoredJob | None:
+        """The newest job of this client that was asked for the same, and is done or will be; None if there is none."""
+        with self._database.reading() as database:
+            rows = database.execute(
+                f"SELECT {_ALL} FROM job WHERE client = ? AND digest = ? AND state IN ('queued', 'running', 'done')"
+                " ORDER BY number DESC",
+                (client, digest),
+            ).fetchall()
+        return next((job for job in self._seen(rows) if job.state in ("queued", "running", "done")), None)
+
+    def page(
+        self, client: str, limit: int, before: str | None = None, state: str | None = None, search: str = ""
+    ) -> list[StoredJob]:
         """Jobs of this client, the newest first.
 
         Args:
@@ -119,16 +134,19 @@ class Store:
             limit: at most so many.
             before: only those older than the job of this ID.
             state: only those in it.
+            search: only those of photos whose name, or whose words, hold each of these words, whatever their case.
 
         Raises:
             JobNotFoundError: the client has no job ``before``.
         """
         bound = 2**62 if before is None else self.get(before, client).number
+        words = search.split()
+        found = f" AND source IN (SELECT source FROM job WHERE client = ?{_HOLDS * len(words)})" if words else ""
         with self._database.reading() as database:
             rows = database.execute(
-                f"SELECT {_ALL} FROM job WHERE client = ? AND number < ? AND (? IS NULL OR state = ?)"
+                f"SELECT {_ALL} FROM job WHERE client = ? AND number < ? AND (? IS NULL OR state = ?){found}"
                 " ORDER BY number DESC LIMIT ?",
-                (client, bound, state, state, limit),
+                (client, bound, state, state, *([client] if words else []), *words, limit),
             ).fetchall()
         return [job for job in self._seen(rows) if state in (None, job.state)]
 

@@ -41,6 +41,8 @@ class Submission:
     """What a captioner said of the picture, where one was asked."""
     captioner: str | None = None
     """Its name."""
+    preset: str | None = None
+    """Whose values the options are where nobody has set them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,3 +77,5 @@ class StoredJob:
     """What a captioner said of the picture, where one was asked."""
     captioner: str | None
     """Its name."""
+    preset: str | None
+    """Whose values the options are where nobody has set them; None of a job that an earlier version took."""

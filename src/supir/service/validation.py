@@ -15,7 +15,7 @@ from supir.errors import ImageTooLargeError, OptionError, SupirError
 from supir.jobs import Model
 from supir.options import DEFAULT_PRESET, PRESETS, RestoreOptions, unused_by_model
 from supir.options.combinations import without_effect
-from supir.options.fields import Options, choice
+from supir.options.fields import Options, choice, number
 from supir.service.limits import Limits
 from supir.service.stored_job import UNTIL
 
@@ -33,6 +33,9 @@ class SubmissionOptions(Options):
     format: str | None = choice(None, tuple(FORMATS), "of the result; unset: that of the picture")
     until: str = choice(
         UNTIL[0], UNTIL, "preview: the clean preview is all that is made, before any other job; unset: result"
+    )
+    preview_side: int | None = number(
+        None, 64, 65536, "of a preview alone: the scale is lowered until its long side has at most so many", unit="px"
     )
     preset: str = choice(DEFAULT_PRESET, tuple(PRESETS), f"the values that are not set; unset: {DEFAULT_PRESET}")
 
@@ -69,21 +72,27 @@ def chosen_options(given: Mapping[str, str], model: Model) -> tuple[RestoreOptio
     return found, asked, list(idle.values())
 
 
-def checked_picture(path: Path, name: str, options: RestoreOptions, limits: Limits) -> tuple[str, int, int]:
-    """(suffix, width, height) of an upload, from its first bytes and header; nothing is decoded.
+def checked_picture(
+    path: Path, name: str, options: RestoreOptions, limits: Limits, preview_side: int | None = None
+) -> tuple[str, int, int, RestoreOptions]:
+    """(suffix, width, height, options) of an upload, from its first bytes and header; nothing is decoded.
 
     Args:
         path: of the file.
         name: of the picture, for messages.
         options: what it is to be restored with.
         limits: of the client.
+        preview_side: of a preview alone, as in `SubmissionOptions`.
+
+    Returns:
+        The options are those given, but for the scale of a preview.
 
     Raises:
         ImageReadError: it is no picture that supir reads, or its header is damaged.
         ImageTooLargeError: it has more pixels than the client may send.
         OptionError: restored at this scale and size, it has more than the client may ask for.
     """
-    from supir.image import check_file, working_size
+    from supir.image import check_file
 
     try:
         kind, width, height = check_file(path, max_pixels=int(limits.megapixels * 1e6))
@@ -91,6 +100,20 @@ def checked_picture(path: Path, name: str, options: RestoreOptions, limits: Limi
         raise ImageTooLargeError(_without(path, name, error).replace("(max_pixels)", "for this key")) from None
     except SupirError as error:
         raise type(error)(_without(path, name, error)) from None
+    if preview_side is not None:
+        options = options.replace(scale=max(0.05, min(options.scale, preview_side / max(width, height))))
+    check_work(width, height, options, limits)
+    return FORMATS[kind.lower()], width, height, options
+
+
+def check_work(width: int, height: int, options: RestoreOptions, limits: Limits) -> None:
+    """See that a client may ask for a picture of this size with these options.
+
+    Raises:
+        OptionError: restored at this scale and size, it has more pixels.
+    """
+    from supir.image import working_size
+
     size = working_size(width, height, options.scale, options.min_size)
     megapixels = size.padded_width * size.padded_height / 1e6
     if megapixels > limits.work_megapixels:
@@ -98,7 +121,6 @@ def checked_picture(path: Path, name: str, options: RestoreOptions, limits: Limi
             f"{width} x {height} pixels at scale {options.scale:g} and min_size {options.min_size} are worked on at"
             f" {megapixels:.0f} megapixels; {limits.work_megapixels:g} are allowed: lower scale or min_size"
         )
-    return FORMATS[kind.lower()], width, height
 
 
 def suffix_of(form_format: str | None, own: str, until: str = "result") -> str:

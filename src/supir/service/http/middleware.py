@@ -34,6 +34,7 @@ STATUS: dict[type[errors.SupirError], int] = {
     errors.ImageTooLargeError: 422,
     errors.OptionError: 422,
     errors.BusyError: 429,
+    errors.MissingExtraError: 501,
     errors.ClosingError: 503,
     errors.StorageError: 503,
     errors.NoRoomError: 507,

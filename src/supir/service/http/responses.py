@@ -23,6 +23,7 @@ class JobView(BaseModel):
     width: int = Field(description="of the picture, in pixels")
     height: int
     format: str = Field(description="suffix of the result")
+    preset: str | None = Field(None, description="whose values the options are where nobody has set them")
     options: dict[str, Any] = Field(description="every option, with what the preset gave")
     created: datetime
     started: datetime | None = None
@@ -57,12 +58,28 @@ class OptionsView(BaseModel):
     default_preset: str
     presets: dict[str, dict[str, Any]] = Field(description="every option's value by preset, for this model")
     trade_offs: dict[str, str] = Field(description="what each preset is for, in the order to offer them in")
+    same_presets: dict[str, str] = Field(description="presets that make the same as another with this model, by name")
+    own_presets: list[str] = Field(description="presets for which this model has numbers of its own")
+    unused: dict[str, str] = Field(description="options that change next to nothing with this model, each with why")
     goes_with: dict[str, str] = Field(description="options that unset another of the preset when set without it")
     words: dict[str, str] = Field(description="the quality words that stand for unset ones")
     captioner: str | None = Field(None, description="who describes pictures that are sent for their preview; or nobody")
     formats: list[str]
     options: dict[str, Any] = Field(description="a JSON schema for each option")
     limits: dict[str, Any] = Field(description="of this key")
+    address: str | None = Field(None, description="where other devices of the network find the page, without the key")
+
+
+class PlanView(BaseModel):
+    """What restoring a picture will come to."""
+
+    width: int = Field(description="of the result, in pixels")
+    height: int
+    working_width: int = Field(description="of what the networks see, in pixels")
+    working_height: int
+    seconds: float | None = Field(description="at work; null where nothing tells how fast it goes")
+    measured: bool = Field(description="the time is from pictures that were restored here")
+    refused: str | None = Field(description="why this key may not ask for it")
 
 
 class HealthView(BaseModel):
@@ -92,7 +109,7 @@ def job_view(job: StoredJob, progress: Progress, keep: float) -> JobView:
         finished=_time(job.finished), expires=_time(expires), position=progress.position,
         waits_for=progress.waits_for, step=progress.step,
         num_steps=job.options.num_steps, preview=progress.preview, error=job.error, sha256=job.sha256,
-        until=job.until, source=job.source, caption=job.caption,  # type: ignore[arg-type]
+        until=job.until, source=job.source, caption=job.caption, preset=job.preset,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

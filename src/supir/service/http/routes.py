@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -15,25 +15,32 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from supir import __version__
 from supir.errors import JobExpiredError, JobNotFoundError, KeyRefusedError
-from supir.options import DEFAULT_PRESET, GOES_WITH, PRESETS, RestoreOptions
-from supir.options.presets import trade_offs
+from supir.options import DEFAULT_PRESET, GOES_WITH, PRESETS, RestoreOptions, unused_options
+from supir.options.presets import same_presets, trade_offs
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 from supir.service.engine import Engine
+from supir.service.http.downloads import Bundle, result_name, zipped
+from supir.service.http.estimates import Estimates
 from supir.service.http.events import Hub, changes, changes_of_all
 from supir.service.http.prometheus import Metrics
-from supir.service.http.responses import ErrorView, HealthView, JobPage, JobView, OptionsView, State, job_view
+from supir.service.http.responses import ErrorView, HealthView, JobPage, JobView, OptionsView, PlanView, State, job_view
 from supir.service.http.schema import chosen_schema, form_schema
 from supir.service.http.streamed import EventStream, OpenFile
 from supir.service.http.submissions import JobID, Submitting
+from supir.service.http.uploads import read_json
 from supir.service.limits import LOCAL, Client, Limits, RateLimiter, who
 from supir.service.stored_job import StoredJob
-from supir.service.validation import FORMATS
+from supir.service.validation import FORMATS, chosen_options
 
 _IMAGES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".tif": "image/tiff"}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _EVENT = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
 _BEARER = HTTPBearer(auto_error=False, description="a key that `supir serve --new-key` printed")
 
+_TOLD_BY = 5
+"""Results that tell how fast it goes: the last ones."""
+
+Side = Annotated[int, Query(ge=1, le=100_000, description="of the picture, in pixels")]
 ViewName = Annotated[Literal["input", "step", "result", "thumbnail"], PathParameter(description="what is seen")]
 
 
@@ -50,14 +57,17 @@ class Routes:
         clients: who may ask; None lets everybody ask, as one client.
         limits: of that one.
         log_details: file names and options go into the log as well.
+        address: where other devices of the network find the page; None where they do not.
     """
 
     def __init__(
-        self, engine: Engine, metrics: Metrics, clients: list[Client] | None, limits: Limits, log_details: bool
-    ) -> None:
+        self, engine: Engine, metrics: Metrics, clients: list[Client] | None, limits: Limits, log_details: bool,
+        address: str | None = None,
+    ) -> None:  # fmt: skip
         self._engine, self._metrics, self._clients = engine, metrics, clients
         self._everybody, self._pace = Client(name=LOCAL, limits=limits), RateLimiter()
         self._submitting = Submitting(engine, log_details)
+        self._estimates, self._address = Estimates(engine.model), address
         self.hub: Hub | None = None
         """Made when the event loop runs."""
 
@@ -86,6 +96,8 @@ class Routes:
         again = {"content": {"application/json": {"schema": chosen_schema()}}}
         submitted = {200: {"model": JobView, "description": "the job of an earlier request with this Idempotency-Key"}}
         pictures = {200: {"content": dict.fromkeys(_IMAGES.values(), _BINARY), "description": "the picture"}}
+        zips = {200: {"content": {"application/zip": _BINARY}, "description": "the zip"}}
+        codes = {200: {"content": {"image/svg+xml": {"schema": {"type": "string"}}}, "description": "the code"}}
         events = {200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "the events"}}
         job = "/v1/jobs/{job}"
         add("/v1/jobs", "POST", self._submitting.submit, 202, (413, 415, 503, 507), response_model=JobView,
@@ -103,6 +115,10 @@ class Routes:
         for name, function in shown.items():
             add(f"{job}/{name}", "GET", function, errors=(404, 409, 410), responses=pictures,
                 response_class=StreamingResponse, **asking)  # fmt: skip
+        add("/v1/results", "POST", self.results, errors=(404, 409, 410), responses=zips,
+            response_class=StreamingResponse, **asking)  # fmt: skip
+        add("/v1/plan", "POST", self.plan, response_model=PlanView, openapi_extra={"requestBody": again}, **asking)
+        add("/v1/code", "POST", self.code, errors=(501,), responses=codes, response_class=Response, **asking)
         add("/v1/options", "GET", self.options, response_model=OptionsView, **asking)
         add("/metrics", "GET", self.metrics, response_class=Response, **asking,
             responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})  # fmt: skip
@@ -117,10 +133,13 @@ class Routes:
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
         before: Annotated[str | None, Query(description="only jobs older than this one", max_length=64)] = None,
         state: State | None = None,
+        search: Annotated[
+            str, Query(description="only of photos with these words in their names or captions", max_length=200)
+        ] = "",
     ) -> JobPage:
         """Your jobs, the newest first."""
         client: Client = request.state.client
-        found = self._engine.store.page(client.name, limit + 1, before, state)
+        found = self._engine.store.page(client.name, limit + 1, before, state, search)
         views = [job_view(job, self._engine.progress(job), self._engine.keep) for job in found[:limit]]
         return JobPage(jobs=views, next=found[limit - 1].id if len(found) > limit else None)
 
@@ -195,13 +214,46 @@ class Routes:
             default_preset=DEFAULT_PRESET,
             presets={name: dataclasses.asdict(model.options(name)) for name in PRESETS},
             trade_offs=trade_offs(model.presets),
+            same_presets=same_presets(model.presets),
+            own_presets=[name for name in PRESETS if model.presets.get("all") or model.presets.get(name)],
+            unused=unused_options(model.options(), model.presets),
             goes_with=GOES_WITH,
             words={"positive_prompt": POSITIVE_PROMPT, "negative_prompt": NEGATIVE_PROMPT},
             captioner=self._engine.captioner,
             formats=[*FORMATS],
             options=RestoreOptions.schemas(),
             limits=dataclasses.asdict(request.state.client.limits),
+            address=self._address,
         )
+
+    def results(self, request: Request, bundle: Bundle) -> StreamingResponse:
+        """Several restored pictures as one zip, which is made while it is sent."""
+        found = [self._stored(request, job) for job in dict.fromkeys(bundle.jobs)]
+        chosen = [(job, self._engine.shelf.result(job)) for job in found]
+        parts = zipped(chosen, self._engine.model.identity, notice=bundle.notice)
+        return StreamingResponse(
+            parts, media_type="application/zip", headers={"Content-Disposition": 'attachment; filename="restored.zip"'}
+        )
+
+    async def plan(self, request: Request, width: Side, height: Side) -> PlanView:
+        """What restoring a picture of this size with these options will come to: the size of the result, and the time
+        at work, by what was restored here before.
+        """
+        client: Client = request.state.client
+        options, _, _ = chosen_options({"options": await read_json(request)}, self._engine.model)
+
+        def planned() -> PlanView:
+            done = self._engine.store.page(client.name, 10 * _TOLD_BY, state="done")
+            made = [job for job in done if job.until == "result"][:_TOLD_BY]
+            return self._estimates.plan(width, height, options, client.limits, made)
+
+        return await run_in_threadpool(planned)
+
+    def code(self, text: Annotated[str, Body(embed=True, min_length=1, max_length=500)]) -> Response:
+        """A text, such as the page's address, as a code that a phone's camera reads."""
+        from supir.service.http.codes import code_of
+
+        return Response(code_of(text), media_type="image/svg+xml")
 
     def health(self) -> HealthView:
         """Answers whenever the service lives."""
@@ -248,7 +300,7 @@ def _picture(path: Path, job: StoredJob, suffix: str, what: str) -> OpenFile:
         stream = path.open("rb")
     except FileNotFoundError:
         raise JobExpiredError("the picture was removed a moment ago") from None
-    name = f"{job.name.rpartition('.')[0] or job.name}.{what}{suffix}"
+    name = result_name(job, what, suffix)
     plain = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "._- ") else "_" for sign in name)
     about = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
     return OpenFile(stream, _IMAGES[suffix], {"Content-Disposition": about})

@@ -32,7 +32,7 @@ _LAST_ANSWERS = 5
 
 def web_app(
     engine: Engine, clients: list[Client] | None, limits: Limits, *, front: Front | None = None, insecure: bool = False,
-    log_details: bool = False, page: bool = False,
+    log_details: bool = False, page: bool = False, address: str | None = None,
 ) -> FastAPI:  # fmt: skip
     """The application; it starts the engine.
 
@@ -44,9 +44,10 @@ def web_app(
         insecure: everybody may ask from anywhere.
         log_details: file names and options go into the log as well.
         page: serve the page of `supir web` at the root; the engine is then to be one that is watched.
+        address: where other devices of the network find that page, without a key; None where they do not.
     """
     metrics = Metrics(engine)
-    routes = Routes(engine, metrics, clients, limits, log_details)
+    routes = Routes(engine, metrics, clients, limits, log_details, address)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -55,7 +56,8 @@ def web_app(
         yield
 
     app = FastAPI(title="supir", description=_ABOUT, version=__version__, docs_url=None, redoc_url=None, lifespan=life)
-    pages = [page_router("page", "study_page/view.js")] if page else []  # two pages, one way to zoom
+    places = ["api_page", *(["page", "study_page/view.js"] if page else [])]  # two pages, one way to zoom
+    pages = [page_router(*places)]
     only_loopback = clients is None and not insecure
     guard(app, routes.router(), *pages, front=front, only_loopback=only_loopback, on_request=metrics.request)
     return app

@@ -8,7 +8,13 @@ from importlib.resources.abc import Traversable
 
 from fastapi import APIRouter, Response
 
-_KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+_KINDS = {
+    "html": "text/html",
+    "js": "text/javascript",
+    "css": "text/css",
+    "svg": "image/svg+xml",
+    "json": "application/json",
+}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -16,7 +22,8 @@ _POLICY = (
 
 
 def page_router(*places: str) -> APIRouter:
-    """One route a file; the page itself at the root. They ask for no key: nothing in them is anybody's.
+    """One route a file; `index.html` at the root, other pages without their suffix. They ask for no key: they are
+    nobody's.
 
     Args:
         places: folders and files in the room of the service.
@@ -25,7 +32,7 @@ def page_router(*places: str) -> APIRouter:
     for place in map(files("supir.service").joinpath, places):
         for file in place.iterdir() if place.is_dir() else [place]:
             if file.name.rpartition(".")[2] in _KINDS:
-                address = "/" if file.name == "index.html" else f"/{file.name}"
+                address = "/" if file.name == "index.html" else f"/{file.name.removesuffix('.html')}"
                 router.add_api_route(address, _static(file), methods=["GET"])
     return router
 

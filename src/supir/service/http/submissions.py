@@ -38,6 +38,7 @@ Key = Annotated[
         pattern=r"^[!-~]{1,200}$",
     ),
 ]
+Reuse = Annotated[bool, Query(description="answer with a job that was asked for the same, if one is done or will be")]
 Format = Annotated[str | None, Query(), WithJsonSchema(SubmissionOptions.fields()["format"].schema())]
 
 
@@ -63,7 +64,7 @@ class Submitting:
     def __init__(self, engine: Engine, log_details: bool) -> None:
         self._engine, self._log_details = engine, log_details
 
-    async def submit(self, request: Request, idempotency_key: Key = None) -> Response:
+    async def submit(self, request: Request, reuse: Reuse = False, idempotency_key: Key = None) -> Response:
         """Queue a picture. Its bytes and header are checked while it comes; it is decoded by a worker, later."""
         client: Client = request.state.client
         await self._check_room(request, idempotency_key)
@@ -77,9 +78,11 @@ class Submitting:
             except BaseException:
                 await run_in_threadpool(self._engine.folder.remove, job)
                 raise
-        return await self._queue(request, new, asked.idle, "jobs")
+        return await self._queue(request, new, asked.idle, "jobs", reuse)
 
-    async def again(self, request: Request, job: JobID, format: Format = None, idempotency_key: Key = None) -> Response:
+    async def again(
+        self, request: Request, job: JobID, format: Format = None, reuse: Reuse = False, idempotency_key: Key = None
+    ) -> Response:
         """Queue the picture of an earlier job once more, whose upload is still kept; options that are not given are the
         preset's. What a captioner said of it is in the record of the result.
         """
@@ -91,7 +94,7 @@ class Submitting:
         earlier, _ = await run_in_threadpool(self._engine.look, job, client)
         with self._engine.room.minded():
             new = await run_in_threadpool(self._borrowed, earlier, asked, client)
-        return await self._queue(request, new, asked.idle, "../../jobs")
+        return await self._queue(request, new, asked.idle, "../../jobs", reuse)
 
     async def _check_room(self, request: Request, key: str | None) -> None:
         try:
@@ -113,22 +116,32 @@ class Submitting:
     ) -> Submission:
         """The submission of an upload that lies in the folder."""
         upload = self._engine.folder.upload(job)
-        kind, width, height = checked_picture(upload, name, asked.options, client.limits)
+        side = asked.own.preview_side if asked.own.until == "preview" else None
+        kind, width, height, options = checked_picture(upload, name, asked.options, client.limits, side)
         suffix = suffix_of(asked.own.format, kind, asked.own.until)
         words = {} if earlier is None else {name: getattr(earlier, name) for name in ("source", "caption", "captioner")}
-        digest = digest_of(sha256_of(upload), asked.options, suffix, asked.own.until)
+        digest = digest_of(sha256_of(upload), options, suffix, asked.own.until)
         return Submission(
-            id=job, client=client.name, name=name, options=asked.options, suffix=suffix, width=width, height=height,
-            digest=digest, idempotency_key=asked.key, until=asked.own.until, **words,
+            id=job, client=client.name, name=name, options=options, suffix=suffix, width=width, height=height,
+            digest=digest, idempotency_key=asked.key, until=asked.own.until, preset=asked.own.preset, **words,
         )  # fmt: skip
 
-    async def _queue(self, request: Request, new: Submission, idle: list[str], place: str) -> Response:
-        """Queue it; ``place`` is where jobs are, relative to the request, as a proxy may have put a path before it."""
+    async def _queue(self, request: Request, new: Submission, idle: list[str], place: str, reuse: bool) -> Response:
+        """Queue it, or find the same; ``place`` is where jobs are, relative to the request, as a proxy may have put a
+        path before it.
+        """
         client: Client = request.state.client
+        if reuse and (same := await run_in_threadpool(self._engine.store.same, client.name, new.digest)) is not None:
+            await run_in_threadpool(self._engine.folder.remove, new.id)
+            request.state.told["job"] = same.id
+            return await self._told(same.id, client, idle, place, 200)
         stored, is_new = await run_in_threadpool(self._engine.submit, new, client)
         request.state.told["job"] = stored.id
         if self._log_details:
             _log.info("asked for", extra={"job": stored.id, "name_given": new.name, "options": vars(new.options)})
-        found = await run_in_threadpool(self._engine.look, stored.id, client)
+        return await self._told(stored.id, client, idle, place, 202 if is_new else 200)
+
+    async def _told(self, job: str, client: Client, idle: list[str], place: str, status: int) -> Response:
+        found = await run_in_threadpool(self._engine.look, job, client)
         text = job_view(*found, self._engine.keep).model_copy(update={"warnings": idle}).model_dump_json()
-        return Response(text, 202 if is_new else 200, {"Location": f"{place}/{stored.id}"}, "application/json")
+        return Response(text, status, {"Location": f"{place}/{job}"}, "application/json")

@@ -1,0 +1,110 @@
+"""What a restoration will come to before it is asked for: sizes, and the time that it takes here."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from statistics import median
+
+from supir.errors import OptionError
+from supir.jobs.model import Model
+from supir.options import RestoreOptions
+from supir.service.http.responses import PlanView
+from supir.service.limits import Limits
+from supir.service.stored_job import StoredJob
+from supir.service.validation import check_work
+
+_MOST_KEPT = 1000
+
+
+class Estimates:
+    """Counts the operations of pictures, and divides them by how many were made a second: by pictures that were
+    restored here, or, before there are any, by what this machine multiplies. Any thread may ask.
+
+    Args:
+        model: whose networks; their configurations are read at the first question.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._lock = threading.Lock()
+        self._counted: dict[tuple[int, int, RestoreOptions], int] = {}
+
+    def plan(self, width: int, height: int, options: RestoreOptions, limits: Limits, done: list[StoredJob]) -> PlanView:
+        """Of a picture of ``width`` by ``height`` pixels.
+
+        Args:
+            width: of the picture, in pixels.
+            height: likewise.
+            options: what it is to be restored with.
+            limits: of who asks.
+            done: results that tell how fast it goes.
+        """
+        from supir.image import working_size
+
+        refused = None
+        try:
+            check_work(width, height, options, limits)
+        except OptionError as error:
+            refused = str(error)
+        size = working_size(width, height, options.scale, options.min_size)
+        seconds, measured = (None, False) if refused else self._seconds(width, height, options, done)
+        return PlanView(
+            width=size.output_width, height=size.output_height, working_width=size.padded_width,
+            working_height=size.padded_height, seconds=seconds, measured=measured, refused=refused,
+        )  # fmt: skip
+
+    def _seconds(
+        self, width: int, height: int, options: RestoreOptions, done: list[StoredJob]
+    ) -> tuple[float | None, bool]:
+        with self._lock:  # one at a time: counting imports torch, and takes a core
+            rates = [
+                self._operations(job.width, job.height, job.options) / (job.finished - job.started)
+                for job in done
+                if job.started is not None and job.finished is not None and job.finished > job.started
+            ]
+            rate = median(rates) if rates else self._measured
+            return (None if rate is None else self._operations(width, height, options) / rate), bool(rates)
+
+    def _operations(self, width: int, height: int, options: RestoreOptions) -> int:
+        key = width, height, options.replace(seed=0, prompt="", tile_prompts="")
+        if key not in self._counted:
+            costs = self._costs
+            from supir.image import working_size
+            from supir.planner import make_plan, working_multiple
+
+            size = working_size(width, height, options.scale, options.min_size, working_multiple(costs))
+            if len(self._counted) >= _MOST_KEPT:
+                self._counted.clear()
+            self._counted[key] = make_plan(costs, options, size.padded_width, size.padded_height).operations
+        return self._counted[key]
+
+    @cached_property
+    def _costs(self):  # type: ignore[no-untyped-def]
+        from supir.weights.silence import silence_libraries
+
+        silence_libraries()  # first: they complain while they are imported, and the log is JSON
+        from supir.planner import Costs, networks_of
+        from supir.weights.device import kind_of
+        from supir.weights.model_folder import BUNDLED_MODEL
+
+        return Costs(networks_of(self._model.folder or BUNDLED_MODEL, self._model.networks, kind_of(self._device)))
+
+    @cached_property
+    def _measured(self) -> float | None:
+        """Operations a second; None for a device that is not here."""
+        dtype = self._costs.dtype
+        from supir.planner import measured_rate
+        from supir.weights.device import find_device
+
+        try:
+            find_device(self._device)
+        except OptionError:
+            return None
+        return measured_rate(self._device, dtype)
+
+    @property
+    def _device(self) -> str:
+        from supir.weights.device import best_device
+
+        return self._model.devices[0] if self._model.devices else best_device()
