@@ -2,10 +2,10 @@
 
     python bench/activations.py [--model FOLDER] [--data FOLDER] [--pictures 2] [--side 128] [--scales 1 2 4]
 
-Good pictures are restored in float32 while every layer's largest output is noted: the table names the layers that come
-nearest to 65 504, where float16 ends, the parts of the network apart. Then the same pictures are restored in float16
-and bfloat16: the PSNR to the float32 results, and whether a wider type was needed to answer at all. A model whose
-layers go beyond the end says so in its folder: ``"dtypes": "float32, bfloat16"`` in model_index.json.
+Good pictures are restored in float32, bfloat16 and float16 while every layer's largest output is noted: the table names
+the layers that come nearest to 65 504, where float16 ends, and what they came to in each type. Below it the PSNR to the
+float32 results, and whether a wider type was needed to answer at all. A model whose layers go beyond the end says so in
+its folder: ``"dtypes": "float32, bfloat16"`` in model_index.json.
 Writes out/bench/activations.json.
 """
 
@@ -27,7 +27,7 @@ from supir import SupirPipeline, find_pictures, read
 from supir.evaluation.environment import machine
 from supir.image import Picture
 from supir.restoration.finite import WiderDtypeWarning
-from supir.weights.device import best_device
+from supir.weights.device import DTYPES, best_device
 
 END = torch.finfo(torch.float16).max
 PARTS = ("text_encoder", "text_encoder_2", "autoencoder", "adaptor", "unet")
@@ -35,15 +35,16 @@ EXAMPLE = Path(__file__).parents[1] / "examples"
 
 
 @contextmanager
-def largest_outputs(pipeline: SupirPipeline) -> Iterator[dict[str, float]]:
-    """The largest magnitude that each layer without layers inside, and each connector, answered with."""
+def largest_outputs(pipeline: SupirPipeline, dtype: torch.dtype) -> Iterator[dict[str, float]]:
+    """The largest magnitude that each layer without layers inside, and each connector, answered with in a type."""
     found: dict[str, float] = {}
 
     def note(name: str, output: Any) -> None:
         tensors = [output] if isinstance(output, Tensor) else [each for each in output if isinstance(each, Tensor)]
         for each in tensors:
-            if each.is_floating_point():
-                found[name] = max(found.get(name, 0.0), float(each.abs().max()))
+            if each.dtype is dtype:
+                value = float(each.abs().max())
+                found[name] = max(found.get(name, 0.0), math.inf if math.isnan(value) else value)
 
     handles = []
     for part in PARTS:
@@ -105,28 +106,33 @@ def main() -> None:
     device = options.device or best_device()
     given = [middle(read(path).rgb, options.side) for path in find_pictures([options.data])[: options.pictures]]
     pipeline = opened(options.model, device, "float32")
-    with largest_outputs(pipeline) as outputs:
+    with largest_outputs(pipeline, torch.float32) as outputs:
         exact = restored(pipeline, given, options.scales, options.steps)
     ranked = sorted(outputs.items(), key=lambda item: -item[1])
-    print(f"largest outputs in float32 of {len(outputs)} layers; float16 ends at {END:.0f}")
-    for name, value in ranked[: options.top]:
-        print(f"{value:12.0f}  {'beyond' if value > END else f'{value / END:6.1%}'}  {name}")
-    for part in PARTS:
-        name, value = next(item for item in ranked if item[0].startswith(f"{part}."))
-        print(f"{part}: at most {value:.0f}, in {name}")
-    ways: dict[str, Any] = {}
-    for dtype in ("float16", "bfloat16"):
+    largest, ways = {"float32": dict(ranked)}, {}
+    said: list[str] = []
+    for dtype in ("bfloat16", "float16"):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", WiderDtypeWarning)
             narrow = opened(options.model, device, dtype)
-            found = restored(narrow, given, options.scales, options.steps)
+            with largest_outputs(narrow, DTYPES[dtype]) as largest[dtype]:
+                found = restored(narrow, given, options.scales, options.steps)
         wider = any(issubclass(each.category, WiderDtypeWarning) for each in caught)
         ways[dtype] = difference(found, exact) | {"wider": str(narrow.unet.dtype) if wider else None}
-        said = f", after it went on in {narrow.unet.dtype}" if wider else ""
-        print(f"{dtype}: {ways[dtype]['psnr']:.1f} dB, largest difference {ways[dtype]['largest']:.3f} of 2{said}")
+        then = f", after it went on in {narrow.unet.dtype}" if wider else ""
+        said.append(
+            f"{dtype}: {ways[dtype]['psnr']:.1f} dB, largest difference {ways[dtype]['largest']:.3f} of 2{then}"
+        )
+    print(f"largest outputs of {len(outputs)} layers; float16 ends at {END:.0f}; nan: not calculated in it")
+    print("".join(f"{dtype:>10}" for dtype in largest) + "  of the end  layer")
+    of_parts = [next(item for item in ranked if item[0].startswith(f"{part}.")) for part in PARTS]
+    for name, value in dict([*ranked[: options.top], *of_parts]).items():
+        row = "".join(f"{outputs.get(name, math.nan):10.0f}" for outputs in largest.values())
+        print(f"{row}  {'beyond' if value > END else f'{value / END:6.1%}':>10}  {name}")
+    print(*said, sep="\n")
     out = Path("out/bench/activations.json")
     out.parent.mkdir(parents=True, exist_ok=True)
-    figures = {"machine": machine(), "options": vars(options), "layers": dict(ranked), "results": ways}
+    figures = {"machine": machine(), "options": vars(options), "layers": largest, "results": ways}
     out.write_text(json.dumps(figures, indent=1) + "\n")
 
 

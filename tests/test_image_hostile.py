@@ -158,7 +158,7 @@ def test_huge_pictures_are_refused_before_they_are_decoded(
     path = tmp_path / name
     path.write_bytes(data)
     assert len(data) < 300_000
-    start = time.monotonic()
+    start = time.process_time()
     if megapixels is None:
         with pytest.raises(ImageError, match=re.escape(name)):
             read(path)
@@ -168,7 +168,7 @@ def test_huge_pictures_are_refused_before_they_are_decoded(
             match=rf"{name}: \d+ x \d+ pixels is {megapixels} megapixels; allowed are 256 \(max_pixels\)",
         ):
             read(path)
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_max_pixels_is_the_last_size_allowed(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_mutated_files_become_pictures_or_errors_in_time_and_in_silence(
         if number == 200:
             settled = psutil.Process().memory_info().rss
         path.write_bytes(data)
-        start = time.monotonic()
+        start = time.process_time()
         message = ""
         try:
             with warnings.catch_warnings():
@@ -268,7 +268,7 @@ def test_mutated_files_become_pictures_or_errors_in_time_and_in_silence(
                 picture = read(path)
         except ImageError as error:
             message = str(error)
-        assert time.monotonic() - start < 5
+        assert time.process_time() - start < 5
         if message:
             assert message.startswith(f"{path}: ")
             assert "\n" not in message

@@ -131,11 +131,11 @@ def test_a_damaged_packet_is_replaced(tmp_path: Path, damaged: bytes) -> None:
 )
 def test_a_hostile_packet_takes_no_time(tmp_path: Path, bait: str) -> None:
     packet = XMP.replace(b"someone", b"<![CDATA[" + bait.encode() * 30_000 + b"]]>")
-    start = time.monotonic()
+    start = time.process_time()
     assert clean_xmp(packet) is not None
     write(replace(picture()[0], xmp=packet), tmp_path / "a.png", record=RECORD)
     assert read_record(tmp_path / "a.png") == RECORD
-    assert time.monotonic() - start < 3
+    assert time.process_time() - start < 3
 
 
 def test_stale_thumbnails_go_and_the_rest_stays_as_it_is() -> None:

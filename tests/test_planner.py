@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from supir.errors import OutOfMemoryError, WeightsError
 from supir.models.quantized import quantize_weights
 from supir.options import NetworkOptions, RestoreOptions
 from supir.pipeline import SupirPipeline
-from supir.planner import GIGABYTE, Costs, Evaluation, evaluations, make_plan, networks_of, on_meta, picked
+from supir.planner import GIGABYTE, Costs, Evaluation, evaluations, make_plan, networks_of, on_meta, picked, rate
 from supir.planner.costs import traced
 from supir.tensors.memory import stored_bytes
 from supir.training.sizes import build_size
@@ -264,6 +265,31 @@ def test_the_command(tmp_path: Path) -> None:
     assert wrong.exit_code == 2
     missing = CliRunner().invoke(app, ["plan", str(tmp_path / "none.png")])
     assert missing.exit_code == 1
+
+
+def test_the_rate_is_that_of_products_and_not_of_waiting_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that multiplies in 20 microseconds, is given work in 5, and answers whoever waits for it in 200."""
+    now = until = 0.0
+
+    class Product:
+        def __getitem__(self, place: object) -> Product:
+            return self
+
+        def __float__(self) -> float:
+            nonlocal now
+            now = max(now, until) + 200e-6
+            return 0.0
+
+    def multiplied(*_: object) -> Product:
+        nonlocal now, until
+        now += 5e-6
+        until = max(now, until) + 20e-6
+        return Product()
+
+    monkeypatch.setattr(rate, "torch", SimpleNamespace(ones=lambda *_, **__: None, mm=multiplied))
+    monkeypatch.setattr(rate, "time", SimpleNamespace(perf_counter=lambda: now))
+    exact = rate.EFFICIENCY * 2 * rate.SIDE**3 / 20e-6
+    assert rate.measured_rate("cuda", torch.float16) == pytest.approx(exact, rel=0.03)
 
 
 def test_a_folder_without_configuration_is_refused(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def test_the_control_scale_starts_at_its_start(
     monkeypatch.setattr(pipeline.unet, "forward", watched)
     options = pipeline.options(**SMALL, control_scale=1.0, control_scale_start=0.0, start_sigma=start_sigma)
     pipeline.restore_pixels(pixels(), options)
+    assert {type(scale) for scale in seen} == {float}, "for which the connectors have shorter ways"
     assert seen[0] == pytest.approx(0.0, abs=1e-6)
     assert seen == sorted(seen)
     assert 0.9 < seen[-1] <= 1.0

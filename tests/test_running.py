@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from supir.models.unet import SupirUNet
 from supir.options import NetworkOptions
 from supir.pipeline import SupirPipeline
 from supir.planner import Costs, advice, make_plan, networks_of, on_meta
-from supir.weights.runtime import check_compiler, load_stored
+from supir.weights.runtime import arrange, check_compiler, load_stored
 from test_pipeline import picture
 from tiny import save_tiny_model
 
@@ -76,6 +77,16 @@ def test_by_default_nothing_is_said_and_all_is_float32(folder: Path) -> None:
     half = SupirPipeline.from_pretrained(folder, dtype=torch.float16)
     assert half.autoencoder.dtype is torch.float32
     assert half.identity["networks"] == "float16"
+
+
+def test_convolutions_are_laid_out_anew_on_processors_alone(folder: Path) -> None:
+    for kind, changed in (("cuda", False), ("mps", False), ("xpu", False), ("cpu", True)):
+        components = SupirPipeline.from_pretrained(folder).components
+        for name in ("unet", "adaptor", "autoencoder"):
+            torch.nn.Module.to(components[name], torch.bfloat16)
+        arrange(components, NetworkOptions(), kind)
+        weight = components["unet"].mid_block.resnets[0].conv1.weight
+        assert weight.is_contiguous(memory_format=torch.channels_last) is changed, kind
 
 
 def test_what_changes_results_is_part_of_a_batch(folder: Path) -> None:
@@ -157,7 +168,7 @@ def test_the_plan_counts_fewer_bytes_and_advises(folder: Path, monkeypatch: pyte
     between = (tight.peak + exact.peak) / 2
 
     def advised(able: bool, given: NetworkOptions, accelerator: bool = False) -> str:
-        monkeypatch.setitem(advice.__globals__, "multiplies_bfloat16", lambda: able)
+        monkeypatch.setattr(import_module("supir.planner.advice"), "multiplies_bfloat16", lambda: able)
         there: dict[str, Any] = {"memory": between, "accelerator": accelerator}
         return advice(folder, given, torch.float32, options, 64, 64, **there)
 

@@ -71,14 +71,14 @@ def test_errors_without_end(server: ChatServer) -> None:
     assert len(server.asked) == 4
 
 
-@pytest.mark.parametrize("answer", [Answer(hang=20), Answer(drip=True)])
+@pytest.mark.parametrize("answer", [Answer(hang=600), Answer(drip=True, body=completion("word " * 1000))])
 def test_a_server_that_hangs_or_drips(server: ChatServer, answer: Answer) -> None:
     server.script = [answer] * 2
     start = time.monotonic()
-    asked = EndpointCaptioner(url=server.url, model="seer", timeout=0.5, num_tries=2, sleep=lambda seconds: None)
-    with pytest.raises(CaptionError, match=r"no answer within 0\.5 s"):
+    asked = EndpointCaptioner(url=server.url, model="seer", timeout=2, num_tries=2, sleep=lambda seconds: None)
+    with pytest.raises(CaptionError, match=r"no answer within 2 s"):
         asked(PICTURE)
-    assert time.monotonic() - start < 8
+    assert time.monotonic() - start < 60
     assert len(server.asked) == 2
 
 

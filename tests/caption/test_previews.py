@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ from caption.test_commands import endpoint, report, run
 from jobs.pictures import FLAGS, save
 from supir import image
 from supir.jobs.captioning import MAX_SIDE, of_preview
+from supir.jobs.model import Model
 from supir.options import RestoreOptions
+from supir.pipeline import SupirPipeline
+from supir.tensors import memory
 
 
 @pytest.mark.parametrize(
@@ -45,6 +49,31 @@ def test_a_large_photo_is_captioned_small(folder: Path, server: ChatServer, tmp_
     assert run(*line, *endpoint(server)).exit_code == 0
     [sent] = server.pictures()
     assert sent.size == (1024, 307)
+
+
+def test_the_previewer_has_left_when_the_networks_come(
+    folder: Path, server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it filled on its device has been given back, also where the captioner is somebody else's."""
+    opened: list[weakref.ref[SupirPipeline]] = []
+    seen: list[str] = []
+    open_previewer, open_all, give_back = Model.open_previewer, Model.open, memory.give_back
+
+    def previewer(model: Model) -> SupirPipeline:
+        found = open_previewer(model)
+        opened.append(weakref.ref(found))
+        return found
+
+    def given_back() -> None:
+        give_back()
+        seen.append("previewer gone" if opened[0]() is None else "previewer there")
+
+    monkeypatch.setattr(Model, "open_previewer", previewer)
+    monkeypatch.setattr(Model, "open", lambda model, place=0: seen.append("opened") or open_all(model, place))
+    monkeypatch.setattr(memory, "give_back", given_back)
+    line = ("restore", "--model", folder, *FLAGS, save(tmp_path / "photo.png"), *endpoint(server))
+    assert run(*line).exit_code == 0
+    assert seen[:2] == ["previewer gone", "opened"]
 
 
 def test_memory_may_be_counted(folder: Path, server: ChatServer, tmp_path: Path) -> None:

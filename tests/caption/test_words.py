@@ -51,9 +51,9 @@ def test_long_captions_are_cut_after_a_word_and_quickly() -> None:
     assert len(cut) <= MAX_LENGTH
     assert cut.endswith("word")
     assert len(clean_caption("x" * 5000)) == MAX_LENGTH
-    start = time.perf_counter()
+    start = time.process_time()
     clean_caption("&" + "amp;" * 10**6)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_whose_words_they_are() -> None:

@@ -208,7 +208,7 @@ def test_a_warning_is_a_sentence(model: Path, folder: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_interrupted_leaves_whole_files_only(model: Path, folder: Path) -> None:
-    quick = ("--steps", "40", "--min-size", "64", "--device", "cpu", "--model", str(model), "-o", "out")
+    quick = ("--steps", "100", "--min-size", "64", "--device", "cpu", "--model", str(model), "-o", "out")
     command = [sys.executable, "-m", "supir.cli", "restore", "one.jpg", "two.png", *quick]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, Response, expect
 
 from chromium import PHONE, chromium, touch
 from cli.study_process import FIRST, NUM_QUESTIONS, PICTURES, SECOND, StudyServer
+from service.serving import until
 from supir.evaluation.study.store import Store
 
 Visit = Callable[..., Page]
@@ -38,7 +39,7 @@ def visit(server: StudyServer, browser: Browser) -> Iterator[Visit]:
     def opened(**options: Any) -> Page:
         contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 720}, **options}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(server.url)
         page.get_by_role("button", name="Start").click()
@@ -56,7 +57,7 @@ def arrived(page: Page, number: int) -> None:
     shown = (
         "document.querySelector('#count').innerText + document.querySelector('[data-choice]:enabled')?.dataset.choice"
     )
-    for _ in range(500):
+    for _ in range(3000):
         if page.evaluate(shown) == f"{number} of {NUM_QUESTIONS}left":
             return
         page.wait_for_timeout(20)
@@ -124,7 +125,8 @@ def test_one_look_for_both_pictures(visit: Visit) -> None:
     assert right is not None
     page.mouse.move(right["x"] + 100, right["y"] + 300)
     page.mouse.wheel(0, -300)
-    assert scale(page) == pytest.approx(float(fitted[0].split("(")[1].split(",")[0]) * 2.718**0.6, rel=0.01)
+    wanted = float(fitted[0].split("(")[1].split(",")[0]) * 2.718**0.6
+    until(lambda: scale(page) == pytest.approx(wanted, rel=0.01))
     zoomed = transforms(page)
     page.mouse.down()
     page.mouse.move(right["x"] + 40, right["y"] + 270)
@@ -142,7 +144,7 @@ def test_one_look_for_both_pictures(visit: Visit) -> None:
     assert transforms(page) != fitted
     page.set_viewport_size({"width": 900, "height": 700})
     page.keyboard.press("0")
-    assert scale(page) < float(fitted[0].split("(")[1].split(",")[0])
+    until(lambda: scale(page) < float(fitted[0].split("(")[1].split(",")[0]))
 
 
 def test_the_input_is_there_while_it_is_held(visit: Visit) -> None:
@@ -218,11 +220,11 @@ def test_on_a_phone(visit: Visit, tmp_path: Path) -> None:
     touch(fingers, "touchStart", (x + 150, y), (x + 200, y))
     touch(fingers, "touchMove", (x + 125, y), (x + 225, y))
     touch(fingers, "touchEnd")
-    page.wait_for_timeout(100)
-    assert scale(page) == pytest.approx(2 * fitted, rel=0.02)
+    until(lambda: scale(page) == pytest.approx(2 * fitted, rel=0.02))
     page.get_by_role("button", name="B is better", exact=True).tap()
     arrived(page, 2)
     page.set_viewport_size({"width": 844, "height": 390})
+    until(lambda: page.evaluate("innerWidth") == 844)
     one, other = (page.locator(".pane").nth(k).bounding_box() for k in (0, 1))
     assert one is not None
     assert other is not None

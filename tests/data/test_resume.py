@@ -127,5 +127,5 @@ def test_ray_comes_to_the_same_bytes_and_leaves_nothing_behind(
     assert len(started) > 2
     build([folder.name], tmp_path / "a" / "ray set", options=OPTIONS)
     assert contents(tmp_path / "a" / "ray set") == contents(Path("ray set"))
-    _, left = psutil.wait_procs(started, timeout=20)
+    _, left = psutil.wait_procs(started, timeout=60)
     assert [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []

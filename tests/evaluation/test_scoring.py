@@ -94,6 +94,21 @@ def test_the_command(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert "broken.png" in told.stderr
 
 
+def test_results_beside_their_inputs_are_scored_against_the_inputs_originals(folders: tuple[Path, Path]) -> None:
+    found, originals = folders
+    for name in ("soft", "same"):
+        (found / f"{name}.png").rename(found / f"{name}.restored.png")
+    (found / "broken.png").unlink()
+    (found / "small.png").unlink()
+    (found / "extra.png").rename(found / "same.png")  # an input, which is a picture of the folder as well
+    done = evaluate(found, "--reference", originals, "--measures", "psnr", "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["pictures"] == 3
+    soft = psnr(read(found / "soft.restored.png").rgb, read(originals / "soft.png").rgb)
+    assert told["means"]["psnr"] == pytest.approx(soft), "of equal pictures it is infinite"
+
+
 def test_wrong_usage_and_the_list() -> None:
     assert evaluate().exit_code == 2
     unknown = evaluate("x.png", "--measures", "psrn")

@@ -109,7 +109,7 @@ def test_another_thread_is_not_touched() -> None:
     def waiting(part: Tensor) -> Tensor:
         part = layers[0](part)
         inside.set()
-        assert may_go_on.wait(20)
+        assert may_go_on.wait(60)
         return layers[2](layers[1](part))
 
     may_go_on.set()
@@ -118,7 +118,7 @@ def test_another_thread_is_not_touched() -> None:
     may_go_on.clear()
     thread = threading.Thread(target=lambda: found.update(alike=alike(x)))
     thread.start()
-    assert inside.wait(20)
+    assert inside.wait(60)
     found["plain"] = layers(x)
     may_go_on.set()
     thread.join()

@@ -50,10 +50,10 @@ def test_this_process() -> None:
 
 def test_every_task_is_done_once_and_reports_come_in_order(tmp_path: Path) -> None:
     told: list[int] = []
-    tasks = [("wait", 20), *(("square", number) for number in range(10))]
+    tasks = [("wait", 20), ("meet", tmp_path), *(("square", number) for number in range(10))]
     opening = Open(tmp_path)
     results = ran(Processes(2), tasks, opening, on_report=lambda task, what: told.append(what))
-    assert sorted(results) == sorted([20, *(number * number for number in range(10))])
+    assert sorted(map(str, results)) == sorted(map(str, [20, tmp_path, *(number * number for number in range(10))]))
     assert told == list(range(20))
     workers = opening.opened()
     assert len(workers) == len({pid for pid, _, _ in workers}) == 2, "each began once"
@@ -134,9 +134,9 @@ def _on_ray() -> Any:
 def test_calls_are_tasks_and_a_pool_works_again() -> None:
     with WorkerPool[Any, Any](Processes(2), Calling()) as pool:
         assert sorted(pool.run(functools.partial(square, number) for number in range(5))) == [0, 1, 4, 9, 16]
-        first = set(pool.run([functools.partial(slow_pid, 0.2)] * 4))
-        assert set(pool.run([functools.partial(slow_pid, 0.2)] * 4)) == first, "the same workers"
-    assert not any(map(_lives, first))
+        seen = {pid for _ in range(2) for pid in pool.run([functools.partial(slow_pid, 0.2)] * 4)}
+        assert 1 <= len(seen) <= 2, "the same workers"
+    assert not any(map(_lives, seen))
 
 
 def test_threads_are_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ def _lives(pid: int) -> bool:
 
 
 def _until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -193,7 +193,7 @@ def test_an_address_where_nobody_listens_is_said_at_once(scheme: str) -> None:
     start = time.perf_counter()
     with pytest.raises(SupirError, match=rf"127.0.0.1:{port}: no Ray cluster there: .*refused"):
         OnRay(1, f"{scheme}127.0.0.1:{port}")
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 20
 
 
 def test_without_ray_the_exact_line_is_said() -> None:

@@ -33,7 +33,7 @@ def _refuse() -> None:
 
 @dataclass(frozen=True)
 class Open:
-    """A worker that does what a task says: ("square", 3), ("die", path) once, ("wait", steps) ..."""
+    """A worker that does what a task says: ("square", 3), ("die", path) once, ("wait", steps), ("meet", notes) ..."""
 
     notes: Path | None = None
     on_gpu: bool = False
@@ -70,6 +70,9 @@ def _work(task: tuple[str, Any], report: Report) -> Any:
             time.sleep(0.02)
             report(step)
         return value
+    if what == "meet":
+        while len((value / "opened").read_text().splitlines()) < 2:
+            time.sleep(0.01)
     if what == "raise":
         raise value
     if what == "missing":

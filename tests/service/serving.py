@@ -75,7 +75,7 @@ class Server:
         """As a supervisor does; the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(120)
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children()
@@ -90,7 +90,7 @@ class Server:
         return sum(line["job"] == job and line["state"] == "done" for line in self.lines("job ended"))
 
 
-def until(true: Any, seconds: float = 60.0) -> None:
+def until(true: Any, seconds: float = 120.0) -> None:
     """Wait for something that will be so."""
     end = time.monotonic() + seconds
     while not true():

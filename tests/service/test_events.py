@@ -11,6 +11,7 @@ import httpx2
 import psutil
 import pytest
 
+from service import patient
 from service.serving import LONG, Server, picture, until
 from service.test_restart import submission
 from supir.errors import JobNotFoundError
@@ -75,7 +76,7 @@ def test_every_change_reaches_every_stream(model: Path, tmp_path: Path) -> None:
             await asyncio.sleep(0.2)
             change()
             expected.append((kind, job))
-            for _ in range(500):
+            for _ in range(3000):
                 if one.heard == two.heard == expected:
                     return
                 await asyncio.sleep(0.02)
@@ -114,7 +115,7 @@ def test_clients_that_leave_leave_nothing(server: Server) -> None:
         return sorted(file.path for file in service.open_files() if "/jobs/" in file.path)
 
     def leave(method: str, path: str, **more: Any) -> None:
-        with httpx2.Client(timeout=5) as http, http.stream(method, server.url + path, **more) as answer:
+        with httpx2.Client(timeout=patient.SECONDS) as http, http.stream(method, server.url + path, **more) as answer:
             assert answer.status_code == 200
 
     def half() -> Any:
@@ -129,7 +130,7 @@ def test_clients_that_leave_leave_nothing(server: Server) -> None:
         leave("GET", f"/v1/jobs/{done.id}/result")
         leave("HEAD", f"/v1/jobs/{done.id}/result")
         with pytest.raises(ConnectionAbortedError):
-            httpx2.post(f"{server.url}/v1/jobs", content=half(), headers={"Content-Type": FORM})
+            patient.post(f"{server.url}/v1/jobs", content=half(), headers={"Content-Type": FORM})
     until(lambda: opened() == [])
     until(lambda: {path.name for path in (server.data / "jobs").iterdir()} == jobs)
     until(lambda: len(service.net_connections("tcp")) <= connections)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.serving import LONG, QUICK, Server, picture, restored
+from service import patient
+from service.serving import LONG, QUICK, Server, picture, restored, until
 from supir import image
 from supir.client import Client
 from supir.errors import JobFailedError, JobNotFoundError, JobNotReadyError, OptionError, ServiceError
@@ -37,7 +38,7 @@ def test_the_result_is_what_the_library_makes(server: Server, pipeline: Any, tmp
         np.testing.assert_array_equal(Image.open(io.BytesIO(client.preview(job))), Image.open(tmp_path / "preview.png"))
         assert done.told["options"]["seed"] == 7
         assert client.save(job, tmp_path / "saved.png").read_bytes() == client.result(job)
-        assert server.times_done(job.id) == 1
+        until(lambda: server.times_done(job.id) == 1)
         assert not (server.data / "jobs" / job.id / "upload").exists()
 
 
@@ -71,7 +72,7 @@ def test_the_preview_comes_before_the_result_and_cancelling_stops(server: Server
         with pytest.raises(JobFailedError, match="cancelled"):
             client.result(job)
         assert client.cancel(job).state == "cancelled"
-        assert not (server.data / "jobs" / job.id).exists()
+        until(lambda: not (server.data / "jobs" / job.id).exists())  # when its worker has left it
         assert client.wait(client.submit(picture(4), **QUICK)).state == "done"
         assert len(server.lines("worker ready")) == 1, "the worker lives on"
 
@@ -89,7 +90,7 @@ def test_deleting_one_at_work_and_one_that_is_done(server: Server) -> None:
         for gone in (job, done):
             with pytest.raises(JobNotFoundError):
                 client.get(gone)
-            assert not (server.data / "jobs" / gone.id).exists()
+            until(lambda gone=gone: not (server.data / "jobs" / gone.id).exists())  # type: ignore[misc]
 
 
 def test_the_same_key_gives_the_same_job(server: Server) -> None:
@@ -114,7 +115,7 @@ def test_form_fields_are_options_beside_the_object(server: Server, pipeline: Any
         "restoration_guidance": "off",
     }
     fields |= {name: str(value) for name, value in QUICK.items()}
-    answer = httpx2.post(f"{server.url}/v1/jobs", data=fields, files={"file": ("a.png", picture(9))})
+    answer = patient.post(f"{server.url}/v1/jobs", data=fields, files={"file": ("a.png", picture(9))})
     assert answer.status_code == 202, answer.text
     told = answer.json()
     assert answer.url.join(answer.headers["Location"]).path == f"/v1/jobs/{told['id']}"
@@ -130,9 +131,9 @@ def test_pages_of_jobs(server: Server) -> None:
     with server.client() as client:
         made = [client.submit(picture(20 + number), **QUICK).id for number in range(3)]
         assert [job.id for job in client.jobs()][:3] == made[::-1]
-        page = httpx2.get(f"{server.url}/v1/jobs", params={"limit": 2}).json()
+        page = patient.get(f"{server.url}/v1/jobs", params={"limit": 2}).json()
         assert ([job["id"] for job in page["jobs"]], page["next"]) == (made[:0:-1], made[1])
-        page = httpx2.get(f"{server.url}/v1/jobs", params={"limit": 2, "before": page["next"]}).json()
+        page = patient.get(f"{server.url}/v1/jobs", params={"limit": 2, "before": page["next"]}).json()
         assert page["jobs"][0]["id"] == made[0]
         client.wait(made[-1])
         assert {job.state for job in client.jobs(state="done")} == {"done"}
@@ -143,7 +144,7 @@ def test_a_preview_alone(server: Server) -> None:
         job = client.wait(client.submit(picture(28), name="a.jpg", until="preview", **QUICK))
         whole = client.wait(client.submit(picture(28), **QUICK))
         assert client.result(job) == client.preview(job) == client.preview(whole)
-        assert [path.name for path in (server.data / "jobs" / job.id).iterdir()] == ["result.png"]
+        until(lambda: [path.name for path in (server.data / "jobs" / job.id).iterdir()] == ["result.png"])
         with pytest.raises(OptionError, match="until is 'step'; it must be one of result, preview"):
             client.submit(picture(28), until="step", **QUICK)
 
@@ -152,10 +153,11 @@ def test_nothing_is_kept_for_people_who_do_not_watch(server: Server) -> None:
     with server.client() as client:
         job = client.wait(client.submit(picture(29), **QUICK))
     for method, path in (("POST", "again"), ("GET", "views/input"), ("GET", "views/thumbnail")):
-        answer = httpx2.request(method, f"{server.url}/v1/jobs/{job.id}/{path}")
+        answer = patient.request(method, f"{server.url}/v1/jobs/{job.id}/{path}")
         assert (answer.status_code, answer.json()["error"]) == (410, "JobExpiredError")
-    assert {path.name for path in (server.data / "jobs" / job.id).iterdir()} == {"preview.png", "result.png"}
-    assert httpx2.get(server.url).status_code == 404  # nor is there a page
+    kept = {"preview.png", "result.png"}
+    until(lambda: {path.name for path in (server.data / "jobs" / job.id).iterdir()} == kept)
+    assert patient.get(server.url).status_code == 404  # nor is there a page
 
 
 def test_names_are_text_alone(server: Server) -> None:
@@ -166,7 +168,7 @@ def test_names_are_text_alone(server: Server) -> None:
             ("ö x.png", "ö x.restored.png"),
         ):
             job = client.wait(client.submit(picture(30), name=name, **QUICK))
-            told = httpx2.get(f"{server.url}/v1/jobs/{job.id}/result").headers["content-disposition"]
+            told = patient.get(f"{server.url}/v1/jobs/{job.id}/result").headers["content-disposition"]
             assert told.startswith("attachment; ")
             assert httpx2.URL("http://x/?a=" + told.partition("UTF-8''")[2]).params["a"] == shown
             assert told.isascii()
@@ -189,9 +191,9 @@ def test_what_is_left_of_a_name(given: str | None, shown: str) -> None:
 def test_health_and_figures(server: Server) -> None:
     with server.client() as client:
         client.wait(client.submit(picture(31), **QUICK))
-    health = httpx2.get(f"{server.url}/health/ready")
+    health = patient.get(f"{server.url}/health/ready")
     assert (health.status_code, health.json()["workers_ready"]) == (200, 1)
-    text = httpx2.get(f"{server.url}/metrics").text
+    text = patient.get(f"{server.url}/metrics").text
     assert 'supir_jobs{state="running"} 0.0' in text
     [done] = [line for line in text.splitlines() if line.startswith('supir_jobs_ended_total{state="done"}')]
     assert float(done.split()[-1]) >= 1
@@ -207,9 +209,9 @@ def test_nothing_private_is_logged(server: Server) -> None:
 
 
 def test_pages_of_others_are_refused(server: Server) -> None:
-    assert httpx2.get(f"{server.url}/health", headers={"Host": "evil.example"}).status_code == 403
-    assert httpx2.get(f"{server.url}/health", headers={"Origin": "http://evil.example"}).status_code == 403
-    assert httpx2.get(f"{server.url}/health", headers={"Origin": server.url}).status_code == 200
+    assert patient.get(f"{server.url}/health", headers={"Host": "evil.example"}).status_code == 403
+    assert patient.get(f"{server.url}/health", headers={"Origin": "http://evil.example"}).status_code == 403
+    assert patient.get(f"{server.url}/health", headers={"Origin": server.url}).status_code == 200
 
 
 def test_the_client_is_light_and_says_what_is_wrong() -> None:

@@ -225,4 +225,4 @@ def test_no_call_is_missed(engines: Callable[..., Engine], monkeypatch: pytest.M
 
     monkeypatch.setattr(engine.store, "claim", late)
     engine.start()
-    until(lambda: jobs and state(engine, jobs[0]) == "done", 10)
+    until(lambda: jobs and state(engine, jobs[0]) == "done")

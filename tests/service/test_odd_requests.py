@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import httpx2
 import pytest
 
+from service import patient
 from service.serving import QUICK, Server, picture
 from supir.errors import OptionError
 from supir.service.http.addressing import Front, Misaddressed, host_name, same_origin
@@ -76,7 +77,7 @@ def test_malformed_origins_are_other_origins(server: Server, origin: str) -> Non
 def test_head_is_get_without_a_body(server: Server) -> None:
     with server.client() as client:
         job = client.wait(client.submit(picture(7), **QUICK)).id
-    schema = httpx2.get(f"{server.url}/openapi.json").json()
+    schema = patient.get(f"{server.url}/openapi.json").json()
     paths = [path for path, methods in schema["paths"].items() if "get" in methods]
     assert len(paths) > 8
     for path in ["/openapi.json", "/nothing", *paths]:
@@ -86,7 +87,7 @@ def test_head_is_get_without_a_body(server: Server) -> None:
         if "events" in path:
             assert (answer.status, answer.headers["content-type"].split(";")[0]) == (200, "text/event-stream")
             continue
-        got = httpx2.get(server.url + target)
+        got = patient.get(server.url + target)
         assert (answer.status, answer.headers["content-type"]) == (got.status_code, got.headers["content-type"]), path
         if path != "/metrics":  # which grows
             assert answer.headers.get("content-length") == got.headers.get("content-length"), path
@@ -97,7 +98,7 @@ def test_other_methods_are_told_which_there_are(server: Server, method: str) -> 
     answer = raw(server, asked("/v1/jobs", "localhost", method, "Content-Length: 0"))
     assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD, POST")
     assert answer.detail == "this address answers to GET, HEAD, POST"
-    metrics = httpx2.get(f"{server.url}/metrics").text
+    metrics = patient.get(f"{server.url}/metrics").text
     assert 'method="BREW"' not in metrics  # or anybody could fill the memory with names
 
 

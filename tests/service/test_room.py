@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from service import patient
 from service.serving import QUICK, Server, picture, until
 from service.test_restart import submission
 from small_disk import fill, small_disk
@@ -148,7 +149,7 @@ def test_connections_are_kept(kept: tuple[Folder, Store]) -> None:
 
 
 def ask(server: Server, method: str, path: str, **more: Any) -> httpx2.Response:
-    return httpx2.request(method, server.url + path, timeout=60, **more)
+    return patient.request(method, server.url + path, **more)
 
 
 def submitted(server: Server, seed: int = 0, **options: Any) -> httpx2.Response:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from service import patient
 from service.serving import Server, until
 from supir.errors import OptionError
 from supir.options import GOES_WITH, PRESETS, TRADE_OFFS, RestoreOptions, restore_options
@@ -24,13 +25,13 @@ OWN = ("file", "options", "format", "until", "preview_side", "preset")
 
 @pytest.fixture
 def schema(server: Server) -> dict[str, Any]:
-    return dict(httpx2.get(f"{server.url}/openapi.json").json())
+    return dict(patient.get(f"{server.url}/openapi.json").json())
 
 
 def test_fields_are_those_of_the_options(server: Server, schema: dict[str, Any]) -> None:
     submit = schema["paths"]["/v1/jobs"]["post"]
     form = submit["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
-    whole, told = form["options"]["properties"], httpx2.get(f"{server.url}/v1/options").json()
+    whole, told = form["options"]["properties"], patient.get(f"{server.url}/v1/options").json()
     assert list(form) == [*OWN, *RestoreOptions.fields()]
     assert form["preset"]["enum"] == list(PRESETS)
     for name, spec in RestoreOptions.fields().items():
@@ -66,7 +67,7 @@ def keyed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
 
 
 def test_every_route_is_known_and_needs_a_key(keyed: tuple[Server, str]) -> None:
-    schema = httpx2.get(f"{keyed[0].url}/openapi.json").json()
+    schema = patient.get(f"{keyed[0].url}/openapi.json").json()
     found = {(method, path) for path, methods in schema["paths"].items() for method in methods}
     job = "/v1/jobs/{job}"
     assert found == {
@@ -105,7 +106,7 @@ SUBMIT = "submit_v1_jobs_post"
 def test_schemathesis_finds_nothing(keyed: tuple[Server, str], tmp_path: Path, part: tuple[str, ...]) -> None:
     """Generated requests, valid and not. A random file is no picture, so that submissions may be refused."""
     server, key = keyed
-    until(lambda: httpx2.get(f"{server.url}/health/ready").status_code == 200)
+    until(lambda: patient.get(f"{server.url}/health/ready").status_code == 200)
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json", "--checks", "all"]
     command += ["--exclude-operation-id", "all_events_v1_events_get"]  # which has no end
     command += ["--exclude-checks", "positive_data_acceptance", "--header", f"Authorization: Bearer {key}"]

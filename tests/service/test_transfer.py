@@ -74,8 +74,8 @@ def test_a_cancelled_job_is_left_and_a_killed_worker_replaced(engine: Engine) ->
     engine.cancel(job)
     until(lambda: not engine._active)
     until(lambda: not engine.folder.upload(job.id).parent.exists())
-    again = handed_in(engine, picture(1), **{**QUICK, "num_steps": 50})
+    again = handed_in(engine, picture(1), **{**QUICK, "num_steps": 100})
     until(lambda: (engine.progress(engine.store.get(again.id, KEY.name)).step or 0) > 0)
     engine._active[again.id].worker.kill()  # type: ignore[union-attr]
-    until(lambda: state(engine, again) == "done", 120)
+    until(lambda: state(engine, again) == "done", 300)
     assert engine.store.get(again.id, KEY.name).tries == 2

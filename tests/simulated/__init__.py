@@ -24,5 +24,7 @@ Running them::
     pytest tests/simulated                                          # as in the default tests: one subprocess
     pytest tests/simulated -o python_files='case_*.py' -k tiles     # in this process, to debug
 
+`put_back.py` puts faults of the past back, one at a time, and `test_simulated_faults.py` (slow) shows which case fails.
+
 What no simulation sees: kernels, the allocator, speed, and the rounding of real accelerators.
 """

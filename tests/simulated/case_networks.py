@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from simulated.conftest import QUICK, fresh_pipeline, some_pixels
+from supir.models.feed_forward import FeedForwardInRows
 from supir.pipeline import SupirPipeline
 from supir.restoration.finite import WiderDtypeWarning
 from supir.training.negatives import Making, img2img
@@ -56,6 +57,19 @@ def test_negative_pictures_are_painted_there(there: SupirPipeline, near: SupirPi
     making = Making(num_steps=2)
     found, expected = (img2img(each, some_pixels(1, 64, 64), making) for each in (there, near))
     assert torch.allclose(found, expected, atol=1e-3)
+
+
+def test_feed_forwards_are_in_rows_on_the_processor_alone(
+    there: SupirPipeline, near: SupirPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    rows = FeedForwardInRows._rows
+    monkeypatch.setattr(
+        FeedForwardInRows, "_rows", lambda self, tokens: seen.append(tokens.device.type) or rows(self, tokens)
+    )
+    for pipeline in (there, near):
+        pipeline.restore_pixels(some_pixels(), pipeline.options(**QUICK))
+    assert set(seen) == {"cpu"}
 
 
 def test_a_pipeline_that_is_cast_keeps_its_autoencoder_from_overflowing() -> None:

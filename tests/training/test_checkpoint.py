@@ -91,10 +91,12 @@ def assert_same_bits(first: object, second: object) -> None:
 
 
 def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
-    whole, killed = start(tmp_path / "whole"), start(tmp_path / "killed", pace=0.02)
+    whole, killed = start(tmp_path / "whole"), start(tmp_path / "killed", pace=0.05)
     assert killed.stdout is not None
     assert killed.stdout.readline().split() == ["at", "0"]
-    time.sleep(0.9)  # wherever that is: 40 steps take at least 1.6 s
+    while not (tmp_path / "killed" / "checkpoints" / "step_00000006").exists():  # and most of the 40 steps to come
+        assert killed.poll() is None
+        time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert finish(whole) == 0

@@ -112,7 +112,7 @@ def test_the_plain_end_learns_pixels_alone_and_leaves_the_vivid_one(
     assert all(name.startswith("autoencoder.restorer.plain.") for name in learned)
     assert stage.draw is not None
     _, values = stage.loss([stage.draw(np.random.default_rng(0), 0)], 0.5)
-    assert set(values) == {"l1", "taught"}
+    assert set(values) == {"l1"}
 
 
 def test_detail_goes_evenly_from_the_plain_end_to_the_vivid_one() -> None:
@@ -174,22 +174,23 @@ def test_a_discriminator_is_heard_as_far_as_it_tells_the_two_apart(more: dict[st
     assert nearly == pytest.approx(share * 0.4 * 1.5 / 2, rel=1e-3)
 
 
-def test_the_teacher_answers_for_its_share_where_it_is_near_the_truth(more: dict[str, dict[str, Any]]) -> None:
+def test_the_teacher_answers_for_its_share_where_it_is_nearer_to_the_truth(more: dict[str, dict[str, Any]]) -> None:
     losses = Losses(smoke("restorer", **more["restorer"]), torch.device("cpu"))
+    assert losses.vgg is not None
+    for head in losses.vgg.heads:
+        torch.nn.init.ones_(head)
     clean = torch.cat([_pixels(draw) for draw in range(4)])
-    nearly = (clean + 0.01).clamp(-1, 1)  # nothing to restore: an untrained teacher is far off
-    target, taught = losses.target(clean, nearly)
-    assert taught == 0
-    assert torch.equal(target, clean)
-    losses.answer = lambda degraded: (clean[: len(degraded)] + 0.01).clamp(-1, 1)  # type: ignore[method-assign]
-    target, taught = losses.target(clean, clean.flip(0))
-    assert taught == 2, "half of the samples"
-    assert torch.equal(target[:2], nearly[:2])
-    assert torch.equal(target[2:], clean[2:])
+    nearly, made = (clean + 0.01).clamp(-1, 1), losses.features(clean.flip(0))
     losses.answer = lambda degraded: torch.cat([nearly[:1], -clean[1:2]])  # type: ignore[method-assign]
-    target, taught = losses.target(clean, (clean + 0.1).clamp(-1, 1))
-    assert taught == 1
-    assert torch.equal(target[1:], clean[1:])
+    target, wanted, taught = losses.taught(made, losses.features(clean), clean, clean)
+    assert taught == 1, "of half of the samples the one that it knows better"
+    assert torch.equal(target, torch.cat([nearly[:1], clean[1:]]))
+    for level, expected in zip(wanted, losses.features(target), strict=True):
+        torch.testing.assert_close(level, expected)
+    truth = losses.features(clean)
+    target, _, taught = losses.taught(truth, truth, clean, clean)
+    assert taught == 0, "who is right already learns nothing from it"
+    assert torch.equal(target, clean)
 
 
 def test_what_is_missing_is_named(photographs: Path, more: dict[str, dict[str, Any]]) -> None:

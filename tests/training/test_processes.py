@@ -42,18 +42,33 @@ accelerator.end_training()
 """
 
 
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+def ran(*command: object) -> str:
+    """What Python said that was started with these arguments, when it and all that it started have ended well."""
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said, complained = process.communicate(timeout=1200)
+    finally:
+        with suppress(ProcessLookupError):  # processes that wait for one another would do so for half an hour
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, complained[-3000:]
+    return said
+
+
 def test_two_processes_are_one_of_twice_the_batch(photographs: Path, tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text(RUN)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    commands = {"one": [str(script), str(tmp_path / "one"), str(photographs), "4"]}
-    commands["two"] = [*launch, str(tmp_path / "two"), str(photographs), "2"]
-    for command in commands.values():
-        done = subprocess.run(
-            [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+    ran(script, tmp_path / "one", photographs, 4)
+    ran(*TWO, script, tmp_path / "two", photographs, 2)
     first, second = (torch.load(tmp_path / "two" / f"rank{rank}_of_2.pt", weights_only=True) for rank in (0, 1))
     alone = torch.load(tmp_path / "one" / "rank0_of_1.pt", weights_only=True)
     begin = {f"{c}.{n}": p for c, m in build_size("smoke", seed=4).items() for n, p in m.named_parameters()}
@@ -75,18 +90,7 @@ def test_two_processes_are_one_of_twice_the_batch(photographs: Path, tmp_path: P
 def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the two processes of ``two_processes.py`` left."""
     folder = tmp_path_factory.mktemp("launched")
-    script = str(Path(__file__).with_name("two_processes.py"))
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, *launch], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        _, said = process.communicate(timeout=150)
-    finally:
-        with suppress(ProcessLookupError):  # processes that wait for one another would do so for half an hour
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, said[-3000:]
+    ran(*TWO, Path(__file__).with_name("two_processes.py"), folder)
     return folder
 
 
@@ -158,16 +162,13 @@ def test_the_plugin_wraps_classes_of_our_networks() -> None:
 def test_the_documented_command_shards_every_stage(photographs: Path, tmp_path: Path, stage: str) -> None:
     """`accelerate launch --use_fsdp` as users type it: with the paper's arithmetic, through validation, to a model."""
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--use_fsdp"]
+    command = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--use_fsdp"]
     command += ["-m", "supir.cli", "train", f"smoke/{stage}", "--data", str(photographs), "--out", str(out)]
     settings = ["steps=2", "validation_steps=1", "mixed_precision=bf16", "frozen_dtype=bfloat16"]
     if stage in ("adaptor", "lora"):
         settings += ["gradient_checkpointing=true", "accumulation=2"]
     command += ["--threads", "1", *(word for setting in settings for word in ("--set", setting))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count(f"wrote {out / 'model'}") == 1
+    assert ran(*command).count(f"wrote {out / 'model'}") == 1
     assert {path.name for path in (out / "sheets").iterdir()} == {"step_00000001.png", "step_00000002.png"}
     assert SupirPipeline.from_pretrained(out / "model").unet is not None
     assert load_averages(out, best=True) is not None
@@ -201,12 +202,8 @@ run.trainer.accelerator.end_training()
 def test_sharded_parameters_learn_and_continue_the_same(photographs: Path, tmp_path: Path) -> None:
     script = tmp_path / "sharded.py"
     script.write_text(SHARDED)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for folder, how in (("whole", "go"), ("parts", "stop"), ("parts", "go")):
-        command = [*launch, str(tmp_path / folder), str(photographs), how]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
+        ran(*TWO, script, tmp_path / folder, photographs, how)
     whole, parts = (load_latest(tmp_path / folder) for folder in ("whole", "parts"))
     assert whole.numbers["step"] == parts.numbers["step"] == 3
     assert all(torch.equal(tensor, parts.weights[name]) for name, tensor in whole.weights.items())

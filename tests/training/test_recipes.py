@@ -53,6 +53,7 @@ def test_the_paper_s_setting() -> None:
         ("degradation", "rain=1", "degradation names 'rain'"),
         ("frozen_dtype", "bfloat16", "it needs mixed_precision"),
         ("size", "paper", "stage is 'prior' at size 'paper'"),
+        ("trunk", "half", "trunk is 'half' in stage 'prior'; it is for the stage adaptor"),
         ("velocity", 1, "'velocity' is not an option of a training run"),
     ],
 )
@@ -87,6 +88,10 @@ def test_a_folder_keeps_its_configuration(tmp_path: Path) -> None:
         freeze(tmp_path, options.replace(batch=3, seed=1), {"data": "photos"})
     with pytest.raises(OptionError, match="data"):
         freeze(tmp_path, options, {"data": "other"})
+    stored = json.loads((tmp_path / CONFIGURATION).read_text())
+    del stored["trunk"]  # as of a version that knew no such option
+    (tmp_path / CONFIGURATION).write_text(json.dumps(stored))
+    freeze(tmp_path, options, {"data": "photos"})
 
 
 def test_a_run_goes_on_with_other_processes_of_as_many_samples(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from smoke_runs import ROOT, needed, smoke
+from test_dry_run import COUNTS
 from typer.testing import CliRunner
 
 from supir.cli.main import app
@@ -135,7 +136,7 @@ def test_the_command_lists_and_tells() -> None:
     assert "caption_dropout" in listed.output
     told = invoke("paper/encoder", "--dry-run")
     assert told.exit_code == 0
-    assert "34,163,592" in told.output
+    assert f"{COUNTS['first_stage_model.denoise_encoder.']['params']:,}" in told.output
     assert "Nothing was run" in told.output
 
 

@@ -11,13 +11,17 @@ import pytest
 import torch
 from smoke_runs import make_materials, smoke
 
+from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
 from supir.models.thin_autoencoder import ThinAutoencoder
+from supir.models.unet import SupirUNet
+from supir.pipeline import SupirPipeline
 from supir.training.denoising import Denoising, draw_timestep
+from supir.training.dry_run import outlook
 from supir.training.loop import Stage, Trainer
-from supir.training.recipes import StageOptions
-from supir.training.runs import budget
-from supir.training.sizes import SIZES, build_size
+from supir.training.recipes import StageOptions, named_run
+from supir.training.runs import Request, budget, load_networks, open_run
+from supir.training.sizes import SIZES, build_size, trunk
 from supir.training.stages.adaptor import adaptor_stage, is_prior, start_from_prior
 from supir.training.stages.autoencoder import autoencoder_stage
 from supir.training.stages.encoder import encoder_stage, encoder_terms
@@ -197,10 +201,6 @@ def test_the_adaptor_begins_as_the_prior_s_encoder() -> None:
 
 
 def test_a_trimmed_trunk_takes_blocks_spread_over_the_prior_s() -> None:
-    from supir.models.adaptor import SupirAdaptor
-    from supir.models.unet import SupirUNet
-    from supir.training.sizes import trunk
-
     shape = trunk((32, 32, 64), (1, 1, 2), 16, 8)
     unet = SupirUNet(**shape | {"transformer_layers_per_block": (1, 2, 4)}, connector_head_dim=32)
     adaptor = SupirAdaptor(**shape | {"transformer_layers_per_block": (1, 1, 2)})
@@ -208,6 +208,29 @@ def test_a_trimmed_trunk_takes_blocks_spread_over_the_prior_s() -> None:
     mine, theirs = (net.mid_block.attentions[0].transformer_blocks for net in (adaptor, unet))
     for number, source in enumerate((0, 2)):
         assert torch.equal(mine[number].attn1.to_q.weight, theirs[source].attn1.to_q.weight)
+
+
+def test_the_run_learns_the_trunk_that_the_dry_run_counts(photographs: Path, tmp_path: Path) -> None:
+    """Of a folder with SDXL's depths, as `supir convert --lenient` makes it; and the model that comes of it has it."""
+    shape = trunk((32, 32, 64), (1, 1, 2), 16, 8) | {"transformer_layers_per_block": (1, 2, 10)}
+    channels = {"in_channels": 8}
+    deep = {
+        "unet": SupirUNet(**shape, **channels, out_channels=8, connector_hidden_channels=8, connector_head_dim=32),
+        "adaptor": SupirAdaptor(**shape, **channels, hint_channels=8),
+    }
+    networks, _ = load_networks(smoke("adaptor"), None)
+    SupirPipeline(**(networks | deep)).save_pretrained(tmp_path / "model")
+    little = {"crop": 64, "batch": 1, "steps": 1, "mixed_precision": "no", "frozen_dtype": "float32", "workers": 0}
+    options = named_run("paper/adaptor", **little, gradient_checkpointing=False, validation_steps=9)
+    told = outlook(options, start=tmp_path / "model").learning["adaptor"]
+    request = Request(options=options, data=(photographs,), out=tmp_path / "run", start=tmp_path / "model")
+    run = open_run(request, curves=False)
+    learning = [tensor for name, tensor in run.trainer.learning.items() if name.startswith("adaptor.")]
+    assert sum(tensor.numel() for tensor in learning) == told < sum(p.numel() for p in deep["adaptor"].parameters())
+    product = run.train()
+    made = SupirPipeline.from_pretrained(product).adaptor
+    assert tuple(made.config.transformer_layers_per_block) == (1, 1, 5)
+    assert sum(parameter.numel() for parameter in made.parameters()) == told
 
 
 @pytest.mark.parametrize("target", ["adaptor", "connectors", "both"])

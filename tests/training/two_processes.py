@@ -5,6 +5,7 @@ two_processes.py FOLDER
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -87,8 +88,9 @@ def learn(folder: Path, what: str) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    clock, rank = time.perf_counter, int(os.environ["RANK"])
-    time.perf_counter = lambda: clock() * (1 + 4 * rank)  # the second process believes that more time has passed
+    # Each look at the clock takes a twentieth of a second; the second process believes that more time has passed.
+    ticks, rank = itertools.count(), int(os.environ["RANK"])
+    time.perf_counter = lambda: next(ticks) * 0.05 * (1 + 4 * rank)
     for what in ("steps", "pace", "shards"):
         learn(Path(sys.argv[1]) / what, what)
     torch.distributed.destroy_process_group()

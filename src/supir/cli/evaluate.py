@@ -13,7 +13,7 @@ from rich.table import Table
 from supir.cli.errors import FAILED, check_interrupted, exit_on_error, or_usage_error
 from supir.cli.progress import show_failure
 from supir.files import write_whole
-from supir.jobs.plan import find_sources
+from supir.jobs.plan import find_sources, source_name
 
 if TYPE_CHECKING:
     from supir.evaluation.scoring import Scored
@@ -27,7 +27,8 @@ def evaluate(
     reference: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the originals, found by name without suffix. Unset: only what needs none.",
+            help="Folder of the originals, found by name without suffix (of a.restored.png also a). Unset: only what"
+            " needs none.",
             exists=True,
             file_okay=False,
         ),
@@ -78,7 +79,7 @@ def evaluate(
         for outcome in missing:
             show_failure(console, outcome)
         scored = []
-        for found in score_pictures(sources, reference, ready):
+        for found in score_pictures(sources, reference, ready, source_name):
             scored.append(found)
             _tell(console, found)
             check_interrupted()

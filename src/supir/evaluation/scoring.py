@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,19 @@ class Scored:
         return {"picture": self.path.name, "values": values, "problems": self.problems}
 
 
-def score_pictures(paths: Sequence[Path], references: Path | None, measures: Mapping[str, Measure]) -> Iterator[Scored]:
+def score_pictures(
+    paths: Sequence[Path],
+    references: Path | None,
+    measures: Mapping[str, Measure],
+    other_name: Callable[[Path], str] = lambda path: path.stem,
+) -> Iterator[Scored]:
     """Score picture after picture; one that cannot be read has no values and says why.
 
     Args:
         paths: of the pictures.
         references: folder of the originals, found by name without suffix; None leaves measures against them out.
         measures: by name, as ``open_measures`` gives them.
+        other_name: what the original of a picture is called where none has the picture's own name.
 
     Raises:
         OptionError: two originals have one name.
@@ -54,9 +60,10 @@ def score_pictures(paths: Sequence[Path], references: Path | None, measures: Map
             problems: list[str] = []
             values = _measured(picture, None, alone, problems)
             if references is not None:
-                if path.stem not in originals:
+                name = path.stem if path.stem in originals else other_name(path)
+                if name not in originals:
                     raise ImageError(f"{references} holds no original of this name", path)
-                original = read(originals[path.stem]).rgb
+                original = read(originals[name]).rgb
                 if original.shape == picture.shape:
                     against = {name: measure for name, measure in measures.items() if name not in alone}
                     values |= _measured(picture, original, against, problems)

@@ -64,6 +64,11 @@ def discover(inputs: Sequence[str], out: Path, options: RestoreOptions) -> tuple
     return wanted, failures
 
 
+def source_name(path: PurePath) -> str:
+    """The name without suffix of the picture that a result lies beside; of any other picture its own."""
+    return path.stem.removesuffix(RESULT_SUFFIX)
+
+
 def _is_result(path: PurePath) -> bool:
     """Whether a picture has the name of a result that lies beside its input."""
     return path.stem.endswith(_RESULT_ENDINGS)

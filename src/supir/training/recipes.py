@@ -50,6 +50,12 @@ class StageOptions(Options):
     size: str = choice("small", SIZES, "of the model that is made where no model is given to start from")
     connectors: str = choice("zero_sft", ("zero_sft", "zero_conv"), "of such a model; zero_conv is to compare with")
     fresh_connectors: bool = flag(False, "begin the connectors of the model given to start from anew, of that kind")
+    trunk: str = choice(
+        "given",
+        ("given", "half"),
+        "transformer blocks of the adaptor that learns: those of the model given to start from, or half of the UNet's"
+        " in each block of the encoder, as the paper's",
+    )
     steps: int = number(20_000, 1, 10**8, "optimiser steps in all; the schedule is a function of the step")
     batch: int = number(8, 1, 4096, "samples a process takes in one pass")
     accumulation: int = number(1, 1, 4096, "passes added up for one step")
@@ -89,7 +95,7 @@ class StageOptions(Options):
     restorer_blocks: int = number(0, 0, 23, "of the teacher's, to begin the restoring network from; 0: go on with it")
     plain_end: bool = flag(False, "the restoring network's plain end learns, made as a copy of the vivid one; no other")
     teacher: str = text("", "file of Real-ESRGAN x4plus for ncnn: begins the restoring network and answers for it")
-    teacher_share: float = number(0.0, 0, 1, "of the samples, whose target is the teacher's answer where it is near")
+    teacher_share: float = number(0.0, 0, 1, "of the samples, whose target is the teacher's answer where it is nearer")
     adversarial_share: float = number(0.0, 0, 10, "of a discriminator's gradient, the other losses' taken as 1")
 
     def __post_init__(self) -> None:
@@ -99,6 +105,8 @@ class StageOptions(Options):
         shares(self.degradation)
         if self.frozen_dtype != "float32" and self.mixed_precision == "no":
             raise OptionError(f"frozen_dtype is {self.frozen_dtype!r}; it needs mixed_precision bf16 or fp16")
+        if self.trunk != "given" and self.stage != "adaptor":
+            raise OptionError(f"trunk is {self.trunk!r} in stage {self.stage!r}; it is for the stage adaptor")
         if self.stage in ("autoencoder", "prior") and self.size in ("mid", "paper"):
             raise OptionError(
                 f"stage is {self.stage!r} at size {self.size!r}; SDXL's own is taken there, not made anew"
@@ -221,7 +229,7 @@ RUNS: dict[str, dict[str, Any]] = {
     },
     "mid/adaptor": {**_MID, "copy_start": True, **_BY_LOSS},
     "paper/encoder": {**_PAPER, "steps": 50_000, "negative_share": 0.0},
-    "paper/adaptor": {**_PAPER, **_BY_LOSS},
+    "paper/adaptor": {**_PAPER, **_BY_LOSS, "trunk": "half"},
     # One small GPU: batch 1, added up over 8 passes.
     "paper/lora": {
         **_PAPER,
@@ -290,7 +298,7 @@ def freeze(folder: Path, options: StageOptions, where: Mapping[str, Any]) -> Non
     now = {**dataclasses.asdict(options), **where}
     path = folder / CONFIGURATION
     if path.exists():
-        then: dict[str, Any] = json.loads(path.read_text())
+        then: dict[str, Any] = dataclasses.asdict(StageOptions()) | json.loads(path.read_text())  # some may be newer
         spread = SPREAD if _num_samples(now) == _num_samples(then) else ()
         names = [name for name in sorted(now.keys() | then.keys()) if name not in FREE and name not in spread]
         apart = [

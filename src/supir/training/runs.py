@@ -31,7 +31,7 @@ from supir.training.recipes import USES, StageOptions, freeze, shares, stored_op
 from supir.training.sharding import make_accelerator
 from supir.training.sizes import SIZES, Networks, build_size, with_fresh_connectors
 from supir.training.stage_context import Metric, StageContext
-from supir.training.stages.adaptor import adaptor_stage
+from supir.training.stages.adaptor import adaptor_stage, with_half_trunk
 from supir.training.stages.autoencoder import autoencoder_stage, sampled, start_from_principal_components
 from supir.training.stages.encoder import encoder_stage
 from supir.training.stages.generator import generator_stage
@@ -220,6 +220,8 @@ def load_networks(options: StageOptions, start: Path | None) -> tuple[Networks, 
 
 def _begun(networks: Networks, options: StageOptions) -> Networks:
     """The networks, those replaced that a run begins anew."""
+    if options.trunk == "half":
+        networks = with_half_trunk(networks)
     if options.fresh_connectors:
         fresh = with_fresh_connectors(networks["unet"], options.connectors, options.seed)
         networks = networks | {"unet": fresh}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
 from supir.models.thin_autoencoder import ThinAutoencoder
-from supir.models.unet import SupirUNet
+from supir.models.unet import SDXL_UNET, SupirUNet
 
 Networks = dict[str, Any]
 """The components of a pipeline by name."""
@@ -34,6 +35,11 @@ class Size:
     text_encoder_2: dict[str, Any]
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The model's own numbers for restoring."""
+
+
+def half(depths: Sequence[int]) -> tuple[int, ...]:
+    """Half of the transformer blocks of each level, of one that one: the paper's trim of the adaptor (section 3.1)."""
+    return tuple(max(1, depth // 2) for depth in depths)
 
 
 def trunk(widths: tuple[int, ...], heads: tuple[int, ...], text_width: int, size_width: int) -> dict[str, Any]:
@@ -105,7 +111,7 @@ SIZES: dict[str, Size] = {
             "transformer_layers_per_block": (1, 2, 4),
         },
         connectors={"connector_hidden_channels": 64},
-        adaptor={"transformer_layers_per_block": (1, 1, 2)},
+        adaptor={"transformer_layers_per_block": half((1, 2, 4))},
         text_encoder=tower(256, 4, 4),
         text_encoder_2=tower(256, 4, 4),
     ),
@@ -113,7 +119,7 @@ SIZES: dict[str, Size] = {
         autoencoder={},
         thin=False,
         # "Half of the ViT blocks from each encoder block" (section 3.1) of SDXL's (1, 2, 10); its first level has none.
-        adaptor={"transformer_layers_per_block": (1, 1, 5)},
+        adaptor={"transformer_layers_per_block": half(SDXL_UNET["transformer_layers_per_block"])},
         text_encoder=tower(768, 12, 12, hidden_act="quick_gelu"),
         text_encoder_2=tower(1280, 32, 20, hidden_act="gelu"),
     ),

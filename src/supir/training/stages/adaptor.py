@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from supir.models.adaptor import SupirAdaptor
 from supir.models.connectors import ZeroConv, ZeroCrossAttention, ZeroSFT, zeroed
 from supir.prompts import POSITIVE_PROMPT, join_prompt
 from supir.training.denoising import Denoising, make_draw
 from supir.training.loop import Stage
+from supir.training.sizes import Networks, half
 from supir.training.stage_context import StageContext, hold_frozen
 
 SHEET_SIGMA = 3.0
@@ -63,23 +65,27 @@ def restored(denoising: Denoising) -> dict[str, Tensor]:
     }
 
 
-@torch.no_grad()
+def with_half_trunk(networks: Networks) -> Networks:
+    """The networks with the paper's trim of the adaptor: half of the UNet's transformer blocks in each block.
+
+    They are blocks of the adaptor that was there, spread evenly over its own.
+    """
+    unet, adaptor = networks["unet"], networks["adaptor"]
+    whole = unet.config.transformer_layers_per_block
+    depths = half([whole] * len(unet.config.block_out_channels) if isinstance(whole, int) else whole)
+    if tuple(adaptor.config.transformer_layers_per_block) == depths:
+        return networks
+    trimmed = SupirAdaptor.from_config({**adaptor.config, "transformer_layers_per_block": depths})
+    _copy_spread(adaptor, trimmed)
+    return networks | {"adaptor": trimmed}
+
+
 def start_from_prior(unet: Any, adaptor: Any) -> None:
     """Begin the adaptor as a copy of the UNet's encoder, and hint and connectors as the paper's zeros.
 
     Of a trimmed trunk's transformer blocks each takes the weights of one spread evenly over the UNet's.
     """
-    known = unet.state_dict()
-    depths = {name: _depths(module) for name, module in (("unet", unet), ("adaptor", adaptor))}
-    for name, parameter in adaptor.named_parameters():
-        source = name
-        if found := _BLOCK.search(name):
-            place = name[: found.start()]
-            mine, theirs = depths["adaptor"][place], depths["unet"][place]
-            block = int(found[1]) * theirs // mine
-            source = f"{place}transformer_blocks.{block}.{name[found.end() :]}"
-        if source in known and known[source].shape == parameter.shape:
-            parameter.copy_(known[source])
+    _copy_spread(unet, adaptor)
     zeroed(adaptor.hint_conv)
     for connector in unet.connectors:
         if isinstance(connector, ZeroSFT):
@@ -89,6 +95,20 @@ def start_from_prior(unet: Any, adaptor: Any) -> None:
             zeroed(connector.zero_conv)
         elif isinstance(connector, ZeroCrossAttention):
             zeroed(connector.to_out)
+
+
+@torch.no_grad()
+def _copy_spread(source: nn.Module, target: nn.Module) -> None:
+    """Copy what has a place in both; of other numbers of transformer blocks, those spread evenly over the source's."""
+    known, theirs, mine = source.state_dict(), _depths(source), _depths(target)
+    for name, parameter in target.named_parameters():
+        there = name
+        if found := _BLOCK.search(name):
+            place = name[: found.start()]
+            block = int(found[1]) * theirs[place] // mine[place]
+            there = f"{place}transformer_blocks.{block}.{name[found.end() :]}"
+        if there in known and known[there].shape == parameter.shape:
+            parameter.copy_(known[there])
 
 
 def _depths(trunk: nn.Module) -> dict[str, int]:

@@ -85,7 +85,7 @@ def generator_stage(materials: StageContext) -> Stage:
 
     def more() -> dict[str, float]:
         result, clean = pictures()["result"].clamp(-1, 1), materials.heldout.clean.to(materials.device)
-        return {"result_vgg": losses.perceived(result, clean).mean().item()}
+        return {"result_vgg": losses.perceived(losses.features(result), losses.features(clean)).mean().item()}
 
     modules: dict[str, nn.Module] = {name: networks[name] for name in ("autoencoder", "unet", "adaptor")}
     return Stage(

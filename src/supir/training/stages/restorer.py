@@ -4,7 +4,7 @@ Not in the paper, whose encoder is SDXL's. A small model has no prior that paint
 restoring network learns to paint. Its losses are led back to the pixels and go through the network once:
 
     |y - x|  and  LPIPS's distance of y and x in VGG16's features       x the truth, or for some of the samples the
-                                                                        teacher's answer, where that is near the truth
+                                                                        teacher's answer, where that is nearer to it
     a discriminator that sees the high wavelet sub-bands alone          texture without tones: arXiv 2402.19215
 """
 
@@ -35,9 +35,6 @@ from supir.weights.perceptual import load_lpips
 
 LEVELS = 4
 """Of VGG16's five that are compared: the fifth costs much and says little of texture."""
-NEAR = 1.5
-"""The teacher is heard where its answer's distance to the truth is at most so many times the degraded picture's: it
-paints over what was sharp."""
 NUM_TEACHER_BLOCKS = 23
 KEPT_WEIGHT = 1.0
 """Of the decoder's ordinary task, the picture of a clean latent: sampling ends with it too."""
@@ -146,16 +143,20 @@ class Losses:
             self.vgg = load_lpips(Path(options.perceptual), "vgg16").to(device)
             to_channels_last(self.vgg)
         self.teacher: RealEsrganX4 | None = None
-        if options.teacher_share:
+        if options.teacher_share and self.vgg is not None:
             self.teacher = RealEsrganX4.from_ncnn(Path(options.teacher)).to(device)
             to_channels_last(self.teacher)
 
-    def perceived(self, pixels: Tensor, target: Tensor) -> Tensor:
-        """(B,) distances in VGG16's features, weighed as LPIPS weighs them; the gradient is that of ``pixels``."""
+    def perceived(self, seen: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+        """(B,) distances in VGG16's features, weighed as LPIPS weighs them."""
         assert self.vgg is not None
-        with torch.no_grad():
-            wanted = self.vgg.features(target.contiguous(memory_format=torch.channels_last), LEVELS)
-        return self.vgg.between(self.vgg.features(pixels.contiguous(memory_format=torch.channels_last), LEVELS), wanted)
+        return self.vgg.between(seen, wanted)
+
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """Of VGG16, those that are compared."""
+        assert self.vgg is not None
+        found: list[Tensor] = self.vgg.features(pictures.contiguous(memory_format=torch.channels_last), LEVELS)
+        return found
 
     @torch.no_grad()
     def answer(self, degraded: Tensor) -> Tensor:
@@ -166,25 +167,39 @@ class Losses:
         found: Tensor = self.teacher(small.contiguous(memory_format=torch.channels_last))
         return found.clamp(-1, 1)
 
-    def target(self, clean: Tensor, degraded: Tensor) -> tuple[Tensor, Tensor]:
-        """What the samples (B, 3, H, W) are to become, and how many of them the teacher's answer."""
-        taught = round(self.options.teacher_share * len(clean))
-        if self.teacher is None or not taught:
-            return clean, clean.new_zeros(())
-        truth, begun = clean[:taught], degraded[:taught]
-        answer = self.answer(begun)
-        heard = _apart(answer, truth) <= NEAR * _apart(begun, truth)
-        return torch.cat([torch.where(heard[:, None, None, None], answer, truth), clean[taught:]]), heard.float().sum()
+    @torch.no_grad()
+    def taught(
+        self, made: Sequence[Tensor], truth: Sequence[Tensor], clean: Tensor, degraded: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor], Tensor]:
+        """What the samples are to become (B, 3, H, W), the features of it, and how many are the teacher's answers.
+
+        The teacher is asked for the first ``teacher_share`` of the samples, and heard where its answer is nearer to the
+        truth, in features, than what was ``made``: whom the network has outgrown teaches it no more.
+        """
+        number = round(self.options.teacher_share * len(clean))
+        if self.teacher is None or not number:
+            return clean, truth, clean.new_zeros(())
+        answer = self.answer(degraded[:number])
+        told, known = self.features(answer), [level[:number] for level in truth]
+        nearer = self.perceived(told, known) < self.perceived([level[:number] for level in made], known)
+
+        def mixed(own: Tensor, other: Tensor) -> Tensor:
+            return torch.cat([torch.where(nearer.view(-1, 1, 1, 1), other, own[:number]), own[number:]])
+
+        return mixed(clean, answer), [mixed(*pair) for pair in zip(truth, told, strict=True)], nearer.float().sum()
 
     def __call__(self, pixels: Tensor, clean: Tensor, degraded: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Losses of restored ``pixels`` (B, 3, H, W), a scalar, and values to log."""
-        target, taught = self.target(clean, degraded)
-        apart = _apart(pixels, target).mean()
-        values = {"l1": apart.detach(), "taught": taught}
         if self.vgg is None:
-            return apart, values
-        perceived = self.perceived(pixels, target).mean()
-        return apart + self.options.perceptual_weight * perceived, values | {"vgg": perceived.detach()}
+            apart = _apart(pixels, clean).mean()
+            return apart, {"l1": apart.detach()}
+        made = self.features(pixels)
+        with torch.no_grad():
+            truth = self.features(clean)
+        target, wanted, taught = self.taught(made, truth, clean, degraded)
+        apart, perceived = _apart(pixels, target).mean(), self.perceived(made, wanted).mean()
+        total = apart + self.options.perceptual_weight * perceived
+        return total, {"l1": apart.detach(), "vgg": perceived.detach(), "taught": taught}
 
 
 def to_channels_last(network: Any) -> None:
@@ -249,6 +264,11 @@ def restorer_stage(materials: StageContext) -> Stage:
             "perceptual is empty; make the file with `supir evaluate --weights FOLDER --fetch` and name it, as in"
             " --set perceptual=FOLDER/perceptual.safetensors, or set perceptual_weight=0"
         )
+    if options.teacher_share and not options.perceptual_weight:
+        raise OptionError(
+            f"teacher_share is {options.teacher_share} and perceptual_weight 0; whether the teacher is nearer to"
+            " the truth is judged by VGG16's features: set perceptual_weight, or teacher_share=0"
+        )
     if not hasattr(model, "restorer"):
         raise OptionError(f"a {type(model).__name__} has no restoring network in pictures; use the stage encoder")
     losses = Losses(options, materials.device)
@@ -283,7 +303,8 @@ def restorer_stage(materials: StageContext) -> Stage:
         if losses.vgg is None:
             return {}
         x, lq = heldout.clean.to(materials.device), heldout.degraded.to(materials.device)
-        return {"preview_vgg": losses.perceived(preview(restored(lq)).clamp(-1, 1), x).mean().item()}
+        seen, wanted = losses.features(preview(restored(lq)).clamp(-1, 1)), losses.features(x)
+        return {"preview_vgg": losses.perceived(seen, wanted).mean().item()}
 
     modules: dict[str, nn.Module] = {"autoencoder": model}
     return Stage(
