@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from supir import Picture, SupirPipeline, find_pictures, read, write
-from supir.degradation.second_order import RECIPES, apply, draw
+from supir.degradation.process import apply
+from supir.degradation.recipes import RECIPES
 from supir.image import resize
 
 
@@ -26,7 +27,7 @@ def degraded(original: Tensor, how: str, seed: int) -> tuple[Tensor, float]:
     """A low-quality picture of (3, H, W) in [-1, 1], and the scale that brings it back to size."""
     if how in RECIPES:
         unit = original.permute(1, 2, 0).numpy() / 2 + 0.5
-        found = apply(draw(np.random.default_rng(seed), RECIPES[how]), unit)
+        found = apply(RECIPES[how].draw(np.random.default_rng(seed)), unit)
         return torch.from_numpy(found).permute(2, 0, 1) * 2 - 1, 1.0
     factor = int(how)
     small = resize(original, original.shape[1] // factor, original.shape[2] // factor)

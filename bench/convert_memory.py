@@ -93,7 +93,7 @@ def load_files(folder: Path) -> None:
     import torch
 
     from supir.weights.gather import gather
-    from supir.weights.load import load_gathered
+    from supir.weights.runtime import load_gathered
 
     dtypes = {"default": torch.float16, "autoencoder": torch.float32}
     given = gather(folder / "sdxl.safetensors", folder / "supir.safetensors")

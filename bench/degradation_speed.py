@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 
 from supir.degradation.ops import Picture
-from supir.degradation.recipes import RECIPES, apply, draw
+from supir.degradation.process import apply
+from supir.degradation.recipes import RECIPES, draw
 
 PHOTO = Path(__file__).parents[1] / "examples" / "photo.jpg"
 

@@ -22,16 +22,16 @@ from typing import Any
 
 from supir import SupirPipeline, find_pictures, read
 from supir.evaluation.ablation import Variant
-from supir.evaluation.benchmark import run_benchmark
-from supir.evaluation.environment import machine
+from supir.evaluation.benchmark import machine, run_benchmark
 from supir.evaluation.metrics import METRICS, open_measures
-from supir.evaluation.scoring import means, score_pictures
-from supir.evaluation.summary import Score, mean_values
+from supir.evaluation.summary import Score, finite_means, mean_values, score_pictures
 from supir.files.report import markdown_table
 from supir.image import working_size
 from supir.options import RestoreOptions
-from supir.planner import Costs, make_plan, networks_of, working_multiple
-from supir.restoration.restorer import noise_schedule
+from supir.planner.costs import Costs, networks_of
+from supir.planner.plan import make_plan
+from supir.restoration.restorer import size_multiple
+from supir.restoration.schedules import noise_schedule
 
 RECIPE, PRESET, PLAIN = "blur2_sr4", "quality", "plain"
 QUALITY = ("psnr", "efficientnet_lite0_distance", "niqe")
@@ -74,14 +74,16 @@ def rows(plain: RestoreOptions, own: RestoreOptions) -> list[Variant]:
 
 def cost(costs: Costs, options: RestoreOptions, width: int, height: int) -> float:
     """Evaluations of both networks for one branch that the sampling of a picture of this size amounts to."""
-    size = working_size(width, height, options.scale, options.min_size, working_multiple(costs))
+    multiple = size_multiple(costs.networks.components["autoencoder"])
+    size = working_size(width, height, options.scale, options.min_size, multiple)
     return make_plan(costs, options, size.padded_width, size.padded_height).evaluations
 
 
 def changes(out: Path, title: str, plain: str) -> dict[str, float]:
     """Means of the measures between the results of a row and those of the plain row."""
     ready, _ = open_measures(CHANGE)
-    return means(list(score_pictures(find_pictures([str(out / RECIPE / title)]), out / RECIPE / plain, ready)))
+    scored = score_pictures(find_pictures([str(out / RECIPE / title)]), out / RECIPE / plain, ready)
+    return finite_means(one.values for one in scored)
 
 
 def changed(options: RestoreOptions, own: RestoreOptions) -> dict[str, Any]:

@@ -37,10 +37,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from supir.models.adaptor import SupirAdaptor
-from supir.models.feed_forward import FeedForwardInRows
 from supir.models.quantized import quantize_weights
-from supir.models.unet import SDXL_UNET, SupirUNet
-from supir.weights.load import fill as fill_in
+from supir.models.unet import SDXL_UNET, FeedForwardInRows, SupirUNet
+from supir.weights.runtime import fill as fill_in
 
 TINY = {
     "block_out_channels": (32, 64, 128),

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from supir import SupirPipeline, find_pictures, read
-from supir.evaluation.environment import machine
+from supir.evaluation.benchmark import machine
 from supir.evaluation.metrics import open_measures
 from supir.image import Picture
 from supir.options import NetworkOptions

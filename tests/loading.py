@@ -12,9 +12,9 @@ from torch import Tensor
 from supir.weights.checkpoint import StateDict
 from supir.weights.gather import gather
 from supir.weights.layout import COMPONENTS, HeadDims
-from supir.weights.load import fill, load_gathered
 from supir.weights.plan import make_plan
 from supir.weights.report import KeyReport
+from supir.weights.runtime import fill, load_gathered
 
 
 def load_single_files(

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from supir.pipeline import SupirPipeline
-from supir.restoration.restorer import noise_schedule
+from supir.restoration.schedules import noise_schedule
 
 SIDE = 1024
 

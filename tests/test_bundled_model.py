@@ -16,7 +16,7 @@ from torch import Tensor
 
 from supir.degradation.pairs import degraded, drawn_for
 from supir.degradation.recipes import BENCHMARKS
-from supir.evaluation.distance import EfficientNetLite0Distance
+from supir.evaluation.metrics import EfficientNetLite0Distance
 from supir.evaluation.niqe import niqe
 from supir.image import Picture, read, resize
 from supir.options import PRESETS, TRADE_OFFS, IdleOptionWarning

@@ -22,7 +22,7 @@ from supir.jobs.model import Model
 from supir.jobs.restoring import restore_job
 from supir.options import NetworkOptions, RestoreOptions
 from supir.pipeline import SupirPipeline
-from supir.planner import networks_of
+from supir.planner.costs import networks_of
 from supir.pool import Done, EmptyClusterWarning
 from supir.weights import device
 from supir.weights.device import choose_dtype, devices, find_device, is_lost, kind_of, wider_dtypes

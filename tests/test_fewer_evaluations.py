@@ -15,7 +15,8 @@ from supir.errors import OptionError
 from supir.options import RestoreOptions
 from supir.pipeline import SupirPipeline
 from supir.restoration import denoiser_network
-from supir.restoration.restorer import Restorer, noise_schedule
+from supir.restoration.restorer import Restorer
+from supir.restoration.schedules import noise_schedule
 from supir.sampling.noise import SampleNoise
 from supir.sampling.sigmas import full_range_sigmas
 from test_pipeline import picture

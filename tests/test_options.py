@@ -11,7 +11,7 @@ import pytest
 from supir.options import GOES_WITH, PRESETS, TRADE_OFFS, IdleOptionWarning, RestoreOptions, restore_options
 from supir.options.combinations import come_to, levels_of, steps_of, without_effect
 from supir.options.presets import trade_offs
-from supir.restoration.restorer import noise_schedule
+from supir.restoration.schedules import noise_schedule
 from supir.weights.model_folder import BUNDLED_MODEL
 
 BUNDLED = json.loads((BUNDLED_MODEL / "model_index.json").read_text())["presets"]

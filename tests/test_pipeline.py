@@ -19,8 +19,9 @@ from supir.errors import KeyMismatchError, OptionError, WeightsError
 from supir.image import Picture, read_record
 from supir.models.text import PromptTruncatedWarning
 from supir.pipeline import SupirPipeline
-from supir.restoration.conditioning import Conditions
-from supir.restoration.restorer import Restorer, noise_schedule
+from supir.restoration.denoiser_network import Conditions
+from supir.restoration.restorer import Restorer
+from supir.restoration.schedules import noise_schedule
 from supir.sampling.noise import SampleNoise
 from supir.sampling.sigmas import training_sigmas
 from tiny import save_tiny_model, tiny_components, tiny_pipeline

@@ -23,8 +23,9 @@ from supir.errors import OutOfMemoryError, WeightsError
 from supir.models.quantized import quantize_weights
 from supir.options import NetworkOptions, RestoreOptions
 from supir.pipeline import SupirPipeline
-from supir.planner import GIGABYTE, Costs, Evaluation, evaluations, make_plan, networks_of, on_meta, picked, rate
-from supir.planner.costs import traced
+from supir.planner import costs as costs_module
+from supir.planner.costs import Costs, Evaluation, evaluations, networks_of, on_meta, traced
+from supir.planner.plan import GIGABYTE, make_plan, picked
 from supir.tensors.memory import stored_bytes
 from supir.training.sizes import build_size
 from supir.weights.model_folder import BUNDLED_MODEL
@@ -286,10 +287,10 @@ def test_the_rate_is_that_of_products_and_not_of_waiting_for_them(monkeypatch: p
         until = max(now, until) + 20e-6
         return Product()
 
-    monkeypatch.setattr(rate, "torch", SimpleNamespace(ones=lambda *_, **__: None, mm=multiplied))
-    monkeypatch.setattr(rate, "time", SimpleNamespace(perf_counter=lambda: now))
-    exact = rate.EFFICIENCY * 2 * rate.SIDE**3 / 20e-6
-    assert rate.measured_rate("cuda", torch.float16) == pytest.approx(exact, rel=0.03)
+    monkeypatch.setattr(costs_module, "torch", SimpleNamespace(ones=lambda *_, **__: None, mm=multiplied))
+    monkeypatch.setattr(costs_module, "time", SimpleNamespace(perf_counter=lambda: now))
+    exact = costs_module.EFFICIENCY * 2 * costs_module.SIDE**3 / 20e-6
+    assert costs_module.measured_rate("cuda", torch.float16) == pytest.approx(exact, rel=0.03)
 
 
 def test_a_folder_without_configuration_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from supir.models.quantized import quantized_kind
 from supir.models.unet import SupirUNet
 from supir.options import NetworkOptions
 from supir.pipeline import SupirPipeline
-from supir.planner import Costs, advice, make_plan, networks_of, on_meta
+from supir.planner.costs import Costs, networks_of, on_meta
+from supir.planner.plan import advice, make_plan
 from supir.weights.runtime import arrange, check_compiler, load_stored
 from test_pipeline import picture
 from tiny import save_tiny_model

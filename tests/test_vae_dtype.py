@@ -18,7 +18,8 @@ from supir.jobs.model import Model
 from supir.models.autoencoder import SupirAutoencoder
 from supir.options import NetworkOptions
 from supir.pipeline import SupirPipeline
-from supir.planner import Costs, make_plan, networks_of
+from supir.planner.costs import Costs, networks_of
+from supir.planner.plan import make_plan
 from supir.weights import device
 from supir.weights.convert import convert
 from supir.weights.device import choose_vae_dtype

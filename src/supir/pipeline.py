@@ -27,10 +27,11 @@ from supir.models.offload import OffloadedByLeaves
 from supir.models.text import TextTowers
 from supir.models.unet import SupirUNet
 from supir.options import DEFAULT_PRESET, NOTICE, RestoreOptions, restore_options
-from supir.planner import GIGABYTE, Costs, on_meta, picked
+from supir.planner.costs import Costs, on_meta
+from supir.planner.plan import GIGABYTE, picked
 from supir.prompts import whole_prompts
 from supir.restoration.backoff import ADVICE
-from supir.restoration.conditioning import Conditions, embed
+from supir.restoration.denoiser_network import Conditions, embed
 from supir.restoration.encoding import LastEncoding
 from supir.restoration.finite import widen_networks
 from supir.restoration.restorer import RestoredPixels, Restorer, size_multiple

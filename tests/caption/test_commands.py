@@ -25,7 +25,7 @@ from supir.cli.main import app, load_command
 from supir.jobs.model import Model
 from supir.options import CaptionOptions
 from supir.prompts import POSITIVE_PROMPT
-from supir.weights import catalog, hashes
+from supir.weights import catalog
 
 SIZE = ("--min-size", "64", "--scale", "1", "--device", "cpu")
 
@@ -82,8 +82,8 @@ def test_the_weights_are_hashed_once(
     folder: Path, server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[Path] = []
-    hash_of = hashes.file_hash
-    monkeypatch.setattr(hashes, "file_hash", lambda path: hashed.append(path) or hash_of(path))
+    hash_of = catalog.file_hash
+    monkeypatch.setattr(catalog, "file_hash", lambda path: hashed.append(path) or hash_of(path))
     source, out = save(tmp_path / "photo.png"), tmp_path / "out.png"
     assert run("restore", "--model", folder, *FLAGS, source, "-o", out, *endpoint(server)).exit_code == 0
     weights = [path for path in hashed if path.is_relative_to(folder)]

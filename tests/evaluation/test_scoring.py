@@ -16,8 +16,7 @@ from supir.cli.main import app
 from supir.errors import OptionError
 from supir.evaluation.fidelity import psnr
 from supir.evaluation.metrics import open_measures
-from supir.evaluation.scoring import as_csv, as_markdown, score_pictures
-from supir.evaluation.summary import finite_means
+from supir.evaluation.summary import as_csv, as_markdown, finite_means, score_pictures
 from supir.image import Picture, read, write
 
 

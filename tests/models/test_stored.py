@@ -10,8 +10,7 @@ from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 
 from supir.errors import OptionError
-from supir.models import feed_forward
-from supir.models.feed_forward import FeedForwardInRows
+from supir.models import unet
 from supir.models.quantized import (
     QuantizedConv2d,
     QuantizedLinear,
@@ -20,6 +19,7 @@ from supir.models.quantized import (
     quantize_weights,
     quantized_kind,
 )
+from supir.models.unet import FeedForwardInRows
 from tiny import TRUNK, tiny_components
 
 BOUNDS = {"int8": 0.02, "float8": 0.08}
@@ -140,7 +140,7 @@ def test_feed_forward_in_rows_is_the_same(rows: int, plain: Tensor, monkeypatch:
                 layer.__class__ = FeedForward
     as_diffusers = evaluated(*found)
     assert distance(plain, as_diffusers) < 1e-6
-    monkeypatch.setattr(feed_forward, "CACHE_KEYS", rows)
+    monkeypatch.setattr(unet, "TOKENS_AT_ONCE", rows)
     assert distance(evaluated(*networks()), as_diffusers) < 1e-5
 
 

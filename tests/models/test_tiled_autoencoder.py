@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from supir.models.autoencoder import SupirAutoencoder
+from supir.models.autoencoder import SupirAutoencoder, decode_in_lock_step, encode_in_lock_step, lock_step_extents
 from supir.models.norms import normed_together
-from supir.models.tiled_autoencoder import decode_in_lock_step, encode_in_lock_step, lock_step_extents
 
 
 @pytest.fixture(scope="module")

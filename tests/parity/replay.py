@@ -8,21 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from supir.sampling import (
+from parity.replayed_noise import ReplayedNoise
+from supir.sampling.denoiser import (
     Condition,
     ConditionedDenoiser,
-    ReplayedNoise,
-    Schedule,
-    ddpm_sigmas,
-    dpmpp_2m,
-    edm_euler,
     in_tiles,
-    initial_latent,
     linear_in_sigma,
-    reference_karras_sigmas,
     restored_towards,
     text_guided,
 )
+from supir.sampling.sigmas import Schedule, ddpm_sigmas, initial_latent, reference_karras_sigmas
+from supir.sampling.solvers import dpmpp_2m, edm_euler
 from supir.tensors.tiling import Layout
 
 #: (x, sigma, condition, control_scale (B,)) -> denoised

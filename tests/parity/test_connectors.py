@@ -12,16 +12,14 @@ from parity.reference_fixtures import ReferenceFixtures
 from parity.tolerances import assert_near
 from supir.models.connectors import ZeroCrossAttention, ZeroSFT
 from supir.weights.keymap import KeyMap
-from supir.weights.layout import CONNECTORS, ConnectorLayout, ModelLayout
+from supir.weights.layout import CONNECTORS, Numbering
 
 TOLERANCES = {"f32": 2e-5, "f64": 1e-10}
 
 
 def _our_weights(weights: Mapping[str, Tensor], *, cross_attention: bool) -> dict[str, Tensor]:
     """The recorded weights as those of connector 0, under our names."""
-    attentions = frozenset({0} if cross_attention else ())
-    layout = ConnectorLayout(num_connectors=1, cross_attentions=attentions, hidden_channels=128)
-    key_map = KeyMap(ModelLayout(connectors=layout))
+    key_map = KeyMap(Numbering(connectors=(cross_attention,)))
     targets = {name: key_map.targets(f"{CONNECTORS}0.{name}") for name in weights}
     assert all(len(target) == 1 for target in targets.values())
     return {targets[name][0].name.removeprefix("connectors.0."): tensor for name, tensor in weights.items()}

@@ -8,10 +8,10 @@ import pytest
 from reference_fixtures import ReferenceFixtures
 from torch import Tensor
 
+from parity.replayed_noise import ReplayedNoise
 from supir.options import RestoreOptions, restore_options
 from supir.pipeline import SupirPipeline
-from supir.restoration.conditioning import Conditions
-from supir.sampling.noise import ReplayedNoise
+from supir.restoration.denoiser_network import Conditions
 
 NAMES = ("e2e_default", "e2e_restore_adain_linear", "e2e_num_samples2", "e2e_lightning", "e2e_tiled")
 LATENT_FACTOR = 8

@@ -6,7 +6,7 @@ import torch
 from reference_fixtures import ReferenceFixtures
 from torch import Tensor
 
-from supir.sampling import Condition, linear_in_sigma, text_guided
+from supir.sampling.denoiser import Condition, linear_in_sigma, text_guided
 
 TOLERANCE = 1e-5
 

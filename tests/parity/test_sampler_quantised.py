@@ -7,7 +7,7 @@ from reference_fixtures import ReferenceFixtures
 from torch import Tensor
 
 from parity.replay import check, condition, num_samples, replay
-from supir.sampling import Condition, discrete_denoiser
+from supir.sampling.denoiser import Condition, discrete_denoiser
 
 TOLERANCE = 1e-4
 

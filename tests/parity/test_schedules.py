@@ -10,7 +10,7 @@ from diffusers.models.embeddings import get_timestep_embedding
 from reference_fixtures import ReferenceFixtures
 from torch import Tensor
 
-from supir.models.tiled_autoencoder import DECODER_PAD, ENCODER_PAD, Extent, lock_step_extents
+from supir.models.autoencoder import DECODER_PAD, ENCODER_PAD, Extent, lock_step_extents
 from supir.sampling.denoiser import discrete_denoiser
 from supir.sampling.sigmas import (
     alphas_cumprod,

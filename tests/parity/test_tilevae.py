@@ -10,8 +10,7 @@ import torch
 from reference_fixtures import ReferenceFixtures
 from torch import Tensor
 
-from supir.models.autoencoder import SupirAutoencoder
-from supir.models.tiled_autoencoder import decode_in_lock_step, encode_in_lock_step
+from supir.models.autoencoder import SupirAutoencoder, decode_in_lock_step, encode_in_lock_step
 
 TOLERANCE = 1e-4
 

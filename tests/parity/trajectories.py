@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from parity.replayed_noise import ReplayedNoise
 from parity.tiny_network import conditioned_denoiser, conditions
 from supir.models.adaptor import SupirAdaptor
 from supir.models.unet import SupirUNet
 from supir.sampling.denoiser import in_tiles, linear_in_sigma, restored_towards, text_guided
-from supir.sampling.noise import ReplayedNoise
 from supir.sampling.sigmas import Schedule, ddpm_sigmas, initial_latent, reference_karras_sigmas
 from supir.sampling.solvers import Step, dpmpp_2m, edm_euler
 from supir.tensors.tiling import Layout

@@ -11,17 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from supir.errors import OptionError
-from supir.sampling import (
-    Schedule,
-    ddpm_sigmas,
-    discrete_denoiser,
-    in_tiles,
-    linear_in_sigma,
-    restored_towards,
-    text_guided,
-    training_sigmas,
-    within,
-)
+from supir.sampling.denoiser import discrete_denoiser, in_tiles, linear_in_sigma, restored_towards, text_guided, within
+from supir.sampling.sigmas import Schedule, ddpm_sigmas, training_sigmas
 from supir.tensors.tiling import blended
 
 

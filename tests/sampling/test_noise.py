@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from parity.replayed_noise import ReplayedNoise
 from supir.errors import OptionError
-from supir.sampling import ReplayedNoise, SampleNoise
+from supir.sampling.noise import SampleNoise
 
 LATENT = torch.zeros(3, 4, 6, 5)
 

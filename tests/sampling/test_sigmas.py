@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from supir.errors import OptionError
-from supir.sampling import (
+from supir.sampling.sigmas import (
     Schedule,
     ddpm_sigmas,
     initial_latent,

@@ -12,22 +12,18 @@ from torch import Tensor
 
 from sampling import gaussian
 from supir.errors import OptionError
-from supir.sampling import (
-    SampleNoise,
+from supir.sampling.denoiser import in_tiles, restored_towards, text_guided
+from supir.sampling.noise import SampleNoise
+from supir.sampling.sigmas import (
     Schedule,
-    Step,
     ddpm_sigmas,
-    dpmpp_2m,
-    edm_euler,
     full_range_sigmas,
-    in_tiles,
     initial_latent,
     karras_sigmas,
     reference_karras_sigmas,
-    restored_towards,
     starting_at,
-    text_guided,
 )
+from supir.sampling.solvers import Step, dpmpp_2m, edm_euler
 from supir.tensors.tiling import blended
 
 Solver = Callable[..., Tensor]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from simulated.conftest import QUICK, fresh_pipeline, some_pixels
-from supir.models.feed_forward import FeedForwardInRows
+from supir.models.unet import FeedForwardInRows
 from supir.pipeline import SupirPipeline
 from supir.restoration.finite import WiderDtypeWarning
 from supir.training.negatives import Making, img2img

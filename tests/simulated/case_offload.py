@@ -14,7 +14,7 @@ from simulated.conftest import QUICK, fresh_pipeline, some_pixels
 from supir.errors import OptionError, OutOfMemoryError
 from supir.options import RestoreOptions
 from supir.pipeline import SupirPipeline
-from supir.planner import picked
+from supir.planner.plan import picked
 from supir.restoration import restorer as restoration
 from supir.restoration.backoff import SmallerTilesWarning
 from supir.sampling.solvers import Step

@@ -16,7 +16,7 @@ from supir.training import dry_run
 from supir.training.loop import Trainer
 from supir.training.pairs import Heldout
 from supir.training.recipes import named_run, shares
-from supir.training.runs import budget, load_networks, make_stage, taking_part
+from supir.training.runs import load_networks, make_stage, taking_part
 from supir.training.sharding import make_accelerator
 from supir.training.stage_context import StageContext
 from supir.training.states import load_latest
@@ -76,7 +76,7 @@ def learn(stage_name: str, folder: Path, features: Path, *, cpu: bool = False) -
         heldout=Heldout.of(source, options.crop, shares(options.degradation), 1),
         device=accelerator.device,
     )
-    trainer = Trainer(make_stage(materials), folder, budget(options), accelerator)
+    trainer = Trainer(make_stage(materials), folder, options, accelerator)
     batches = trainer.batches()
     with device.counted() as found:
         for _ in range(STEPS):

@@ -57,7 +57,7 @@ FAULTS = {
         "case_networks.py::test_conditions_from_the_processor_are_moved",
     ),
     "feed-forwards in rows everywhere": Fault(
-        "supir.models.feed_forward",
+        "supir.models.unet",
         '("cpu", "meta")',
         '("cpu", "meta", "sim")',
         "case_networks.py::test_feed_forwards_are_in_rows_on_the_processor_alone",

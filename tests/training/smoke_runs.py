@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import save_file
 
 from supir.models.perceptual import Lpips
+from supir.models.restorers import RealEsrgan
 from supir.training.pairs import Heldout
 from supir.training.photographs import PictureFolder
-from supir.training.real_esrgan import RealEsrganX4
 from supir.training.recipes import StageOptions, named_run, shares
 from supir.training.runs import load_networks, taking_part
 from supir.training.stage_context import StageContext
+from supir.training.stages.restorer import NUM_TEACHER_BLOCKS
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,12 +37,18 @@ def smoke(stage: str, **overrides: object) -> StageOptions:
     return named_run(f"smoke/{stage}", **overrides)
 
 
+def options(**changes: Any) -> StageOptions:
+    """Those of a run that is only a loop."""
+    usual = {"learning_rate": 1e-3, "checkpoint_steps": 200, "validation_steps": 500, "keep_best": ""}
+    return StageOptions(**usual | changes)
+
+
 def needed(folder: Path) -> dict[str, dict[str, Any]]:
     """Options of the stages that need weights of others, which are made here at random."""
     features, teacher = folder / "perceptual.safetensors", folder / "x4plus.bin"
     torch.manual_seed(0)
     save_file({f"lpips.vgg16.{name}": value for name, value in Lpips("vgg16").state_dict().items()}, features)
-    _write_ncnn(RealEsrganX4(), teacher)
+    _write_ncnn(RealEsrgan(NUM_TEACHER_BLOCKS), teacher)
     common = {"perceptual": str(features), "adversarial_share": 0.5}
     return {
         "restorer": {**common, "teacher": str(teacher), "teacher_share": 0.5, "restorer_blocks": 1},
@@ -49,10 +56,11 @@ def needed(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _write_ncnn(network: RealEsrganX4, path: Path) -> None:
+def _write_ncnn(network: RealEsrgan, path: Path) -> None:
     """As ncnn stores it: a mark, weights in half precision filled up to four bytes, biases in full."""
     with path.open("wb") as file:
-        for convolution in network.convolutions:
+        parts = [part for part in network.modules() if isinstance(part, torch.nn.Conv2d)]
+        for convolution in sorted(parts, key=lambda part: part is not network.conv_in):
             weights = convolution.weight.detach().half().numpy().tobytes()
             file.write((0x01306B47).to_bytes(4, "little") + weights + bytes(-len(weights) % 4))
             file.write(convolution.bias.detach().numpy().tobytes())

@@ -25,7 +25,8 @@ import numpy as np, torch
 from torch import nn
 from supir.errors import StateError
 from supir.files import whole
-from supir.training.loop import Budget, Stage, Trainer
+from supir.training.loop import Stage, Trainer
+from supir.training.recipes import StageOptions
 
 folder, pace, die_at = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 flushes = 0
@@ -56,8 +57,8 @@ def sheet(path):
     return {"score": float(model[0].weight.sum())}
 
 stage = Stage("kill", {"net": model}, loss, sheet, draw=draw, batch=3)
-budget = Budget(steps=40, warmup_steps=4, checkpoint_steps=3, validation_steps=7, keep_best="score", accumulation=2)
-trainer = Trainer(stage, folder, budget)
+steps = dict(steps=40, warmup_steps=4, checkpoint_steps=3, validation_steps=7, accumulation=2)
+trainer = Trainer(stage, folder, StageOptions(**steps, keep_best="score", learning_rate=1e-3))
 trainer.resume()
 print("at", trainer.step, flush=True)
 trainer.train()

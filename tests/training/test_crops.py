@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from supir.training.crops import SHARPNESS_PREFERENCE, Tiles
+from supir.training.photographs import SHARPNESS_PREFERENCE, Tiles
 
 
 def test_the_first_tiles_are_drawn_more_often(tmp_path: Path) -> None:
@@ -19,9 +19,9 @@ def test_the_first_tiles_are_drawn_more_often(tmp_path: Path) -> None:
     tiles, rng = Tiles(tmp_path), np.random.default_rng(0)
     drawn = []
     for _ in range(4000):
-        crop, caption = tiles.crop(rng, 8)
-        assert crop.shape == (8, 8, 3)
-        assert caption == f"photo {crop[0, 0, 0]}"
-        drawn.append(int(crop[0, 0, 0]))
+        crop = tiles.draw(rng, 8)
+        assert crop.pixels.shape == (8, 8, 3)
+        assert crop.caption == f"photo {crop.pixels[0, 0, 0]}"
+        drawn.append(int(crop.pixels[0, 0, 0]))
     assert np.mean(np.array(drawn) < 2) == pytest.approx(0.1 ** (1 / SHARPNESS_PREFERENCE), abs=0.03)
     assert set(drawn) == set(range(20))

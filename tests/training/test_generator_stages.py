@@ -14,10 +14,9 @@ from smoke_runs import make_materials, needed, smoke
 from torch import Tensor
 
 from supir.errors import OptionError
-from supir.models.dense_restorer import HALO, DenseRestorer
+from supir.models.restorers import HALO, DenseRestorer, RealEsrgan
 from supir.prompts import NEGATIVE_PROMPT
 from supir.training.loop import Stage
-from supir.training.real_esrgan import RealEsrganX4
 from supir.training.stages.generator import generator_stage
 from supir.training.stages.restorer import Losses, begin_from, high_bands, opposed, restorer_stage
 
@@ -29,7 +28,7 @@ def more(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
 
 def test_all_of_the_teachers_blocks_are_the_teacher(more: dict[str, dict[str, Any]]) -> None:
     """On a picture of 4 x 4 squares, whose mean the teacher sees; far from the border, where the two fill up alike."""
-    teacher, restorer = RealEsrganX4().double().requires_grad_(False), DenseRestorer(23).double().requires_grad_(False)
+    teacher, restorer = (network(23).double().requires_grad_(False) for network in (RealEsrgan, DenseRestorer))
     begin_from(restorer, teacher)
     torch.nn.init.constant_(restorer.conv_kept.bias, -100.0)  # keep nothing of the input
     small = torch.rand(1, 3, 24, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -37,13 +36,13 @@ def test_all_of_the_teachers_blocks_are_the_teacher(more: dict[str, dict[str, An
     # Around a picture the teacher sees black and this network grey: so the first convolution is compared inside.
     inside = (slice(None), slice(None), slice(1, -1), slice(1, -1))
     first = restorer.conv_in(F.pixel_unshuffle(large, 4))[inside]
-    torch.testing.assert_close(first, teacher.convolutions[0](small / 2 + 0.5)[inside])
-    shared = [*restorer.blocks.modules(), restorer.conv_body, *restorer.conv_up, restorer.conv_fine]
-    own = [part.weight for part in shared if isinstance(part, torch.nn.Conv2d)]
-    for mine, theirs in zip(own, list(teacher.convolutions)[1:-1], strict=True):
-        assert torch.equal(mine, theirs.weight)
+    torch.testing.assert_close(first, teacher.conv_in(small / 2 + 0.5)[inside])
+    theirs, own = teacher.state_dict(), restorer.state_dict()
+    shared = [name for name in theirs if not name.startswith(("conv_in.", "conv_out."))]
+    assert len(shared) == 2 * (23 * 15 + 4)
+    assert all(torch.equal(own[name], theirs[name]) for name in shared)
     h = torch.randn(1, 64, 8, 8, dtype=torch.float64)
-    torch.testing.assert_close(restorer.conv_out(h), teacher.convolutions[-1](h) * 2 - 1)
+    torch.testing.assert_close(restorer.conv_out(h), teacher.conv_out(h) * 2 - 1)
 
 
 def test_kept_whole_the_picture_comes_back_as_it_was() -> None:

@@ -1,4 +1,4 @@
-"""The training loop: budgets, averages, continuation, skipped steps, the best state; and the linear start."""
+"""The training loop: its pace, averages, continuation, skipped steps, the best state; and the linear start."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from smoke_runs import options
 from torch import Tensor, nn
 
 from supir.errors import StateError
 from supir.models.thin_autoencoder import ThinAutoencoder
-from supir.training.crops import Tiles, psnr, to_tensor
-from supir.training.loop import Budget, Stage, Trainer
+from supir.training.loop import Stage, Trainer, learning_rate
+from supir.training.pairs import psnr, to_tensor
+from supir.training.photographs import Tiles
 from supir.training.stages.autoencoder import start_from_principal_components
 from supir.training.states import load_latest, stored
 
@@ -44,11 +46,11 @@ def begun(seed: int = 0) -> nn.Linear:
 def test_a_stopped_run_goes_on_exactly_where_its_state_was(tmp_path: Path) -> None:
     whole, seen = begun(), list[float]()
     bias = whole.bias.detach().clone()
-    budget = Budget(steps=8, warmup_steps=2)
-    trainer = Trainer(linear_stage(whole, seen), tmp_path / "whole", budget)
+    short = options(steps=8, warmup_steps=2)
+    trainer = Trainer(linear_stage(whole, seen), tmp_path / "whole", short)
     assert trainer.train()
 
-    first = Trainer(linear_stage(begun(), []), tmp_path / "part", budget)
+    first = Trainer(linear_stage(begun(), []), tmp_path / "part", short)
     batches = first.batches()
     for _ in range(5):
         first._one_step(batches)
@@ -56,7 +58,7 @@ def test_a_stopped_run_goes_on_exactly_where_its_state_was(tmp_path: Path) -> No
     rest: list[float] = []
     again = begun(1)
     again.bias.data.copy_(bias)  # what does not learn comes from where the run started
-    second = Trainer(linear_stage(again, rest), tmp_path / "part", budget)
+    second = Trainer(linear_stage(again, rest), tmp_path / "part", short)
     assert second.resume()
     assert second.train()
     assert rest == seen[5:]
@@ -67,7 +69,7 @@ def test_a_stopped_run_goes_on_exactly_where_its_state_was(tmp_path: Path) -> No
 
 def test_the_end_leaves_the_averaged_weights(tmp_path: Path) -> None:
     model = begun()
-    trainer = Trainer(linear_stage(model, []), tmp_path, Budget(steps=20, learning_rate=0.03, log_steps=5))
+    trainer = Trainer(linear_stage(model, []), tmp_path, options(steps=20, learning_rate=0.03), log_steps=5)
     assert trainer.train()
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [5, 10, 15, 20]
@@ -78,17 +80,11 @@ def test_the_end_leaves_the_averaged_weights(tmp_path: Path) -> None:
 
 
 def test_minutes_stop_a_run_of_steps_early(tmp_path: Path) -> None:
-    trainer = Trainer(linear_stage(begun(), []), tmp_path, Budget(steps=10**6, minutes=0.005))
+    trainer = Trainer(linear_stage(begun(), []), tmp_path, options(steps=10**6), minutes=0.005)
     assert not trainer.train()
     state = load_latest(tmp_path)
     assert state is not None
     assert 0 < state.numbers["step"] < 10**6
-
-
-def test_without_steps_minutes_pace_the_run(tmp_path: Path) -> None:
-    trainer = Trainer(linear_stage(begun(), []), tmp_path, Budget(minutes=0.005))
-    assert trainer.train()
-    assert trainer.progress >= 1
 
 
 def test_passes_that_are_added_up_are_one_larger_pass(tmp_path: Path) -> None:
@@ -96,7 +92,7 @@ def test_passes_that_are_added_up_are_one_larger_pass(tmp_path: Path) -> None:
     for accumulation, batch in ((1, 8), (4, 2)):
         model = begun()
         stage = replace(linear_stage(model, []), batch=batch)
-        Trainer(stage, tmp_path / str(batch), Budget(steps=6, accumulation=accumulation)).train()
+        Trainer(stage, tmp_path / str(batch), options(steps=6, accumulation=accumulation)).train()
         ends.append(model.weight.detach())
     torch.testing.assert_close(ends[0], ends[1], rtol=1e-5, atol=1e-7)
 
@@ -106,7 +102,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_counted(tmp_path: Path) ->
     stage = linear_stage(model, [])
     whole = stage.loss
     stage.loss = lambda samples, progress: (whole(samples, progress)[0] * (float("inf") if progress == 0.5 else 1), {})
-    trainer = Trainer(stage, tmp_path, Budget(steps=4, warmup_steps=0, log_steps=1))
+    trainer = Trainer(stage, tmp_path, options(steps=4, warmup_steps=0), log_steps=1)
     batches, weights = trainer.batches(), []
     for _ in range(4):
         values = trainer._one_step(batches)
@@ -119,11 +115,11 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_counted(tmp_path: Path) ->
 
 
 def test_the_rate_rises_and_falls() -> None:
-    cosine, constant = (Budget(steps=100, warmup_steps=10, schedule=kind) for kind in ("cosine", "constant"))
-    assert cosine.rate(0, 0.0) == pytest.approx(1e-4)
-    assert cosine.rate(99, 1.0) == pytest.approx(1e-5)
-    assert constant.rate(4, 0.04) == pytest.approx(5e-4)
-    assert constant.rate(99, 1.0) == 1e-3
+    cosine, constant = (options(steps=100, warmup_steps=10, schedule=kind) for kind in ("cosine", "constant"))
+    assert learning_rate(cosine, 0) == pytest.approx(1e-4)
+    assert learning_rate(cosine, 100) == pytest.approx(1e-5)
+    assert learning_rate(constant, 4) == pytest.approx(5e-4)
+    assert learning_rate(constant, 99) == 1e-3
 
 
 @pytest.mark.parametrize(("metric", "kept"), [("score", 6), ("-score", 2)])
@@ -132,7 +128,7 @@ def test_the_best_average_is_kept(tmp_path: Path, metric: str, kept: int) -> Non
     stage = linear_stage(begun(), [])
     stage = replace(stage, sheet=lambda path: {"score": next(scores)})
     steps = {6: 3, 2: 2}[kept] * 2
-    Trainer(stage, tmp_path, Budget(steps=8, validation_steps=2, keep_best=metric)).train()
+    Trainer(stage, tmp_path, options(steps=8, validation_steps=2, keep_best=metric)).train()
     [best] = stored(tmp_path / "best")
     assert best.name == f"step_{steps:08d}"
 
@@ -142,7 +138,8 @@ def test_a_component_learns_at_its_own_pace(tmp_path: Path) -> None:
     for name, pace in (("usual", {}), ("slow", {"line": 0.1}), ("other", {"elsewhere": 0.1})):
         model = begun()
         begin = model.weight.detach().clone()
-        trainer = Trainer(replace(linear_stage(model, []), pace=pace), tmp_path / name, Budget(steps=9, warmup_steps=1))
+        stage = replace(linear_stage(model, []), pace=pace)
+        trainer = Trainer(stage, tmp_path / name, options(steps=9, warmup_steps=1))
         trainer._one_step(trainer.batches())
         moved.append(float((model.weight.detach() - begin).abs().max()))
     assert moved[1] == pytest.approx(0.1 * moved[0], rel=1e-3)
@@ -159,7 +156,7 @@ def test_a_stage_that_draws_batches_is_seeded_by_its_step(tmp_path: Path) -> Non
             return model.weight.square().sum(), {}
 
         for number in steps:
-            trainer = Trainer(Stage("batch", {"line": model}, loss), folder, Budget(steps=6))
+            trainer = Trainer(Stage("batch", {"line": model}, loss), folder, options(steps=6))
             trainer.resume()
             batches = trainer.batches()
             for _ in range(number):
@@ -175,7 +172,7 @@ def test_a_state_that_finds_no_room_is_told_and_written_later(tmp_path: Path, mo
     from supir.training import states as checkpoint
 
     save_file, full = checkpoint.save_file, {2: False, 4: True, 6: False, 8: True}
-    trainer = Trainer(linear_stage(begun(), []), tmp_path, Budget(steps=8, checkpoint_steps=2, warmup_steps=1))
+    trainer = Trainer(linear_stage(begun(), []), tmp_path, options(steps=8, checkpoint_steps=2, warmup_steps=1))
 
     def save_until_full(tensors: dict[str, Tensor], path: Path) -> None:
         if full[trainer.step]:
@@ -193,7 +190,7 @@ def test_a_state_that_finds_no_room_is_told_and_written_later(tmp_path: Path, mo
         trainer.train()
     assert [path.name for path in (tmp_path / "checkpoints").iterdir() if not path.name.startswith("step")] == []
     full[8] = False
-    again = Trainer(linear_stage(begun(), []), tmp_path, Budget(steps=8, checkpoint_steps=2, warmup_steps=1))
+    again = Trainer(linear_stage(begun(), []), tmp_path, options(steps=8, checkpoint_steps=2, warmup_steps=1))
     assert again.resume()
     assert again.step == 6
     assert again.train()
@@ -201,10 +198,10 @@ def test_a_state_that_finds_no_room_is_told_and_written_later(tmp_path: Path, mo
 
 
 def test_a_state_of_other_networks_is_said(tmp_path: Path) -> None:
-    Trainer(linear_stage(begun(), []), tmp_path, Budget(steps=1)).train()
+    Trainer(linear_stage(begun(), []), tmp_path, options(steps=1)).train()
     stage = replace(linear_stage(begun(), []), modules={"other": begun()})
     with pytest.raises(StateError, match="of other networks"):
-        Trainer(stage, tmp_path, Budget(steps=2)).resume()
+        Trainer(stage, tmp_path, options(steps=2)).resume()
 
 
 def test_curves_and_sheets_reach_tensorboard(tmp_path: Path) -> None:
@@ -215,7 +212,7 @@ def test_curves_and_sheets_reach_tensorboard(tmp_path: Path) -> None:
         return {"score": 1.0}
 
     stage = replace(linear_stage(begun(), []), sheet=sheet)
-    Trainer(stage, tmp_path, Budget(steps=4, log_steps=2, curves=True)).train()
+    Trainer(stage, tmp_path, options(steps=4), curves=True, log_steps=2).train()
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("train/mse")] == [2, 4]
     assert events.Scalars("held out/score")[0].value == 1.0
@@ -229,7 +226,7 @@ def test_principal_components_alone_carry_most_of_a_picture(tmp_path: Path) -> N
     (tmp_path / "train_captions.json").write_text(json.dumps(["a photo"] * 4))
     torch.manual_seed(0)
     model = ThinAutoencoder(16, (8, 12), (1, 1), (4, 6), (1, 1), (8, 12), (1, 1))
-    x = to_tensor([Tiles(tmp_path).crop(rng, 64)[0] for _ in range(4)])
+    x = to_tensor([Tiles(tmp_path).draw(rng, 64).pixels for _ in range(4)])
     start_from_principal_components(model, Tiles(tmp_path).pixels)
     with torch.no_grad():
         model.encoder.conv_out.weight.zero_()
@@ -254,7 +251,7 @@ def test_the_8_bit_optimiser_learns_and_continues(tmp_path: Path) -> None:
                 return (own(torch.stack(samples)) - 1).square().mean(), {}
 
             stage = Stage("eight", {"line": model}, loss, draw=draw, batch=4)
-            trainer = Trainer(stage, folder, Budget(steps=4, optimiser="adamw8bit", warmup_steps=1))
+            trainer = Trainer(stage, folder, options(steps=4, optimiser="adamw8bit", warmup_steps=1))
             trainer.resume()
             batches = trainer.batches()
             for _ in range(number):

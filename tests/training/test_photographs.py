@@ -19,15 +19,22 @@ from data.photographs import OPTIONS, Cropped, photo, save
 from supir.data.build import build
 from supir.degradation.process import Degradation
 from supir.errors import ImageReadError, OptionError
-from supir.training import words
-from supir.training.crops import Tiles
+from supir.training import denoising
 from supir.training.denoising import Draw, Sample
-from supir.training.loop import Budget, Trainer
+from supir.training.loop import Trainer, sample_batches
 from supir.training.pairs import degraded_by
-from supir.training.photographs import LABELS, Mixed, PictureFolder, Recent, Shards, open_photographs, random_crop
-from supir.training.recipes import named_run
+from supir.training.photographs import (
+    LABELS,
+    Mixed,
+    PictureFolder,
+    Recent,
+    Shards,
+    Tiles,
+    open_photographs,
+    random_crop,
+)
+from supir.training.recipes import StageOptions, named_run
 from supir.training.runs import make_stage
-from supir.training.samples import sample_batches
 from tiny import tiny_components
 
 LATENT = (8, 8, 8)
@@ -116,7 +123,7 @@ def test_a_folder_of_nothing_whole_is_said(damaged: Path) -> None:
 
 def test_a_run_says_how_often_something_was_left_out(damaged: Path, tmp_path: Path) -> None:
     stage = make_stage(make_materials(damaged, named_run("smoke/encoder")))
-    Trainer(replace(stage, sheet=None), tmp_path / "run", Budget(steps=2, log_steps=2)).train()
+    Trainer(replace(stage, sheet=None), tmp_path / "run", StageOptions(steps=2, keep_best="")).train()
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert lines[0]["left out"] >= 1
 
@@ -139,10 +146,10 @@ def test_decoded_pictures_are_held_up_to_a_number_of_bytes() -> None:
 
 
 def test_token_ids_are_remembered_of_the_last_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(words, "KEPT_PROMPTS", 3)
+    monkeypatch.setattr(denoising, "KEPT_PROMPTS", 3)
     parts = tiny_components()
     names = (("tokenizer", "tokenizer_2"), ("text_encoder", "text_encoder_2"))
-    embed = words.Words(*([parts[name] for name in pair] for pair in names))
+    embed = denoising.Words(*([parts[name] for name in pair] for pair in names))
     before = embed(["one", "two"])
     for number in range(4):
         embed([str(number)])

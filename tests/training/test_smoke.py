@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from supir.cli.main import app
 from supir.pipeline import SupirPipeline
 from supir.training.recipes import STAGES
-from supir.training.runs import PRODUCT, Request, open_run, write_model
+from supir.training.runs import PRODUCT, Request, averages, open_run, write_model
 from supir.training.stages.lora import ADAPTER
 from supir.training.states import load_averages
 
@@ -87,7 +87,7 @@ def test_a_finished_run_is_left_as_it_is(runs: Path, photographs: Path) -> None:
     request = Request(options=smoke("autoencoder"), data=(photographs,), out=runs / "autoencoder")
     run = open_run(request, curves=False)
     assert run.trainer.step == 4
-    write_model(request, runs / "again", best=True)
+    write_model(request, runs / "again", averages(request.out, best=True))
     assert (runs / "again" / "model_index.json").exists()
 
 

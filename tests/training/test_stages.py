@@ -20,7 +20,7 @@ from supir.training.denoising import Denoising, draw_timestep
 from supir.training.dry_run import outlook
 from supir.training.loop import Stage, Trainer
 from supir.training.recipes import StageOptions, named_run
-from supir.training.runs import Request, budget, load_networks, open_run
+from supir.training.runs import Request, load_networks, open_run
 from supir.training.sizes import SIZES, build_size, trunk
 from supir.training.stages.adaptor import adaptor_stage, is_prior, start_from_prior
 from supir.training.stages.autoencoder import autoencoder_stage
@@ -94,7 +94,7 @@ def run(stage: Stage, options: StageOptions) -> list[float]:
 
     stage.loss = loss
     with tempfile.TemporaryDirectory() as run_folder:
-        Trainer(stage, Path(run_folder), budget(options)).train()
+        Trainer(stage, Path(run_folder), options).train()
     return losses
 
 

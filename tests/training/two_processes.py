@@ -55,34 +55,26 @@ def toy_stage(batch: int):  # type: ignore[no-untyped-def]
 
 
 def learn(folder: Path, what: str) -> None:
-    """One run: ``steps`` stops by its minutes, ``pace`` is as long as its minutes, ``shards`` has all of FSDP."""
+    """One run: ``steps`` stops by its minutes, ``shards`` has all of FSDP."""
     from accelerate.state import AcceleratorState
 
-    from supir.training.loop import Budget, Trainer
+    from supir.training.loop import Trainer
+    from supir.training.recipes import StageOptions
     from supir.training.sharding import gathered
 
     AcceleratorState._reset_state(reset_partial_state=True)
     os.environ["ACCELERATE_USE_FSDP"] = str(what == "shards").lower()
-    usual = {"warmup_steps": 2, "learning_rate": 0.02, "ema_decay": 0.5, "keep_best": "score", "log_steps": 2}
+    usual = {"warmup_steps": 2, "learning_rate": 0.02, "ema_decay": 0.5, "keep_best": "score"}
     if what == "shards":
-        budget = Budget(steps=STEPS, validation_steps=2, checkpoint_steps=2, accumulation=2, **usual)
+        options = StageOptions(steps=STEPS, validation_steps=2, checkpoint_steps=2, accumulation=2, **usual)
     else:
-        steps = 10**6 if what == "steps" else None
-        budget = Budget(steps=steps, minutes=0.01, validation_steps=3, checkpoint_steps=4, **usual)
+        options = StageOptions(steps=10**6, validation_steps=3, checkpoint_steps=4, **usual)
     folder.mkdir(exist_ok=True)
-    trainer = Trainer(toy_stage(BATCH // 2), folder, budget)
-    rates, one_step = [], trainer._one_step
-
-    def recorded(batches):  # type: ignore[no-untyped-def]
-        values = one_step(batches)
-        rates.append(trainer.optimiser.param_groups[0]["lr"])
-        return values
-
-    trainer._one_step = recorded
+    trainer = Trainer(toy_stage(BATCH // 2), folder, options, minutes=None if what == "shards" else 0.01, log_steps=2)
     finished = trainer.train()
     ends = {name: gathered(tensor).flatten().tolist() for name, tensor in trainer.ema.items()}
     kinds = sorted({type(tensor).__name__ for tensor in trainer.ema.values()})
-    found = {"finished": finished, "step": trainer.step, "rates": rates, "ends": ends, "kinds": kinds}
+    found = {"finished": finished, "step": trainer.step, "ends": ends, "kinds": kinds}
     (folder / f"rank{trainer.accelerator.process_index}.json").write_text(json.dumps(found))
 
 
@@ -91,7 +83,7 @@ def main() -> None:
     # Each look at the clock takes a twentieth of a second; the second process believes that more time has passed.
     ticks, rank = itertools.count(), int(os.environ["RANK"])
     time.perf_counter = lambda: next(ticks) * 0.05 * (1 + 4 * rank)
-    for what in ("steps", "pace", "shards"):
+    for what in ("steps", "shards"):
         learn(Path(sys.argv[1]) / what, what)
     torch.distributed.destroy_process_group()
 

@@ -9,64 +9,33 @@ import torch
 from torch import Tensor, nn
 
 from supir.weights.keymap import KeyMap
-from supir.weights.layout import AutoencoderLayout, ConnectorLayout, HeadDims, ModelLayout, TextLayout, TrunkLayout
+from supir.weights.layout import Numbering, TrunkNumbering
 
 
-def trunk_layout(config: Any) -> TrunkLayout:
+def trunk_numbering(config: Any) -> TrunkNumbering:
     """Of our UNet or adaptor."""
-    depths = zip(config.down_block_types, config.transformer_layers_per_block, strict=True)
-    return TrunkLayout(
-        block_out_channels=tuple(config.block_out_channels),
-        layers_per_block=config.layers_per_block,
-        depths=tuple(depth if kind.startswith("CrossAttn") else 0 for kind, depth in depths),
-        in_channels=config.in_channels,
-        context_channels=config.cross_attention_dim,
-        vector_channels=config.projection_class_embeddings_input_dim,
-    )
+    return TrunkNumbering(config.layers_per_block, tuple(kind.startswith("Cross") for kind in config.down_block_types))
 
 
-def text_layout(config: Any, projection: int) -> TextLayout:
-    """Of a CLIP text tower."""
-    return TextLayout(
-        width=config.hidden_size,
-        num_layers=config.num_hidden_layers,
-        hidden_width=config.intermediate_size,
-        vocabulary=config.vocab_size,
-        num_positions=config.max_position_embeddings,
-        projection=projection,
-    )
-
-
-def layout_of(models: Mapping[str, Any], head_dims: HeadDims) -> ModelLayout:
+def numbering_of(models: Mapping[str, Any]) -> Numbering:
     """Of all five models."""
     unet, autoencoder = models["unet"].config, models["autoencoder"].config
     num_levels = len(unet.block_out_channels)
     num_connectors = 1 + num_levels * (unet.layers_per_block + 1) + num_levels - 1
     # Counted from the middle block outwards: after each level's ZeroSFTs its cross attention, but for the last level.
     attentions = {num_connectors - 1 - (level + 1) * (unet.layers_per_block + 2) for level in range(num_levels - 1)}
-    first, second = models["text_encoder"].config, models["text_encoder_2"].config
-    return ModelLayout(
-        unet=trunk_layout(unet),
-        adaptor=trunk_layout(models["adaptor"].config),
-        connectors=ConnectorLayout(
-            num_connectors=num_connectors,
-            cross_attentions=frozenset(attentions),
-            hidden_channels=unet.connector_hidden_channels,
-        ),
-        autoencoder=AutoencoderLayout(
-            block_out_channels=tuple(autoencoder.block_out_channels),
-            layers_per_block=autoencoder.layers_per_block,
-            latent_channels=autoencoder.latent_channels,
-        ),
-        text_encoder=text_layout(first, first.hidden_size),
-        text_encoder_2=text_layout(second, second.projection_dim),
-        head_dims=head_dims,
+    return Numbering(
+        unet=trunk_numbering(unet),
+        adaptor=trunk_numbering(models["adaptor"].config),
+        connectors=tuple(index in attentions for index in range(num_connectors)),
+        autoencoder=(len(autoencoder.block_out_channels), autoencoder.layers_per_block),
+        text_layers=models["text_encoder_2"].config.num_hidden_layers,
     )
 
 
-def original_weights(models: Mapping[str, nn.Module], layout: ModelLayout) -> dict[str, Tensor]:
+def original_weights(models: Mapping[str, nn.Module], numbering: Numbering) -> dict[str, Tensor]:
     """The parameters of our models, named and shaped as in the original files."""
-    key_map = KeyMap(layout)
+    key_map = KeyMap(numbering)
     weights: dict[str, Tensor] = {}
     for component, model in models.items():
         for name, tensor in model.state_dict().items():

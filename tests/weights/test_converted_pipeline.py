@@ -14,7 +14,7 @@ from supir.pipeline import SupirPipeline
 from supir.weights.convert import convert
 from supir.weights.layout import ADAPTOR, CONNECTORS, DEGRADED_ENCODER, HeadDims
 from tiny import tiny_components, tiny_pipeline
-from weights.originals import layout_of, original_weights
+from weights.originals import numbering_of, original_weights
 
 HEAD_DIMS = HeadDims(unet=16, text_encoder=10, text_encoder_2=14)
 NETWORKS = ("autoencoder", "unet", "adaptor", "text_encoder", "text_encoder_2")
@@ -27,7 +27,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The tiny pipeline's weights as an SDXL single file and a SUPIR file."""
     folder = tmp_path_factory.mktemp("originals")
     models = {name: tiny_components()[name] for name in NETWORKS}
-    weights = original_weights(models, layout_of(models, HEAD_DIMS))
+    weights = original_weights(models, numbering_of(models))
     supir = {key: value for key, value in weights.items() if key.startswith((ADAPTOR, CONNECTORS, DEGRADED_ENCODER))}
     save_file({key: tensor for key, tensor in weights.items() if key not in supir}, folder / "sdxl.safetensors")
     save_file(supir, folder / "supir.safetensors")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from supir.weights.keymap import KeyMap
-from supir.weights.layout import ADAPTOR, CLIP_G, CLIP_L, CONNECTORS, DEGRADED_ENCODER, Shapes, read_layout
+from supir.weights.layout import ADAPTOR, CLIP_G, CLIP_L, CONNECTORS, DEGRADED_ENCODER, Shapes, read_numbering
 from supir.weights.plan import Plan, make_plan
 
 FIXTURES = Path(__file__).parents[1] / "parity" / "fixtures"
@@ -67,7 +67,7 @@ def test_every_tensor_gets_its_shape(plan: Plan, shapes: dict[str, tuple[int, ..
 
 
 def test_the_way_back_names_the_original(shapes: dict[str, tuple[int, ...]]) -> None:
-    key_map = KeyMap(read_layout(shapes))
+    key_map = KeyMap(read_numbering(shapes))
     for key in shapes:
         for target in key_map.targets(key):
             assert key_map.original(target.component, target.name) == key

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from supir.weights import hashes
+from supir.weights import catalog
 from supir.weights.catalog import folder_hash
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(hashes, "user_cache_path", lambda *_, **__: tmp_path / "cache")
-    monkeypatch.setattr(hashes, "LARGE", 100)
-    return tmp_path / "cache" / "hashes.json"
+    monkeypatch.setattr(catalog, "user_cache_path", lambda *_, **__: tmp_path / "cache")
+    monkeypatch.setattr(catalog, "LARGE", 100)
+    return tmp_path / "cache" / "catalog.json"
 
 
 def written(path: Path, letter: bytes, age: float = 100.0) -> Path:
@@ -32,8 +32,8 @@ def test_a_large_file_is_read_once(cache: Path, tmp_path: Path, monkeypatch: pyt
     first, small = folder_hash(path.parent), written(tmp_path / "model" / "config.json", b"")
     assert folder_hash(path.parent) != first
     read: list[Path] = []
-    plain = hashes.file_hash
-    monkeypatch.setattr(hashes, "file_hash", lambda given: read.append(given) or plain(given))
+    plain = catalog.file_hash
+    monkeypatch.setattr(catalog, "file_hash", lambda given: read.append(given) or plain(given))
     again = folder_hash(path.parent)
     assert read == [small]
     written(path, b"b", age=200)
@@ -43,7 +43,7 @@ def test_a_large_file_is_read_once(cache: Path, tmp_path: Path, monkeypatch: pyt
 
 def test_what_may_still_change_is_not_kept(cache: Path, tmp_path: Path) -> None:
     path = written(tmp_path / "weights", b"a", age=0)
-    assert hashes.known_hash(path) == hashlib.sha256(b"a" * 200).hexdigest()
+    assert catalog.known_hash(path) == hashlib.sha256(b"a" * 200).hexdigest()
     assert not cache.exists()
 
 
@@ -54,7 +54,7 @@ def test_a_cache_that_is_damaged_or_cannot_be_written_costs_time_alone(
     path = written(tmp_path / "weights", b"a")
     cache.parent.mkdir()
     cache.write_bytes(found)
-    assert hashes.known_hash(path) == hashlib.sha256(b"a" * 200).hexdigest()
+    assert catalog.known_hash(path) == hashlib.sha256(b"a" * 200).hexdigest()
     cache.unlink()
     cache.mkdir()
-    assert hashes.known_hash(path) == hashlib.sha256(b"a" * 200).hexdigest()
+    assert catalog.known_hash(path) == hashlib.sha256(b"a" * 200).hexdigest()

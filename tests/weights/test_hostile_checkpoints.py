@@ -92,17 +92,17 @@ def _described(**tensors: tuple[str, list[int], int, int]) -> bytes:
 
 
 HEADERS: dict[str, tuple[bytes, int, str]] = {
-    "no json": (b"{not json", 0, "no JSON"),
-    "nested too deep": (b'{"a":' + b"[" * 100_000, 0, "no JSON"),
-    "a name twice": (b'{"a": 1, "a": 2}', 0, "no JSON .*twice"),
-    "no tensors": (b'{"a": [1, 2]}', 0, "does not describe tensors"),
-    "huge": (_described(w=("F32", [1 << 40], 0, 1 << 42)), 8, "truncated .*4,398,046,511,104 bytes"),
-    "negative": (_described(w=("F32", [-1], 0, 4)), 4, "does not describe tensors"),
-    "of truths": (_described(w=("F32", [True], 0, 4)), 4, "does not describe tensors"),  # type: ignore[list-item]
-    "wrong width": (_described(w=("F32", [2], 0, 4)), 4, "claims 4 bytes"),
-    "overlapping": (_described(a=("F32", [2], 0, 8), b=("F32", [2], 4, 12)), 12, "lies over another"),
-    "with a gap": (_described(a=("F32", [2], 0, 8), b=("F32", [2], 12, 20)), 20, "behind a gap"),
-    "too long": (_described(w=("F32", [2], 0, 8)), 9, "take 8 bytes, and 9 are there"),
+    "no json": (b"{not json", 0, "invalid JSON"),
+    "nested too deep": (b'{"a":' + b"[" * 100_000, 0, "recursion"),
+    "a name twice": (b'{"a": 1, "a": 2}', 0, "invalid JSON"),
+    "no tensors": (b'{"a": [1, 2]}', 0, "invalid JSON"),
+    "huge": (_described(w=("F32", [1 << 40], 0, 1 << 42)), 8, "truncated .*not fully covered"),
+    "negative": (_described(w=("F32", [-1], 0, 4)), 4, "expected usize"),
+    "of truths": (_described(w=("F32", [True], 0, 4)), 4, "expected usize"),  # type: ignore[list-item]
+    "wrong width": (_described(w=("F32", [2], 0, 4)), 4, "invalid shape"),
+    "overlapping": (_described(a=("F32", [2], 0, 8), b=("F32", [2], 4, 12)), 12, "invalid offset"),
+    "with a gap": (_described(a=("F32", [2], 0, 8), b=("F32", [2], 12, 20)), 20, "invalid offset"),
+    "too long": (_described(w=("F32", [2], 0, 8)), 9, "not fully covered"),
     "of another type": (_described(w=("Q4_0", [2], 0, 1)), 1, "Quantised"),
 }
 
@@ -123,7 +123,7 @@ def test_a_sound_file_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "damaged.safetensors"
     for length in (*range(20), *range(20, len(content), 7)):
         path.write_bytes(content[:length])
-        with pytest.raises(WeightsError, match=r"truncated|empty|a whole|no JSON"):
+        with pytest.raises(WeightsError, match=r"truncated|empty|a whole"):
             open_checkpoint(path)
     opened = 0
     for place in (*range(12), *range(12, len(content), 5)):

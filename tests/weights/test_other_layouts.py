@@ -1,4 +1,4 @@
-"""The key map follows the layout: models of other depths, widths and levels find their way there and back."""
+"""The key map follows the numbering: models of other depths, widths and levels find their way there and back."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from loading import load_components
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
 from supir.models.unet import SupirUNet
-from supir.weights.layout import HeadDims, read_layout
-from weights.originals import layout_of, original_weights
+from supir.weights.layout import HeadDims, read_numbering
+from weights.originals import numbering_of, original_weights
 
 HEAD_DIMS = HeadDims(unet=16, connectors=32, text_encoder=8, text_encoder_2=4)
 LAYOUTS = {
@@ -69,10 +69,10 @@ def models(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def test_there_and_back(models: dict[str, Any]) -> None:
-    """Layout read from shapes, models made from it, every tensor in its place: the same models again."""
-    layout = layout_of(models, HEAD_DIMS)
-    originals = original_weights(models, layout)
-    assert read_layout({key: tuple(tensor.shape) for key, tensor in originals.items()}, HEAD_DIMS) == layout
+    """Numbering read from names, models made by shapes, every tensor in its place: the same models again."""
+    numbering = numbering_of(models)
+    originals = original_weights(models, numbering)
+    assert read_numbering({key: tuple(tensor.shape) for key, tensor in originals.items()}) == numbering
     again, report = load_components(originals, head_dims=HEAD_DIMS)
     assert report.ok
     for name, model in models.items():

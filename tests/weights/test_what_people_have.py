@@ -13,9 +13,9 @@ from torch import Tensor
 from loading import load_components, load_single_files
 from supir.errors import KeyMismatchError, WeightsError
 from supir.weights.checkpoint import StateDict
-from supir.weights.extras import HARMLESS, grouped, is_harmless
 from supir.weights.layout import AUTOENCODER, CLIP_G, CLIP_L, COMPONENTS, CONNECTORS, UNET
 from supir.weights.plan import Plan, make_plan
+from supir.weights.report import HARMLESS, grouped, is_harmless
 from weights.test_full_size_keys import ShapesOnly
 from weights.tiny_files import HEAD_DIMS, saved, sdxl_weights, stripped, supir_weights, without
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from supir.weights.layout import ADAPTOR, AUTOENCODER, CONNECTORS, DEGRADED_ENCODER, HeadDims
 from tiny import tiny_components
-from weights.originals import layout_of, original_weights
+from weights.originals import numbering_of, original_weights
 
 HEAD_DIMS = HeadDims(unet=16, text_encoder=10, text_encoder_2=14)
 NETWORKS = ("autoencoder", "unet", "adaptor", "text_encoder", "text_encoder_2")
@@ -29,7 +29,7 @@ def networks() -> dict[str, Any]:
 
 @functools.cache
 def _weights() -> dict[str, Tensor]:
-    return original_weights(networks(), layout_of(networks(), HEAD_DIMS))
+    return original_weights(networks(), numbering_of(networks()))
 
 
 def sdxl_weights() -> dict[str, Tensor]:

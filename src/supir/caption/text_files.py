@@ -8,8 +8,7 @@ from typing import Any, Self
 
 from supir.caption.words import clean_caption
 from supir.data.provenance import provenance_of
-from supir.data.sidecar_text import decoded
-from supir.data.sources import find_photographs
+from supir.data.sources import decoded, find_photographs
 from supir.errors import CaptionerError, ImageReadError, OptionError
 
 _MAX_BYTES = 1_000_000

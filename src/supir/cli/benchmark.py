@@ -192,7 +192,7 @@ def _write_ablation(
 
 def _print_paper(recipes: Sequence[str]) -> None:
     """The paper's own table, over its own pictures, so that the two can be read side by side."""
-    from supir.evaluation.environment import paper_table1
+    from supir.evaluation.benchmark import paper_table1
 
     rows = paper_table1(recipes)
     if rows:

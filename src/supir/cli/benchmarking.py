@@ -132,7 +132,7 @@ def run_and_write(
 def _write(
     out: Path, scores: list[Score], methods: Sequence[Method], absent: dict[str, str], options: dict[str, Any]
 ) -> None:
-    from supir.evaluation.environment import machine
+    from supir.evaluation.benchmark import machine
     from supir.evaluation.html_page import write_page
     from supir.evaluation.summary import table_rows, times_table, verdict
     from supir.files.report import csv_table, markdown_table

@@ -18,7 +18,7 @@ from supir.data.options import BuildOptions, QualityRules
 
 if TYPE_CHECKING:
     from supir.data.build import Summary
-    from supir.data.captions import Captioner
+    from supir.data.shards import Captioner
     from supir.pool import Runner
 
 data_app = typer.Typer(

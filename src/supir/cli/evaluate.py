@@ -16,7 +16,7 @@ from supir.files import write_whole
 from supir.jobs.plan import find_sources, source_name
 
 if TYPE_CHECKING:
-    from supir.evaluation.scoring import Scored
+    from supir.evaluation.summary import Scored
 
 
 def evaluate(
@@ -72,8 +72,7 @@ def evaluate(
             return
         if not pictures:
             raise typer.BadParameter("name PICTURE..., or --list")
-        from supir.evaluation.scoring import as_csv, as_markdown, score_pictures
-        from supir.evaluation.summary import finite_means
+        from supir.evaluation.summary import as_csv, as_markdown, finite_means, score_pictures
 
         sources, missing = find_sources(pictures)
         for outcome in missing:

@@ -52,7 +52,9 @@ def plan(
 
         silence_libraries()
         from supir.image import read_size, working_size
-        from supir.planner import GIGABYTE, Costs, advice, make_plan, measured_rate, networks_of, working_multiple
+        from supir.planner.costs import Costs, measured_rate, networks_of
+        from supir.planner.plan import GIGABYTE, advice, make_plan
+        from supir.restoration.restorer import size_multiple
         from supir.weights.device import best_device, kind_of
         from supir.weights.model_folder import BUNDLED_MODEL
 
@@ -60,7 +62,8 @@ def plan(
         place = device or best_device()
         kind = or_usage_error(kind_of, place)
         costs = Costs(or_usage_error(networks_of, model or BUNDLED_MODEL, networks, kind))
-        size = working_size(width, height, options.scale, options.min_size, working_multiple(costs))
+        multiple = size_multiple(costs.networks.components["autoencoder"])
+        size = working_size(width, height, options.scale, options.min_size, multiple)
         picture = options, size.padded_width, size.padded_height
         there: dict[str, Any] = {
             "memory": _free(place) if options.memory is None else options.memory * GIGABYTE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import sys
 from pathlib import Path
@@ -176,9 +175,9 @@ def _tell(run: str, options: StageOptions, start: Path | None, data: list[Path])
 
 def _facts(run: str, found: DryRun) -> Table:
     table = Table("", "", title=run, title_justify="left", show_header=False)
-    options, epochs = found.options, found.epochs()
+    options, epochs = found.options, found.epochs
     table.add_row("steps", f"{options.steps:,}")
-    table.add_row("samples a step", f"{found.global_batch():,} of {options.crop} px, in each process")
+    table.add_row("samples a step", f"{found.global_batch:,} of {options.crop} px, in each process")
     if epochs is not None:
         table.add_row("pictures, epochs", f"{found.num_pictures:,}, {epochs:,.1f}")
     for title, counts in (("learning", found.learning), ("frozen", found.frozen)):
@@ -193,9 +192,8 @@ def _memory(found: DryRun) -> Table:
     titles = [f"of {number}" if number > 1 else "alone" for number in shards]
     table = Table("memory of a process, GB", *titles, title_justify="left")
     memories = [found.memory(number) for number in shards]
-    for name in dataclasses.asdict(memories[0]):
-        table.add_row(name, *(f"{getattr(memory, name) / 1e9:.3f}" for memory in memories))
-    table.add_row("in all", *(f"{memory.total / 1e9:.3f}" for memory in memories))
+    for name in memories[0]:
+        table.add_row(name, *(f"{memory[name] / 1e9:.3f}" for memory in memories))
     return table
 
 

@@ -15,21 +15,96 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from supir.data.captions import Captioner
-from supir.data.dataset_folder import WORK, claimed
 from supir.data.filtering import FilterResult, Measured, add_measured, judge, measure, read_measured, stored_size
 from supir.data.options import BuildOptions
 from supir.data.provenance import check_lists
-from supir.data.shards import INDEX, RECORDS, SHARDS, ShardJob, WrittenShard, index_bytes, shard_name, write_shard
+from supir.data.shards import (
+    INDEX,
+    RECORDS,
+    SHARDS,
+    Captioner,
+    ShardJob,
+    WrittenShard,
+    index_bytes,
+    shard_name,
+    write_shard,
+)
 from supir.data.sources import Source, find_photographs
-from supir.files import write_entries, write_whole
+from supir.errors import OptionError, SupirError
+from supir.files import alone, check_ours, sentence, sweep, write_entries, write_whole
 from supir.pool import Calling, Runner, Serial, WorkerPool
 
-__all__ = ["FACTS", "PICTURES", "Summary", "build"]
+WORK = ".build"
+"""Folder inside the data set that a build resumes from; a finished set is read without it."""
+
+_SETTINGS = "settings.json"
+_OURS = (SHARDS, f"{WORK}/{RECORDS}", INDEX, "build.json", "pictures.jsonl", "report.html")
+
+
+@contextmanager
+def claimed(out: Path, settings: dict[str, Any], *, overwrite: bool) -> Iterator[None]:
+    """Inside, the folder is ours, made with these settings, and without half-written files of a killed build.
+
+    Raises:
+        OptionError: it holds something that no build made, or a data set built with other settings (`overwrite`
+            replaces that one; what was measured is kept as far as it still holds).
+        SupirError: it cannot be made or written, or another build is at work in it.
+    """
+    work = out / WORK
+    try:
+        check_ours(out, [WORK], "build")
+        work.mkdir(parents=True, exist_ok=True)
+        with alone(work / "lock", "build"):
+            _settle(out, work / _SETTINGS, settings, overwrite)
+            try:
+                _sweep(out)
+                yield
+            finally:
+                _sweep(out)
+    except OSError as error:
+        raise SupirError(sentence(error, error.filename or out)) from error
+
+
+def _sweep(out: Path) -> None:
+    """Remove half-written files: of workers that ended in the middle of one."""
+    for folder in (out, out / WORK):
+        sweep(folder)
+
+
+def _settle(out: Path, path: Path, settings: dict[str, Any], overwrite: bool) -> None:
+    try:
+        before = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        before = None
+    if before is not None and before != settings:
+        if not overwrite:
+            raise OptionError(
+                f"{out}: was built with other options ({', '.join(_differences(before, settings))});"
+                " name another folder, or pass --overwrite to build it anew"
+            )
+        for pattern in _OURS:
+            for old in out.glob(pattern):
+                old.unlink()
+    if before != settings:
+        write_whole(path, json.dumps(settings, sort_keys=True))
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Names of the settings that differ, with both values."""
+    found = []
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new)
+        elif old != new:
+            found.append(f"{name} {old}, now {new}")
+    return found
+
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +138,10 @@ class Summary:
     """Shards that this run had to write."""
     refused: tuple[str, ...] = ()
     """Why words beside pictures that were kept were not taken, one a picture."""
+
+
+_OF_THIS_RUN = ("num_measured", "num_written", "refused")
+"""Fields of a summary that are no facts of the data set."""
 
 
 def build(
@@ -192,13 +271,8 @@ def _write_all(
         (out / INDEX).unlink(missing_ok=True)  # it would point into shards that are about to change
     on_progress("write", len(known), total)
     for written in pool.run(functools.partial(write_shard, job) for job, _ in missing.values()):
-        entry = {
-            "identity": missing[written.number][1],
-            "size": written.size,
-            "num_tiles_left_out": written.num_tiles_left_out,
-            "entries": written.entries,
-        }
-        write_whole(_manifest(out, written.number), json.dumps(entry))
+        identity = missing[written.number][1]
+        write_whole(_manifest(out, written.number), json.dumps({"identity": identity, **asdict(written)}))
         known[written.number] = written
         on_progress("write", len(known), total)
     for stale in [*out.glob(SHARDS), *(out / WORK).glob(RECORDS)]:
@@ -223,16 +297,11 @@ def _known_shard(out: Path, number: int, identity: str) -> WrittenShard | None:
     """The shard as an earlier run wrote it; None when it is not there, not whole, or another."""
     try:
         entry = json.loads(_manifest(out, number).read_bytes())
-        if entry["identity"] != identity or (out / shard_name(number)).stat().st_size != entry["size"]:
+        if entry.pop("identity") != identity or (out / shard_name(number)).stat().st_size != entry["size"]:
             return None
     except (OSError, ValueError, KeyError):
         return None
-    return WrittenShard(
-        number=number,
-        entries=tuple(tuple(row) for row in entry["entries"]),
-        num_tiles_left_out=entry["num_tiles_left_out"],
-        size=entry["size"],
-    )
+    return WrittenShard(**{**entry, "number": number, "entries": tuple(map(tuple, entry["entries"]))})
 
 
 def _finish(
@@ -247,13 +316,8 @@ def _finish(
     write_entries(out / PICTURES, lines)
     facts = {
         **settings,
-        "num_pictures": summary.num_pictures,
-        "num_kept": summary.num_kept,
-        "num_samples": summary.num_samples,
-        "num_shards": summary.num_shards,
-        "num_tiles_left_out": summary.num_tiles_left_out,
+        **{name: value for name, value in asdict(summary).items() if name not in _OF_THIS_RUN},
         "num_bytes": sum(shard.size for shard in shards),
-        "reasons": summary.reasons,
         "licences": _counted(v.measured.provenance.licence for v in verdicts if not v.reasons),
     }
     write_whole(out / FACTS, json.dumps(facts, indent=1, sort_keys=True) + "\n")

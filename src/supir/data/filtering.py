@@ -19,8 +19,6 @@ from supir.data.sources import Source
 from supir.errors import ImageError
 from supir.files import add_entries, read_entries
 
-__all__ = ["FilterResult", "Measured", "add_measured", "judge", "measure", "read_measured", "stored_size"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:

@@ -9,8 +9,6 @@ from typing import Any
 from supir.errors import OptionError
 from supir.options.fields import Options, flag, number, text
 
-__all__ = ["BuildOptions", "QualityRules"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class QualityRules(Options):

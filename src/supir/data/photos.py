@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +14,42 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch.utils.data import get_worker_info
 
-from supir.data.left_out import LeftOut
 from supir.data.pixels import Pixels, decode
 from supir.data.shards import INDEX, INDEX_TYPE, shard_name
 from supir.errors import ImageError, ImageReadError, OptionError
 from supir.files import open_to_read, read_at
 
-__all__ = ["MAX_PIXELS", "Photos", "Sample"]
+logger = logging.getLogger(__name__)
+
+_MAX_WORKERS = 1024
+_PLACES = 1 << 16
+
+
+class LeftOut:
+    """What was left out by this process and the DataLoader workers that it begins: they share memory for it."""
+
+    def __init__(self) -> None:
+        self._counts = torch.zeros(_MAX_WORKERS, dtype=torch.int64)  # one place for each worker: none waits
+        self._told = torch.zeros(_PLACES, dtype=torch.uint8)  # by a hash of the item's name
+        for shared in (self._counts, self._told):
+            shared.share_memory_()  # type: ignore[no-untyped-call]
+
+    def __int__(self) -> int:
+        """How often something was left out, each time an item was met counted."""
+        return int(self._counts.sum())
+
+    def add(self, item: str, error: Exception) -> None:
+        """Count an item, and tell the first time why."""
+        worker = get_worker_info()
+        self._counts[0 if worker is None else worker.id % _MAX_WORKERS] += 1
+        place = zlib.crc32(item.encode(errors="replace")) % _PLACES
+        if not self._told[place]:
+            self._told[place] = 1
+            logger.warning("left out: %s", error)
+
 
 MAX_PIXELS = 150_000_000
 """Default of `Photos`: a picture of a shard that claims more counts as broken."""

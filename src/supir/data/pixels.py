@@ -22,8 +22,6 @@ from supir.errors import ImageError, ImageReadError, ImageTooLargeError
 from supir.image import Picture, read, to_pil
 from supir.image.opening import quiet_libvips
 
-__all__ = ["Loaded", "Pixels", "decode", "encode", "load", "reduced", "srgb"]
-
 Pixels = npt.NDArray[np.uint8]
 """(H, W, 3) RGB."""
 
@@ -49,12 +47,7 @@ class Loaded:
 
 
 def load(path: str, data: bytes, max_pixels: int) -> Loaded:
-    """A picture file.
-
-    Args:
-        path: the file.
-        data: its bytes.
-        max_pixels: width times height above which nothing is decoded.
+    """A picture file, of which the bytes are known; one of more than ``max_pixels`` is not decoded.
 
     Raises:
         ImageReadError: as `supir.image.read`.
@@ -80,11 +73,7 @@ def load(path: str, data: bytes, max_pixels: int) -> Loaded:
 
 
 def decode(data: bytes, max_pixels: int) -> Pixels:
-    """The picture of a shard, (H, W, 3); grey is repeated.
-
-    Args:
-        data: a JPEG, PNG or WebP, 8 bit, grey or RGB.
-        max_pixels: width times height above which nothing is decoded.
+    """The picture of a shard, (H, W, 3), from a JPEG, PNG or WebP of 8 bits, grey or RGB; grey is repeated.
 
     Raises:
         ImageReadError: damaged, or nothing that a shard holds.

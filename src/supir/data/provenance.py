@@ -16,11 +16,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from supir.data.sidecar_text import decoded
-from supir.data.sources import LISTS, Companion, Source
+from supir.data.sources import LISTS, Companion, Source, decoded
 from supir.errors import ImageReadError, SupirError
-
-__all__ = ["UNKNOWN", "Provenance", "check_lists", "provenance_of", "read_list"]
 
 UNKNOWN = "unknown"
 """The licence of a picture that states none."""
@@ -65,13 +62,9 @@ class Provenance:
 
 
 def provenance_of(source: Source, exif: bytes | None, xmp: bytes | None, licence: str | None) -> Provenance:
-    """Everything said about a picture, with `UNKNOWN` where no licence is stated.
+    """Everything said about a picture, by the files beside it, its EXIF block and its XMP packet.
 
-    Args:
-        source: the picture and the files beside it.
-        exif: its EXIF block, or None.
-        xmp: its XMP packet, or None.
-        licence: of the pictures that state none themselves.
+    ``licence`` is that of the pictures that state none themselves; unset: `UNKNOWN`.
 
     Raises:
         ImageReadError: a file beside the picture cannot be understood.
@@ -80,7 +73,7 @@ def provenance_of(source: Source, exif: bytes | None, xmp: bytes | None, licence
     for beside in source.companions:  # the more particular first
         name = Path(beside.path).name
         if name in LISTS:
-            said = said.over(_listed(beside, Path(source.path).name))
+            said = said.over(read_list(beside).get(Path(source.path).name, Provenance()))
         elif name.endswith(".txt"):
             said = said.over(_words(beside, source.path))
         else:
@@ -89,6 +82,7 @@ def provenance_of(source: Source, exif: bytes | None, xmp: bytes | None, licence
     return said.over(Provenance(licence=licence or UNKNOWN))
 
 
+@functools.lru_cache(maxsize=64)
 def read_list(companion: Companion) -> dict[str, Provenance]:
     """A list of licences: file name to what it says. Read once a process.
 
@@ -99,13 +93,9 @@ def read_list(companion: Companion) -> dict[str, Provenance]:
     Raises:
         ImageReadError: it is not such a list.
     """
-    return _read_list(companion.path, companion.size, companion.mtime_ns)
-
-
-@functools.lru_cache(maxsize=64)
-def _read_list(path: str, size: int, mtime_ns: int) -> dict[str, Provenance]:
-    if size > _MAX_LIST:
-        raise ImageReadError(f"{path}: {size} bytes; a list of licences may have {_MAX_LIST}", path)
+    path = companion.path
+    if companion.size > _MAX_LIST:
+        raise ImageReadError(f"{path}: {companion.size} bytes; a list of licences may have {_MAX_LIST}", path)
     try:
         text = decoded(Path(path).read_bytes(), path)
         if path.endswith(".json"):
@@ -123,10 +113,6 @@ def _read_list(path: str, size: int, mtime_ns: int) -> dict[str, Provenance]:
         raise
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise ImageReadError(f"{path}: not a list of licences: {error}", path) from error
-
-
-def _listed(companion: Companion, name: str) -> Provenance:
-    return read_list(companion).get(name, Provenance())
 
 
 def _record(text: str, path: str, picture: str) -> Provenance:

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from supir.data.pixels import Pixels
-from supir.errors import OptionError
-
-__all__ = ["Duplicates", "blockiness", "difference_hash", "flat_share", "grey", "jpeg_quality", "sharpness"]
 
 Grey = npt.NDArray[np.uint8]
 """(H, W) grey levels, 0 to 255."""
@@ -117,8 +113,6 @@ class Duplicates:
     """
 
     def __init__(self, distance: int) -> None:
-        if not 0 <= distance < HASH_BITS:
-            raise OptionError(f"distance is {distance}; allowed is 0 to {HASH_BITS - 1}")
         self._distance = distance
         edges = [part * HASH_BITS // (distance + 1) for part in range(distance + 2)]
         self._parts = [(low, (1 << (high - low)) - 1) for low, high in pairwise(edges) if high > low]
@@ -134,6 +128,5 @@ class Duplicates:
 
     def add(self, value: int, name: str) -> None:
         """Remembers a picture."""
-        entry: Any = (value, name)
         for seen, (low, mask) in zip(self._seen, self._parts, strict=True):
-            seen[value >> low & mask].append(entry)
+            seen[value >> low & mask].append((value, name))

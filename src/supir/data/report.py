@@ -17,8 +17,6 @@ from supir.errors import ImageError, OptionError
 from supir.files import write_whole
 from supir.files.report import escaped, figure, html_page, html_table, jpeg_uri
 
-__all__ = ["REPORT", "write_report"]
-
 REPORT = "report.html"
 THUMBNAILS = 48
 """Samples shown, spread evenly, and as many rejected pictures at most."""

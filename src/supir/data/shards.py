@@ -14,13 +14,12 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from supir.data import quality
-from supir.data.captions import Captioner
 from supir.data.filtering import Measured, stored_size
 from supir.data.options import BuildOptions
 from supir.data.pixels import encode, load, reduced
@@ -28,11 +27,24 @@ from supir.errors import CaptionerError, CaptionError, SupirError
 from supir.files import written_whole
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from supir.data.pixels import Pixels
+
+
+class Captioner(Protocol):
+    """Anything that says in words what a picture shows. It must be picklable where several workers build."""
+
+    @property
+    def name(self) -> str:
+        """Which captioner it is: recorded in the data set, and another name means other shards."""
+
+    def __call__(self, image: Image.Image) -> str:
+        """A caption in one line, of RGB, upright, sRGB, at its stored size."""
+
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["INDEX", "INDEX_TYPE", "ShardJob", "WrittenShard", "shard_name", "write_shard"]
 
 INDEX = "index.npy"
 INDEX_TYPE = np.dtype(

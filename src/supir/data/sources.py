@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,35 @@ from supir.errors import ImageReadError
 from supir.files import Places
 from supir.image import SUFFIXES, find_pictures
 
-__all__ = ["LISTS", "Companion", "Source", "find_photographs"]
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def decoded(data: bytes, path: str, picture: str | None = None) -> str:
+    """The text of a file: by its mark where it has one, else UTF-8. Another encoding is not guessed.
+
+    The error tells the file, and the picture which the words are about.
+
+    Raises:
+        ImageReadError: it is neither.
+    """
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeError as error:
+        raise ImageReadError(
+            f"{path}: its words are not {encoding.removesuffix('-sig').upper()} ({error}); save it as UTF-8",
+            picture or path,
+        ) from error
+    if "\0" in text:
+        raise ImageReadError(f"{path}: holds null characters, as UTF-16 without its mark; save it as UTF-8", picture)
+    return text
+
 
 logger = logging.getLogger(__name__)
 

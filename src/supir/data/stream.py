@@ -20,8 +20,6 @@ from torch.utils.data import IterableDataset, get_worker_info
 from supir.data.photos import MAX_PIXELS, MAX_TRIES, Photos, Sample
 from supir.errors import ImageError, ImageReadError, OptionError
 
-__all__ = ["Order", "PhotoStream"]
-
 CYCLE = 1000
 """Positions in which each weighted folder gets exactly its share."""
 
@@ -46,7 +44,7 @@ class Order:
         self._slots = np.repeat(np.arange(len(bounds)), _apportioned(photos.weights if weighted else (1.0,)))
         self._cached_pass = lru_cache(maxsize=2 * len(bounds))(self._pass)
         self._cached_window = lru_cache(maxsize=4 * len(bounds))(self._samples)
-        self._cached_cycle = lru_cache(maxsize=2)(self._cycle)
+        self._cached_cycle = lru_cache(maxsize=2)(lambda cycle: self._random(0, cycle).permutation(self._slots))
 
     def at(self, position: int, offset: int = 0) -> int:
         """Number of the sample at a position; `offset` places further in the same folder, in place of a broken one."""
@@ -62,9 +60,6 @@ class Order:
         window = int(np.searchsorted(ends, place, side="right"))
         begin = int(ends[window - 1]) if window else 0
         return int(self._cached_window(group, turn, window)[place - begin])
-
-    def _cycle(self, cycle: int) -> npt.NDArray[Any]:
-        return self._random(0, cycle).permutation(self._slots)
 
     def _pass(self, group: int, turn: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """The (start, size) of the shards in their order, and where each window ends, in samples."""
@@ -175,7 +170,13 @@ class PhotoStream(IterableDataset[Sample]):
         Raises:
             ImageReadError: `MAX_TRIES` broken ones in a row.
         """
-        return self._sample(position)
+        for offset in range(MAX_TRIES):
+            number = self._order.at(position, offset)
+            try:
+                return self.photos.sample(number)
+            except ImageError as error:
+                self.photos.left_out.add(str(number), error)
+        raise ImageReadError(f"{MAX_TRIES} pictures in a row cannot be read, from position {position} of the stream")
 
     def __iter__(self) -> Iterator[Sample]:
         worker = get_worker_info()
@@ -187,7 +188,7 @@ class PhotoStream(IterableDataset[Sample]):
                 position = place * self.world + self.rank
                 if end is not None and position >= end:
                     return
-                yield self._sample(position)
+                yield self.at(position)
             batch += count
 
     @cached_property
@@ -196,15 +197,6 @@ class PhotoStream(IterableDataset[Sample]):
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_order"}  # it is made anew there
-
-    def _sample(self, position: int) -> Sample:
-        for offset in range(MAX_TRIES):
-            number = self._order.at(position, offset)
-            try:
-                return self.photos.sample(number)
-            except ImageError as error:
-                self.photos.left_out.add(str(number), error)
-        raise ImageReadError(f"{MAX_TRIES} pictures in a row cannot be read, from position {position} of the stream")
 
 
 def _shards(photos: Photos, low: int, high: int) -> npt.NDArray[Any]:

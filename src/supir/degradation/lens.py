@@ -1,4 +1,4 @@
-"""What the lens and a moving camera do, in light rather than in display values: streaks, discs, colour fringes."""
+"""What air, lens and a moving camera do, in light and not in display values: mist, streaks, discs, colour fringes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Annotated
 import cv2
 import numpy as np
 
-from supir.degradation.light import to_display, to_light
-from supir.degradation.ops import Picture, clip
-from supir.degradation.values import Angle, Seed, Share
+from supir.degradation.ops import Angle, Picture, Seed, Share, clip, smooth_field, to_display, to_light
 from supir.options.fields import Range
 
 Highlights = Annotated[float, Range(1.0, 16.0)]
@@ -106,6 +104,35 @@ def fringes(
             )
         channels.append(plane)
     return clip(np.stack(channels, 2))
+
+
+def haze(
+    picture: Picture,
+    thickness: Annotated[float, Range(0.0, 4.0)],
+    airlight: Share,
+    warmth: Annotated[float, Range(-0.3, 0.3)],
+    slope: Share,
+    patchiness: Share,
+    seed: Seed,
+) -> Picture:
+    """Mist between camera and scene: ``J t + A (1 - t)`` in light, ``t = exp(-thickness * depth)`` (Koschmieder).
+
+    Depth is not known, so it falls from 1 at the top of the picture to ``1 - slope`` at the bottom, with clouds of
+    ``patchiness``. ``airlight`` is the grey of the mist as displayed, ``warmth`` what red has more and blue less.
+    """
+    height, width = picture.shape[:2]
+    depth = 1 - slope * np.linspace(0, 1, height, dtype=np.float32)[:, None]
+    if patchiness > 0:
+        clouds = smooth_field(np.random.default_rng(seed), height, width, 4)
+        depth = depth * np.exp(np.float32(0.5 * patchiness) * clouds)
+    passed = np.exp(np.float32(-thickness) * np.broadcast_to(depth, (height, width)))[..., None]
+    colour = np.clip(np.array([airlight + warmth, airlight, airlight - warmth], np.float32), 0, 1)
+    light = to_light(picture)
+    mist = to_light(colour)
+    light -= mist
+    light *= passed
+    light += mist
+    return to_display(light)
 
 
 def _blur_light(picture: Picture, kernel: Picture, highlights: float) -> Picture:

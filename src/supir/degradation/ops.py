@@ -1,7 +1,12 @@
-"""The single operations of degradation: blur, resize, noise, compression.
+"""The plain operations of degradation: blur, resize, noise, compression; and what the others share.
 
 Pictures are float32 (H, W, 3) RGB in [0, 1]; every operation returns a new one in that range. Chance enters only as a
-seed, so an operation with its values is a function.
+seed, so an operation with its values is a function. Its signature is the whole description of the JSON that calls it:
+``Annotated[float, Range(0, 1)]`` is a number from 0 to 1, a ``Literal`` one of some names, and a parameter with a
+default may be left out.
+
+Lens, air and sensor work on light, in which twice the value is twice the photons; picture files hold its 2.2th root,
+near enough to sRGB's curve for damaging photographs.
 """
 
 from __future__ import annotations
@@ -13,16 +18,22 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from supir.degradation.values import Angle, Seed
 from supir.options.fields import Range
 
 Picture = npt.NDArray[np.float32]
+Share = Annotated[float, Range(0.0, 1.0)]
+"""A part of the whole, 0 to 1."""
+Angle = Annotated[float, Range(-2 * np.pi, 2 * np.pi)]
+"""Radians; 0 points right, a quarter turn down."""
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+"""Where an operation's chance starts."""
 KernelShape = Literal["gaussian", "generalized", "plateau"]
 Interpolation = Literal["area", "bilinear", "bicubic"]
 KernelSize = Annotated[int, Range(1, 255)]
 Sigma = Annotated[float, Range(0.01, 64.0)]
 Quality = Annotated[int, Range(1, 100)]
 
+GAMMA = 2.2
 _INTERPOLATION = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
 
@@ -163,6 +174,24 @@ def coded(picture: Picture, suffix: str, settings: list[int]) -> Picture:
     return cast(Picture, cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.float32) / 255)
 
 
+def to_light(picture: Picture) -> Picture:
+    """Display values in [0, 1] to light in [0, 1]."""
+    return np.power(picture, np.float32(GAMMA))
+
+
+def to_display(light: Picture) -> Picture:
+    """Light to display values; what is below 0 or above 1 is clipped."""
+    return np.power(clip(light), np.float32(1 / GAMMA))
+
+
+def smooth_field(rng: np.random.Generator, height: int, width: int, cells: int) -> Picture:
+    """Clouds (height, width) around 0 with a deviation near 1: ``cells`` random values along the longer side."""
+    longest = max(height, width)
+    rows, columns = max(2, round(cells * height / longest)), max(2, round(cells * width / longest))
+    coarse = rng.standard_normal((rows, columns), dtype=np.float32)
+    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
+
+
 def mean_colour(picture: Picture) -> Picture:
     """The mean of the channels (H, W); numpy's own over an axis of three takes several times as long."""
     total = picture[..., 0] + picture[..., 1]
@@ -174,3 +203,30 @@ def mean_colour(picture: Picture) -> Picture:
 def clip(picture: npt.NDArray[np.floating] | cv2.typing.MatLike) -> Picture:
     """Into [0, 1], as float32."""
     return cast(Picture, np.clip(picture, 0, 1).astype(np.float32, copy=False))
+
+
+def webp(picture: Picture, quality: Quality) -> Picture:
+    """Lossy WebP and back: a VP8 key frame, with smoothed blocks and coarse colour; ``quality`` 1 to 100."""
+    return coded(picture, ".webp", [cv2.IMWRITE_WEBP_QUALITY, int(quality)])
+
+
+def recompress(
+    picture: Picture,
+    quality: Quality,
+    times: Annotated[int, Range(1, 20)],
+    shift: Annotated[int, Range(0, 15)],
+    drift: Annotated[int, Range(-10, 10)],
+) -> Picture:
+    """JPEG ``times`` over, as a picture that is saved, cropped and sent on.
+
+    Each time the grid of blocks lies ``shift`` pixels further down and right, so that new block edges join the old
+    ones, and the quality changes by ``drift``.
+    """
+    height, width = picture.shape[:2]
+    degraded = picture
+    for number in range(times):
+        offset = (number * shift) % 16
+        padded = np.asarray(cv2.copyMakeBorder(degraded, offset, 0, offset, 0, cv2.BORDER_REFLECT_101), np.float32)
+        again = jpeg(padded, min(max(quality + number * drift, 1), 100))
+        degraded = again[offset : offset + height, offset : offset + width]
+    return np.ascontiguousarray(degraded)

@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 
-from supir.degradation import codecs, halftone, lens, light, ops, prints, sensor, video
+from supir.degradation import lens, ops, prints, sensor, video
 from supir.degradation.ops import Picture
-from supir.degradation.values import check
 from supir.errors import OptionError
+from supir.options.fields import Field, Range, field_of
 
 OPERATIONS: Mapping[str, Callable[..., Picture]] = MappingProxyType(
     {
@@ -31,7 +33,7 @@ OPERATIONS: Mapping[str, Callable[..., Picture]] = MappingProxyType(
         "motion_blur": lens.motion_blur,
         "defocus": lens.defocus,
         "fringes": lens.fringes,
-        "haze": light.haze,
+        "haze": lens.haze,
         "sensor": sensor.sensor,
         "low_light": sensor.low_light,
         "in_camera_denoise": sensor.in_camera_denoise,
@@ -40,15 +42,52 @@ OPERATIONS: Mapping[str, Callable[..., Picture]] = MappingProxyType(
         "scratches": prints.scratches,
         "creases": prints.creases,
         "dust": prints.dust,
-        "halftone": halftone.halftone,
-        "webp": codecs.webp,
-        "recompress": codecs.recompress,
+        "halftone": prints.halftone,
+        "webp": ops.webp,
+        "recompress": ops.recompress,
         "video": video.video,
     }
 )
 """Every operation by the name it has in a step."""
 SMALLEST = 8
 """No resize goes below this many pixels a side."""
+
+
+Fraction = Annotated[float, Range(0.001, 8.0)]
+"""A size as a fraction of the clean picture's."""
+
+
+@functools.cache
+def parameters(operation: Callable[..., Any]) -> dict[str, Field]:
+    """The parameters of an operation, all but its picture; ``height`` and ``width`` are written as one ``fraction``."""
+    hints, found = get_type_hints(operation, include_extras=True), {}
+    for name, parameter in inspect.signature(operation).parameters.items():
+        if name != "picture":
+            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+            found[name] = field_of(name, hints[name], default=default)
+    if "height" in found:
+        del found["height"], found["width"]
+        found["fraction"] = field_of("fraction", Fraction)
+    return found
+
+
+def check(name: str, operation: Callable[..., Any], values: Mapping[str, object]) -> None:
+    """Refuse values that the operation does not take.
+
+    Raises:
+        OptionError: a value is missing, unknown, or not allowed; the message names it and says what is.
+    """
+    allowed = parameters(operation)
+    for key, field in allowed.items():
+        if key not in values and field.default is ...:
+            raise OptionError(f"degradation step {name!r} lacks {key}: {field}")
+    for key, value in values.items():
+        if key not in allowed:
+            raise OptionError(f"degradation step {name!r} has no value {key!r}; it takes {', '.join(allowed)}")
+        try:
+            allowed[key].check(value)
+        except OptionError as error:
+            raise OptionError(f"degradation step {name!r}: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,10 @@ from typing import Protocol
 
 import numpy as np
 
-from supir.degradation.process import Degradation, Step, apply, step
+from supir.degradation.process import Degradation, Step, step
 from supir.degradation.real import Damages
-from supir.degradation.second_order import RECIPES as SECOND_ORDER
+from supir.degradation.second_order import EVERYDAY, LIGHT, Recipe
 from supir.errors import OptionError
-
-__all__ = ["ABOUT", "BENCHMARKS", "RECIPES", "Benchmark", "Drawable", "apply", "draw"]
 
 
 class Drawable(Protocol):
@@ -68,7 +66,9 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
 )
 """The synthetic degradations of SUPIR's Table 1 (arXiv 2401.13627)."""
 
-RECIPES: Mapping[str, Drawable] = MappingProxyType({**SECOND_ORDER, "real": Damages(), **BENCHMARKS})
+RECIPES: Mapping[str, Drawable] = MappingProxyType(
+    {"default": Recipe(), "light": LIGHT, "everyday": EVERYDAY, "real": Damages(), **BENCHMARKS}
+)
 """``default`` is the process of the paper's Q model, ``light`` that of F; ``everyday`` is one slight reduction;
 ``real`` is what photographs suffer beyond it; the others are fixed."""
 

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from supir.degradation.process import Degradation, Step, apply, step
-
-__all__ = ["EVERYDAY", "LIGHT", "RECIPES", "Degradation", "Recipe", "Round", "Step", "apply", "draw"]
+from supir.degradation.process import Degradation, Step, step
 
 _INTERPOLATIONS = ("area", "bilinear", "bicubic")
 _SHAPES = ("gaussian", "generalized", "plateau")
@@ -41,7 +39,7 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A whole process; ``RECIPES`` has the named ones."""
+    """A whole process."""
 
     rounds: tuple[Round, ...] = (
         Round(),
@@ -62,7 +60,23 @@ class Recipe:
 
     def draw(self, rng: np.random.Generator) -> Degradation:
         """Draw every value of a degradation."""
-        return draw(rng, self)
+        if rng.random() < self.everyday_probability:
+            return _draw_everyday(rng)
+        steps: list[Step] = []
+        fraction = 1.0
+        smallest = 1 / self.scale[1] / 2
+        for number, ranges in enumerate(self.rounds):
+            last = number == len(self.rounds) - 1
+            new, fraction = _draw_round(rng, ranges, fraction, smallest, compress=not last)
+            steps += new
+        end = [step("resize", fraction=1 / _between(rng, self.scale), interpolation=_choose(rng, _INTERPOLATIONS))]
+        if rng.random() < self.final_sinc_probability:
+            end.append(step("sinc", size=_odd_size(rng), cutoff=_between(rng, (np.pi / 3, np.pi))))
+        # Real-ESRGAN compresses before or after the last resize and sinc, each half of the time.
+        final = self.rounds[-1]
+        if rng.random() < final.jpeg_probability:
+            end.insert(0 if rng.random() < 0.5 else len(end), _draw_jpeg(rng, final.jpeg_quality))
+        return Degradation(tuple(steps + end))
 
 
 LIGHT = Recipe(
@@ -89,29 +103,6 @@ LIGHT = Recipe(
 EVERYDAY = Recipe(everyday_probability=1.0)
 """One order: perhaps a slight blur, an antialiased ``shrink`` by 1 to 8, perhaps noise, mostly a JPEG."""
 
-RECIPES: dict[str, Recipe] = {"default": Recipe(), "light": LIGHT, "everyday": EVERYDAY}
-
-
-def draw(rng: np.random.Generator, recipe: Recipe = RECIPES["default"]) -> Degradation:
-    """Draw every value of a degradation."""
-    if rng.random() < recipe.everyday_probability:
-        return _draw_everyday(rng)
-    steps: list[Step] = []
-    fraction = 1.0
-    smallest = 1 / recipe.scale[1] / 2
-    for number, ranges in enumerate(recipe.rounds):
-        last = number == len(recipe.rounds) - 1
-        new, fraction = _draw_round(rng, ranges, fraction, smallest, compress=not last)
-        steps += new
-    end = [step("resize", fraction=1 / _between(rng, recipe.scale), interpolation=_choose(rng, _INTERPOLATIONS))]
-    if rng.random() < recipe.final_sinc_probability:
-        end.append(step("sinc", size=_odd_size(rng), cutoff=_between(rng, (np.pi / 3, np.pi))))
-    # Real-ESRGAN compresses before or after the last resize and sinc, each half of the time.
-    final = recipe.rounds[-1]
-    if rng.random() < final.jpeg_probability:
-        end.insert(0 if rng.random() < 0.5 else len(end), _draw_jpeg(rng, final.jpeg_quality))
-    return Degradation(tuple(steps + end))
-
 
 def _draw_everyday(rng: np.random.Generator) -> Degradation:
     scale = float(rng.choice([1.0, 2.0, 4.0, 0.0], p=[0.15, 0.2, 0.15, 0.5]))
@@ -123,7 +114,8 @@ def _draw_everyday(rng: np.random.Generator) -> Degradation:
         steps.append(step("blur", size=size, sigma_x=sigma, sigma_y=sigma, angle=0.0, shape="gaussian", beta=1.0))
     if scale > 1:
         soft = rng.random() < 0.6
-        steps.append(step("shrink", fraction=1 / scale) if soft else _area(1 / scale))
+        way: dict[str, str] = {} if soft else {"interpolation": "area"}
+        steps.append(step("shrink" if soft else "resize", fraction=1 / scale, **way))
     if rng.random() < 0.4:
         gaussian, strength = bool(rng.random() < 0.5), math.exp(_between(rng, (0.0, math.log(45.0))))
         values = {"strength": strength if gaussian else strength / 8, "grey": bool(rng.random() < 0.4)}
@@ -131,10 +123,6 @@ def _draw_everyday(rng: np.random.Generator) -> Degradation:
     if rng.random() < 0.6 or not steps:
         steps.append(_draw_jpeg(rng, (40, 95)))
     return Degradation(tuple(steps))
-
-
-def _area(fraction: float) -> Step:
-    return step("resize", fraction=fraction, interpolation="area")
 
 
 def _draw_round(

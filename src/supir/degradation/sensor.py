@@ -7,9 +7,7 @@ from typing import Annotated, Literal
 import cv2
 import numpy as np
 
-from supir.degradation.light import to_display, to_light
-from supir.degradation.ops import Picture, clip, mean_colour, photons_counted
-from supir.degradation.values import Seed, Share
+from supir.degradation.ops import Picture, Seed, Share, clip, mean_colour, photons_counted, to_display, to_light
 from supir.options.fields import Range
 
 Photons = Annotated[float, Range(10.0, 100_000.0)]

@@ -24,11 +24,9 @@ from typing import Any
 
 from supir.evaluation.methods import Preset
 from supir.evaluation.metrics import METRICS
-from supir.evaluation.summary import Score, paired
+from supir.evaluation.summary import Score, means_and_wins, paired
 from supir.files.report import markdown_table
 from supir.pipeline import SupirPipeline
-
-__all__ = ["GIVEN", "STUDIES", "SWEEPS", "TRAINED", "Claim", "Variant", "claims", "claims_table", "variants"]
 
 GIVEN = "given"
 """The model that is asked about."""
@@ -167,9 +165,8 @@ def _compared(claim: Claim, scores: Sequence[Score], recipe: str) -> list[str]:
     if not pairs:
         return []
     metric = METRICS[claim.measure]
-    before, after = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+    after, before, along = means_and_wins(claim.measure, [(second, first) for first, second in pairs])
     better = metric.better(after, before)
-    along = sum(metric.better(second, first) for first, second in pairs)
     shown = f"{metric.title} {before:.{metric.decimals}f} → {after:.{metric.decimals}f}"
     same = f"{before:.{metric.decimals}f}" == f"{after:.{metric.decimals}f}"
     agrees = "no change" if same else _word(better == claim.better)

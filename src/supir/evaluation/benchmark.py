@@ -10,26 +10,30 @@ method (weights, options), the same size and pixels. Anything else is made again
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import math
+import os
+import platform
+import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
 
+from supir import __version__
 from supir.degradation.pairs import make_pairs, pixels_sha256
-from supir.errors import ImageError, OptionError
+from supir.errors import ImageError
 from supir.evaluation.methods import Method
-from supir.evaluation.metrics import METRICS, Measure
-from supir.evaluation.summary import Score
+from supir.evaluation.metrics import Measure
+from supir.evaluation.summary import Score, measured
 from supir.files import add_entries, check_apart, read_entries, write_entries
+from supir.files.report import markdown_table
 from supir.image import Picture, by_name, read, write
-
-__all__ = ["PHOTOGRAPHS", "SCORES", "TRUTH", "Case", "run_benchmark"]
 
 SCORES = "scores.jsonl"
 TRUTH = "truth"
@@ -65,11 +69,7 @@ def run_benchmark(
 
     Args:
         pictures: good ones; for ``PHOTOGRAPHS`` real ones, as they are.
-        out: the folder.
-        methods: what is compared.
-        measures: by name.
-        recipes: of the degradations, or ``PHOTOGRAPHS``.
-        seed: of the degradations.
+        recipes: of the degradations, drawn by ``seed``; or ``PHOTOGRAPHS``.
         side: longest side kept of a good picture.
         scale: of the results of real pictures.
 
@@ -149,6 +149,7 @@ def _made(
         seconds = round(time.perf_counter() - begun, 3)
         write(Picture(pixels=found), path)
         result = read(path).rgb  # as stored: what is scored is what is shown
+    values = measured(result, original if method else None, measures, [])
     return {
         "name": case.name,
         "identity": identity,
@@ -156,22 +157,8 @@ def _made(
         "sha256": pixels_sha256(result),
         "seconds": seconds,
         "measures": list(measures),
-        "values": _values(result, original if method else None, measures),
+        "values": {name: round(value, 6) if math.isfinite(value) else None for name, value in values.items()},
     }
-
-
-def _values(result: Tensor, original: Tensor | None, measures: Mapping[str, Measure]) -> dict[str, float | None]:
-    """By measure, None for infinity; one that does not apply, or refuses the size, is left out."""
-    found: dict[str, float | None] = {}
-    for name, measure in measures.items():
-        if METRICS[name].needs_reference and original is None:
-            continue
-        try:
-            value = measure(result, original)
-        except OptionError:
-            continue
-        found[name] = round(value, 6) if math.isfinite(value) else None
-    return found
 
 
 def _holds(line: Mapping[str, Any], case: Case, folder: Path, identity: str, measures: Mapping[str, Measure]) -> bool:
@@ -194,3 +181,41 @@ def _holds(line: Mapping[str, Any], case: Case, folder: Path, identity: str, mea
 
 def _hash(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def machine() -> dict[str, Any]:
+    """Version, commit where the source is a checkout, and the machine."""
+    return {
+        "supir": __version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "accelerator": str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else None,
+    }
+
+
+def _commit() -> str | None:
+    """Of the checkout that this file lies in, with a plus where it was changed; None where it is installed."""
+    here = Path(__file__).parent
+    try:
+        shown = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return shown.stdout.strip() or None
+
+
+def paper_table1(recipes: Sequence[str]) -> str:
+    """Table 1 of arXiv 2401.13627 for these recipes, as markdown; empty where it has none of them."""
+    with Path(__file__).with_name("paper_table1.csv").open(newline="") as file:
+        head, *rows = csv.reader(file)
+    chosen = [row for row in rows if row[0] in recipes]
+    return markdown_table([head, *chosen]) if chosen else ""

@@ -14,8 +14,6 @@ from supir.files.report import escaped, figure, html_page, html_table, jpeg_uri
 from supir.image import read, to_pil
 from supir.image.picture import Picture
 
-__all__ = ["write_page"]
-
 SIDE = 384
 """Longest side in pixels of the part that is shown, from the middle."""
 INPUT = "input"
@@ -54,14 +52,7 @@ choose(chosen);
 
 
 def write_page(folder: Path, scores: Sequence[Score], verdicts: Sequence[str], *, pictures: int = 6) -> Path:
-    """Write ``report.html`` into a benchmark's folder; returns it.
-
-    Args:
-        folder: of the benchmark.
-        scores: all of it.
-        verdicts: sentences under the table.
-        pictures: shown of each recipe, the first ones.
-    """
+    """Write ``report.html`` into a benchmark's folder; returns it. Of each recipe the first ``pictures`` are shown."""
     parts = [html_table(table_rows(scores)), *(f"<p>{escaped(sentence)}</p>" for sentence in verdicts)]
     parts.append("<div class='bar'>keys 1 2 3 ... or arrows, or a click on a picture: </div>")
     for recipe in dict.fromkeys(score.recipe for score in scores):

@@ -27,8 +27,6 @@ from supir.options import RestoreOptions
 if TYPE_CHECKING:
     from supir.pipeline import SupirPipeline
 
-__all__ = ["Bicubic", "Method", "Preset", "Preview", "RealEsrgan"]
-
 
 class Method(Protocol):
     """A way from a small picture to a large one."""

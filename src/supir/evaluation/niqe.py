@@ -21,8 +21,6 @@ from torch import Tensor
 from supir.errors import OptionError
 from supir.evaluation.fidelity import check_picture, gaussian_means, luma
 
-__all__ = ["niqe"]
-
 Array = npt.NDArray[np.float64]
 
 BLOCK = 96

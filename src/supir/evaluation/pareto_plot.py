@@ -13,8 +13,6 @@ from supir.evaluation.metrics import METRICS
 from supir.evaluation.summary import Score, mean_values
 from supir.files import written_whole
 
-__all__ = ["AXES", "draw_frontier"]
-
 AXES = (("psnr", "niqe"), ("psnr", "efficientnet_lite0_distance"))
 """Panels: fidelity to the right, perception upward."""
 _COLOURS = ("#2a7f62", "#b5482f", "#3b5b92", "#8a6d1d")
@@ -25,12 +23,7 @@ def draw_frontier(
 ) -> Path:
     """Write a picture of one recipe's means as SVG; returns its path.
 
-    Args:
-        scores: of all methods.
-        recipe: of the degradations.
-        curves: name of a sweep, and its methods in their order.
-        points: methods that are shown alone.
-        path: of the file.
+    ``curves`` are sweeps by name, with their methods in order; ``points`` methods that are shown alone.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

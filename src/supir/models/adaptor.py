@@ -16,9 +16,8 @@ from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2DCrossAttn, get_d
 from torch import Tensor, nn
 
 from supir.models.connectors import zeroed
-from supir.models.feed_forward import chunked_feed_forward
 from supir.models.offload import OffloadedByLeaves
-from supir.models.unet import condition_vector, encode, encode_outer
+from supir.models.unet import chunked_feed_forward, condition_vector, encode, encode_outer
 
 
 class SupirAdaptor(OffloadedByLeaves, ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin):

@@ -114,11 +114,9 @@ _PLAIN: dict[type[nn.Module], type[_Quantized]] = {nn.Linear: QuantizedLinear, n
 
 
 def quantize_weights(network: nn.Module, kind: str) -> nn.Module:
-    """Change the linear layers and convolutions of a network, in place; those of ``KEPT_WHOLE`` excepted.
+    """Change the linear layers and convolutions of a network to a kind of ``KINDS``, in place; but ``KEPT_WHOLE``.
 
-    Args:
-        network: its weights may be on the meta device: then it is ready to be filled by ``_Quantized.store``.
-        kind: one of ``KINDS``.
+    Where weights are on the meta device, it is ready to be filled by ``_Quantized.store``.
     """
     for name, layer in network.named_modules():
         stored = _PLAIN.get(type(layer))

@@ -18,9 +18,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
-from supir.models.dense_restorer import HALO, DenseRestorer
 from supir.models.offload import OffloadedByLeaves
-from supir.models.restoration_unet import RestorationUNet, reach
+from supir.models.restorers import HALO, DenseRestorer, RestorationUNet, reach
 
 SHUFFLE = 4
 FACTOR = 8

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import math
+import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
@@ -26,7 +29,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from supir.errors import WeightsError
 from supir.models.quantized import quantize_weights, quantized_kind
-from supir.options import NetworkOptions
+from supir.options import NetworkOptions, RestoreOptions
+from supir.restoration.denoiser_network import Conditions
+from supir.restoration.restorer import Restorer
+from supir.restoration.schedules import noise_schedule
+from supir.sampling.noise import SampleNoise
 from supir.tensors.memory import stored_bytes
 from supir.weights.model_folder import check_model_index, dtypes_of, read_model_index
 from supir.weights.runtime import STORED
@@ -62,10 +69,7 @@ class Networks:
 def networks_of(folder: Path, options: NetworkOptions, device: str = "cpu") -> Networks:
     """The networks that a model folder's configurations describe; no weights are read.
 
-    Args:
-        folder: in diffusers layout.
-        options: how they are to be held.
-        device: the kind that they are to run on, which need not be here.
+    ``device`` is the kind that they are to run on, which need not be here.
 
     Raises:
         OptionError: the device or the model does not bear their arithmetic.
@@ -278,3 +282,85 @@ class _Attention(TorchFunctionMode):
         pairs = math.prod(query.shape[:-1]) * key.shape[-2]
         self.operations += 2 * pairs * (query.shape[-1] + value.shape[-1])
         return query.new_empty((*query.shape[:-1], value.shape[-1]))
+
+
+SIDE = 1024
+SECONDS = 0.5
+SHORTEST = 0.02
+"""Seconds of a measurement: a single product takes a GPU microseconds, less than to start it and to wait for it."""
+EFFICIENCY = 0.75
+"""Share of the matrix-multiply peak that a full-size call reaches (`make bench`); thin networks reach less."""
+
+
+def measured_rate(device: str, dtype: torch.dtype) -> float:
+    """Operations a second that networks of ``dtype`` can be expected to reach, from half a second of products."""
+    left, right = (torch.ones(SIDE, SIDE, device=device, dtype=dtype) for _ in range(2))
+
+    def seconds(number: int) -> float:
+        start = time.perf_counter()
+        for _ in range(number):
+            found = torch.mm(left, right)
+        float(found[0, 0])  # waits for a GPU to finish
+        return time.perf_counter() - start
+
+    number = 1
+    seconds(number)
+    while (taken := seconds(number)) < SHORTEST:
+        number *= 2
+    fastest, end = taken, time.perf_counter() + SECONDS
+    while time.perf_counter() < end:
+        fastest = min(fastest, seconds(number))
+    return EFFICIENCY * 2 * SIDE**3 * number / fastest
+
+
+NUM_OUTER = 3
+NUM_FEATURES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What one step runs of each tile."""
+
+    branches: int
+    """1, or 2 where text guidance is on."""
+    unet_outer: bool
+    """The outermost blocks alone, the deep features being kept ones."""
+    adaptor: str
+    """``whole``, ``outer`` or ``kept``."""
+
+
+class _Recorder:
+    """Stands for UNet and adaptor; notes what it is asked for."""
+
+    dtype = torch.float32
+    config = SimpleNamespace(prediction_type="epsilon")
+    up_blocks = (SimpleNamespace(resnets=[None] * NUM_OUTER),)
+
+    def __init__(self) -> None:
+        self.found: list[Evaluation] = []
+        self._adaptor = "kept"
+
+    def adaptor(self, sample: Tensor, *conditions: Any, outer_only: bool = False) -> list[Tensor]:
+        self._adaptor = "outer" if outer_only else "whole"
+        return [sample] * (NUM_OUTER if outer_only else NUM_FEATURES)
+
+    def __call__(self, sample: Tensor, *conditions: Any, deep: Tensor | None, **more: Any) -> Any:
+        self.found.append(Evaluation(branches=len(sample), unet_outer=deep is not None, adaptor=self._adaptor))
+        self._adaptor = "kept"
+        return SimpleNamespace(sample=torch.zeros_like(sample), deep=sample)
+
+
+def evaluations(options: RestoreOptions) -> Counter[Evaluation]:
+    """How often a restoration with these options runs what, for one picture of one tile.
+
+    Counted by the real stack of wrappers over networks of no size.
+    """
+    recorder: Any = _Recorder()
+    coder = SimpleNamespace(config=SimpleNamespace(block_out_channels=(1,)))
+    restorer = Restorer(autoencoder=coder, unet=recorder, adaptor=recorder.adaptor, options=options)
+    latent, word = torch.zeros(1, 1, 4, 4), torch.zeros(1, 1)
+    conditions = Conditions(tokens=word[None], vector=word, negative_tokens=word[None], negative_vector=word)
+    schedule = noise_schedule(options)
+    denoise = restorer.denoiser(latent, latent, conditions, schedule)
+    restorer.sample(denoise, latent, schedule, SampleNoise([0]))
+    return Counter(recorder.found)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from supir.image import LARGE
-from supir.options import RestoreOptions
-from supir.planner.costs import Costs
-from supir.planner.evaluations import Evaluation, evaluations
+from supir.options import NetworkOptions, RestoreOptions
+from supir.planner.costs import Costs, Evaluation, evaluations, networks_of
 from supir.restoration.backoff import ADVICE, TileBackoff, smaller_vae_tile
-from supir.restoration.restorer import Restorer, size_multiple
+from supir.restoration.restorer import Restorer
 from supir.restoration.schedules import branches, noise_schedule
 from supir.tensors.tiling import Layout
+from supir.weights.model_folder import borne_dtypes, read_model_index
 
 GIGABYTE = 1e9
 PROCESS = 7e8
@@ -85,8 +88,7 @@ def make_plan(
     Args:
         costs: of the networks.
         options: their tile, tile_batch and vae_tile are the largest that may be picked; their ``memory`` is not read.
-        width: of the working size, in pixels; a multiple of ``size_multiple``.
-        height: likewise.
+        width, height: of the working size, in pixels; multiples of ``size_multiple``.
         memory: bytes allowed for all; None picks the options' own tiles.
         accelerator: whether the networks run on a GPU, whose memory is meant.
         offload: as in ``NetworkOptions``.
@@ -109,7 +111,7 @@ def make_plan(
         seconds=None if rate is None else operations / rate,
         reasons=(),
     )
-    return Plan(**{**vars(plan), "reasons": tuple(_reasons(plan, chosen, options, accelerator, rate))})
+    return replace(plan, reasons=tuple(_reasons(plan, chosen, options, accelerator, rate)))
 
 
 def picked(
@@ -151,16 +153,10 @@ def _base(width: int, height: int, accelerator: bool) -> int:
 
 
 class Passes:
-    """What the passes of one picture take with these options.
+    """What the passes of one picture take with these options and their tiles.
 
-    Args:
-        costs: of the networks.
-        options: with the tiles.
-        width: of the working size, in pixels.
-        height: likewise.
-        accelerator: whether the networks run on a GPU.
-        offload: a way as in ``NetworkOptions``.
-        together: whether both branches of text guidance are in one call.
+    ``width`` and ``height`` are those of the working size; ``together``: both branches of text guidance in one call.
+    The others are ``make_plan``'s.
     """
 
     def __init__(
@@ -197,9 +193,8 @@ class Passes:
 
     def changed(self, options: RestoreOptions, together: bool) -> Passes:
         """With other tiles."""
-        costs, width, height = self.costs, self.width, self.height
-        more: dict[str, Any] = {"accelerator": self.accelerator, "offload": self.offload, "together": together}
-        return Passes(costs, options, width, height, **more)
+        here: dict[str, Any] = {"accelerator": self.accelerator, "offload": self.offload, "together": together}
+        return Passes(self.costs, options, self.width, self.height, **here)
 
     def smaller_calls(self) -> Passes | None:
         """With the next smaller calls of the networks, as a restoration goes on where memory runs out."""
@@ -260,12 +255,9 @@ class Passes:
         number, height, width = self.tiles
         rows = (self.branches if self.together else 1) * min(self.options.tile_batch, number)
         worst = self.costs.peak_of_evaluation(height, width)
-        kept = 0
-        if self.options.adaptor_every > 1 or self.options.deep_cache_every > 1:
-            control, deep = self.costs.kept(height, width)
-            kept = (control if self.options.adaptor_every > 1 else 0) + (
-                deep if self.options.deep_cache_every > 1 else 0
-            )
+        every = self.options.adaptor_every, self.options.deep_cache_every
+        sizes = self.costs.kept(height, width) if max(every) > 1 else (0, 0)
+        kept = sum(size for size, steps in zip(sizes, every, strict=True) if steps > 1)
         return int(WASTE * worst * rows) + kept * self.branches * number
 
     def _coder(self, encoding: bool) -> int:
@@ -346,6 +338,49 @@ def _reasons(
         yield f"time: about {plan.seconds:.0f} s at {rate / 1e9:.0f} GFLOP/s"
 
 
-def working_multiple(costs: Costs) -> int:
-    """What both sides of the working size must be a multiple of."""
-    return size_multiple(costs.networks.components["autoencoder"])
+def advice(
+    folder: Path,
+    networks: NetworkOptions,
+    dtype: torch.dtype,
+    options: RestoreOptions,
+    width: int,
+    height: int,
+    *,
+    memory: float,
+    accelerator: bool,
+) -> str:
+    """The first way of loading that fits into the memory, as a sentence; else the smallest.
+
+    ``networks`` is how the model was meant to be loaded, and ``dtype`` what that comes to; the others are
+    ``make_plan``'s.
+    """
+    said = ""
+    borne = borne_dtypes(folder, read_model_index(folder, "SupirPipeline")) or ("float16", "bfloat16")
+    half = "float16" if accelerator and "float16" in borne else "bfloat16"
+    for other in _smaller(networks, dtype, accelerator, half):
+        costs = Costs(networks_of(folder, other))  # their arithmetic is said, so that the device does not matter
+        plan = make_plan(costs, options, width, height, memory=memory, accelerator=accelerator, offload=other.offload)
+        flags = f"--dtype {other.dtype}" + (f" --quantize {other.quantize}" if other.quantize != "none" else "")
+        if plan.fits:
+            return f"{flags} fits: {plan.peak / GIGABYTE:.2f} GB"
+        said = f"not even {flags} fits: that takes {plan.peak / GIGABYTE:.2f} GB"
+    return said or "the weights are stored as small as they get"
+
+
+def _smaller(networks: NetworkOptions, dtype: torch.dtype, accelerator: bool, half: str) -> Iterator[NetworkOptions]:
+    """Ways to load that take less, the most exact first; ``dtype`` is what the networks have now."""
+    slow = not accelerator and not multiplies_bfloat16()  # such a processor gains from 8 bits, but not from 16
+    wide = dtype is torch.float32
+    if networks.quantize == "none":
+        if wide and not slow:
+            yield replace(networks, dtype=half)
+        exact = half if not wide or not slow else "float32"
+        yield replace(networks, dtype=exact, quantize="int8")
+    elif wide:
+        yield replace(networks, dtype=half)
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16; without them they are very slow."""
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name, False) for name in ("amx_bf16", "avx512_bf16"))

@@ -27,12 +27,10 @@ class SmallerTilesWarning(UserWarning):
 
 
 class TileBackoff:
-    """What is in use: as it was asked for until memory runs out.
+    """What is in use: as it was asked for until memory runs out and the tiles of the options become smaller.
 
-    Args:
-        options: of these the tiles become smaller.
-        together: whether both branches of text guidance go through the networks in one call. The result is the same
-            either way, so it is no option.
+    ``together``: both branches of text guidance go through the networks in one call. The result is the same either way,
+    so it is no option.
     """
 
     def __init__(self, options: RestoreOptions, *, together: bool = True) -> None:

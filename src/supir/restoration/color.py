@@ -10,15 +10,13 @@ Tensors are (..., C, H, W), any range; float32 or float64 is kept, half precisio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from supir.errors import OptionError
 from supir.tensors.arrays import ArrayLike, bands
-
-__all__ = ["NUM_LEVELS", "WAVELET_HALO", "adain_fix", "fix", "fixed_bands", "wavelet_fix"]
 
 NUM_LEVELS = 5
 
@@ -49,20 +47,15 @@ def wavelet_fix(sample: Tensor, style: Tensor, num_levels: int = NUM_LEVELS, *, 
     The low pass is linear, so this is sample + low(style - sample): one blur instead of two, one channel at a time,
     and no more memory than the result and three planes.
 
-    Args:
-        sample: (..., C, H, W), the picture that keeps its detail.
-        style: the same shape, the picture that gives its colours.
-        num_levels: dilations 1, 2, ... 2^(num_levels - 1); a tile needs 2^num_levels - 1 pixels around it.
-        overwrite: put the result where a contiguous `sample` lies, which is gone then.
+    `sample` keeps its detail, `style` gives its colours; with dilations 1, 2, ... 2^(num_levels - 1) a tile needs
+    2^num_levels - 1 pixels around it. `overwrite` puts the result where a contiguous `sample` lies, which is gone then.
     """
-    _check_shapes(sample, style)
-    sample_planes, style_planes = _planes(sample), _planes(style)
-    result = sample_planes if overwrite else torch.empty_like(sample_planes)
-    for index, (sample_plane, style_plane) in enumerate(zip(sample_planes, style_planes, strict=True)):
-        work = _working_dtype(sample_plane)
-        difference = style_plane.to(work) - sample_plane.to(work)
-        result[index] = _low_pass(difference, num_levels).add_(sample_plane)
-    return result.reshape(sample.shape)
+
+    def fixed(plane: Tensor, style_plane: Tensor) -> Tensor:
+        work = _working_dtype(plane)
+        return _low_pass(style_plane.to(work) - plane.to(work), num_levels).add_(plane)
+
+    return _plane_by_plane(fixed, sample, style, overwrite)
 
 
 def fixed_bands(sample: ArrayLike, style: ArrayLike, method: str = "wavelet", rows: int = 256) -> Iterator[Tensor]:
@@ -108,14 +101,23 @@ def adain_fix(sample: Tensor, style: Tensor, *, overwrite: bool = False) -> Tens
 
     `overwrite` as in `wavelet_fix`.
     """
-    _check_shapes(sample, style)
-    sample_planes, style_planes = _planes(sample), _planes(style)
-    result = sample_planes if overwrite else torch.empty_like(sample_planes)
-    for index, (sample_plane, style_plane) in enumerate(zip(sample_planes, style_planes, strict=True)):
-        mean, std = _mean_and_std(sample_plane)
+
+    def fixed(plane: Tensor, style_plane: Tensor) -> Tensor:
+        mean, std = _mean_and_std(plane)
         style_mean, style_std = _mean_and_std(style_plane)
-        work = sample_plane.to(_working_dtype(sample_plane))
-        result[index] = (work - mean).div_(std).mul_(style_std).add_(style_mean)
+        return (plane.to(_working_dtype(plane)) - mean).div_(std).mul_(style_std).add_(style_mean)
+
+    return _plane_by_plane(fixed, sample, style, overwrite)
+
+
+def _plane_by_plane(
+    fixed: Callable[[Tensor, Tensor], Tensor], sample: Tensor, style: Tensor, overwrite: bool
+) -> Tensor:
+    _check_shapes(sample, style)
+    planes, style_planes = (picture.reshape(-1, *picture.shape[-2:]) for picture in (sample, style))
+    result = planes if overwrite else torch.empty_like(planes)
+    for index, pair in enumerate(zip(planes, style_planes, strict=True)):
+        result[index] = fixed(*pair)
     return result.reshape(sample.shape)
 
 
@@ -146,10 +148,6 @@ def _mean_and_std(plane: Tensor) -> tuple[Tensor, Tensor]:
     plane = plane.to(_working_dtype(plane))
     variance = plane.var(unbiased=True) if plane.numel() > 1 else plane.new_zeros(())
     return plane.mean(), (variance + 1e-5).sqrt()
-
-
-def _planes(image: Tensor) -> Tensor:
-    return image.reshape(-1, *image.shape[-2:])
 
 
 def _working_dtype(plane: Tensor) -> torch.dtype:

@@ -24,9 +24,8 @@ class WiderDtypeWarning(UserWarning):
 def finite_at_first(denoise: Denoiser, widen: Callable[[], None]) -> Denoiser:
     """``denoise``, whose first answer is looked at, which is one wait for the device.
 
-    Args:
-        denoise: asked again, with the same, as often as its first answer holds NaN or infinity.
-        widen: called before that; it raises ``NotFiniteError`` when nothing is left to try.
+    It is asked again, with the same, as often as that holds NaN or infinity; before that ``widen`` is called, which
+    raises ``NotFiniteError`` when nothing is left to try.
     """
     looked = False
 
@@ -86,11 +85,7 @@ def is_finite(numbers: Tensor) -> bool:
 def widen_networks(components: Mapping[str, Any], kind: str) -> None:
     """The networks, in place, in the next type that reaches further, with a ``WiderDtypeWarning``.
 
-    Weights keep the rounding of the type that they were loaded in.
-
-    Args:
-        components: of a pipeline.
-        kind: of the device that they run on.
+    Weights keep the rounding of the type that they were loaded in. ``kind`` is that of the device that they run on.
 
     Raises:
         NotFiniteError: there is no wider type, or something holds the weights in theirs.

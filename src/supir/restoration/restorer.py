@@ -20,12 +20,10 @@ from supir.options import RestoreOptions
 from supir.prompts import split_prompts
 from supir.restoration import color
 from supir.restoration.backoff import TileBackoff, smaller_vae_tile, smallest_tile
-from supir.restoration.conditioning import Conditions
-from supir.restoration.denoiser_network import CACHE_KEYS, GuidedNetwork, cache_keys
+from supir.restoration.denoiser_network import CACHE_KEYS, Conditions, GuidedNetwork, cache_keys
 from supir.restoration.encoding import LastEncoding, Once
 from supir.restoration.finite import check_latents, finite_at_first, finite_at_last, not_widened
-from supir.restoration.schedules import branches, highest_sigma, ramp, text_guidance
-from supir.restoration.schedules import noise_schedule as noise_schedule
+from supir.restoration.schedules import branches, highest_sigma, noise_schedule, ramp, text_guidance
 from supir.sampling.denoiser import discrete_denoiser, in_tiles, restored_towards, text_guided
 from supir.sampling.feature_cache import StepCache, counting_steps
 from supir.sampling.noise import NoiseSource

@@ -13,8 +13,6 @@ from torch import Tensor
 from supir.sampling.solvers import Step
 from supir.tensors import memory
 
-__all__ = ["SIDE", "StepPreviews"]
-
 SIDE = 768
 """Pixels of the longer side, at most: a small latent decodes fast, and looks like the large one from afar."""
 _SHARE = 4.0

@@ -26,7 +26,7 @@ from supir.image import (
 )
 from supir.options import RestoreOptions
 from supir.restoration.color import fixed_bands
-from supir.restoration.conditioning import Conditions
+from supir.restoration.denoiser_network import Conditions
 from supir.restoration.restorer import Restorer, size_multiple
 from supir.sampling.noise import NoiseSource
 from supir.sampling.solvers import StepCallback
@@ -57,12 +57,7 @@ class Streaming:
     def restore(self, source: Path, target: Path, record: Callable[[RestoreOptions], dict[str, str]]) -> dict[str, str]:
         """Write the result whole or not at all.
 
-        Args:
-            source, target: the files.
-            record: what is stored with the result, by the options really used.
-
-        Returns:
-            The record.
+        ``record`` makes what is stored with the result, by the options really used; it is returned.
 
         Raises:
             ImageError: as ``read`` and ``write``; the target's folder has no room for the pixels in between, 24 bytes

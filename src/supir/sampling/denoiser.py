@@ -9,8 +9,8 @@ positive and the negative one, and from there on only `x` (B, C, h, w) and `sigm
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,13 +18,15 @@ from torch import Tensor
 from supir.errors import OptionError
 from supir.sampling.sigmas import REFERENCE_SIGMA_MAX, Schedule, per_sample, training_sigmas
 from supir.sampling.solvers import Denoiser
-from supir.tensors.tiling import KeptShares, Layout, Tile, tiled
+from supir.tensors.tiling import Layout, Tile, tiled
 
 PredictionType = Literal["epsilon", "v_prediction"]
 #: (B,) levels -> (B,) strengths
 Ramp = Callable[[Tensor], Tensor]
 #: Name -> tensor with the batch first, or a list of such tensors, one per tile.
 Condition = Mapping[str, Tensor | Sequence[Tensor]]
+#: Entries of a condition that lie over the picture as the latent does.
+SPATIAL = ("control",)
 ConditionedDenoiser = Callable[[Tensor, Tensor, Condition], Tensor]
 
 
@@ -32,10 +34,9 @@ def discrete_denoiser(
     network: Callable[..., Tensor],
     prediction_type: PredictionType = "epsilon",
     *,
-    table: Tensor | None = None,
     quantised: bool = True,
 ) -> Callable[..., Tensor]:
-    """Make `(x, sigma, ...) -> denoised` of a network trained on the ascending levels of `table` (by default SDXL's).
+    """Make `(x, sigma, ...) -> denoised` of a network trained on SDXL's levels.
 
     `network(x_scaled, timestep, sigma, ...)` gets x / sqrt(sigma^2 + 1), the (B,) index into the table, and the
     caller's own sigma for its ramps; what follows is passed through. "epsilon" is a prediction of the noise (SDXL),
@@ -47,7 +48,7 @@ def discrete_denoiser(
     """
     if prediction_type not in ("epsilon", "v_prediction"):
         raise OptionError(f"prediction_type is {prediction_type!r}; it must be 'epsilon' or 'v_prediction'.")
-    levels = training_sigmas() if table is None else table
+    levels = training_sigmas()
 
     def denoise(x: Tensor, sigma: Tensor, *condition: object) -> Tensor:
         known = levels.to(sigma.device)
@@ -170,27 +171,26 @@ def in_tiles(
     denoise: ConditionedDenoiser,
     layout: Layout,
     *,
-    spatial: Collection[str] = ("control",),
     batch: int = 1,
 ) -> ConditionedDenoiser:
     """Denoise in blended tiles, `batch` of them in one call.
 
-    The entries of the condition named in `spatial` are cropped as `x` is; of an entry that is a list, tile i gets item
+    The entry `control` of the condition is cropped as `x` is; of an entry that is a list, tile i gets item
     i (a prompt per tile); every other entry is the same for all tiles. Solvers are linear in `denoised`, so blending
     here equals stepping every tile and blending.
     """
-    shares = KeptShares(layout)
+    shares: dict[Any, list[Tensor]] = {}
 
     def whole(x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
-        cropped_names = [name for name in condition if name in spatial]
+        cropped_names = [name for name in condition if name in SPATIAL]
 
         def one_batch(part: Tensor, *crops: Tensor, tiles: Sequence[Tile]) -> Tensor:
-            here = {name: _of_tiles(value, tiles) for name, value in condition.items() if name not in spatial}
+            here = {name: _of_tiles(value, tiles) for name, value in condition.items() if name not in SPATIAL}
             here.update(zip(cropped_names, crops, strict=True))
             return denoise(part, sigma.repeat(len(tiles)), here)
 
         cropped = [condition[name] for name in cropped_names]
-        return tiled(one_batch, shares, batch=batch, with_tiles=True)(x, *cropped)
+        return tiled(one_batch, layout, batch=batch, with_tiles=True, kept=shares)(x, *cropped)
 
     return whole
 

@@ -6,12 +6,12 @@ always drawn for the whole latent of one sample. Nothing touches the global gene
 About the public code's second-order sampler: it draws from a Brownian tree over [sigma_min, sigma_max] and divides each
 increment by the square root of its interval. Its steps cover disjoint intervals, whose increments are independent, so
 at the visited levels those values have exactly the distribution of independent unit normals, which is what
-`SampleNoise` gives. To reproduce one recorded run, replay its values with `ReplayedNoise`.
+`SampleNoise` gives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -40,29 +40,3 @@ class SampleNoise:
             )
         drawn = [torch.randn(like.shape[1:], generator=generator) for generator in self._generators]
         return torch.stack(drawn).to(like)
-
-
-class ReplayedNoise:
-    """Recorded noise, handed out in order: for reproducing a run draw by draw.
-
-    `recorded` is any iterable of (B, C, h, w) tensors, such as one (num_draws, B, C, h, w) tensor.
-    """
-
-    def __init__(self, recorded: Iterable[Tensor]) -> None:
-        self._recorded = list(recorded)
-        self.num_used = 0
-
-    def __call__(self, like: Tensor) -> Tensor:
-        """The next recorded noise. Raises OptionError when the record is used up or has another shape."""
-        if self.num_used == len(self._recorded):
-            raise OptionError(
-                f"all {len(self._recorded)} recorded noises are used; "
-                "the run that made them had fewer noisy steps than this one."
-            )
-        noise = self._recorded[self.num_used]
-        if noise.shape != like.shape:
-            raise OptionError(
-                f"recorded noise {self.num_used} has shape {tuple(noise.shape)}; this run needs {tuple(like.shape)}."
-            )
-        self.num_used += 1
-        return noise.to(like)

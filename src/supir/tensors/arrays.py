@@ -19,8 +19,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["ArrayLike", "Index", "LazyArray", "MemmapArray", "bands", "reserve"]
-
 Index = tuple[EllipsisType, slice, slice]
 """``[..., top:bottom, left:right]``"""
 

@@ -11,8 +11,6 @@ import torch
 
 from supir.errors import OutOfMemoryError
 
-__all__ = ["available", "give_back", "naming_lack_of_memory", "ran_out", "stored_bytes"]
-
 SIGNS = (
     "out of memory",
     "out_of_memory",
@@ -65,9 +63,7 @@ def ran_out(error: BaseException) -> bool:
 def naming_lack_of_memory(doing: str, advice: str) -> Iterator[None]:
     """Errors that say in their own words that memory ran out become a sentence.
 
-    Args:
-        doing: what is done meanwhile, as in ``loading the weights``.
-        advice: what would take less.
+    It tells what is done meanwhile, as in ``loading the weights``, and what would take less.
 
     Raises:
         OutOfMemoryError: memory ran out.

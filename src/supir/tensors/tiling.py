@@ -105,27 +105,6 @@ def reference_gaussian(tile: int, stride: int) -> Layout:
     return lambda height, width, scale: (strips(height, scale, tile / 2), strips(width, scale, (tile - 1) / 2))
 
 
-class KeptShares:
-    """A layout that keeps the shares of its tiles where they are used: for what is tiled anew in every step."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._kept: dict[tuple[Any, ...], list[Tensor]] = {}
-
-    def __call__(self, height: int, width: int, scale: Fraction) -> tuple[list[Strip], list[Strip]]:
-        """The strips of the rows and of the columns."""
-        return self._layout(height, width, scale)
-
-    def shares(
-        self, rows: Sequence[Strip], columns: Sequence[Strip], scale: Fraction, like: Tensor
-    ) -> Iterator[Tensor]:
-        """As ``_shares``, computed once for a size, type and device."""
-        key = (rows[-1].stop, columns[-1].stop, scale, like.dtype, like.device)
-        if key not in self._kept:
-            self._kept[key] = list(_shares(rows, columns, scale, like))
-        return iter(self._kept[key])
-
-
 def tiled(
     fn: Callable[..., Tensor],
     layout: Layout,
@@ -134,11 +113,13 @@ def tiled(
     batch: int = 1,
     with_tiles: bool = False,
     into: Callable[[tuple[int, ...]], MemmapArray] | None = None,
+    kept: dict[Any, list[Tensor]] | None = None,
 ) -> Callable[..., Any]:
     """Make `fn`, a function of one or several tensors (B, C, H, W) of equal H and W, work tile by tile.
 
     Instead of tensors the result function also takes what gives windows of them (see `supir.tensors.arrays`). `into`
     makes the place of the result, of the shape it is given, where it shall not be a tensor; results are float32 then.
+    `kept` holds the shares of the tiles by size, type and device, for what is tiled anew in every step by one layout.
 
     `scale` is fn's output size over its input size: 8 for a decoder, Fraction(1, 8) for an encoder. Up to `batch` tiles
     of equal size go into one call, joined on the batch axis (tile outer, sample inner). With `with_tiles`, fn also gets
@@ -184,8 +165,10 @@ def tiled(
                 place = (..., slice(top, top + piece.shape[-2]), slice(left, left + piece.shape[-1]))
                 region = result[place]
                 if shares is None:
-                    of = layout.shares if isinstance(layout, KeptShares) else _shares
-                    shares = of(rows, columns, factor, region)
+                    shares = _shares(rows, columns, factor, region)
+                    if kept is not None:
+                        key = (height, width, factor, region.dtype, region.device)
+                        shares = iter(kept[key] if key in kept else kept.setdefault(key, list(shares)))
                 region.lerp_(piece.to(region.dtype), next(shares))
                 if not isinstance(result, Tensor):
                     result[place] = region

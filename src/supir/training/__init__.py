@@ -1,1 +1,1 @@
-"""How the bundled model is trained: one file a stage, each run with ``python -m supir.training.STAGE --out RUN``."""
+"""How models are made: one loop, a file for each stage in `stages`, named runs, and where the pictures come from."""

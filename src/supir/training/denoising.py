@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,54 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from supir.prompts import NEGATIVE_PROMPT
-from supir.restoration.conditioning import SIZE_IDS
+from supir.data.pixels import Pixels
+from supir.models.text import token_ids
+from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT, join_prompt
+from supir.restoration.denoiser_network import SIZE_IDS
 from supir.sampling.denoiser import discrete_denoiser
 from supir.sampling.sigmas import Schedule, alphas_cumprod, full_range_sigmas, initial_latent, training_sigmas
 from supir.sampling.solvers import edm_euler
-from supir.training.crops import to_tensor
-from supir.training.pairs import degraded_by, draw_degradation
-from supir.training.photographs import Photographs, Pixels
+from supir.training.pairs import degraded_by, draw_degradation, to_tensor
+from supir.training.photographs import Photographs
 from supir.training.recipes import StageOptions, shares
 from supir.training.stage_context import StageContext
-from supir.training.words import Words, training_prompt
+
+
+def training_prompt(rng: np.random.Generator, caption: str, dropout: float) -> str:
+    """The prompt of a good picture in a named run: its caption, half of the time with the quality words; or nothing."""
+    nothing, quality = rng.random() < dropout, rng.random() < 0.5
+    if nothing:
+        return ""
+    return join_prompt(caption, POSITIVE_PROMPT) if quality or not caption else caption
+
+
+KEPT_PROMPTS = 20_000
+"""Prompts whose token ids are remembered, those asked for last; some 30 MB."""
+
+
+class Words:
+    """Embeds prompts with gradient, each distinct prompt once, the token ids of the last ones remembered."""
+
+    def __init__(self, tokenizers: Sequence[Any], encoders: Sequence[Any]) -> None:
+        self.towers = list(zip(tokenizers, encoders, strict=True))
+        self._known = lru_cache(KEPT_PROMPTS)(self._ids)
+
+    def _ids(self, prompt: str) -> list[Tensor]:
+        return [
+            token_ids(tokenizer, [prompt], long_prompt="truncate", warn=False)[0, 0] for tokenizer, _ in self.towers
+        ]
+
+    def __call__(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """(tokens (B, 77, features), pooled (B, features)) as ``TextTowers.encode`` gives them."""
+        distinct = sorted(set(prompts))
+        back = torch.tensor([distinct.index(prompt) for prompt in prompts])
+        hidden, pooled = [], torch.empty(0)
+        for number, (_, encoder) in enumerate(self.towers):
+            ids = torch.stack([self._known(prompt)[number] for prompt in distinct]).to(encoder.device)
+            output = encoder(ids, output_hidden_states=True)
+            hidden.append(output.hidden_states[-2])
+            pooled = getattr(output, "text_embeds", pooled)
+        return torch.cat(hidden, -1)[back], pooled[back]
 
 
 @dataclass(frozen=True)
@@ -86,12 +124,7 @@ def draw_timestep(rng: np.random.Generator, kind: str) -> int:
 
 
 class Denoising:
-    """The networks of a diffusion stage and what is computed with them.
-
-    Args:
-        materials: of the run.
-        controlled: whether adaptor and connectors take part.
-    """
+    """The networks of a diffusion stage and what is computed with them; ``controlled`` by adaptor and connectors."""
 
     def __init__(self, materials: StageContext, *, controlled: bool) -> None:
         networks = materials.networks

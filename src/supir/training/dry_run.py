@@ -23,7 +23,7 @@ from supir.training.loop import Trainer
 from supir.training.pairs import Heldout
 from supir.training.photographs import Crop, Photographs
 from supir.training.recipes import USES, StageOptions, shares
-from supir.training.runs import budget, checkpointed, load_networks, make_stage, taking_part
+from supir.training.runs import checkpointed, load_networks, make_stage, taking_part
 from supir.training.sharding import make_accelerator
 from supir.training.sizes import Networks, build_size
 from supir.training.stage_context import StageContext
@@ -33,24 +33,6 @@ from supir.training.stages.lora import add_layers
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "no": 4, "bf16": 2, "fp16": 2}
 MOMENT_BYTES = {"adamw": 8, "adamw8bit": 2}
 """Both moments of one parameter."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Memory:
-    """Bytes of one process."""
-
-    learning: int
-    """Weights that learn, float32."""
-    frozen: int
-    gradients: int
-    moments: int
-    averages: int
-    activations: int
-
-    @property
-    def total(self) -> int:
-        """All of it; buffers of libraries and the allocator's waste come on top."""
-        return sum(vars(self).values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,36 +53,37 @@ class DryRun:
     sharded: tuple[str, ...] = field(default=("unet", "adaptor"))
     """Components that FSDP would shard; the others are whole in every process."""
 
-    def global_batch(self, num_processes: int = 1) -> int:
-        """Samples of one optimiser step."""
-        return self.options.batch * self.options.accumulation * num_processes
+    @property
+    def global_batch(self) -> int:
+        """Samples of one optimiser step, in each process."""
+        return self.options.batch * self.options.accumulation
 
-    def epochs(self, num_processes: int = 1) -> float | None:
+    @property
+    def epochs(self) -> float | None:
         """How often the run sees every picture, where their number is known."""
-        samples = self.options.steps * self.global_batch(num_processes)
-        return samples / self.num_pictures if self.num_pictures else None
+        return self.options.steps * self.global_batch / self.num_pictures if self.num_pictures else None
 
-    def memory(self, num_shards: int = 1) -> Memory:
-        """Bytes of one process of ``num_shards`` under FSDP (1: without)."""
-        learning = sum(self.learning.values())
-        kept = BYTES[self.options.frozen_dtype]
-        frozen = sum(
-            number * kept // (num_shards if name in self.sharded else 1) for name, number in self.frozen.items()
-        )
-        return Memory(
-            learning=4 * learning // num_shards,
-            frozen=frozen,
-            gradients=4 * learning // num_shards,
-            moments=MOMENT_BYTES[self.options.optimiser] * learning // num_shards,
-            averages=4 * learning // num_shards,
-            activations=self.activations,
-        )
+    def memory(self, num_shards: int = 1) -> dict[str, int]:
+        """Bytes of one process of ``num_shards`` under FSDP (1: without): by what they hold, and in all.
+
+        Buffers of libraries and the allocator's waste come on top.
+        """
+        learning, kept = sum(self.learning.values()), BYTES[self.options.frozen_dtype]
+        found = {
+            "learning": 4 * learning // num_shards,
+            "frozen": sum(
+                number * kept // (num_shards if name in self.sharded else 1) for name, number in self.frozen.items()
+            ),
+            "gradients": 4 * learning // num_shards,
+            "moments": MOMENT_BYTES[self.options.optimiser] * learning // num_shards,
+            "averages": 4 * learning // num_shards,
+            "activations": self.activations,
+        }
+        return {**found, "in all": sum(found.values())}
 
 
-class Noise:
+class Noise(Photographs):
     """Pictures of nothing, where only the pace matters."""
-
-    num_left_out = 0
 
     def __len__(self) -> int:
         return 1
@@ -113,10 +96,8 @@ class Noise:
 def outlook(options: StageOptions, *, start: Path | None = None, photographs: Photographs | None = None) -> DryRun:
     """Work out a run without starting it.
 
-    Args:
-        options: of the run.
-        start: the model folder it would start from; without one its size is built with random weights.
-        photographs: what it would learn from; noise of the same size where unset.
+    Without a model folder to ``start`` from its size is built with random weights; without ``photographs`` it learns
+    from noise of the same size.
     """
     num_pictures = None if photographs is None else len(photographs)
     if options.size == "paper" and start is None:
@@ -133,7 +114,7 @@ def outlook(options: StageOptions, *, start: Path | None = None, photographs: Ph
     )
     stage = make_stage(materials)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(stage, Path(folder), budget(options), accelerator)
+        trainer = Trainer(stage, Path(folder), options, accelerator)
         batches = trainer.batches()
         with kept_for_backward(materials.networks) as kept:
             loss, _ = trainer.learner(stage.loss, next(batches), 0.0)

@@ -1,4 +1,4 @@
-"""One training loop for every stage, on accelerate: a budget in steps, averages, exact continuation, sample sheets.
+"""One training loop for every stage, on accelerate: averages, exact continuation, sample sheets.
 
 All chance of sample n comes from ``(seed, n)``, and samples are numbered over processes and passes: two processes with
 a batch of b learn what one with 2 b learns, and a run that was killed continues to the very bits it would have had.
@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,48 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from supir.errors import StateError
 from supir.training import states as checkpoint
 from supir.training.optimiser import make_optimiser, set_rate
-from supir.training.run_logger import Journal
-from supir.training.samples import Generator, sample_batches
+from supir.training.recipes import StageOptions
+from supir.training.run_logger import Journal, Means, Value
 from supir.training.sharding import first_says, gathered, make_accelerator, prepared, resharded, spread
 from supir.training.states import State
 
+Generator = np.random.Generator
+
+
+def sample_batches(
+    draw: Callable[[Generator, int], Any], seed: int, first: int, batch: int, rank: int, world: int, workers: int = 0
+) -> Iterator[list[Any]]:
+    """Lists of samples of one process, from pass ``first`` on, without end: sample n is drawn from ``(seed, n)`` and n.
+
+    Pass p of process r holds the samples (p * world + r) * batch to that plus batch - 1.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        _Samples(draw, seed),  # type: ignore[arg-type]
+        batch_sampler=(list(range(place * batch, (place + 1) * batch)) for place in count(first * world + rank, world)),
+        collate_fn=list,
+        num_workers=workers,
+        # Not forked: libvips and OpenCV have threads that a forked process would wait for.
+        multiprocessing_context="spawn" if workers else None,
+        generator=torch.Generator(),
+    )
+    yield from loader
+
+
+@dataclass(frozen=True)
+class _Samples:
+    draw: Callable[[Generator, int], Any]
+    seed: int
+
+    def __getitem__(self, number: int) -> Any:
+        return self.draw(np.random.default_rng((self.seed, number)), number)
+
+
 logger = logging.getLogger(__name__)
-
-
-Value = Tensor | float
-"""A number to log."""
 
 
 @dataclass
@@ -53,7 +82,7 @@ class Stage:
     frozen: Callable[[str], bool] = field(default=lambda name: False)
     """True for parameters, named ``component.parameter``, that do not learn."""
     pace: Mapping[str, float] = field(default_factory=dict)
-    """Learning rate over the budget's, by component; 1 where none is named."""
+    """Learning rate over the run's, by component; 1 where none is named."""
     draw: Callable[[Generator, int], Any] | None = None
     """One sample from its own generator and its number in the run; may be called in another process, so it must pickle
     where there are workers."""
@@ -63,38 +92,11 @@ class Stage:
     """How often an item of the data could not be used so far; logged where it was."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """How long and how fast."""
-
-    steps: int | None = None
-    """Optimiser steps in all. None paces the run by its minutes: it ends with them and is not repeatable to the bit."""
-    minutes: float | None = None
-    """With ``steps``: stop this call after so long, to be continued. Without: the whole of the run, over restarts."""
-    learning_rate: float = 1e-3
-    warmup_steps: int = 100
-    schedule: str = "cosine"
-    """``cosine`` falls to a hundredth by the end; ``constant`` stays."""
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    ema_decay: float = 0.999
-    optimiser: str = "adamw"
-    seed: int = 0
-    accumulation: int = 1
-    mixed_precision: str = "no"
-    workers: int = 0
-    checkpoint_steps: int = 200
-    validation_steps: int = 500
-    log_steps: int = 50
-    keep_best: str = ""
-    """A held-out value whose best averaged weights are kept; a leading minus keeps the lowest. Empty: none."""
-    curves: bool = False
-    """Write TensorBoard's files."""
-
-    def rate(self, step: int, progress: float) -> float:
-        """Learning rate of a step."""
-        fall = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))) if self.schedule == "cosine" else 1.0
-        return self.learning_rate * fall * min(1.0, (step + 1) / max(self.warmup_steps, 1))
+def learning_rate(options: StageOptions, step: int) -> float:
+    """Of a step: it rises over the warm-up; a cosine falls to a hundredth by the last step."""
+    cosine = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(step / options.steps, 1.0)))
+    fall = cosine if options.schedule == "cosine" else 1.0
+    return options.learning_rate * fall * min(1.0, (step + 1) / max(options.warmup_steps, 1))
 
 
 class Learner(nn.Module):
@@ -115,24 +117,45 @@ class Learner(nn.Module):
 
 
 class Trainer:
-    """Runs one stage in one folder; see ``train``."""
+    """Runs one stage in one folder; see ``train``.
 
-    def __init__(self, stage: Stage, folder: Path, budget: Budget, accelerator: Accelerator | None = None) -> None:
-        self.stage, self.folder, self.budget = stage, folder, budget
+    Args:
+        stage: what learns.
+        folder: of the run; made where it is missing.
+        options: how long and how fast.
+        accelerator: of the run; unset: one by the options.
+        minutes: after which this call stops, to be continued.
+        curves: write TensorBoard's files.
+        log_steps: between two lines of the log.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        folder: Path,
+        options: StageOptions,
+        accelerator: Accelerator | None = None,
+        *,
+        minutes: float | None = None,
+        curves: bool = False,
+        log_steps: int = 25,
+    ) -> None:
+        self.stage, self.folder, self.options = stage, folder, options
+        self.minutes, self.log_steps = minutes, min(log_steps, options.steps)
         folder.mkdir(parents=True, exist_ok=True)
         self.accelerator = accelerator or make_accelerator(
-            mixed_precision=budget.mixed_precision, accumulation=budget.accumulation
+            mixed_precision=options.mixed_precision, accumulation=options.accumulation
         )
         for name, parameter in self._named_parameters():
             parameter.requires_grad_(not stage.frozen(name))
         optimiser = make_optimiser(
-            dict(self._named_parameters()), stage.pace, budget.optimiser, budget.learning_rate, budget.weight_decay
+            dict(self._named_parameters()), stage.pace, options.optimiser, options.learning_rate, options.weight_decay
         )
         learner = Learner(stage, self.accelerator.autocast)
         self.learner, self.optimiser = prepared(self.accelerator, learner, optimiser)
         self.learning = {name: p for name, p in self._named_parameters() if p.requires_grad}
         self.ema = {name: p.detach().clone() for name, p in self.learning.items()}
-        self.journal = Journal(folder, stage.name, curves=budget.curves, active=self.accelerator.is_main_process)
+        self.journal = Journal(folder, stage.name, curves=curves, active=self.accelerator.is_main_process)
         self.step, self.seconds, self.skipped = 0, 0.0, 0
         self.best: float | None = None
 
@@ -150,9 +173,7 @@ class Trainer:
     @property
     def progress(self) -> float:
         """The part of the run that is done, 0 to 1."""
-        if self.budget.steps is not None:
-            return self.step / self.budget.steps
-        return self.seconds / (60 * (self.budget.minutes or 1))
+        return self.step / self.options.steps
 
     def save(self) -> None:
         """Store the whole state (see ``supir.training.states``); all processes call it, the first writes.
@@ -177,7 +198,7 @@ class Trainer:
     def _state(self) -> State:
         scaler = self.accelerator.scaler
         numbers: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "skipped": self.skipped}
-        numbers |= {"best": self.best, "best_by": self.budget.keep_best}
+        numbers |= {"best": self.best, "best_by": self.options.keep_best}
         return State(
             weights=gathered({name: p.detach() for name, p in self.learning.items()} | self._named_buffers()),
             ema=gathered(self.ema),
@@ -209,7 +230,7 @@ class Trainer:
         self.optimiser.load_state_dict(state.optimiser)
         numbers = state.numbers
         self.step, self.seconds, self.skipped = numbers["step"], numbers["seconds"], numbers.get("skipped", 0)
-        self.best = numbers.get("best") if numbers.get("best_by") == self.budget.keep_best else None
+        self.best = numbers.get("best") if numbers.get("best_by") == self.options.keep_best else None
         if self.accelerator.scaler is not None and "scaler" in numbers:
             self.accelerator.scaler.load_state_dict(numbers["scaler"])
         logger.info("%s: continues at step %d, %.0f s", self.stage.name, self.step, self.seconds)
@@ -225,31 +246,31 @@ class Trainer:
 
     def batches(self) -> Iterator[Any]:
         """What the loss is given, pass after pass, from the current step on."""
-        world, rank, seed = self.accelerator.num_processes, self.accelerator.process_index, self.budget.seed
-        first = self.step * self.budget.accumulation
+        world, rank, seed = self.accelerator.num_processes, self.accelerator.process_index, self.options.seed
+        first = self.step * self.options.accumulation
         if self.stage.draw is not None:
-            yield from sample_batches(self.stage.draw, seed, first, self.stage.batch, rank, world, self.budget.workers)
+            yield from sample_batches(self.stage.draw, seed, first, self.stage.batch, rank, world, self.options.workers)
         while True:
             yield np.random.default_rng((seed, first, rank))
             first += 1
 
     def _one_step(self, batches: Iterator[Any]) -> dict[str, Value]:
-        budget, progress, values = self.budget, self.progress, dict[str, Value]()
+        options, progress, values = self.options, self.progress, dict[str, Value]()
         for group in self.optimiser.param_groups:
-            set_rate(group, group["pace"] * budget.rate(self.step, progress))
+            set_rate(group, group["pace"] * learning_rate(options, self.step))
         self.optimiser.zero_grad(set_to_none=True)
-        for number in range(budget.accumulation):
+        for number in range(options.accumulation):
             if self.stage.draw is None:
-                place = self.step * budget.accumulation + number
-                torch.manual_seed(budget.seed * 1_000_003 + place + 7_777_777 * self.accelerator.process_index)
+                place = self.step * options.accumulation + number
+                torch.manual_seed(options.seed * 1_000_003 + place + 7_777_777 * self.accelerator.process_index)
             samples = next(batches)
-            last = number == budget.accumulation - 1
+            last = number == options.accumulation - 1
             with nullcontext() if last else self.accelerator.no_sync(self.learner):
                 loss, found = self.learner(self.stage.loss, samples, progress)
                 self.accelerator.backward(loss)
             for name, value in found.items():
-                values[name] = values.get(name, 0.0) + value / budget.accumulation
-        norm = gathered(self.accelerator.clip_grad_norm_(list(self.learning.values()), budget.clip))
+                values[name] = values.get(name, 0.0) + value / options.accumulation
+        norm = gathered(self.accelerator.clip_grad_norm_(list(self.learning.values()), options.clip))
         finite = bool(torch.isfinite(norm))  # the one wait of a step: what follows depends on it
         if finite or self.accelerator.scaler is not None:  # a scaler of gradients skips by itself and learns from it
             self.optimiser.step()
@@ -262,7 +283,7 @@ class Trainer:
         return values | {"norm": norm, "skipped": float(self.skipped)}
 
     def _average(self) -> None:
-        decay = min(self.budget.ema_decay, (1 + self.step) / (10 + self.step))
+        decay = min(self.options.ema_decay, (1 + self.step) / (10 + self.step))
         names = list(self.learning)
         with torch.no_grad():
             torch._foreach_lerp_([self.ema[n] for n in names], [self.learning[n] for n in names], 1 - decay)
@@ -294,10 +315,10 @@ class Trainer:
         return values
 
     def _keep_best(self, values: Mapping[str, float]) -> None:
-        name = self.budget.keep_best.removeprefix("-")
+        name = self.options.keep_best.removeprefix("-")
         if name not in values:
             return
-        score = -values[name] if self.budget.keep_best.startswith("-") else values[name]
+        score = -values[name] if self.options.keep_best.startswith("-") else values[name]
         better = math.isfinite(score) and (self.best is None or score > self.best)
         if not first_says(self.accelerator, better):  # the others' may differ in the last bit
             return
@@ -313,7 +334,7 @@ class Trainer:
             self._told(f"the best state before is kept: {error}")
 
     def train(self) -> bool:
-        """Train to the end of the budget and leave the averaged weights in the modules.
+        """Train to the end and leave the averaged weights in the modules.
 
         A state that cannot be written on the way is told and tried again when the next is due.
 
@@ -322,25 +343,25 @@ class Trainer:
         Raises:
             StateError: the last state cannot be written; an earlier one is there to continue from.
         """
-        budget, means = self.budget, _Means()
-        limit = math.inf if budget.steps is None or budget.minutes is None else self.seconds + 60 * budget.minutes
+        options, means = self.options, Means()
+        limit = math.inf if self.minutes is None else self.seconds + 60 * self.minutes
         batches = self.batches()
         while self.progress < 1 and self.seconds < limit:
             begun = time.perf_counter()
             means.add(self._one_step(batches))
             self.seconds += time.perf_counter() - begun
             self._set_clock()
-            if self.step % budget.log_steps == 0:
+            if self.step % self.log_steps == 0:
                 left_out = self.stage.num_left_out()
                 told = means.take() | ({"left out": float(left_out)} if left_out else {})
                 self.journal.values(self.step, told | {"seconds": round(self.seconds, 1)})
-            if self.step % budget.validation_steps == 0 and self.progress < 1:
+            if self.step % options.validation_steps == 0 and self.progress < 1:
                 self.validate()
-            if self.step % budget.checkpoint_steps == 0 and self.progress < 1:
+            if self.step % options.checkpoint_steps == 0 and self.progress < 1:
                 try:
                     self.save()
                 except StateError as error:
-                    self._told(f"the run goes on, and tries again in {budget.checkpoint_steps} steps: {error}")
+                    self._told(f"the run goes on, and tries again in {options.checkpoint_steps} steps: {error}")
         finished = self.progress >= 1
         if finished:
             self.validate()
@@ -351,31 +372,9 @@ class Trainer:
 
     def _set_clock(self) -> None:
         """One clock for all processes, the first one's: where minutes count, they must stop and slow down together."""
-        if self.budget.minutes is not None:
+        if self.minutes is not None:
             self.seconds = first_says(self.accelerator, round(self.seconds * 1e6)) / 1e6
 
     def _told(self, text: str) -> None:
         if self.accelerator.is_main_process:
             warnings.warn(text, stacklevel=2)
-
-
-class _Means:
-    """Means of what the steps since the last log gave, summed where it lies: only ``take`` waits for the device."""
-
-    def __init__(self) -> None:
-        self._sums, self._number = dict[str, Value](), 0
-
-    def add(self, values: Mapping[str, Value]) -> None:
-        """One more step."""
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + (value.detach() if isinstance(value, Tensor) else value)
-        self._number += 1
-
-    def take(self) -> dict[str, float]:
-        """The means, and begin anew."""
-        found = {name: value for name, value in self._sums.items() if isinstance(value, Tensor)}
-        read = torch.stack([value.float() for value in found.values()]).tolist() if found else []
-        sums = self._sums | dict(zip(found, read, strict=True))
-        means = {name: float(value) / self._number for name, value in sums.items()}
-        self._sums, self._number = {}, 0
-        return means

@@ -25,12 +25,11 @@ from supir.image import Picture, write
 from supir.models.text import TextTowers
 from supir.pipeline import SupirPipeline
 from supir.prompts import NEGATIVE_PROMPT
-from supir.restoration.conditioning import SIZE_IDS
+from supir.restoration.denoiser_network import SIZE_IDS
 from supir.sampling.denoiser import discrete_denoiser, text_guided
 from supir.sampling.sigmas import Schedule, full_range_sigmas, initial_latent, training_sigmas
 from supir.sampling.solvers import edm_euler
-from supir.training.crops import psnr, to_pixels, to_tensor, write_sheet
-from supir.training.pairs import degraded_by, draw_degradation
+from supir.training.pairs import degraded_by, draw_degradation, psnr, to_pixels, to_tensor, write_sheet
 from supir.training.photographs import LABELS, Photographs, open_photographs
 from supir.training.recipes import shares
 from supir.weights.device import best_device
@@ -100,14 +99,9 @@ def img2img(pipeline: SupirPipeline, pictures: Tensor, making: Making) -> Tensor
 def make_negatives(
     photographs: Photographs, out: Path, number: int, making: Making, pipeline: SupirPipeline | None = None
 ) -> Iterator[dict[str, object]]:
-    """Write negative pictures, one after another, and yield the label of each; numbers that exist are kept.
+    """Write negative pictures of good ones, and yield the label of each, which tells how it was made.
 
-    Args:
-        photographs: good pictures.
-        out: folder to write to; ``labels.jsonl`` tells how each picture was made.
-        number: of pictures in the folder at the end.
-        making: how.
-        pipeline: the prior; needed by the way ``img2img``.
+    At the end there are ``number`` in the folder; those that exist are kept. The way ``img2img`` needs the prior.
     """
     labels = out / LABELS
     done = len(whole_lines(labels))

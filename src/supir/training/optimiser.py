@@ -17,14 +17,10 @@ BETAS = (0.9, 0.99)
 def make_optimiser(
     named: Mapping[str, nn.Parameter], pace: Mapping[str, float], kind: str, learning_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """An optimiser of the parameters that learn; its groups carry ``pace``, their rate over the run's.
+    """An optimiser, ``adamw`` or ``adamw8bit``, of the parameters (by ``component.name``) that have a gradient.
 
-    Args:
-        named: parameters by ``component.name``; those without gradient are left out.
-        pace: by component; 1 where none is named.
-        kind: ``adamw`` or ``adamw8bit``.
-        learning_rate: at the beginning.
-        weight_decay: of matrices and filters; biases and norms have none.
+    Its groups carry ``pace``, their rate over the run's by component, 1 where none is named. Weights decay in matrices
+    and filters; biases and norms do not.
 
     Raises:
         MissingExtraError: ``adamw8bit`` without torchao.

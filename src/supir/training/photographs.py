@@ -1,4 +1,4 @@
-"""Where training pictures come from: tiles, folders of pictures, shards; one small protocol for all.
+"""Where training pictures come from: tiles, folders of pictures, shards; one small class for all.
 
 A source is asked for one crop by one sample's generator and number and answers from nothing else, so that sample n of a
 run is the same in any process, worker or continuation.
@@ -12,17 +12,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from supir.data.left_out import LeftOut
-from supir.data.sidecar_text import decoded
+from supir.data.photos import LeftOut
+from supir.data.pixels import Pixels
+from supir.data.sources import decoded
 from supir.errors import ImageError, ImageReadError, OptionError
 from supir.image import find_pictures, read
 
-Pixels = npt.NDArray[np.uint8]
+SHARPNESS_PREFERENCE = 2.5
+"""Power applied to the rank that is drawn: 1 takes all tiles alike, 2.5 the sharpest 40 % two times of three."""
 LABELS = "labels.jsonl"
 """Beside pictures of a folder: one JSON object a line, ``file``, ``caption``, ``negative``, and where it came from."""
 KEPT_BYTES = 256_000_000
@@ -38,25 +39,24 @@ class Crop:
     negative: bool = False
 
 
-class Photographs(Protocol):
-    """A source of crops."""
+class Photographs:
+    """A source of crops; its length is the number of pictures."""
 
     @property
     def num_left_out(self) -> int:
         """How often a picture or its words could not be used so far."""
+        return 0
 
     def __len__(self) -> int:
-        """The number of pictures."""
+        raise NotImplementedError
 
     def draw(self, rng: np.random.Generator, size: int, number: int | None = None) -> Crop:
-        """A random crop (size, size, 3), the same for the same generator and number.
+        """A random crop (size, size, 3), the same for the same generator, which is the sample's own, and number.
 
-        Args:
-            rng: the sample's own.
-            size: side in pixels.
-            number: of the sample in its run: a built data set gives its pictures in an order by it, each once a pass.
-                None: any picture.
+        ``number`` is that of the sample in its run: a built data set gives its pictures in an order by it, each once a
+        pass. None: any picture.
         """
+        raise NotImplementedError
 
 
 def random_crop(rng: np.random.Generator, pixels: Pixels, size: int) -> Pixels:
@@ -70,7 +70,7 @@ def random_crop(rng: np.random.Generator, pixels: Pixels, size: int) -> Pixels:
     return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
 
 
-class PictureFolder:
+class PictureFolder(Photographs):
     """The pictures of a folder; captions and labels from ``labels.jsonl``, or from NAME.txt beside NAME.jpg.
 
     A picture that cannot be read is replaced by the next whole one, words that cannot be are left out: each is told
@@ -129,6 +129,44 @@ class PictureFolder:
         self.left_out.add(item, error if item in str(error) else OptionError(f"{item}: {error}"))
 
 
+class Tiles(Photographs):
+    """Tiles of one split, read through a memory map: ``pixels`` (N, S, S, 3) uint8 RGB, ``captions`` one a tile.
+
+    They are stored sharpest first.
+
+    Raises:
+        OptionError: they are not there, or damaged.
+    """
+
+    def __init__(self, folder: Path, split: str = "train") -> None:
+        self._where = folder, split
+        try:
+            self.pixels: Pixels = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
+            self.captions: list[str] = json.loads((folder / f"{split}_captions.json").read_bytes())
+        except (OSError, ValueError, EOFError) as error:
+            raise OptionError(f"{folder}: its {split} tiles cannot be read ({error}); make them again") from error
+        if len(self.captions) != len(self.pixels):
+            raise OptionError(f"{folder}: {len(self.pixels)} {split} tiles and {len(self.captions)} captions")
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __reduce__(self) -> tuple[type[Tiles], tuple[Path, str]]:
+        return Tiles, self._where  # a memory map would be pickled as all its pixels
+
+    def draw(self, rng: np.random.Generator, size: int, number: int | None = None) -> Crop:
+        """See ``Photographs``; mirrored or transposed by chance; sharp tiles more often."""
+        index = int(len(self.pixels) * rng.random() ** SHARPNESS_PREFERENCE)
+        spare = self.pixels.shape[1] - size
+        top, left = (int(rng.integers(spare + 1)) for _ in range(2))
+        crop = self.pixels[index, top : top + size, left : left + size]
+        if rng.random() < 0.5:
+            crop = crop[:, ::-1]
+        if rng.random() < 0.1:
+            crop = crop.transpose(1, 0, 2)
+        return Crop(np.ascontiguousarray(crop), self.captions[index])
+
+
 class Recent:
     """Pictures as a function of their paths, those asked for last held up to a number of bytes."""
 
@@ -159,14 +197,8 @@ def _read_pixels(path: Path) -> Pixels:
 _decoded = Recent(_read_pixels, KEPT_BYTES)
 
 
-class Shards:
-    """Data sets built by ``supir data build``, gone through pass by pass; a broken picture is passed over.
-
-    Args:
-        folders: of the data sets.
-        weights: share of each; unset: all pictures alike.
-        seed: of the order.
-    """
+class Shards(Photographs):
+    """Data sets built by ``supir data build``, gone through pass by pass; a broken picture is passed over."""
 
     def __init__(self, folders: Sequence[Path], weights: Sequence[float] | None = None, seed: int = 0) -> None:
         from supir.data.stream import PhotoStream
@@ -187,7 +219,7 @@ class Shards:
         return Crop(random_crop(rng, found.pixels, size), found.caption, found.negative)
 
 
-class Mixed:
+class Mixed(Photographs):
     """Several sources, each drawn from by its weight; unset: in proportion to the number of its pictures."""
 
     def __init__(self, sources: Sequence[Photographs], weights: Sequence[float] | None = None) -> None:
@@ -243,8 +275,6 @@ def _is_built(folder: Path, split: str) -> bool:
 
 
 def _opened(folder: Path, split: str, seed: int) -> Photographs:
-    from supir.training.crops import Tiles
-
     if _is_built(folder, split):
         return Shards([folder], seed=seed)
     return Tiles(folder, split) if (folder / f"{split}.npy").exists() else PictureFolder(folder)

@@ -287,10 +287,7 @@ def _num_samples(values: Mapping[str, Any]) -> int:
 def freeze(folder: Path, options: StageOptions, where: Mapping[str, Any]) -> None:
     """Store what a run is made of in its folder, or hold it against what is stored there.
 
-    Args:
-        folder: of the run; made where it is missing.
-        options: of the run.
-        where: what else decides its weights: the pictures, the model it starts from, the number of processes.
+    ``where`` is what else decides its weights: the pictures, the model it starts from, the number of processes.
 
     Raises:
         OptionError: the folder holds a run of other options; the message names the fields.

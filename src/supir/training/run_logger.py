@@ -10,22 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import torch
+from torch import Tensor
 
 from supir.errors import MissingExtraError
 from supir.files import add_entries, sentence
 
 logger = logging.getLogger(__name__)
 
+Value = Tensor | float
+"""A number to log."""
+
 
 class Journal:
-    """Writes where it is switched on: in the first process of a run.
-
-    Args:
-        folder: of the run; curves go to ``folder/tensorboard``.
-        name: of the run in the log.
-        curves: whether TensorBoard is written too.
-        active: off for all processes but the first.
-    """
+    """Writes where it is ``active``, in the first process of a run; ``curves`` go to ``folder/tensorboard``."""
 
     def __init__(self, folder: Path, name: str, *, curves: bool = False, active: bool = True) -> None:
         self.folder, self.name, self.active = folder, name, active
@@ -72,3 +70,25 @@ class Journal:
             if not self._said:
                 warnings.warn(f"the log of the run has gaps: {sentence(error)}", stacklevel=3)
             self._said = True
+
+
+class Means:
+    """Means of what the steps since the last log gave, summed where it lies: only ``take`` waits for the device."""
+
+    def __init__(self) -> None:
+        self._sums, self._number = dict[str, Value](), 0
+
+    def add(self, values: Mapping[str, Value]) -> None:
+        """One more step."""
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + (value.detach() if isinstance(value, Tensor) else value)
+        self._number += 1
+
+    def take(self) -> dict[str, float]:
+        """The means, and begin anew."""
+        found = {name: value for name, value in self._sums.items() if isinstance(value, Tensor)}
+        read = torch.stack([value.float() for value in found.values()]).tolist() if found else []
+        sums = self._sums | dict(zip(found, read, strict=True))
+        means = {name: float(value) / self._number for name, value in sums.items()}
+        self._sums, self._number = {}, 0
+        return means

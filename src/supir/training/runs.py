@@ -24,7 +24,7 @@ from supir.files import alone, folder_whole
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.pipeline import SupirPipeline
 from supir.training import states as checkpoint
-from supir.training.loop import Budget, Stage, Trainer
+from supir.training.loop import Stage, Trainer
 from supir.training.pairs import Heldout
 from supir.training.photographs import Photographs, open_photographs
 from supir.training.recipes import USES, StageOptions, freeze, shares, stored_options
@@ -99,7 +99,7 @@ class Run:
                 return None
             product = self.request.out / PRODUCT
             if first:
-                write_model(self.request, product)
+                write_model(self.request, product, averages(self.request.out))
         self.trainer.accelerator.wait_for_everyone()
         return product
 
@@ -114,10 +114,8 @@ def open_run(
     """Prepare a run, and continue it where its folder holds a state.
 
     Args:
-        request: what to train.
         metrics: of the held-out pictures; PSNR where there are none.
-        minutes: stop after so long, to be continued by the same request.
-        curves: write TensorBoard's files.
+        minutes, curves: as in ``Trainer``.
 
     Raises:
         OptionError: the folder holds another run, or pictures or model cannot be used.
@@ -152,7 +150,7 @@ def open_run(
         device=accelerator.device,
         **({"metrics": metrics} if metrics else {}),
     )
-    trainer = Trainer(make_stage(materials), request.out, budget(options, minutes, curves=curves), accelerator)
+    trainer = Trainer(make_stage(materials), request.out, options, accelerator, minutes=minutes, curves=curves)
     trainer.resume()
     return Run(request, trainer)
 
@@ -178,16 +176,6 @@ def make_stage(materials: StageContext) -> Stage:
 def checkpointed(options: StageOptions) -> tuple[str, ...]:
     """The components that the gradient passes through."""
     return tuple(name for name in USES[options.stage] if name in _PASSED[options.stage])
-
-
-def budget(options: StageOptions, minutes: float | None = None, *, curves: bool = False) -> Budget:
-    """The loop's part of a run's options."""
-    names = (
-        *("steps", "learning_rate", "warmup_steps", "schedule", "weight_decay", "clip", "ema_decay", "optimiser"),
-        *("seed", "accumulation", "mixed_precision", "workers", "checkpoint_steps", "validation_steps", "keep_best"),
-    )
-    chosen: dict[str, Any] = {name: getattr(options, name) for name in names}
-    return Budget(minutes=minutes, log_steps=min(25, options.steps), curves=curves, **chosen)
 
 
 def where_from(request: Request, num_processes: int) -> dict[str, Any]:
@@ -247,44 +235,46 @@ def export(run: Path, *, best: bool = False) -> Path:
     options, other = stored_options(run)
     start = other.get("from")
     request = Request(options=options, data=tuple(map(Path, other["data"])), out=run, start=start and Path(start))
-    state = _averages(run, best=best)
+    state = averages(run, best=best)
     product = run / f"{PRODUCT}_{'best' if best else 'step'}_{state.numbers['step']:08d}"
-    write_model(request, product, state=state)
+    write_model(request, product, state)
     return product
 
 
-def _averages(run: Path, *, best: bool) -> checkpoint.State:
+def averages(run: Path, *, best: bool = False) -> checkpoint.State:
+    """The averaged weights of a run's newest state, or of its best one.
+
+    Raises:
+        OptionError: there is no state yet.
+        StateError: it cannot be read.
+    """
     state = checkpoint.load_averages(run, best=best)
     if state is None:
         raise OptionError(f"{run} holds no {'best' if best else 'whole'} state; train first")
     return state
 
 
-def write_model(request: Request, folder: Path, *, best: bool = False, state: checkpoint.State | None = None) -> None:
-    """Write the model of a run's newest state, or of its best one: what it started from, with the averages put in.
-
-    ``state`` is one that was read before.
+def write_model(request: Request, folder: Path, state: checkpoint.State) -> None:
+    """Write the model of a run: what it started from, with the averages put in.
 
     A ``lora`` run also writes its adapter beside the folder.
 
     Raises:
-        OptionError: the run has no state yet.
-        StateError: its state cannot be read, or the model not be written.
+        StateError: it cannot be written.
         WeightsError: the folder is there and holds something else than a model.
     """
     check_replaceable(folder, "SupirPipeline")
-    state = state or _averages(request.out, best=best)
-    averages = {**state.weights, **state.ema}
+    values = {**state.weights, **state.ema}
     networks, presets = load_networks(request.options, request.start)
     if request.options.stage == "lora":
         adapted, _ = load_networks(request.options, request.start)
         layers = add_layers(adapted, request.options)
-        _put(adapted, averages)
+        _put(adapted, values)
         save_adapter(layers, request.out / ADAPTER)
         for name, module in layers.items():
             networks[name].load_state_dict(merged(module))
     else:
-        _put(networks, averages)
+        _put(networks, values)
     borne = None if request.start is None else read_model_index(request.start, "SupirPipeline").get("dtypes")
     pipeline = SupirPipeline(**networks, presets=presets, dtypes=borne)
     needed = sum(parameter.nbytes for name in _NETWORKS for parameter in networks[name].parameters())
@@ -293,12 +283,12 @@ def write_model(request: Request, folder: Path, *, best: bool = False, state: ch
 
 
 @torch.no_grad()
-def _put(networks: Networks, averages: Mapping[str, torch.Tensor]) -> None:
+def _put(networks: Networks, values: Mapping[str, torch.Tensor]) -> None:
     for component in _NETWORKS:
         known = networks[component].state_dict(keep_vars=True)
         for name, tensor in known.items():
-            if f"{component}.{name}" in averages:
-                tensor.copy_(averages[f"{component}.{name}"])
+            if f"{component}.{name}" in values:
+                tensor.copy_(values[f"{component}.{name}"])
 
 
 def _heldout_of(folders: tuple[Path, ...], photographs: Photographs) -> Photographs:

@@ -7,7 +7,7 @@ The shards are those of FSDP2, through accelerate. Where they lie, the networks 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,8 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType, FullyShardedDataParallelPlugin
 from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.utils._pytree import tree_map_only
 
 from supir.weights.device import best_device
 
@@ -108,20 +110,10 @@ def first_says(accelerator: Accelerator, number: int) -> int:
 
 def gathered(value: Any) -> Any:
     """The same nest of dictionaries and lists, every sharded tensor whole. All processes must call it together."""
-    if isinstance(value, Tensor):
-        return value.full_tensor() if hasattr(value, "full_tensor") else value
-    if isinstance(value, Mapping):
-        return {name: gathered(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [gathered(part) for part in value]
-    return value
+    return tree_map_only(DTensor, lambda shards: shards.full_tensor(), value)
 
 
 def spread(whole: Tensor, like: Tensor) -> Tensor:
     """A whole tensor on the device of another, sharded as that one is."""
     whole = whole.to(like.device)
-    if not hasattr(like, "device_mesh"):
-        return whole
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(whole, like.device_mesh, like.placements)  # type: ignore[attr-defined]
+    return distribute_tensor(whole, like.device_mesh, like.placements) if isinstance(like, DTensor) else whole

@@ -137,13 +137,10 @@ def with_fresh_connectors(unet: SupirUNet, kind: str, seed: int) -> SupirUNet:
 
 
 def build_size(name: str, *, seed: int = 0, meta: bool = False, connectors: str = "zero_sft") -> Networks:
-    """All networks of a size: autoencoder, unet, adaptor, text_encoder, text_encoder_2.
+    """All networks of a size of ``SIZES``, with a kind of connectors of ``supir.models.unet.CONNECTOR_KINDS``.
 
-    Args:
-        name: a key of ``SIZES``.
-        seed: of the random weights; torch's own generator is left as it was.
-        meta: parameters without memory, to count them.
-        connectors: of ``supir.models.unet.CONNECTOR_KINDS``.
+    Their weights are random by ``seed``, and torch's own generator is left as it was; or ``meta``: without memory, to
+    be counted.
     """
     size = SIZES[name]
     if meta:

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from supir.files import sentence
 from supir.restoration.restorer import latent_factor
-from supir.training.crops import psnr, to_pixels, write_sheet
-from supir.training.pairs import Heldout
+from supir.training.pairs import Heldout, psnr, to_pixels, write_sheet
 from supir.training.photographs import Photographs
 from supir.training.recipes import StageOptions
 from supir.training.sizes import Networks
@@ -63,9 +62,8 @@ class StageContext:
     ) -> Callable[[Path | None], dict[str, float]]:
         """A stage's sample sheet: a row for each kind of picture and one of the clean ones.
 
-        Args:
-            pictures: makes them, by name, in the order of the held-out pairs; called without gradient.
-            more: further held-out values.
+        ``pictures`` makes them without gradient, by name, in the order of the held-out pairs; ``more`` gives further
+        held-out values.
         """
 
         def write(path: Path | None) -> dict[str, float]:

@@ -27,7 +27,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from supir.errors import StateError
 from supir.files import disk_error, folder_whole, remove, sentence, sweep
@@ -98,9 +98,7 @@ def save_best(run: Path, state: State) -> Path:
 def load_latest(run: Path, *, optimiser: bool = True) -> State | None:
     """The newest state that is whole, or None where there is none; a damaged one is passed over with a warning.
 
-    Args:
-        run: the run's folder; a run may be under way in it.
-        optimiser: read its moments too.
+    A run may be under way in its folder. ``optimiser``: read its moments too.
 
     Raises:
         StateError: there are states, and none can be read: going on would be to begin anew.
@@ -158,7 +156,7 @@ def _write(parent: Path, state: State, *, whole: bool) -> Path:
         if whole:
             save_file(_plain(state.weights), new / "weights.safetensors")
             with (new / "optimiser.pt").open("wb") as stream:
-                torch.save(on_processor(state.optimiser), stream)
+                torch.save(tree_map_only(Tensor, lambda tensor: tensor.detach().cpu(), state.optimiser), stream)
         sums = {path.name: checksum(path) for path in sorted(new.iterdir())}
         record = json.dumps({"numbers": state.numbers, "checksums": sums}, indent=2) + "\n"
         (new / "state.json").write_text(record, encoding="utf-8")
@@ -217,17 +215,6 @@ def checksum(path: Path) -> str:
         while block := file.read(_BLOCK):
             total = zlib.crc32(block, total)
     return f"{total:08x}"
-
-
-def on_processor(value: Any) -> Any:
-    """The same nest of dictionaries and lists, every tensor on the processor."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    if isinstance(value, Mapping):
-        return {name: on_processor(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [on_processor(part) for part in value]
-    return value
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

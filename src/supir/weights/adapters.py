@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from supir.errors import MissingExtraError, OptionError, WeightsError
 from supir.models.quantized import quantized_kind
 from supir.weights.catalog import file_hash
-from supir.weights.checkpoint import open_checkpoint
+from supir.weights.checkpoint import StateDict, TensorSource, open_checkpoint
 from supir.weights.kinds import LORA_MARKS
 from supir.weights.layout import Shapes
 
@@ -75,26 +75,29 @@ class Adapters(StableDiffusionXLLoraLoaderMixin):
         if find_spec("peft") is None:
             raise MissingExtraError("peft", "lora", "a LoRA")
         source, name = _found(pretrained_model_name_or_path_or_dict, keywords)
+        ours: dict[str, Tensor] = {}
+        opened: TensorSource | None = None
         if name is not None:
+            opened = StateDict(source) if isinstance(source, dict) else open_checkpoint(source)
             keywords = {key: value for key, value in keywords.items() if key not in ("weight_name", "subfolder")}
-            _check_base(_shapes(source), name, self.unet.config.cross_attention_dim)
+            _check_base(opened.shapes, name, self.unet.config.cross_attention_dim)
+            ours = {key: opened.tensor(key) for key in opened.shapes if key.startswith(OURS)}
         before = self.get_list_adapters()
         left = source
         try:
-            ours = _tensors(source, lambda key: key.startswith(OURS))
-            if ours:
+            if opened is not None and ours:
                 adapter_name = adapter_name or _free_name(before)
                 self.adaptor.load_lora_adapter(
                     ours, prefix="adaptor", adapter_name=adapter_name, hotswap=hotswap, _pipeline=self
                 )
-                left = _tensors(source, lambda key: not key.startswith(OURS))
+                left = {key: opened.tensor(key) for key in opened.shapes if key not in ours}
             if left:
                 super().load_lora_weights(left, adapter_name=adapter_name, hotswap=hotswap, **keywords)
         except (RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
             self._take_off(before)
             raise WeightsError(f"{name or source}: this LoRA does not fit the model: {_reason(error)}") from error
         if not hotswap:
-            self._check_places(source, name, before)
+            self._check_places(source, opened, name, before)
 
     @property
     def adapters_in_use(self) -> dict[str, str]:
@@ -109,11 +112,6 @@ class Adapters(StableDiffusionXLLoraLoaderMixin):
             for name, strengths in sorted(found.items())
         ]
         return {"adapters": ", ".join(words)} if words else {}
-
-    def _remember(self, source: Any, names: set[str]) -> None:
-        """Which file, or which tensors, an adapter is of."""
-        digest = file_hash(source) if isinstance(source, Path) else _tensors_hash(source)
-        self._adapter_hashes = getattr(self, "_adapter_hashes", {}) | dict.fromkeys(names, digest)
 
     def fuse_lora(self, components: list[str] = ADAPTABLE, *arguments: Any, **keywords: Any) -> None:
         """As diffusers'; the adaptor too. Weights stored in 8 bits take none.
@@ -134,17 +132,20 @@ class Adapters(StableDiffusionXLLoraLoaderMixin):
         """As diffusers'; the adaptor too."""
         super().unfuse_lora(components, **keywords)
 
-    def _check_places(self, source: Any, name: str | None, before: Mapping[str, list[str]]) -> None:
+    def _check_places(
+        self, source: Any, opened: TensorSource | None, name: str | None, before: Mapping[str, list[str]]
+    ) -> None:
         """Whether what was put on is what the file has; nothing at all is an error, less is a warning."""
         added = self._added(before)
         if not any(added.values()):
             raise WeightsError(
                 f"{name or source}: no layer of this LoRA has a place in this model, so nothing was changed"
             )
-        if name is None:
+        if opened is None:
             return
-        self._remember(source, set().union(*added.values()))
-        layers = sum(any(mark in key for mark in _FIRST_HALVES) for key in _shapes(source))
+        digest, names = file_hash(source) if isinstance(source, Path) else _tensors_hash(source), added.values()
+        self._adapter_hashes = getattr(self, "_adapter_hashes", {}) | dict.fromkeys(set().union(*names), digest)
+        layers = sum(any(mark in key for mark in _FIRST_HALVES) for key in opened.shapes)
         placed = sum(_num_layers(getattr(self, part), adapters) for part, adapters in added.items())
         if placed < layers:
             warnings.warn(
@@ -182,22 +183,6 @@ def _found(source: Any, keywords: dict[str, Any]) -> tuple[Any, str | None]:
     if Path(source).suffix in (".safetensors", ".bin", ".pt", ".ckpt") or Path(source).is_dir():
         raise WeightsError(f"{path}: there is no such file")
     return source, None
-
-
-def _shapes(source: Any) -> Shapes:
-    if isinstance(source, dict):
-        return {key: tuple(tensor.shape) for key, tensor in source.items()}
-    return open_checkpoint(source).shapes
-
-
-def _tensors(source: Any, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
-    """Those of wanted names; none of what only diffusers knows."""
-    if isinstance(source, dict):
-        return {key: tensor for key, tensor in source.items() if wanted(key)}
-    if not isinstance(source, Path):
-        return {}
-    opened = open_checkpoint(source)
-    return {key: opened.tensor(key) for key in opened.shapes if wanted(key)}
 
 
 def _check_base(shapes: Shapes, name: str, width: int) -> None:

@@ -7,17 +7,106 @@
 from __future__ import annotations
 
 import json
+import pickle
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from supir.errors import UnsafeCheckpointError, WeightsError
 from supir.weights.formats import format_of
-from supir.weights.safetensors_file import SafetensorsFile
-from supir.weights.torch_file import load_torch_file
+
+NESTS = ("state_dict", "module", "model_state_dict", "model", "params_ema", "params", "weights", "ema")
+"""Where trainers put the weights in what they save: Lightning, DeepSpeed, plain loops, BasicSR."""
+_MAX_DEPTH = 3
+
+
+def load_torch_file(path: Path, *, zipped: bool) -> dict[str, Tensor]:
+    """The tensors of a torch file, on the CPU; memory-mapped where the file is of the zip kind.
+
+    Raises:
+        UnsafeCheckpointError: it holds pickled objects other than tensors and numbers.
+        WeightsError: it is damaged, truncated, another kind of archive, or holds no tensors.
+    """
+    if zipped:
+        _check_archive(path)
+    try:
+        with torch.serialization.safe_globals(_numbers()):
+            content = torch.load(path, mmap=zipped, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UnsafeCheckpointError(
+            f"{path}: holds pickled objects besides tensors{_which(error)}, which could run code when read. It was not"
+            " read. Use a .safetensors file, or one that holds the state_dict alone."
+        ) from error
+    except Exception as error:  # damage reaches torch's reader as any kind of error
+        raise WeightsError(f"{path}: a damaged or truncated torch file ({_short(error)}); fetch it again") from error
+    tensors = _tensors(content)
+    if not isinstance(content, dict) or tensors is None:
+        raise WeightsError(f"{path}: holds {type(content).__name__}, not a dictionary of named tensors")
+    if not tensors:
+        raise WeightsError(
+            f"{path}: holds no tensors, but {', '.join(map(repr, list(content)[:5])) or 'nothing'}; give the file with"
+            " the model's state_dict"
+        )
+    return tensors
+
+
+def _check_archive(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise WeightsError(f"{path}: a damaged or truncated torch file ({_short(error)}); fetch it again") from error
+    if any(name.endswith("constants.pkl") for name in names):
+        raise UnsafeCheckpointError(
+            f"{path}: a TorchScript program, which is code. It was not read; give its state_dict."
+        )
+    if not any(name.endswith("data.pkl") for name in names):
+        shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+        raise WeightsError(
+            f"{path}: a zip archive, no weights file: it holds {shown}. Unpack it and give what is in it."
+        )
+
+
+def _tensors(content: Any) -> dict[str, Tensor] | None:
+    """The named tensors of what was saved, at most three names deep; None where it is no dictionary of names."""
+    for _ in range(_MAX_DEPTH):
+        if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+            return None
+        nest = next((name for name in NESTS if isinstance(content.get(name), Mapping) and content[name]), None)
+        if nest is None or any(isinstance(value, Tensor) and "." in key for key, value in content.items()):
+            break
+        content = content[nest]
+    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def _numbers() -> list[Any]:
+    """NumPy's numbers, which trainers leave beside the weights: plain data, made by these few functions alone."""
+    import numpy as np
+
+    core = import_module("numpy._core.multiarray")
+    kinds = {type(np.dtype(kind)) for kind in "?bhilqBHILQefd"}
+    return [np.dtype, *kinds, core.scalar, (core.scalar, "numpy.core.multiarray.scalar")]
+
+
+def _which(error: Exception) -> str:
+    """The name of what was refused, as torch's message has it."""
+    text = str(error)
+    for mark in ("GLOBAL ", "Unsupported global: ", "Unsupported class "):
+        if mark in text:
+            return f" ({text.split(mark, 1)[1].split()[0].strip('.,:')})"
+    return ""
+
+
+def _short(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
 
 _NAMES = {
     torch.float64: "F64",
@@ -48,6 +137,44 @@ class TensorSource(Protocol):
     def tensor(self, key: str) -> Tensor:
         """The tensor `key`, on the CPU; it may share memory with the source and is not to be written to."""
         ...
+
+
+class SafetensorsFile:
+    """A .safetensors file as a source; ``metadata`` are the texts that its writer put in.
+
+    The library holds every number of the header against the file before anything in it is believed.
+
+    Raises:
+        WeightsError: the header is none, or its tensors overlap, leave gaps, or do not end with the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            # Read, not mapped: pages of a mapped file count as memory of this process beside what is made of them.
+            self._file = cast(Any, safe_open(path, framework="pt", backend="pread"))
+        except (SafetensorError, OSError) as error:
+            reason, advice = str(error)[:200], "Fetch it again, or give another file."
+            if unknown := re.search("unknown variant `(.*?)`", reason):
+                reason = f"a type {unknown[1]!r} that the format does not have"
+                advice = "Quantised files of other programs cannot be read; give one with 16 or 32 bits a weight."
+            raise WeightsError(f"{path}: a damaged or truncated safetensors file: {reason}. {advice}") from error
+        self.metadata: Mapping[str, str] = self._file.metadata() or {}
+        slices = {key: self._file.get_slice(key) for key in self._file.keys()}  # noqa: SIM118  (no mapping)
+        self.shapes: Mapping[str, tuple[int, ...]] = {key: tuple(part.get_shape()) for key, part in slices.items()}
+        self.dtypes: Mapping[str, str] = {key: part.get_dtype() for key, part in slices.items()}
+
+    def tensor(self, key: str) -> Tensor:
+        """The tensor `key`.
+
+        Raises:
+            WeightsError: the file cannot be read any more, or torch has no such type.
+        """
+        try:
+            tensor: Tensor = self._file.get_tensor(key)
+        except (SafetensorError, OSError, AttributeError) as error:
+            raise WeightsError(f"{self._path}: {key} cannot be read ({error}); fetch the file again") from error
+        return tensor
 
 
 class StateDict:
@@ -143,3 +270,54 @@ def open_shards(index: Path) -> TensorSource:
         Renamed(file, {key: key for key in file.shapes if places.get(key) == name}) for name, file in opened.items()
     ]
     return Merged(parts)
+
+
+_SCALE = re.compile(r"(.*\.)(?:scale_weight|weight_scale)")
+_BESIDE = re.compile(r"(.*\.)?(?:scale_input|input_scale|scaled_fp8|comfy_quant)")
+_FLOATS = ("F8_E4M3", "F8_E5M2", "F16", "BF16", "F32")
+
+
+class Scaled:
+    """8-bit weights that have scales beside them, as ComfyUI writes them, multiplied by these in float32.
+
+    ``X.weight`` in float8 with ``X.scale_weight`` or ``X.weight_scale``, one number or one for each output channel,
+    stands for their product. Scales of inputs belong to a way of multiplying, not to the weights, and are left out.
+    """
+
+    def __init__(self, source: TensorSource, scales: Mapping[str, str]) -> None:
+        """``scales``: the key of each weight that has one, and that of its scale."""
+        self._source, self._scales = source, scales
+        used = set(scales.values())
+        kept = [key for key in source.shapes if key not in used and not _BESIDE.fullmatch(key)]
+        self.shapes: Mapping[str, tuple[int, ...]] = {key: source.shapes[key] for key in kept}
+        self.dtypes: Mapping[str, str] = {key: "F32" if key in scales else source.dtypes[key] for key in kept}
+
+    def tensor(self, key: str) -> Tensor:
+        """The tensor `key`, times its scale."""
+        tensor = self._source.tensor(key)
+        if key not in self._scales:
+            return tensor
+        scale = self._source.tensor(self._scales[key]).float()
+        return tensor.float() * scale.reshape(-1, *[1] * (tensor.ndim - 1))
+
+
+def with_scales(source: TensorSource) -> TensorSource:
+    """The source with the scales multiplied in that can be; others stay beside their weights, and are refused later."""
+    scales = {}
+    for key in source.shapes:
+        match = _SCALE.fullmatch(key)
+        weight = f"{match[1]}weight" if match else ""
+        if weight in source.shapes and _fits(source, weight, key):
+            scales[weight] = key
+    if not scales and not any(_BESIDE.fullmatch(key) for key in source.shapes):
+        return source
+    all_scaled = sum(_SCALE.fullmatch(key) is not None for key in source.shapes) == len(scales)
+    return Scaled(source, scales) if all_scaled else source
+
+
+def _fits(source: TensorSource, weight: str, scale: str) -> bool:
+    """Whether there is one scale, or one for each output channel, of a weight that it can be multiplied into."""
+    shape, channels = source.shapes[scale], source.shapes[weight][:1]
+    single = all(size == 1 for size in shape)
+    by_channel = shape[:1] == channels and all(size == 1 for size in shape[1:])
+    return source.dtypes[weight] in _FLOATS and bool(channels) and (single or by_channel)

@@ -187,7 +187,7 @@ def _copy_tokenizer(donor: Path, folder: Path) -> None:
 
 
 def _notes(plan: Plan) -> tuple[str, ...]:
-    traits = plan.layout.traits
+    traits = plan.traits
     notes = []
     if traits.prediction_type == "v_prediction":
         notes.append("The UNet predicts velocity (v-prediction); the folder says so, and it is sampled so.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pickletools
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -25,80 +24,61 @@ _PICKLE = 0x80
 _OPERATIONS = {opcode.code.encode("latin-1") for opcode in pickletools.opcodes}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stranger:
-    """A kind of file that holds no weights we read: what to call it, how it begins, what to do about it."""
-
-    name: str
-    pattern: str
-    advice: str = "Give the weights file itself: .safetensors, or a .ckpt of tensors alone."
-
-    def begins(self, beginning: bytes) -> bool:
-        """Whether a file with this beginning is one."""
-        return re.match(self.pattern.encode("latin-1"), beginning, re.DOTALL | re.IGNORECASE) is not None
-
-
+_GIVE = "Give the weights file itself: .safetensors, or a .ckpt of tensors alone."
 _UNPACK = "Unpack it and give the weights file in it."
 _AGAIN = "Fetch the file again, in a browser or by a tool that is logged in where that is asked for."
+_ORIGINAL = "Give the original in .safetensors, with 16 or 32 bits a weight."
 _TEXT = r"(?:\xef\xbb\xbf)?\s*"
 STRANGERS = (
-    Stranger(
-        name="a git-LFS pointer, which stands for the file and does not hold it",
-        pattern=r"version https://(?:git-lfs|hawser)\.github\.com/spec/",
-        advice="Run 'git lfs pull' in its folder, or fetch the file from its page.",
+    (
+        "a git-LFS pointer, which stands for the file and does not hold it",
+        r"version https://(?:git-lfs|hawser)\.github\.com/spec/",
+        "Run 'git lfs pull' in its folder, or fetch the file from its page.",
     ),
-    Stranger(
-        name="a git-annex or Xet pointer, which stands for the file and does not hold it",
-        pattern=r"(?:[./]*\.git/annex/objects/|/annex/objects/|# xet version)",
-        advice="Fetch the file that it stands for.",
+    (
+        "a git-annex or Xet pointer, which stands for the file and does not hold it",
+        r"(?:[./]*\.git/annex/objects/|/annex/objects/|# xet version)",
+        "Fetch the file that it stands for.",
     ),
-    Stranger(
-        name="a web page", pattern=_TEXT + r"(?:<!--.*?-->\s*)?<(?:!doctype\s+html|html|head|body)", advice=_AGAIN
+    ("a web page", _TEXT + r"(?:<!--.*?-->\s*)?<(?:!doctype\s+html|html|head|body)", _AGAIN),
+    ("an XML text, such as a server's error message", _TEXT + r"<\?xml", _AGAIN),
+    ("a GGUF file: weights quantised for other programs", "GGUF", _ORIGINAL),
+    ("a GGML file: weights quantised for other programs", "(?:lmgg|fmgg|tjgg|algg|ggml|ggmf|ggjt|ggla)", _ORIGINAL),
+    ("a PNG picture", r"\x89PNG", _GIVE),
+    ("a JPEG picture", r"\xff\xd8\xff", _GIVE),
+    ("a GIF picture", r"GIF8", _GIVE),
+    ("a WebP picture", r"RIFF....WEBP", _GIVE),
+    ("a TIFF picture", r"(?:II\*\x00|MM\x00\*|II\+\x00|MM\x00\+)", _GIVE),
+    ("a picture or film", r"....ftyp", _GIVE),
+    ("a PDF document", "%PDF-", _GIVE),
+    ("a gzip archive", r"\x1f\x8b", _UNPACK),
+    ("a bzip2 archive", r"BZh[1-9]1AY", _UNPACK),
+    ("an xz archive", r"\xfd7zXZ\x00", _UNPACK),
+    ("a Zstandard archive", r"\x28\xb5\x2f\xfd", _UNPACK),
+    ("a 7z archive", r"7z\xbc\xaf\x27\x1c", _UNPACK),
+    ("a RAR archive", r"Rar!\x1a\x07", _UNPACK),
+    ("a tar archive", r".{257}ustar", _UNPACK),
+    ("an empty or cut-off zip archive", r"PK(?:\x05\x06|\x07\x08|\x01\x02)", _AGAIN),
+    ("a NumPy array", r"\x93NUMPY", _GIVE),
+    ("an HDF5 file, such as Keras writes", r"\x89HDF\r\n\x1a\n", _GIVE),
+    ("a TensorFlow Lite model", r"....TFL[23]", _GIVE),
+    ("an ONNX model", r"\x08[\x01-\x10]\x12.(?:pytorch|onnx|tf2onnx|skl2onnx|keras2onnx)", _GIVE),
+    ("a TensorRT engine", "ftrt", _GIVE),
+    ("a database", r"SQLite format 3\x00", _GIVE),
+    ("a program", r"(?:\x7fELF|MZ.{6}|\xcf\xfa\xed\xfe|\xca\xfe\xba\xbe|#!)", _GIVE),
+    (
+        "a JSON text, such as a configuration or a server's message",
+        _TEXT + r"[\[{]\s*(?:\"|\{|\[|[\]}0-9])",
+        _GIVE,
     ),
-    Stranger(name="an XML text, such as a server's error message", pattern=_TEXT + r"<\?xml", advice=_AGAIN),
-    Stranger(
-        name="a GGUF file: weights quantised for other programs",
-        pattern="GGUF",
-        advice="Give the original in .safetensors, with 16 or 32 bits a weight.",
-    ),
-    Stranger(
-        name="a GGML file: weights quantised for other programs",
-        pattern="(?:lmgg|fmgg|tjgg|algg|ggml|ggmf|ggjt|ggla)",
-        advice="Give the original in .safetensors, with 16 or 32 bits a weight.",
-    ),
-    Stranger(name="a PNG picture", pattern=r"\x89PNG"),
-    Stranger(name="a JPEG picture", pattern=r"\xff\xd8\xff"),
-    Stranger(name="a GIF picture", pattern=r"GIF8"),
-    Stranger(name="a WebP picture", pattern=r"RIFF....WEBP"),
-    Stranger(name="a TIFF picture", pattern=r"(?:II\*\x00|MM\x00\*|II\+\x00|MM\x00\+)"),
-    Stranger(name="a picture or film", pattern=r"....ftyp"),
-    Stranger(name="a PDF document", pattern="%PDF-"),
-    Stranger(name="a gzip archive", pattern=r"\x1f\x8b", advice=_UNPACK),
-    Stranger(name="a bzip2 archive", pattern=r"BZh[1-9]1AY", advice=_UNPACK),
-    Stranger(name="an xz archive", pattern=r"\xfd7zXZ\x00", advice=_UNPACK),
-    Stranger(name="a Zstandard archive", pattern=r"\x28\xb5\x2f\xfd", advice=_UNPACK),
-    Stranger(name="a 7z archive", pattern=r"7z\xbc\xaf\x27\x1c", advice=_UNPACK),
-    Stranger(name="a RAR archive", pattern=r"Rar!\x1a\x07", advice=_UNPACK),
-    Stranger(name="a tar archive", pattern=r".{257}ustar", advice=_UNPACK),
-    Stranger(name="an empty or cut-off zip archive", pattern=r"PK(?:\x05\x06|\x07\x08|\x01\x02)", advice=_AGAIN),
-    Stranger(name="a NumPy array", pattern=r"\x93NUMPY"),
-    Stranger(name="an HDF5 file, such as Keras writes", pattern=r"\x89HDF\r\n\x1a\n"),
-    Stranger(name="a TensorFlow Lite model", pattern=r"....TFL[23]"),
-    Stranger(name="an ONNX model", pattern=r"\x08[\x01-\x10]\x12.(?:pytorch|onnx|tf2onnx|skl2onnx|keras2onnx)"),
-    Stranger(name="a TensorRT engine", pattern="ftrt"),
-    Stranger(name="a database", pattern=r"SQLite format 3\x00"),
-    Stranger(name="a program", pattern=r"(?:\x7fELF|MZ.{6}|\xcf\xfa\xed\xfe|\xca\xfe\xba\xbe|#!)"),
-    Stranger(
-        name="a JSON text, such as a configuration or a server's message",
-        pattern=_TEXT + r"[\[{]\s*(?:\"|\{|\[|[\]}0-9])",
-    ),
-    Stranger(
-        name="an unfinished download: it begins with nothing but zeros",
-        pattern=r"\x00{64}",
-        advice="Let the download end, or fetch the file again.",
+    (
+        "an unfinished download: it begins with nothing but zeros",
+        r"\x00{64}",
+        "Let the download end, or fetch the file again.",
     ),
 )
-"""In the order they are asked; only of files that have no frame of ours."""
+"""Kinds of files that hold no weights we read, in the order they are asked: what to call it, how it begins, what to do
+about it. Only files are asked that have no frame of ours."""
 
 
 def format_of(path: Path) -> Format:
@@ -138,9 +118,9 @@ def _is_pickle(beginning: bytes) -> bool:
 
 
 def _stranger(path: Path, beginning: bytes, size: int) -> str:
-    for stranger in STRANGERS:
-        if stranger.begins(beginning):
-            return f"{stranger.name}, no weights file. {stranger.advice}"
+    for name, pattern, advice in STRANGERS:
+        if re.match(pattern.encode("latin-1"), beginning, re.DOTALL | re.IGNORECASE):
+            return f"{name}, no weights file. {advice}"
     shown = beginning[:64].decode("ascii", "replace").split("\n")[0].strip()
     if shown.isascii() and shown.isprintable():
         return f"a text that begins {shown[:40]!r}, no weights file. {_AGAIN}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from supir.errors import OptionError, WeightsError
-from supir.weights.checkpoint import Merged, Renamed, TensorSource
+from supir.weights.checkpoint import Merged, Renamed, SafetensorsFile, TensorSource, with_scales
 from supir.weights.hub import SDXL_SCALING, Opened, open_file, open_folder, same_latents
 from supir.weights.kinds import has_unet, is_supir, refuse_other_kinds
 from supir.weights.layout import (
@@ -25,8 +25,6 @@ from supir.weights.layout import (
     HeadDims,
     Traits,
 )
-from supir.weights.safetensors_file import SafetensorsFile
-from supir.weights.scaled import with_scales
 
 PREDICTIONS = ("epsilon", "v_prediction")
 WRAPPER = re.compile(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ SDXL_SCALING = 0.13025
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 _VARIANTS = ("", ".fp32", ".bf16", ".fp16")
 _TOKENIZERS = ("tokenizer", "tokenizer_2")
+_VOCABULARIES = ("vocab.json", "tokenizer.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,23 +56,15 @@ class Opened:
         return file_hash(self.path) if self.files == (self.path,) else files_hash(self.named)
 
 
-@dataclass(frozen=True)
-class Component:
-    """Where a component lies, what its names are put behind, and the classes that may have written it."""
-
-    folder: str
-    prefix: str
-    classes: tuple[str, ...]
-
-
-COMPONENTS = (
-    Component("unet", HUB_UNET, ("UNet2DConditionModel", "SupirUNet")),
-    Component("vae", HUB_AUTOENCODER, ("AutoencoderKL",)),
-    Component("autoencoder", HUB_AUTOENCODER, ("SupirAutoencoder",)),
-    Component("adaptor", HUB_ADAPTOR, ("SupirAdaptor",)),
-    Component("text_encoder", HUB_CLIP_L, ("CLIPTextModel",)),
-    Component("text_encoder_2", HUB_CLIP_G, ("CLIPTextModelWithProjection",)),
-)
+COMPONENTS = {
+    "unet": (HUB_UNET, ("UNet2DConditionModel", "SupirUNet")),
+    "vae": (HUB_AUTOENCODER, ("AutoencoderKL",)),
+    "autoencoder": (HUB_AUTOENCODER, ("SupirAutoencoder",)),
+    "adaptor": (HUB_ADAPTOR, ("SupirAdaptor",)),
+    "text_encoder": (HUB_CLIP_L, ("CLIPTextModel",)),
+    "text_encoder_2": (HUB_CLIP_G, ("CLIPTextModelWithProjection",)),
+}
+"""By the folder that a component lies in: what its names are put behind, and the classes that may have written it."""
 
 
 def open_folder(folder: Path) -> Opened:
@@ -82,20 +75,21 @@ def open_folder(folder: Path) -> Opened:
     """
     folder = _snapshot(folder)
     _check_pipeline(folder)
-    found = [(part, folder / part.folder) for part in COMPONENTS if (folder / part.folder / "config.json").is_file()]
+    found = {name: folder / name for name in COMPONENTS if (folder / name / "config.json").is_file()}
     if not found and (folder / "config.json").is_file():
         kind = _class_of(folder)
-        found = [(part, folder) for part in COMPONENTS if kind in part.classes]
+        found = {name: folder for name, (_, classes) in COMPONENTS.items() if kind in classes}
         if not found:
             raise WeightsError(f"{folder}: holds a {kind}, and no component of SDXL")
     if not found:
         source, files = _open_weights(folder)
         return Opened(path=folder, source=source, files=files)
     sources, used, configs = [], [], {}
-    for part, place in found:
-        configs[part.folder] = _config(place, part)
+    for name, place in found.items():
+        prefix, classes = COMPONENTS[name]
+        configs[name] = _config(place, classes)
         source, files = _open_weights(place)
-        sources.append(Renamed(source, {part.prefix + key: key for key in source.shapes}))
+        sources.append(Renamed(source, {prefix + key: key for key in source.shapes}))
         used += [*files, place / "config.json"]
     return Opened(
         path=folder,
@@ -103,7 +97,9 @@ def open_folder(folder: Path) -> Opened:
         files=tuple(used),
         traits=_traits(folder, configs),
         head_dims=_head_dims(folder, configs),
-        tokenizers=folder if all(map(_has_vocabulary, (folder / name for name in _TOKENIZERS))) else None,
+        tokenizers=folder
+        if all(any((folder / name / file).is_file() for file in _VOCABULARIES) for name in _TOKENIZERS)
+        else None,
     )
 
 
@@ -153,17 +149,13 @@ def open_file(path: Path) -> tuple[TensorSource, tuple[Path, ...]]:
     return source, tuple(path.parent / shard for shard in sorted(shards))
 
 
-def _config(folder: Path, part: Component) -> Mapping[str, Any]:
+def _config(folder: Path, classes: Sequence[str]) -> Mapping[str, Any]:
     config, kind = _read(folder / "config.json"), _class_of(folder)
-    if kind not in part.classes:
-        raise WeightsError(f"{folder}: holds a {kind}, where SDXL has a {part.classes[0]}")
+    if kind not in classes:
+        raise WeightsError(f"{folder}: holds a {kind}, where SDXL has a {classes[0]}")
     if any(config.get(name) is not None for name in ("latents_mean", "latents_std")):
         raise WeightsError(f"{folder}: its latents have a mean and deviation of their own, as no SDXL's; not supported")
     return config
-
-
-def _has_vocabulary(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json"))
 
 
 def _class_of(folder: Path) -> str:
@@ -172,7 +164,8 @@ def _class_of(folder: Path) -> str:
 
 
 def _traits(folder: Path, configs: Mapping[str, Mapping[str, Any]]) -> Traits:
-    unet, scheduler = configs.get("unet", {}), _scheduler(folder)
+    unet, path = configs.get("unet", {}), folder / "scheduler" / "scheduler_config.json"
+    scheduler = _read(path) if path.is_file() else {}
     autoencoder = configs.get("vae") or configs.get("autoencoder") or {}
     return Traits(
         prediction_type=unet.get("prediction_type") or scheduler.get("prediction_type"),
@@ -202,11 +195,6 @@ def _head_dim(folder: Path, unet: Mapping[str, Any]) -> int:
     if len(dims) > 1 and unet.get("_class_name") == "UNet2DConditionModel":
         raise WeightsError(f"{folder}: its attention heads have several sizes ({dims}), and SDXL's one; not supported")
     return max(dims)
-
-
-def _scheduler(folder: Path) -> Mapping[str, Any]:
-    path = folder / "scheduler" / "scheduler_config.json"
-    return _read(path) if path.is_file() else {}
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -1,8 +1,13 @@
 """Original names to ours, as data: rules of one prefix each, most with a table of the names below it.
 
 Ours are diffusers' and transformers' names, so that each component is what those libraries save and load. A rule names
-a component (a folder of the model) and a prefix in it. The rules follow from a `ModelLayout`: which numbered block of
+a component (a folder of the model) and a prefix in it. The rules follow from a `Numbering`: which numbered block of
 the original is which level and layer depends on the depth of the model, and on nothing else.
+
+Diffusers' own conversion of single files (``loaders.single_file_utils``) was tried in place of SDXL's rules and left:
+it finds blocks by parts of names, passes over keys that it does not know, fails by a `KeyError` on those that it
+lacks, reads every tensor, and knows no way back, by which a missing weight is called by its original name. Around it
+would stand as many lines as the rules take.
 """
 
 from __future__ import annotations
@@ -26,11 +31,8 @@ from supir.weights.layout import (
     HUB_CLIP_L,
     HUB_UNET,
     UNET,
-    AutoencoderLayout,
-    ConnectorLayout,
-    ModelLayout,
-    TextLayout,
-    TrunkLayout,
+    Numbering,
+    TrunkNumbering,
 )
 
 Shaping = Literal["same", "matrix", "transpose", "query", "key", "value"]
@@ -45,36 +47,27 @@ RESNET = {
     "skip_connection.": "conv_shortcut.",
 }
 EMBEDDING = {"0.": "linear_1.", "2.": "linear_2."}
-ZERO_SFT = {
-    "param_free_norm.": "norm.",
-    "mlp_shared.0.": "mlp_shared.0.",
-    "zero_conv.": "zero_conv.",
-    "zero_mul.": "zero_mul.",
-    "zero_add.": "zero_add.",
-}
+
+
+def _kept(*names: str) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+ZERO_SFT = {"param_free_norm.": "norm.", **_kept("mlp_shared.0.", "zero_conv.", "zero_mul.", "zero_add.")}
 ZERO_CROSS_ATTENTION = {
     "norm1.": "norm_query.",
     "norm2.": "norm_context.",
-    "attn.to_q.": "to_q.",
-    "attn.to_k.": "to_k.",
-    "attn.to_v.": "to_v.",
     "attn.to_out.0.": "to_out.",
+    **{f"attn.{name}": name for name in ("to_q.", "to_k.", "to_v.")},
 }
-AUTOENCODER_RESNET = {
-    "norm1.": "norm1.",
-    "conv1.": "conv1.",
-    "norm2.": "norm2.",
-    "conv2.": "conv2.",
-    "nin_shortcut.": "conv_shortcut.",
-}
+AUTOENCODER_RESNET = {"nin_shortcut.": "conv_shortcut.", **_kept("norm1.", "conv1.", "norm2.", "conv2.")}
 AUTOENCODER_ATTENTION = {"q.": "to_q.", "k.": "to_k.", "v.": "to_v.", "proj_out.": "to_out.0."}
 HUB_ATTENTION = {
     "query.": "to_q.",
     "key.": "to_k.",
     "value.": "to_v.",
     "proj_attn.": "to_out.0.",
-    "group_norm.": "group_norm.",
-    "to_": "to_",
+    **_kept("group_norm.", "to_"),
 }
 """Diffusers' names, and what they were before version 0.17."""
 OPEN_CLIP_BLOCK = {
@@ -111,27 +104,23 @@ class Target:
     shaping: Shaping = "same"
 
 
-def rules(layout: ModelLayout) -> Iterator[Rule]:
-    """Every rule of a model of this layout."""
-    if layout.unet is not None:
-        yield from _encoder_rules(UNET, "unet", layout.unet)
-        yield from _decoder_rules(UNET, "unet", layout.unet)
-    if layout.connectors is not None:
-        yield from _connector_rules(layout.connectors)
-    if layout.adaptor is not None:
-        yield from _encoder_rules(ADAPTOR, "adaptor", layout.adaptor)
-        yield Rule(ADAPTOR + "input_hint_block.0.", "adaptor", "hint_conv.")
-    if layout.autoencoder is not None:
-        yield from _autoencoder_rules(layout.autoencoder)
-    if layout.text_encoder is not None:
-        yield Rule(CLIP_L, "text_encoder", "text_model.")
-    if layout.text_encoder_2 is not None:
-        yield from _open_clip_rules(layout.text_encoder_2)
+def rules(numbering: Numbering) -> Iterator[Rule]:
+    """Every rule of a model numbered so."""
+    yield from _encoder_rules(UNET, "unet", numbering.unet)
+    yield from _decoder_rules(UNET, "unet", numbering.unet)
+    for index, attends in enumerate(numbering.connectors):
+        inner = ZERO_CROSS_ATTENTION if attends else ZERO_SFT
+        yield Rule(f"{CONNECTORS}{index}.", "unet", f"connectors.{index}.", inner)
+    yield from _encoder_rules(ADAPTOR, "adaptor", numbering.adaptor)
+    yield Rule(ADAPTOR + "input_hint_block.0.", "adaptor", "hint_conv.")
+    yield from _autoencoder_rules(*numbering.autoencoder)
+    yield Rule(CLIP_L, "text_encoder", "text_model.")
+    yield from _open_clip_rules(numbering.text_layers)
     yield from _hub_rules()
 
 
 def _hub_rules() -> Iterator[Rule]:
-    """Names that diffusers and transformers gave: ours already, whatever the layout."""
+    """Names that diffusers and transformers gave: ours already."""
     for prefix, component in ((HUB_UNET, "unet"), (HUB_ADAPTOR, "adaptor"), (HUB_AUTOENCODER, "autoencoder")):
         yield Rule(prefix, component, "")
     for half in ("encoder.", "decoder.", "degraded_encoder."):
@@ -143,18 +132,18 @@ def _hub_rules() -> Iterator[Rule]:
     yield Rule(f"{HUB_CLIP_G}text_projection.", "text_encoder_2", "text_projection.")
 
 
-def _encoder_rules(prefix: str, component: str, trunk: TrunkLayout) -> Iterator[Rule]:
+def _encoder_rules(prefix: str, component: str, trunk: TrunkNumbering) -> Iterator[Rule]:
     yield Rule(f"{prefix}time_embed.", component, "time_embedding.", EMBEDDING)
     yield Rule(f"{prefix}label_emb.0.", component, "add_embedding.", EMBEDDING)
     yield Rule(f"{prefix}input_blocks.0.0.", component, "conv_in.")
     index = 0
-    for level, depth in enumerate(trunk.depths):
+    for level, attends in enumerate(trunk.attends):
         for layer in range(trunk.layers_per_block):
             index += 1
             yield Rule(f"{prefix}input_blocks.{index}.0.", component, f"down_blocks.{level}.resnets.{layer}.", RESNET)
-            if depth:
+            if attends:
                 yield Rule(f"{prefix}input_blocks.{index}.1.", component, f"down_blocks.{level}.attentions.{layer}.")
-        if level < len(trunk.depths) - 1:
+        if level < len(trunk.attends) - 1:
             index += 1
             ours = f"down_blocks.{level}.downsamplers.0.conv."
             yield Rule(f"{prefix}input_blocks.{index}.0.op.", component, ours)
@@ -163,30 +152,24 @@ def _encoder_rules(prefix: str, component: str, trunk: TrunkLayout) -> Iterator[
     yield Rule(f"{prefix}middle_block.2.", component, "mid_block.resnets.1.", RESNET)
 
 
-def _decoder_rules(prefix: str, component: str, trunk: TrunkLayout) -> Iterator[Rule]:
+def _decoder_rules(prefix: str, component: str, trunk: TrunkNumbering) -> Iterator[Rule]:
     index = 0
-    for level, depth in enumerate(reversed(trunk.depths)):
+    for level, attends in enumerate(reversed(trunk.attends)):
         for layer in range(trunk.layers_per_block + 1):
             block, part = f"{prefix}output_blocks.{index}.", 1
             yield Rule(f"{block}0.", component, f"up_blocks.{level}.resnets.{layer}.", RESNET)
-            if depth:
+            if attends:
                 yield Rule(f"{block}1.", component, f"up_blocks.{level}.attentions.{layer}.")
                 part = 2
-            if layer == trunk.layers_per_block and level < len(trunk.depths) - 1:
+            if layer == trunk.layers_per_block and level < len(trunk.attends) - 1:
                 yield Rule(f"{block}{part}.conv.", component, f"up_blocks.{level}.upsamplers.0.conv.")
             index += 1
     yield Rule(f"{prefix}out.0.", component, "conv_norm_out.")
     yield Rule(f"{prefix}out.2.", component, "conv_out.")
 
 
-def _connector_rules(connectors: ConnectorLayout) -> Iterator[Rule]:
-    for index in range(connectors.num_connectors):
-        inner = ZERO_CROSS_ATTENTION if index in connectors.cross_attentions else ZERO_SFT
-        yield Rule(f"{CONNECTORS}{index}.", "unet", f"connectors.{index}.", inner)
-
-
-def _autoencoder_rules(autoencoder: AutoencoderLayout) -> Iterator[Rule]:
-    component, levels = "autoencoder", len(autoencoder.block_out_channels)
+def _autoencoder_rules(levels: int, layers: int) -> Iterator[Rule]:
+    component = "autoencoder"
     halves = ((AUTOENCODER + "encoder.", "encoder."), (DEGRADED_ENCODER, "degraded_encoder."))
     for prefix, ours in (*halves, (AUTOENCODER + "decoder.", "decoder.")):
         for name in ("conv_in.", "conv_out."):
@@ -201,26 +184,26 @@ def _autoencoder_rules(autoencoder: AutoencoderLayout) -> Iterator[Rule]:
     for level in range(levels):
         for prefix, ours in halves:
             old, new = f"{prefix}down.{level}.", f"{ours}down_blocks.{level}."
-            for layer in range(autoencoder.layers_per_block):
+            for layer in range(layers):
                 yield Rule(f"{old}block.{layer}.", component, f"{new}resnets.{layer}.", AUTOENCODER_RESNET)
             yield Rule(f"{old}downsample.conv.", component, f"{new}downsamplers.0.conv.")
         # The original numbers the decoder's levels from the pixels inwards, diffusers in the order they run.
         old, new = f"{AUTOENCODER}decoder.up.{levels - 1 - level}.", f"decoder.up_blocks.{level}."
-        for layer in range(autoencoder.layers_per_block + 1):
+        for layer in range(layers + 1):
             yield Rule(f"{old}block.{layer}.", component, f"{new}resnets.{layer}.", AUTOENCODER_RESNET)
         yield Rule(f"{old}upsample.conv.", component, f"{new}upsamplers.0.conv.")
     for name in ("quant_conv.", "post_quant_conv."):
         yield Rule(AUTOENCODER + name, component, name)
 
 
-def _open_clip_rules(text: TextLayout) -> Iterator[Rule]:
+def _open_clip_rules(layers: int) -> Iterator[Rule]:
     component = "text_encoder_2"
     embeddings = "text_model.embeddings."
     yield Rule(f"{CLIP_G}token_embedding.", component, f"{embeddings}token_embedding.")
     yield Rule(f"{CLIP_G}positional_embedding", component, f"{embeddings}position_embedding.weight")
     yield Rule(f"{CLIP_G}ln_final.", component, "text_model.final_layer_norm.")
     yield Rule(f"{CLIP_G}text_projection", component, "text_projection.weight", shaping="transpose")
-    for layer in range(text.num_layers):
+    for layer in range(layers):
         old, new = f"{CLIP_G}transformer.resblocks.{layer}.", f"text_model.encoder.layers.{layer}."
         yield Rule(old, component, new, OPEN_CLIP_BLOCK)
         for kind in ("weight", "bias"):
@@ -230,16 +213,16 @@ def _open_clip_rules(text: TextLayout) -> Iterator[Rule]:
 
 
 class KeyMap:
-    """All rules of one layout, ready to look up.
+    """All rules of one numbering, ready to look up.
 
     `targets(key)` gives the places of a key (three for a fused projection, none for an unknown one),
     `original(component, name)` the way back.
     """
 
-    def __init__(self, layout: ModelLayout) -> None:
+    def __init__(self, numbering: Numbering) -> None:
         self._by_prefix: dict[str, list[Rule]] = {}
         self._by_name: dict[tuple[str, str], Rule] = {}
-        for rule in rules(layout):
+        for rule in rules(numbering):
             self._by_prefix.setdefault(rule.original, []).append(rule)
             self._by_name.setdefault((rule.component, rule.ours), rule)  # the original's, before a folder's
 

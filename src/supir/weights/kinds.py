@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from supir.errors import WeightsError
 from supir.weights.layout import (
@@ -20,15 +19,6 @@ from supir.weights.layout import (
 
 LORA_MARKS = ("lora_up.", "lora_down.", "lora_A.", "lora_B.", "lora_linear_layer", "hada_w", "lokr_", "oft_", ".lora.")
 _NEEDED = "Give an SDXL base or a fine-tune of it."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """A kind of weights that is no SDXL: what to call it, how it is told, what to do."""
-
-    name: str
-    holds: Callable[[Shapes], bool]
-    advice: str = _NEEDED
 
 
 def is_lora(shapes: Shapes) -> bool:
@@ -54,15 +44,12 @@ def _contains(*parts: str) -> Callable[[Shapes], bool]:
     return lambda shapes: any(part in key for key in shapes for part in parts)
 
 
-def _trunk_keys(shapes: Shapes) -> Iterator[str]:
-    return (key for key in shapes if key.startswith((UNET, HUB_UNET)) and not key.startswith(CONNECTORS))
-
-
 def _reads_text_of(width: int) -> Callable[[Shapes], bool]:
     """Whether the UNet's cross attentions read text features of this width."""
 
     def holds(shapes: Shapes) -> bool:
-        key = next((key for key in _trunk_keys(shapes) if key.endswith("attn2.to_k.weight")), None)
+        trunk = (key for key in shapes if key.startswith((UNET, HUB_UNET)) and not key.startswith(CONNECTORS))
+        key = next((key for key in trunk if key.endswith("attn2.to_k.weight")), None)
         return key is not None and shapes[key][1:] == (width,)
 
     return holds
@@ -84,85 +71,71 @@ def _without_vector(shapes: Shapes) -> bool:
     return has_unet(shapes) and not _begins(shapes, UNET + "label_emb.", HUB_UNET + "add_embedding.")
 
 
-def _partitioned(shapes: Shapes) -> bool:
-    return sum(0 in shape for shape in shapes.values()) * 2 > len(shapes)
-
-
-KINDS = (
-    Kind(
-        name="one process's part of a DeepSpeed ZeRO-3 training",
-        holds=_partitioned,
-        advice="Join the parts with the zero_to_fp32.py that lies beside them.",
+_BASE_OF_IT = "Give the base that it was made from."
+KINDS: tuple[tuple[str, Callable[[Shapes], bool], str], ...] = (
+    (
+        "one process's part of a DeepSpeed ZeRO-3 training",
+        lambda shapes: sum(0 in shape for shape in shapes.values()) * 2 > len(shapes),
+        "Join the parts with the zero_to_fp32.py that lies beside them.",
     ),
-    Kind(
-        name="a LoRA",
-        holds=is_lora,
-        advice="It is put onto a loaded model, by load_lora_weights of the pipeline, and cannot be one.",
+    ("a LoRA", is_lora, "It is put onto a loaded model, by load_lora_weights of the pipeline, and cannot be one."),
+    (
+        "a textual inversion",
+        lambda shapes: len(shapes) <= 4 and bool({"emb_params", "clip_l", "clip_g", "*"} & set(shapes)),
+        _NEEDED,
     ),
-    Kind(
-        name="a textual inversion",
-        holds=lambda shapes: len(shapes) <= 4 and bool({"emb_params", "clip_l", "clip_g", "*"} & set(shapes)),
-    ),
-    Kind(name="an IP-Adapter", holds=lambda shapes: _begins(shapes, "image_proj.", "ip_adapter.")),
-    Kind(
-        name="a ControlNet",
-        holds=lambda shapes: (
+    ("an IP-Adapter", lambda shapes: _begins(shapes, "image_proj.", "ip_adapter."), _NEEDED),
+    (
+        "a ControlNet",
+        lambda shapes: (
             _contains("controlnet_cond_embedding", "lora_controlnet")(shapes)
             or (_begins(shapes, "control_model.", "input_hint_block.") and not has_unet(shapes))
         ),
+        _NEEDED,
     ),
-    Kind(name="a Flux model", holds=_contains("double_blocks.0.", "single_transformer_blocks.0.")),
-    Kind(name="a Stable Diffusion 3 model", holds=_contains("joint_blocks.0.", "pos_embed.proj.")),
-    Kind(
-        name="a Playground v2.5 model, whose latents have another scale",
-        holds=lambda shapes: "edm_mean" in shapes or "edm_std" in shapes,
+    ("a Flux model", _contains("double_blocks.0.", "single_transformer_blocks.0."), _NEEDED),
+    ("a Stable Diffusion 3 model", _contains("joint_blocks.0.", "pos_embed.proj."), _NEEDED),
+    (
+        "a Playground v2.5 model, whose latents have another scale",
+        lambda shapes: "edm_mean" in shapes or "edm_std" in shapes,
+        _NEEDED,
     ),
-    Kind(name="a CosXL model, which has another noise schedule", holds=lambda shapes: _begins(shapes, "edm_vpred.")),
-    Kind(
-        name="SDXL's refiner, not its base",
-        holds=lambda shapes: (
+    ("a CosXL model, which has another noise schedule", lambda shapes: _begins(shapes, "edm_vpred."), _NEEDED),
+    (
+        "SDXL's refiner, not its base",
+        lambda shapes: (
             _reads_text_of(1280)(shapes)
             or (_begins(shapes, "conditioner.embedders.0.model.") and not _begins(shapes, CLIP_G))
         ),
-        advice="Give the base that belongs to it.",
+        "Give the base that belongs to it.",
     ),
-    Kind(
-        name="a Stable Diffusion 2 model",
-        holds=lambda shapes: _begins(shapes, "cond_stage_model.model.") or _reads_text_of(1024)(shapes),
+    (
+        "a Stable Diffusion 2 model",
+        lambda shapes: _begins(shapes, "cond_stage_model.model.") or _reads_text_of(1024)(shapes),
+        _NEEDED,
     ),
-    Kind(
-        name="a Stable Diffusion 1 model",
-        holds=lambda shapes: _begins(shapes, "cond_stage_model.") or _reads_text_of(768)(shapes),
+    (
+        "a Stable Diffusion 1 model",
+        lambda shapes: _begins(shapes, "cond_stage_model.") or _reads_text_of(768)(shapes),
+        _NEEDED,
     ),
-    Kind(name="a Stable Diffusion 1 or 2 model", holds=_without_vector),
-    Kind(
-        name="an inpainting model, whose UNet takes 5 channels more: a mask and a masked picture",
-        holds=_takes(5),
-        advice="Give the base that it was made from.",
-    ),
-    Kind(
-        name="an editing model (InstructPix2Pix), whose UNet takes 4 channels more",
-        holds=_takes(4),
-        advice="Give the base that it was made from.",
-    ),
-    Kind(name="a depth model, whose UNet takes a channel more", holds=_takes(1)),
+    ("a Stable Diffusion 1 or 2 model", _without_vector, _NEEDED),
+    ("an inpainting model, whose UNet takes 5 channels more: a mask and a masked picture", _takes(5), _BASE_OF_IT),
+    ("an editing model (InstructPix2Pix), whose UNet takes 4 channels more", _takes(4), _BASE_OF_IT),
+    ("a depth model, whose UNet takes a channel more", _takes(1), _NEEDED),
 )
-"""In the order they are asked."""
+"""Weights that are no SDXL, in the order they are asked: what to call them, how they are told, what to do."""
 
 
 def refuse_other_kinds(shapes: Shapes, what: str) -> None:
-    """Refuse weights that are known to be something else than SDXL or SUPIR.
-
-    Args:
-        shapes: of one file or folder, under our prefixes.
-        what: its name, for the message.
+    """Refuse weights, of one file or folder under our prefixes, that are known to be no SDXL or SUPIR.
 
     Raises:
         WeightsError: names the kind, and what to do.
     """
-    for kind in KINDS:
-        if kind.holds(shapes):
-            raise WeightsError(f"{what}: {kind.name}, which cannot be used here. {kind.advice}")
+    for name, holds, advice in KINDS:
+        if holds(shapes):
+            raise WeightsError(f"{what}: {name}, which cannot be used here. {advice}")
 
 
 def is_autoencoder_alone(shapes: Shapes) -> bool:

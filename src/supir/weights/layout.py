@@ -1,4 +1,4 @@
-"""What a set of keys and shapes says about the model that wrote it: widths and depths.
+"""What names and shapes say of a model: how they begin, what the numbers in them stand for, what its classes are given.
 
 Keys are either original, those of the SDXL single file and of the published SUPIR files (reference section 3), or
 those of a diffusers folder with the component before them. Nothing here reads a tensor. The size of an attention head
@@ -8,14 +8,11 @@ is the one thing that shapes do not tell; SDXL's is 64 everywhere.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
-
-from supir.errors import KeyMismatchError
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 Shapes = Mapping[str, tuple[int, ...]]
-_Part = TypeVar("_Part")
 
 UNET = "model.diffusion_model."
 CONNECTORS = UNET + "project_modules."
@@ -69,225 +66,141 @@ class Traits:
     zero_terminal_snr: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrunkLayout:
-    """A UNet, or only its encoder and middle: `depths` has the transformer blocks of each level, 0 for none."""
+@dataclass(frozen=True)
+class TrunkNumbering:
+    """Of a UNet, or only its encoder and middle: blocks of a level, and which levels have transformers."""
 
-    block_out_channels: tuple[int, ...]
     layers_per_block: int
-    depths: tuple[int, ...]
-    in_channels: int
-    context_channels: int
-    vector_channels: int
+    attends: tuple[bool, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderLayout:
-    """Widths from the pixels inwards; `layers_per_block` is the encoder's, the decoder has one more."""
+class Numbering:
+    """How far the numbered blocks go under original names; nothing of a part that is not there under such names."""
 
-    block_out_channels: tuple[int, ...]
-    layers_per_block: int
-    latent_channels: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextLayout:
-    """One text tower."""
-
-    width: int
-    num_layers: int
-    hidden_width: int
-    vocabulary: int
-    num_positions: int
-    projection: int
+    unet: TrunkNumbering = TrunkNumbering(0, ())
+    adaptor: TrunkNumbering = TrunkNumbering(0, ())
+    connectors: tuple[bool, ...] = ()
+    """Of each whether it is a cross attention; the others are ZeroSFT."""
+    autoencoder: tuple[int, int] = (0, 0)
+    """Levels, and blocks of one in the encoder; the decoder has one more."""
+    text_layers: int = 0
+    """Of the second tower."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TextKeys:
-    """The keys that tell the size of a text tower; `hidden` is below the first layer."""
-
-    tokens: str
-    positions: str
-    layers: str
-    hidden: str
-    projection: str | None
-    projection_axis: int = -1
-
-
-CLIP_L_KEYS = TextKeys(
-    tokens=CLIP_L + "embeddings.token_embedding.weight",
-    positions=CLIP_L + "embeddings.position_embedding.weight",
-    layers=CLIP_L + "encoder.layers.",
-    hidden="0.mlp.fc1.weight",
-    projection=None,
-)
-CLIP_G_KEYS = TextKeys(
-    tokens=CLIP_G + "token_embedding.weight",
-    positions=CLIP_G + "positional_embedding",
-    layers=CLIP_G + "transformer.resblocks.",
-    hidden="0.mlp.c_fc.weight",
-    projection=CLIP_G + "text_projection",
-)
+def read_numbering(shapes: Shapes) -> Numbering:
+    """The numbering of these original keys."""
+    coders = (AUTOENCODER + "encoder.", DEGRADED_ENCODER)
+    return Numbering(
+        unet=_trunk(shapes, UNET),
+        adaptor=_trunk(shapes, ADAPTOR),
+        connectors=tuple(
+            f"{CONNECTORS}{index}.attn.to_q.weight" in shapes for index in range(count(shapes, CONNECTORS))
+        ),
+        autoencoder=(
+            max(count(shapes, prefix + "down.") for prefix in coders),
+            max(count(shapes, prefix + "down.0.block.") for prefix in coders),
+        ),
+        text_layers=count(shapes, CLIP_G + "transformer.resblocks."),
+    )
 
 
-def hub_text_keys(prefix: str, *, projects: bool) -> Sequence[TextKeys]:
-    """Of a tower as transformers saves it: before version 5 and since."""
-    return [
-        TextKeys(
-            tokens=f"{prefix}{inner}embeddings.token_embedding.weight",
-            positions=f"{prefix}{inner}embeddings.position_embedding.weight",
-            layers=f"{prefix}{inner}encoder.layers.",
-            hidden="0.mlp.fc1.weight",
-            projection=f"{prefix}text_projection.weight" if projects else None,
-            projection_axis=0 if projects else -1,
-        )
-        for inner in ("text_model.", "")
-    ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConnectorLayout:
-    """`cross_attentions` are the positions of the cross attentions among the connectors; the others are ZeroSFT."""
-
-    num_connectors: int
-    cross_attentions: frozenset[int]
-    hidden_channels: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelLayout:
-    """All of it; a part that the keys do not have is None."""
-
-    unet: TrunkLayout | None = None
-    adaptor: TrunkLayout | None = None
-    connectors: ConnectorLayout | None = None
-    autoencoder: AutoencoderLayout | None = None
-    text_encoder: TextLayout | None = None
-    text_encoder_2: TextLayout | None = None
-    hint_channels: int = 4
-    head_dims: HeadDims = field(default_factory=HeadDims)
-    traits: Traits = field(default_factory=Traits)
-
-
-def read_layout(shapes: Shapes, head_dims: HeadDims | None = None) -> ModelLayout:
-    """The layout that keys and shapes describe; original keys first, then a diffusers folder's.
-
-    Raises:
-        KeyMismatchError: a part is begun but lacks the keys its size is read from.
-    """
-    hints = (ADAPTOR + "input_hint_block.0.weight", HUB_ADAPTOR + "hint_conv.weight")
-    try:
-        return ModelLayout(
-            unet=_first(shapes, (UNET, "input_blocks.", _trunk), (HUB_UNET, "down_blocks.", _hub_trunk)),
-            adaptor=_first(shapes, (ADAPTOR, "input_blocks.", _trunk), (HUB_ADAPTOR, "down_blocks.", _hub_trunk)),
-            connectors=_first(shapes, (CONNECTORS, "", _connectors), (HUB_CONNECTORS, "", _connectors)),
-            autoencoder=_first(
-                shapes, (AUTOENCODER, "encoder.", _autoencoder), (HUB_AUTOENCODER, "encoder.", _hub_autoencoder)
-            ),
-            text_encoder=_text(shapes, (CLIP_L_KEYS, *hub_text_keys(HUB_CLIP_L, projects=False))),
-            text_encoder_2=_text(shapes, (CLIP_G_KEYS, *hub_text_keys(HUB_CLIP_G, projects=True))),
-            hint_channels=next((shapes[key][1] for key in hints if key in shapes), 4),
-            head_dims=head_dims or HeadDims(),
-        )
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
-        raise KeyMismatchError(
-            f"these are not the weights of an SDXL model: its size is read from {error}, which is missing or"
-            " mis-shaped. Give an SDXL file or folder and the published SUPIR file."
-        ) from error
-
-
-def _first(shapes: Shapes, *spellings: tuple[str, str, Callable[[Shapes, str], _Part]]) -> _Part | None:
-    """A part under the first spelling of which a key is there: its prefix, how such a key goes on, and who reads it."""
-    for prefix, beginning, reader in spellings:
-        if _has(shapes, prefix + beginning):
-            return reader(shapes, prefix)
-    return None
-
-
-def _has(shapes: Shapes, prefix: str) -> bool:
-    return any(key.startswith(prefix) for key in shapes)
-
-
-def _count(shapes: Shapes, prefix: str) -> int:
+def count(shapes: Shapes, prefix: str) -> int:
     """How many numbered children `prefix` has: one more than the largest number."""
     numbers = [int(match[1]) for key in shapes if (match := re.match(re.escape(prefix) + r"(\d+)\.", key))]
     return max(numbers, default=-1) + 1
 
 
-def _trunk(shapes: Shapes, prefix: str) -> TrunkLayout:
-    num_blocks = _count(shapes, prefix + "input_blocks.")
-    downs = [index for index in range(num_blocks) if f"{prefix}input_blocks.{index}.0.op.weight" in shapes]
-    num_levels = len(downs) + 1
+def _trunk(shapes: Shapes, prefix: str) -> TrunkNumbering:
+    """Each level but the last ends in a downsampling, which has a number too."""
+    prefix += "input_blocks."
+    num_blocks = count(shapes, prefix)
+    num_levels = 1 + sum(f"{prefix}{index}.0.op.weight" in shapes for index in range(num_blocks))
     layers = num_blocks // num_levels - 1
-    firsts = [level * (layers + 1) + 1 for level in range(num_levels)]
-    depths = tuple(_count(shapes, f"{prefix}input_blocks.{first}.1.transformer_blocks.") for first in firsts)
-    attention = f"{prefix}middle_block.1.transformer_blocks.0.attn2.to_k.weight"
-    return TrunkLayout(
-        block_out_channels=tuple(shapes[f"{prefix}input_blocks.{first}.0.out_layers.3.weight"][0] for first in firsts),
-        layers_per_block=layers,
-        depths=depths,
-        in_channels=shapes[f"{prefix}input_blocks.0.0.weight"][1],
-        context_channels=shapes[attention][1],
-        vector_channels=shapes[f"{prefix}label_emb.0.0.weight"][1],
+    firsts = [level * (layers + 1) + 1 for level in range(num_levels)] if layers > 0 else []
+    return TrunkNumbering(
+        max(layers, 0), tuple(count(shapes, f"{prefix}{first}.1.transformer_blocks.") > 0 for first in firsts)
     )
 
 
-def _hub_trunk(shapes: Shapes, prefix: str) -> TrunkLayout:
-    levels = range(_count(shapes, prefix + "down_blocks."))
-    depths = (_count(shapes, f"{prefix}down_blocks.{i}.attentions.0.transformer_blocks.") for i in levels)
-    attention = f"{prefix}mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
-    return TrunkLayout(
-        block_out_channels=tuple(shapes[f"{prefix}down_blocks.{i}.resnets.0.conv2.weight"][0] for i in levels),
-        layers_per_block=_count(shapes, f"{prefix}down_blocks.0.resnets."),
-        depths=tuple(depths),
-        in_channels=shapes[prefix + "conv_in.weight"][1],
-        context_channels=shapes[attention][1],
-        vector_channels=shapes[prefix + "add_embedding.linear_1.weight"][1],
-    )
+NUM_SIZES = 6
+SIZE_EMBED_DIM = 256
+_LAYERS = "text_model.encoder.layers."
 
 
-def _connectors(shapes: Shapes, prefix: str) -> ConnectorLayout:
-    count = _count(shapes, prefix)
-    attention = "attn.to_q.weight" if prefix == CONNECTORS else "to_q.weight"
-    return ConnectorLayout(
-        num_connectors=count,
-        cross_attentions=frozenset(index for index in range(count) if f"{prefix}{index}.{attention}" in shapes),
-        hidden_channels=shapes[f"{prefix}{count - 1}.mlp_shared.0.weight"][0],
-    )
+def trunk_config(names: Shapes, head_dim: int, pooled: int | None) -> dict[str, Any]:
+    """What UNet and adaptor share, in diffusers' words (`attention_head_dim` counts heads there).
+
+    ``pooled`` is the width of the pooled text feature, which with six embedded sizes makes the vector; None: not known.
+    """
+    levels = range(count(names, "down_blocks."))
+    widths = tuple(names[f"down_blocks.{level}.resnets.0.conv2.weight"][0] for level in levels)
+    depths = [count(names, f"down_blocks.{level}.attentions.0.transformer_blocks.") for level in levels]
+    vector = names["add_embedding.linear_1.weight"][1]
+    rest = vector - pooled if pooled is not None else 0
+    return {
+        "in_channels": names["conv_in.weight"][1],
+        "block_out_channels": widths,
+        "down_block_types": tuple("CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths),
+        "layers_per_block": count(names, "down_blocks.0.resnets."),
+        "transformer_layers_per_block": tuple(depth or 1 for depth in depths),
+        "attention_head_dim": tuple(max(width // head_dim, 1) for width in widths),
+        "cross_attention_dim": names["mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"][1],
+        "projection_class_embeddings_input_dim": vector,
+        "addition_time_embed_dim": rest // NUM_SIZES if rest > 0 and rest % NUM_SIZES == 0 else SIZE_EMBED_DIM,
+    }
 
 
-def _hub_autoencoder(shapes: Shapes, prefix: str) -> AutoencoderLayout:
-    prefix += "encoder."
-    levels = range(_count(shapes, prefix + "down_blocks."))
-    return AutoencoderLayout(
-        block_out_channels=tuple(shapes[f"{prefix}down_blocks.{i}.resnets.0.conv2.weight"][0] for i in levels),
-        layers_per_block=_count(shapes, f"{prefix}down_blocks.0.resnets."),
-        latent_channels=shapes[prefix + "conv_out.weight"][0] // 2,
-    )
+def unet_config(names: Shapes, head_dims: HeadDims, pooled: int | None, traits: Traits) -> dict[str, Any]:
+    """Arguments of `SupirUNet`."""
+    config = trunk_config(names, head_dims.unet, pooled)
+    config["up_block_types"] = tuple(kind.replace("Down", "Up") for kind in reversed(config["down_block_types"]))
+    config["out_channels"] = config["in_channels"]
+    config["connector_head_dim"] = head_dims.connectors
+    config["prediction_type"] = traits.prediction_type or "epsilon"
+    if num_connectors := count(names, "connectors."):
+        config["connector_hidden_channels"] = names[f"connectors.{num_connectors - 1}.mlp_shared.0.weight"][0]
+    return config
 
 
-def _autoencoder(shapes: Shapes, prefix: str) -> AutoencoderLayout:
-    prefix += "encoder."
-    num_levels = _count(shapes, prefix + "down.")
-    return AutoencoderLayout(
-        block_out_channels=tuple(shapes[f"{prefix}down.{i}.block.0.conv2.weight"][0] for i in range(num_levels)),
-        layers_per_block=_count(shapes, prefix + "down.0.block."),
-        latent_channels=shapes[prefix + "conv_out.weight"][0] // 2,
-    )
+def adaptor_config(names: Shapes, head_dims: HeadDims, pooled: int | None) -> dict[str, Any]:
+    """Arguments of `SupirAdaptor`, by its own names or, where it is to begin, by the UNet's."""
+    hint_channels = names["hint_conv.weight"][1] if "hint_conv.weight" in names else 4
+    return trunk_config(names, head_dims.unet, pooled) | {"hint_channels": hint_channels}
 
 
-def _text(shapes: Shapes, spellings: Sequence[TextKeys]) -> TextLayout | None:
-    """A tower, under the first spelling of which a layer is there."""
-    keys = next((keys for keys in spellings if _has(shapes, keys.layers)), None)
-    if keys is None:
-        return None
-    vocabulary, width = shapes[keys.tokens]
-    projection = shapes[keys.projection] if keys.projection else (width,)
-    return TextLayout(
-        width=width,
-        num_layers=_count(shapes, keys.layers),
-        hidden_width=shapes[keys.layers + keys.hidden][0],
-        vocabulary=vocabulary,
-        num_positions=shapes[keys.positions][0],
-        projection=projection[keys.projection_axis],
-    )
+def autoencoder_config(names: Shapes, traits: Traits) -> dict[str, Any]:
+    """Arguments of `SupirAutoencoder`; SDXL's scaling and ``force_upcast`` where no configuration says others."""
+    levels = range(count(names, "encoder.down_blocks."))
+    said = {name: getattr(traits, name) for name in ("scaling_factor", "force_upcast")}
+    return {name: value for name, value in said.items() if value is not None} | {
+        "block_out_channels": tuple(names[f"encoder.down_blocks.{i}.resnets.0.conv2.weight"][0] for i in levels),
+        "layers_per_block": count(names, "encoder.down_blocks.0.resnets."),
+        "latent_channels": names["encoder.conv_out.weight"][0] // 2,
+        "down_block_types": ("DownEncoderBlock2D",) * len(levels),
+        "up_block_types": ("UpDecoderBlock2D",) * len(levels),
+    }
+
+
+def text_config(names: Shapes, head_dim: int, *, first: bool) -> dict[str, Any]:
+    """Arguments of transformers' `CLIPTextConfig`, for the first tower or the second."""
+    vocabulary, width = names["text_model.embeddings.token_embedding.weight"]
+    return {
+        "hidden_size": width,
+        "intermediate_size": names[f"{_LAYERS}0.mlp.fc1.weight"][0],
+        "num_hidden_layers": count(names, _LAYERS),
+        "num_attention_heads": width // head_dim,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": names["text_model.embeddings.position_embedding.weight"][0],
+        "projection_dim": width if first else pooled_width(names),
+        "hidden_act": "quick_gelu" if first else "gelu",
+        # As in SDXL's published configurations; with 2, transformers pools at the largest token id, as open_clip does.
+        "eos_token_id": 2,
+        "bos_token_id": 0,
+        "pad_token_id": 1,
+    }
+
+
+def pooled_width(names: Shapes) -> int | None:
+    """Of the second tower's pooled feature; None where it is not there."""
+    return names["text_projection.weight"][0] if "text_projection.weight" in names else None

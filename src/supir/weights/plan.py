@@ -21,12 +21,22 @@ from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
 from supir.models.unet import SupirUNet
 from supir.weights.checkpoint import TensorSource
-from supir.weights.configs import adaptor_config, autoencoder_config, text_config, unet_config
-from supir.weights.extras import is_harmless, telling
 from supir.weights.keymap import KeyMap, Shaping, shaped, shaped_size
-from supir.weights.layout import COMPONENTS, PREFIXES, HeadDims, ModelLayout, Traits, read_layout
-from supir.weights.parts import Part, absent_parts
-from supir.weights.report import KeyReport
+from supir.weights.kinds import is_autoencoder_alone
+from supir.weights.layout import (
+    COMPONENTS,
+    PREFIXES,
+    HeadDims,
+    Shapes,
+    Traits,
+    adaptor_config,
+    autoencoder_config,
+    pooled_width,
+    read_numbering,
+    text_config,
+    unet_config,
+)
+from supir.weights.report import KeyReport, is_harmless, telling
 
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 """The types that a weight may have; any other in a weight's place is a quantised one."""
@@ -36,15 +46,8 @@ ZERO_TERMINAL_SNR = "ztsnr"
 """Markers that fine-tunes carry as keys."""
 NO_TRAITS = Traits()
 
-_BUILDERS: dict[str, Callable[[ModelLayout], Any]] = {
-    "autoencoder": lambda layout: SupirAutoencoder(**autoencoder_config(layout)),
-    "unet": lambda layout: SupirUNet(**unet_config(layout)),
-    "adaptor": lambda layout: SupirAdaptor(**adaptor_config(layout)),
-    "text_encoder": lambda layout: CLIPTextModel(CLIPTextConfig(**text_config(layout, "text_encoder"))),
-    "text_encoder_2": lambda layout: CLIPTextModelWithProjection(
-        CLIPTextConfig(**text_config(layout, "text_encoder_2"))
-    ),
-}
+Names = Mapping[str, Shapes]
+"""Of each component that has any weights: their names as ours, and their shapes."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class ComponentPlan:
 class Plan:
     """All components asked for, and the report on the keys."""
 
-    layout: ModelLayout
+    traits: Traits
     components: tuple[ComponentPlan, ...]
     report: KeyReport
 
@@ -120,21 +123,21 @@ def make_plan(
         WeightsError: weights are quantised, or a key says that the model is another one.
     """
     _refuse_quantised(source, what)
-    layout = read_layout(source.shapes, head_dims)
-    absent = absent_parts(layout, source.shapes, components, strict=strict, what=what)
-    if "adaptor" in components and layout.adaptor is None:
-        layout = replace(layout, adaptor=layout.unet)
-    traits = _marked(source, traits)
-    layout = replace(layout, traits=traits)
-    key_map = KeyMap(layout)
+    key_map = KeyMap(read_numbering(source.shapes))
     sources = key_map.sources(source.shapes)
+    names = {
+        component: {name: shaped_size(source.shapes[key], shaping) for name, (key, shaping) in of.items()}
+        for component, of in sources.items()
+    }
+    absent = absent_parts(names, source.shapes, components, strict=strict, what=what)
+    traits = _marked(source, traits)
     missing: list[str] = []
     mis_shaped: list[str] = []
     others = tuple(prefix for name in COMPONENTS if name not in components for prefix in PREFIXES[name])
     extra = [key for key in source.shapes if not key.startswith(others) and not key_map.targets(key)]
     plans = []
     for component in components:
-        model = build_component(component, layout)
+        model = build_component(component, names, head_dims or HeadDims(), traits)
         found = {_own_name(model, name): origin for name, origin in sources.get(component, {}).items()}
         origins: dict[str, Origin] = {}
         shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -160,7 +163,7 @@ def make_plan(
             " level, so the darkest and brightest results may be less extreme",
             stacklevel=2,
         )
-    return Plan(layout=layout, components=tuple(plans), report=report)
+    return Plan(traits=traits, components=tuple(plans), report=report)
 
 
 def _report(
@@ -219,13 +222,32 @@ def _marked(source: TensorSource, traits: Traits) -> Traits:
     )
 
 
-def build_component(component: str, layout: ModelLayout) -> Any:
-    """The model of a component: parameters on the meta device, buffers that no file holds for real."""
+def build_component(component: str, names: Names, head_dims: HeadDims, traits: Traits) -> Any:
+    """The model of a component: parameters on the meta device, buffers that no file holds for real.
+
+    Raises:
+        KeyMismatchError: the weights from which its size is read are missing or mis-shaped.
+    """
+    own, pooled = names.get(component, {}), pooled_width(names.get("text_encoder_2", {}))
     try:
         with init_empty_weights(include_buffers=False):
-            model: nn.Module = _BUILDERS[component](layout)
-    except (ValueError, ZeroDivisionError, IndexError) as error:
-        raise KeyMismatchError(f"{component}: no model of SDXL's kind has these sizes ({error})") from error
+            model: nn.Module
+            if component == "autoencoder":
+                model = SupirAutoencoder(**autoencoder_config(own, traits))
+            elif component == "unet":
+                model = SupirUNet(**unet_config(own, head_dims, pooled, traits))
+            elif component == "adaptor":
+                model = SupirAdaptor(**adaptor_config(own or names["unet"], head_dims, pooled))
+            elif component == "text_encoder":
+                model = CLIPTextModel(CLIPTextConfig(**text_config(own, head_dims.text_encoder, first=True)))
+            else:
+                config = CLIPTextConfig(**text_config(own, head_dims.text_encoder_2, first=False))
+                model = CLIPTextModelWithProjection(config)
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise KeyMismatchError(
+            f"{component}: no model of SDXL's kind has these sizes, which are read from its weights ({error} is missing"
+            " or mis-shaped). Give an SDXL file or folder and the published SUPIR file."
+        ) from error
     return model.eval()
 
 
@@ -265,3 +287,65 @@ def _connectors_begun(unet: SupirUNet) -> Callable[[], Mapping[str, Tensor]]:
 def _zeros(shapes: Mapping[str, tuple[int, ...]]) -> Callable[[], Mapping[str, Tensor]]:
     """What the adaptor has and the UNet has not: its convolution of the hint, which begins at zero."""
     return lambda: {name: torch.zeros(shapes[name]) for name in shapes if name.startswith("hint_conv.")}
+
+
+_BASE = "give an SDXL single file or folder"
+_VAE = "name a file or folder that has one with --vae (vae=)"
+_TEXT = "name a folder or an SDXL file that has them with --text (text=)"
+_SUPIR = "give the published SUPIR file beside the SDXL one"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a component: how the names in it begin by which it is there, and where people get it.
+
+    Training may begin without one whose ``prefix``, that of all its names, is not None.
+    """
+
+    name: str
+    component: str
+    beginning: str
+    advice: str
+    prefix: str | None = None
+
+    def holds(self, component: str, name: str) -> bool:
+        """Whether a parameter belongs to this part."""
+        return component == self.component and self.prefix is not None and name.startswith(self.prefix)
+
+
+PARTS = (
+    Part("UNet", "unet", "down_blocks.", _BASE),
+    Part("autoencoder", "autoencoder", "encoder.", _VAE),
+    Part("text tower CLIP-L", "text_encoder", "text_model.encoder.layers.", _TEXT),
+    Part("text tower CLIP-G", "text_encoder_2", "text_model.encoder.layers.", _TEXT),
+    Part("adaptor", "adaptor", "down_blocks.", _SUPIR, prefix=""),
+    Part("connectors", "unet", "connectors.", _SUPIR, prefix="connectors."),
+    Part("degraded encoder", "autoencoder", "degraded_encoder.", _SUPIR, prefix="degraded_encoder."),
+)
+
+
+def absent_parts(
+    names: Names, shapes: Shapes, components: Sequence[str], *, strict: bool, what: str
+) -> tuple[Part, ...]:
+    """The parts of these components that no key is of and that training may begin without.
+
+    Raises:
+        KeyMismatchError: another part is absent, or one of them and `strict` is set.
+    """
+    absent = [
+        part
+        for part in PARTS
+        if part.component in components
+        and not any(name.startswith(part.beginning) for name in names.get(part.component, ()))
+    ]
+    fatal = [part for part in absent if strict or part.prefix is None]
+    if not fatal:
+        return tuple(absent)
+    advice = list(dict.fromkeys(part.advice for part in fatal))
+    if is_autoencoder_alone(shapes) and "UNet" in (part.name for part in fatal):
+        advice = [f"they are an autoencoder alone: {_BASE} first, and this one with --vae (vae=)"]
+    if all(part.prefix is not None for part in fatal):
+        advice.append("or let these parts begin as training begins them with --lenient (strict=False)")
+    *others, last = (part.name for part in fatal)
+    listed = " and ".join(filter(None, (", ".join(others), last)))
+    raise KeyMismatchError(f"{what}: the files given hold no {listed}; {'; '.join(advice)}")

@@ -4,25 +4,88 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from supir.errors import KeyMismatchError, OptionError, WeightsError
-from supir.models.quantized import quantize_weights
+from supir.models.quantized import QuantizedConv2d, QuantizedLinear, quantize_weights
 from supir.options import NetworkOptions
 from supir.weights.checkpoint import Merged, open_checkpoint
 from supir.weights.device import DTYPES, choose_dtype, choose_vae_dtype
 from supir.weights.gather import Gathered
-from supir.weights.load import fill, load_gathered
+from supir.weights.layout import COMPONENTS, HeadDims
 from supir.weights.model_folder import BUNDLED_MODEL
+from supir.weights.plan import make_plan
 from supir.weights.report import KeyReport
+
+Dtypes = torch.dtype | Mapping[str, torch.dtype] | None
+
+
+def load_gathered(
+    given: Gathered,
+    *,
+    dtype: Dtypes = torch.float32,
+    strict: bool = True,
+    components: Sequence[str] = COMPONENTS,
+    head_dims: HeadDims | None = None,
+    stored: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[dict[str, Any], KeyReport]:
+    """Components made of what was opened, never held twice: built on the meta device, then filled tensor by tensor.
+
+    Args:
+        given: an SDXL file or folder, and most often a published SUPIR file.
+        dtype: of all parameters, or one per component with a `default`, as diffusers' `dtype`; None keeps each
+            tensor's own.
+        strict: see `supir.weights.plan.make_plan`.
+        components: those wanted.
+        head_dims: of attention, where they cannot be told from the weights; None takes what was found.
+        stored: the kind in which a component's weights are stored.
+
+    Returns:
+        The models by component name, in evaluation mode on the CPU, and the report on the keys.
+
+    Raises:
+        WeightsError: a file is damaged or truncated.
+        KeyMismatchError: keys are missing or mis-shaped, or a part is absent and `strict` is set.
+    """
+    plan = make_plan(
+        given.source,
+        head_dims=head_dims or given.head_dims,
+        components=components,
+        strict=strict,
+        what=given.what,
+        traits=given.traits,
+    )
+    for component in plan.components:
+        kind = dtype.get(component.name, dtype["default"]) if isinstance(dtype, Mapping) else dtype
+        if component.name in stored:
+            quantize_weights(nn.Module.to(component.model, kind), stored[component.name])
+        for name in component.origins:
+            fill(component.model, name, component.tensor(name, given.source, kind), kind)
+    return {component.name: component.model for component in plan.components}, plan.report
+
+
+def fill(model: nn.Module, name: str, tensor: Tensor, dtype: torch.dtype | None) -> None:
+    """Make a tensor the parameter or buffer of that name; layers that store 8 bits a weight make them of it."""
+    parent_name, _, own_name = name.rpartition(".")
+    parent = model.get_submodule(parent_name)
+    if own_name == "weight" and isinstance(parent, (QuantizedLinear, QuantizedConv2d)):
+        parent.store(tensor)
+    elif own_name in parent._parameters:
+        wanted = parent._parameters[own_name]
+        tensor = tensor if dtype is None else tensor.to(dtype)
+        setattr(parent, own_name, nn.Parameter(tensor, requires_grad=wanted is not None and wanted.requires_grad))
+    else:
+        setattr(parent, own_name, tensor)
+
 
 STORED = ("unet", "adaptor")
 """The components that every step runs, nearly all of the weights; the others stay as they are."""
@@ -80,11 +143,7 @@ def keep_from_overflow(autoencoder: Any) -> None:
 def load_stored(folder: Path, index: Mapping[str, Any], options: NetworkOptions, dtype: torch.dtype) -> dict[str, Any]:
     """The components of a model folder that are stored in 8 bits, each tensor changed as soon as it is read.
 
-    Args:
-        folder: in diffusers layout.
-        index: of the folder, as ``read_model_index`` gives it.
-        options: their ``quantize`` is not ``none``.
-        dtype: what the networks calculate in.
+    ``index`` is the folder's, ``dtype`` what the networks calculate in; ``quantize`` of the options is not ``none``.
 
     Raises:
         WeightsError: files are missing or damaged.
@@ -147,10 +206,7 @@ def _load(folder: Path, entry: list[str], options: NetworkOptions, dtype: torch.
 def how_they_run(components: Mapping[str, Any], options: NetworkOptions, kind: str) -> dict[str, str]:
     """What of the loaded networks, beside their weights, makes another result: as they are now, for records.
 
-    Args:
-        components: of the pipeline; a missing UNet leaves the autoencoder to tell the arithmetic.
-        options: as they were loaded.
-        kind: of the device that they run on.
+    A missing UNet leaves the autoencoder to tell the arithmetic. ``kind`` is that of the device that they run on.
     """
     unet = components.get("unet")
     network = components["autoencoder"] if unet is None else unet

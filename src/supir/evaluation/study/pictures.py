@@ -11,8 +11,6 @@ from supir.data.pixels import Pixels, encode, srgb
 from supir.errors import OptionError, StudyError
 from supir.image import by_name, find_pictures, read
 
-__all__ = ["INPUT", "ORIGINAL", "Compared", "benchmark_cases", "folder_cases", "identities", "served"]
-
 INPUT, ORIGINAL = "input", "original"
 """Of a case's files those that are no method's: what was restored, and what it was made from."""
 
@@ -71,8 +69,6 @@ def benchmark_cases(
     """As ``folder_cases``, of a folder that ``supir benchmark`` wrote.
 
     Args:
-        folder: of the benchmark.
-        methods: names of what it compared.
         recipes: those to take; None takes every one that has all the methods.
         inputs: folder of the degraded pictures where the benchmark holds none: those of real pictures.
 

@@ -18,8 +18,6 @@ import numpy.typing as npt
 from supir.evaluation.study.store import Vote
 from supir.files.report import csv_table, markdown_table
 
-__all__ = ["ALL", "Preference", "as_csv", "as_markdown", "cluster_interval", "preferences", "sign_test", "wilson"]
-
 ALL = "all"
 """In place of a recipe: the votes of all."""
 RESAMPLES = 4000
@@ -107,8 +105,7 @@ def sign_test(first: int, second: int) -> float:
 def cluster_interval(counts: npt.NDArray[np.int64]) -> Interval:
     """The 95 % percentile interval of a share when whole clusters are drawn anew; the same for the same counts.
 
-    Args:
-        counts: (clusters, 2), votes for the first and the second in each; each cluster has some.
+    ``counts`` (clusters, 2) are votes for the first and the second; each cluster has some.
     """
     clusters = len(counts)
     times = np.random.default_rng(0).multinomial(clusters, np.full(clusters, 1 / clusters), size=RESAMPLES)

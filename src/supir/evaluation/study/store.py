@@ -8,6 +8,7 @@ a request that was late or is repeated does not bring it back.
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import secrets
 import sqlite3
@@ -17,10 +18,31 @@ from itertools import combinations
 from pathlib import Path
 
 from supir.errors import OptionError, StudyError
-from supir.evaluation.study.database import begin, opened
 from supir.evaluation.study.pictures import INPUT, ORIGINAL
+from supir.files.database import Database, Kind
 
-__all__ = ["CHOICES", "SIDES", "AlreadyAnswered", "NotAsked", "Progress", "Store", "Vote"]
+_SCHEMA = """
+CREATE TABLE study (name TEXT NOT NULL, pictures TEXT NOT NULL, begun TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT;
+CREATE TABLE question (
+    id INTEGER PRIMARY KEY, recipe TEXT NOT NULL, picture TEXT NOT NULL, first TEXT NOT NULL, second TEXT NOT NULL,
+    CHECK (first <> second), UNIQUE (recipe, picture, first, second)) STRICT;
+CREATE TABLE participant (
+    id INTEGER PRIMARY KEY, token_sha256 TEXT NOT NULL UNIQUE,
+    joined TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT;
+CREATE TABLE asked (
+    token TEXT PRIMARY KEY, participant INTEGER NOT NULL REFERENCES participant, position INTEGER NOT NULL,
+    question INTEGER NOT NULL REFERENCES question, first_is_left INTEGER NOT NULL CHECK (first_is_left IN (0, 1)),
+    UNIQUE (participant, position), UNIQUE (participant, question)) STRICT;
+CREATE TABLE vote (
+    id INTEGER PRIMARY KEY, asked TEXT NOT NULL REFERENCES asked, client_id TEXT NOT NULL,
+    choice TEXT NOT NULL CHECK (choice IN ('first', 'second', 'tie')),
+    undone INTEGER NOT NULL DEFAULT 0 CHECK (undone IN (0, 1)),
+    voted TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, UNIQUE (asked, client_id)) STRICT;
+CREATE UNIQUE INDEX one_vote ON vote (asked) WHERE undone = 0;
+"""
+
+_STUDY = Kind(name="a study", application=0x73757072, version=1, schema=_SCHEMA, error=StudyError)  # "supr"
+
 
 SIDES = ("left", "right")
 CHOICES = (*SIDES, "tie")
@@ -64,35 +86,45 @@ class Vote:
 
 
 class Store:
-    """An open study.
-
-    Args:
-        path: of the file; see ``begin`` for a new one.
+    """An open study; see ``begin`` for a new one.
 
     Raises:
         StudyError: there is no such file, it is no study, or one of another version of supir.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._database, self.name = opened(path)
+        if not path.is_file():
+            raise StudyError(f"{path}: there is no such file; `supir study serve` begins one")
+        self.path, self._database = path, Database(path, _STUDY)
+        self._database.check()
+        with self._database.reading() as database:
+            [[name]] = database.execute("SELECT name FROM study")
+        self.name = str(name)
         """A random word that tells studies apart."""
 
     @staticmethod
     def begin(path: Path, methods: Sequence[str], identities: Mapping[tuple[str, str, str], str]) -> Store:
         """Open a study, or make the file with every pair of methods for every picture as a question.
 
-        Args:
-            path: of the file.
-            methods: what is compared.
-            identities: as ``supir.evaluation.study.pictures.identities`` gives them.
+        ``identities`` are those of ``supir.evaluation.study.pictures``.
 
         Raises:
             StudyError: as the class, or it was begun with other pictures.
         """
-        pictures = dict.fromkeys((recipe, name) for recipe, name, _ in identities)
-        questions = [(*picture, *pair) for picture in pictures for pair in combinations(methods, 2)]
-        begin(path, {"/".join(filter(None, key)): sha256 for key, sha256 in identities.items()}, questions)
+        hashes = {"/".join(filter(None, key)): sha256 for key, sha256 in identities.items()}
+
+        def fill(database: sqlite3.Connection) -> None:
+            named = secrets.token_hex(6), json.dumps(hashes)
+            database.execute("INSERT INTO study (name, pictures) VALUES (?, ?)", named)
+            pictures = dict.fromkeys((recipe, name) for recipe, name, _ in identities)
+            questions = [(*picture, *pair) for picture in pictures for pair in combinations(methods, 2)]
+            database.executemany("INSERT INTO question (recipe, picture, first, second) VALUES (?, ?, ?, ?)", questions)
+
+        study = Database(path, _STUDY)
+        study.begin(fill)
+        with study.reading() as database:
+            [[known]] = database.execute("SELECT pictures FROM study")
+        _check_same(path, json.loads(known), hashes)
         return Store(path)
 
     def num_questions(self) -> int:
@@ -104,11 +136,8 @@ class Store:
     def join(self, num_questions: int | None = None) -> str:
         """A new participant: draws the questions (those with fewest votes first), their order and the sides.
 
-        Args:
-            num_questions: how many to ask; None, or more than there are, asks all.
-
-        Returns:
-            The secret by which the participant is known; the file keeps its hash alone.
+        None, or more than there are, asks all questions. Returns the secret by which the participant is known; the file
+        keeps its hash alone.
         """
         token, chance = secrets.token_urlsafe(24), random.SystemRandom()
         with self._database.writing() as database:
@@ -143,13 +172,9 @@ class Store:
             return _progress(database, participant)
 
     def vote(self, participant: int, question: str, choice: str, client_id: str) -> None:
-        """Store the answer to the current question. The same once more changes nothing.
+        """Store the answer, of ``CHOICES``, to the current question. The same once more changes nothing.
 
-        Args:
-            participant: who answers.
-            question: by its token.
-            choice: one of ``CHOICES``.
-            client_id: made anew for every time that the question is shown; a repeated request has the same.
+        ``client_id`` is made anew for every time that the question is shown; a repeated request has the same.
 
         Raises:
             OptionError: no such choice.
@@ -188,12 +213,7 @@ class Store:
                 raise AlreadyAnswered("later questions are answered; take those answers back first")
 
     def shown(self, participant: int, question: str, place: str) -> tuple[str, str, str]:
-        """What is seen: the key of ``identities``.
-
-        Args:
-            participant: who looks.
-            question: by its token.
-            place: one of ``SIDES``, ``INPUT`` or ``ORIGINAL``.
+        """What is seen in a place, one of ``SIDES``, ``INPUT`` or ``ORIGINAL``: the key of ``identities``.
 
         Raises:
             NotAsked: the question is not this participant's, or there is no such place.
@@ -219,6 +239,16 @@ class Store:
             ).fetchall()
         names = list(Vote.__dataclass_fields__)
         return [Vote(**{**dict(zip(names, row, strict=True)), "first_is_left": bool(row[-1])}) for row in rows]
+
+
+def _check_same(path: Path, known: Mapping[str, str], told: Mapping[str, str]) -> None:
+    differing = sorted(key for key in known.keys() | told.keys() if known.get(key) != told.get(key))
+    if differing:
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise StudyError(
+            f"{path}: begun with other pictures ({', '.join(differing[:3])}{more} differ); bring those back, or name"
+            " another --database"
+        )
 
 
 def _progress(database: sqlite3.Connection, participant: int) -> Progress:

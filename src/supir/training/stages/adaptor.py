@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from supir.models.adaptor import SupirAdaptor
-from supir.models.connectors import ZeroConv, ZeroCrossAttention, ZeroSFT, zeroed
+from supir.models.connectors import zeroed
 from supir.prompts import POSITIVE_PROMPT, join_prompt
 from supir.training.denoising import Denoising, make_draw
 from supir.training.loop import Stage
@@ -87,14 +87,9 @@ def start_from_prior(unet: Any, adaptor: Any) -> None:
     """
     _copy_spread(unet, adaptor)
     zeroed(adaptor.hint_conv)
-    for connector in unet.connectors:
-        if isinstance(connector, ZeroSFT):
-            for part in (connector.zero_mul, connector.zero_add, connector.zero_conv):
-                zeroed(part)
-        elif isinstance(connector, ZeroConv):
-            zeroed(connector.zero_conv)
-        elif isinstance(connector, ZeroCrossAttention):
-            zeroed(connector.to_out)
+    for name, parameter in unet.connectors.named_parameters():
+        if ".zero_" in name or ".to_out." in name:
+            nn.init.zeros_(parameter)
 
 
 @torch.no_grad()

@@ -8,19 +8,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from supir.data.pixels import Pixels
+from supir.models.perceptual import EfficientNetLite0
 from supir.models.thin_autoencoder import FACTOR, ThinAutoencoder
-from supir.training.crops import to_tensor
-from supir.training.features import FeatureDistance
 from supir.training.loop import Stage
-from supir.training.photographs import Photographs, Pixels
+from supir.training.pairs import to_tensor
+from supir.training.photographs import Photographs
 from supir.training.stage_context import StageContext
+
+_COMPARED = (0, 2, 4)
+"""Blocks whose outputs are compared: at a half, a quarter and an eighth of the size."""
+
+
+class FeatureDistance(nn.Module):
+    """Mean L1 distance of channel-normalised features of EfficientNet-lite0's first blocks.
+
+    Its weights steer training only and are not part of the bundled model; its card names them. Pictures are (B, 3, H,
+    W) in [-1, 1], the network's own range.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        self.network = EfficientNetLite0(torch.load(weights, weights_only=True, map_location="cpu"))
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Normalised features after the blocks that are compared, fine to coarse."""
+        found = list(islice(self.network.blocks(x), _COMPARED[-1] + 1))
+        return [found[k] * (found[k].square().mean(1, keepdim=True) + 1e-3).rsqrt() for k in _COMPARED]
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """The distance, a scalar, in full precision; the second picture is a target without gradient."""
+        with torch.autocast(first.device.type, enabled=False):
+            with torch.no_grad():
+                target = self.features(second.float())
+            pairs = zip(self.features(first.float()), target, strict=True)
+            return torch.stack([(found - wanted).abs().mean() for found, wanted in pairs]).mean()
+
 
 KL_WEIGHT = 1e-5
 WHITENING = 0.75

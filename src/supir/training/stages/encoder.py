@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from supir.training.crops import to_tensor
+from supir.data.pixels import Pixels
 from supir.training.loop import Stage
-from supir.training.pairs import degrade
-from supir.training.photographs import Photographs, Pixels
+from supir.training.pairs import degrade, to_tensor
+from supir.training.photographs import Photographs
 from supir.training.recipes import StageOptions, shares
 from supir.training.stage_context import StageContext
 

