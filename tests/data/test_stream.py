@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import pickle
 from collections import Counter
-from collections.abc import Iterator
-from itertools import islice, pairwise
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
@@ -35,12 +34,12 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return root / "photos-set", root / "faces-set"
 
 
-def names(samples: Iterator[Sample] | DataLoader[Sample], count: int | None = None) -> list[str]:
-    return [Path(sample.source).stem for sample in islice(samples, count)]
+def names(samples: Iterable[Sample]) -> list[str]:
+    return [Path(sample.source).stem for sample in samples]
 
 
-def whole(samples: list[Sample]) -> list[Sample]:
-    return samples
+def first(stream: PhotoStream, count: int) -> list[str]:
+    return names(stream[position] for position in range(count))
 
 
 @pytest.mark.parametrize(("world", "workers"), [(1, 0), (1, 2), (2, 0), (2, 2), (3, 0)])
@@ -49,31 +48,21 @@ def test_an_epoch_is_every_sample_once_over_ranks_and_workers(
 ) -> None:
     shares = []
     for rank in range(world):
-        stream = PhotoStream(sets[0], rank=rank, world=world, epochs=1, batch_size=1)
-        shares.append(names(DataLoader(stream, batch_size=None, num_workers=workers)))
+        positions = range(rank, 23, world)
+        shares.append(names(DataLoader(PhotoStream(sets[0]), batch_size=None, sampler=positions, num_workers=workers)))
     merged = [shares[position % world][position // world] for position in range(23)]
     assert sorted(merged) == [f"photos {number:02}" for number in range(23)]
-    assert merged == names(iter(PhotoStream(sets[0], epochs=1)))
+    assert merged == first(PhotoStream(sets[0]), 23)
 
 
 def test_any_position_is_reached_directly_and_after_travelling(sets: tuple[Path, Path]) -> None:
-    stream = PhotoStream(sets, [0.8, 0.2], seed=4, rank=1, world=2)
-    expected = names(iter(PhotoStream(sets, [0.8, 0.2], seed=4)), 40)
-    assert [Path(stream.at(position).source).stem for position in range(40)] == expected
+    stream = PhotoStream(sets, [0.8, 0.2], seed=4)
+    expected = first(stream, 40)
     sent = pickle.loads(pickle.dumps(stream))
-    assert [Path(sent.at(position).source).stem for position in (39, 3)] == [expected[39], expected[3]]
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_batches_come_in_the_same_order_for_any_number_of_workers(sets: tuple[Path, Path], workers: int) -> None:
-    def batches(num_workers: int, begin: int) -> list[list[str]]:
-        stream = PhotoStream(sets, [0.7, 0.3], seed=4, batch_size=4, epochs=1)
-        stream.start_at(begin)
-        loader = DataLoader(stream, batch_size=4, num_workers=num_workers, collate_fn=whole)
-        return [[Path(sample.source).stem for sample in batch] for batch in loader]
-
-    assert batches(workers, 6) == batches(0, 6)
-    assert batches(0, 0) == batches(0, 0)[:3] + batches(0, 12)
+    assert names(sent[position] for position in (39, 3)) == [expected[39], expected[3]]
+    assert sent.identity == stream.identity != PhotoStream(sets, seed=4).identity
+    with pytest.raises(OptionError, match="window is 0 and seed 0"):
+        PhotoStream(sets, window=0)
 
 
 @settings(max_examples=40, deadline=None)
@@ -90,23 +79,6 @@ def test_resumed_anywhere_exactly_the_rest_follows(
     if not weighted:
         for epoch in range(260 // 29):
             assert sorted(expected[29 * epoch : 29 * (epoch + 1)]) == list(range(29))
-
-
-def test_state_goes_through_a_checkpoint(sets: tuple[Path, Path], tmp_path: Path) -> None:
-    everything = names(iter(PhotoStream(sets, [0.8, 0.2], seed=3)), 60)
-    stream = PhotoStream(sets, [0.8, 0.2], seed=3)
-    assert names(iter(stream), 20) == everything[:20]
-    torch.save(stream.state_dict(20), tmp_path / "state.pt")
-    rest = []
-    for rank in range(2):  # continued by two processes where one was
-        other = PhotoStream(sets, [0.8, 0.2], seed=3, rank=rank, world=2)
-        other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-        rest.append(names(iter(other), 20))
-    assert [rest[place % 2][place // 2] for place in range(40)] == everything[20:]
-    with pytest.raises(OptionError, match="seed of the stream is 4, of the checkpoint 3"):
-        PhotoStream(sets, seed=4).load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    with pytest.raises(OptionError, match="multiple of world"):
-        PhotoStream(sets, world=2).start_at(3)
 
 
 def test_faces_are_mixed_in_by_weight_and_each_folder_evenly(sets: tuple[Path, Path]) -> None:
@@ -152,13 +124,12 @@ def test_a_broken_picture_is_replaced_counted_and_logged(
     sets: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, workers: int
 ) -> None:
     broken = damaged_copy(sets[0], tmp_path / "set", 7)
-    stream = PhotoStream(broken, epochs=1)
+    stream = PhotoStream(broken)
     with caplog.at_level(logging.WARNING):
-        found = names(DataLoader(stream, batch_size=None, num_workers=workers))
-    expected = names(iter(PhotoStream(sets[0], epochs=1)))
+        found = names(DataLoader(stream, batch_size=None, sampler=range(23), num_workers=workers))
+    expected = first(PhotoStream(sets[0]), 24)
     place = expected.index("photos 07")
-    successor = expected[place + 1] if place + 1 < len(expected) else names(iter(PhotoStream(sets[0])), 24)[23]
-    assert found == [*expected[:place], successor, *expected[place + 1 :]]
+    assert found == [*expected[:place], expected[place + 1], *expected[place + 1 : 23]]
     assert stream.num_broken == 1
     if workers == 0:
         assert "left out" in caplog.text
@@ -175,10 +146,9 @@ def test_pictures_of_a_torn_shard_are_told_once_and_counted_each_time(
     torn = damaged_copy(sets[0], tmp_path / "set", 7)
     shard = torn / "shard-000002.tar"
     shard.write_bytes(shard.read_bytes()[:3000])  # all five pictures of it
-    stream = PhotoStream(torn, epochs=3)
+    stream = PhotoStream(torn)
     with caplog.at_level(logging.WARNING):
-        found = names(iter(stream))
-    assert len(found) == 3 * 23
+        assert len(first(stream, 3 * 23)) == 3 * 23
     assert stream.num_broken >= 3 * 6
     told = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
     assert len(told) == len(set(told)) == 6
@@ -197,7 +167,7 @@ def test_a_cut_shard_a_missing_shard_and_a_size_limit(sets: tuple[Path, Path], t
     with pytest.raises(ImageTooLargeError, match="64 x 64 pixels; allowed are 4000"):
         Photos(broken, max_pixels=4000).sample(0)
     with pytest.raises(ImageReadError, match="in a row"):
-        next(iter(PhotoStream(broken, max_pixels=4000)))
+        PhotoStream(broken, max_pixels=4000)[0]
 
 
 def test_what_is_no_data_set_is_a_sentence(sets: tuple[Path, Path], tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
-"""Built data sets as an endless stream for training: split by rank and worker, in an order that is arithmetic.
+"""Built data sets as an endless stream for training, in an order that is arithmetic.
 
-Position p of the stream is a pure function of (folders, weights, seed, p). Rank r of R takes the positions r, r + R,
-r + 2 R ..., and DataLoader workers take a batch each in turn: so the order does not depend on their number, and to
-resume is to begin at a position.
+Position p of the stream is a pure function of (folders, weights, seed, p). So rank r of R takes the positions r, r + R,
+r + 2 R ..., the order does not depend on the number of DataLoader workers, and to resume is to begin at a position.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import Dataset
 
 from supir.data.photos import MAX_PIXELS, MAX_TRIES, Photos, Sample
 from supir.errors import ImageError, ImageReadError, OptionError
@@ -77,21 +76,16 @@ class Order:
         return np.random.default_rng(np.random.SeedSequence([self._seed, *what]))
 
 
-class PhotoStream(IterableDataset[Sample]):
-    """Samples without end, from a position on; broken pictures are replaced, counted and logged.
+class PhotoStream(Dataset[Sample]):
+    """Samples by their positions in an endless stream; broken pictures are replaced, counted and logged.
 
-    In place of a broken picture comes the next whole one of the same folder, so that positions stay what they are. Give
-    `batch_size` the DataLoader's own: then the order is the same for any number of its workers.
+    In place of a broken picture comes the next whole one of the same folder, so that positions stay what they are.
 
     Args:
         folders: what `supir data build` wrote.
         weights: share of each folder in the stream (``[0.9, 0.1]`` mixes faces in); unset: all samples alike.
         seed: of the order.
-        rank: this process among `world`, which share the stream.
-        world: how many processes there are.
-        batch_size: of the DataLoader; 1 where it does not batch.
         window: shards whose samples are mixed at a time.
-        epochs: after how many times `len(stream.photos)` positions the stream ends; unset: never.
         max_pixels: as in `Photos`.
 
     Raises:
@@ -104,68 +98,28 @@ class PhotoStream(IterableDataset[Sample]):
         weights: Sequence[float] | None = None,
         *,
         seed: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        batch_size: int = 1,
         window: int = 4,
-        epochs: int | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        super().__init__()
-        if not 0 <= rank < world:
-            raise OptionError(f"rank is {rank} of world {world}; allowed is 0 to world - 1")
-        for name, value in (("batch_size", batch_size), ("window", window), ("epochs", epochs or 1)):
-            if value < 1:
-                raise OptionError(f"{name} is {value}; it must be at least 1")
-        if seed < 0:
-            raise OptionError(f"seed is {seed}; it must not be negative")
+        if window < 1 or seed < 0:
+            raise OptionError(f"window is {window} and seed {seed}; allowed are 1 or more, and 0 or more")
         self.photos = Photos(folders, weights, max_pixels=max_pixels)
-        self.rank, self.world, self.batch_size = rank, world, batch_size
-        self._decisive = {
-            "seed": seed,
-            "window": window,
-            "weights": None if weights is None else list(self.photos.weights),
-            "num_photos": [len(index) for index in self.photos.indices],
-        }
         self._order_options = {"weighted": weights is not None, "seed": seed, "window": window}
-        self._epochs = epochs
-        self._begin = 0
 
     @property
     def num_broken(self) -> int:
         """Broken pictures met so far by this process and its DataLoader workers, repeats counted."""
         return int(self.photos.left_out)
 
-    def start_at(self, num_samples: int) -> None:
-        """The next iteration begins after `num_samples`, counted over all ranks together.
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides the order, as JSON has it: to be kept beside a position, for another has another rest."""
+        weights = list(self.photos.weights) if self._order_options["weighted"] else None
+        numbers = {"num_photos": [len(index) for index in self.photos.indices]}
+        return {**self._order_options, **numbers, "weights": weights}
 
-        Raises:
-            OptionError: negative, or not a multiple of `world`: then the ranks have not taken equally many.
-        """
-        if num_samples < 0 or num_samples % self.world:
-            raise OptionError(f"num_samples is {num_samples}; a multiple of world ({self.world}), 0 or more, is needed")
-        self._begin = num_samples // self.world
-
-    def state_dict(self, num_samples: int) -> dict[str, Any]:
-        """What a checkpoint keeps to go on after `num_samples` over all ranks; whoever trains counts them, since
-        workers read ahead.
-        """
-        return {"num_samples": num_samples, **self._decisive}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where `state_dict` was taken, with as many ranks and workers as there are now.
-
-        Raises:
-            OptionError: seed, weights, window or data set is another: the rest of the order would not be the rest.
-        """
-        for name, value in self._decisive.items():
-            if state.get(name) != value:
-                before = state.get(name)
-                raise OptionError(f"{name} of the stream is {value}, of the checkpoint {before}; they must agree")
-        self.start_at(int(state["num_samples"]))
-
-    def at(self, position: int) -> Sample:
-        """The sample at a position of the whole stream, whatever this rank's share is.
+    def __getitem__(self, position: int) -> Sample:
+        """The sample at a position, 0 or more.
 
         Raises:
             ImageReadError: `MAX_TRIES` broken ones in a row.
@@ -177,19 +131,6 @@ class PhotoStream(IterableDataset[Sample]):
             except ImageError as error:
                 self.photos.left_out.add(str(number), error)
         raise ImageReadError(f"{MAX_TRIES} pictures in a row cannot be read, from position {position} of the stream")
-
-    def __iter__(self) -> Iterator[Sample]:
-        worker = get_worker_info()
-        number, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        end = None if self._epochs is None else self._epochs * len(self.photos)
-        batch = number
-        while True:
-            for place in range(self._begin + batch * self.batch_size, self._begin + (batch + 1) * self.batch_size):
-                position = place * self.world + self.rank
-                if end is not None and position >= end:
-                    return
-                yield self.at(position)
-            batch += count
 
     @cached_property
     def _order(self) -> Order:

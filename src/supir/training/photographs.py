@@ -215,7 +215,7 @@ class Shards(Photographs):
 
     def draw(self, rng: np.random.Generator, size: int, number: int | None = None) -> Crop:
         """See ``Photographs``."""
-        found = self._stream.photos.draw(rng) if number is None else self._stream.at(number)
+        found = self._stream.photos.draw(rng) if number is None else self._stream[number]
         return Crop(random_crop(rng, found.pixels, size), found.caption, found.negative)
 
 
