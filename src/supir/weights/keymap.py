@@ -4,10 +4,10 @@ Ours are diffusers' and transformers' names, so that each component is what thos
 a component (a folder of the model) and a prefix in it. The rules follow from a `Numbering`: which numbered block of
 the original is which level and layer depends on the depth of the model, and on nothing else.
 
-Diffusers' own conversion of single files (``loaders.single_file_utils``) was tried in place of SDXL's rules and left:
-it finds blocks by parts of names, passes over keys that it does not know, fails by a `KeyError` on those that it
-lacks, reads every tensor, and knows no way back, by which a missing weight is called by its original name. Around it
-would stand as many lines as the rules take.
+Diffusers' own conversion of single files (``loaders.single_file_utils``) was weighed in place of SDXL's rules and left:
+it finds blocks by parts of names, passes over keys that it does not know, fails by a `KeyError` on some that it lacks,
+works on tensors that were read, and knows no way back, by which a missing weight is called by its original name. What
+would have to stand around it is as long as the rules.
 """
 
 from __future__ import annotations
