@@ -71,9 +71,11 @@ class Estimates:
         if key not in self._counted:
             costs = self._costs
             from supir.image import working_size
-            from supir.planner import make_plan, working_multiple
+            from supir.planner.plan import make_plan
+            from supir.restoration.restorer import size_multiple
 
-            size = working_size(width, height, options.scale, options.min_size, working_multiple(costs))
+            multiple = size_multiple(costs.networks.components["autoencoder"])
+            size = working_size(width, height, options.scale, options.min_size, multiple)
             if len(self._counted) >= _MOST_KEPT:
                 self._counted.clear()
             self._counted[key] = make_plan(costs, options, size.padded_width, size.padded_height).operations
@@ -84,7 +86,7 @@ class Estimates:
         from supir.weights.silence import silence_libraries
 
         silence_libraries()  # first: they complain while they are imported, and the log is JSON
-        from supir.planner import Costs, networks_of
+        from supir.planner.costs import Costs, networks_of
         from supir.weights.device import kind_of
         from supir.weights.model_folder import BUNDLED_MODEL
 
@@ -94,7 +96,7 @@ class Estimates:
     def _measured(self) -> float | None:
         """Operations a second; None for a device that is not here."""
         dtype = self._costs.dtype
-        from supir.planner import measured_rate
+        from supir.planner.costs import measured_rate
         from supir.weights.device import find_device
 
         try:
