@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,10 @@ import torch
 # where the parity arrays were recorded: one last bit, which the time embedding of step 999 turns into 6e-5. This asks
 # for the path that all processors have. MKL reads it at its first call.
 os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
+
+if "XDG_CACHE_HOME" not in os.environ:  # what is kept of this run is not for the user, nor for the next run
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="supir-cache-")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # the workers share the cores already; threads that wait for one another cost minutes

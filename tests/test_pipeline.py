@@ -57,6 +57,14 @@ def test_output_has_exactly_the_asked_size(pipeline: SupirPipeline, size: tuple[
     assert restored.isfinite().all()
 
 
+def test_a_result_shows_itself(tmp_path: Path) -> None:
+    [restored] = tiny_pipeline()(picture(), min_size=64, num_steps=1, scale=1.0)
+    assert restored.image.size == (restored.picture.width, restored.picture.height)
+    assert restored.image.mode == "RGB"
+    assert len(repr(restored)) < 120
+    assert f"{restored.picture.width} x {restored.picture.height}" in repr(restored)
+
+
 def test_what_came_with_the_picture_stays(pipeline: SupirPipeline) -> None:
     alpha = torch.linspace(0, 1, 37 * 53).view(1, 37, 53)
     given = picture(channels=1, alpha=alpha, icc=b"profile", bits=16)

@@ -11,9 +11,14 @@ Names are loaded when first used, so that importing `supir` costs nothing.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from supir.lazy import lazy_names
+
+# Threads that wait for others sleep. By default they spin, which gains little and keeps others off the core. Heard when
+# torch is loaded after this; how many threads there are, OMP_NUM_THREADS says.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 

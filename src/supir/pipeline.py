@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -28,7 +29,8 @@ from supir.models.text import TextTowers
 from supir.models.unet import SupirUNet
 from supir.options import DEFAULT_PRESET, NOTICE, RestoreOptions, restore_options
 from supir.planner.costs import Costs, on_meta
-from supir.planner.plan import GIGABYTE, picked
+from supir.planner.kept import KeptCosts, keep_rate
+from supir.planner.plan import GIGABYTE, Passes, picked
 from supir.prompts import whole_prompts
 from supir.restoration.backoff import ADVICE
 from supir.restoration.denoiser_network import Conditions, embed
@@ -39,6 +41,7 @@ from supir.restoration.schedules import noise_schedule
 from supir.restoration.step_preview import SIDE as GLIMPSE
 from supir.restoration.step_preview import StepPreviews
 from supir.restoration.streaming import Streaming, is_large, size_of
+from supir.restoration.work import WRITING, NoWork, Work
 from supir.sampling.noise import NoiseSource, SampleNoise
 from supir.sampling.solvers import Step, StepCallback
 from supir.tensors.memory import naming_lack_of_memory
@@ -54,9 +57,28 @@ class Restored:
     preview: Picture
     record: dict[str, str]
 
+    @property
+    def image(self) -> Image.Image:
+        """The picture as PIL has it, in 8 bits."""
+        return image.to_pil(self.picture)
+
+    def show(self) -> None:
+        """Show the picture in the program that this machine has for it."""
+        self.image.show()
+
     def save(self, path: str | Path) -> None:
         """Write the picture with its record in the metadata; the suffix chooses the format."""
         image.write(self.picture, path, record=self.record)
+
+    def __repr__(self) -> str:
+        by = self.record.get("model", "an unnamed model")
+        return f"<Restored {self.picture.width} x {self.picture.height} by {by}; .image, .save(path), .record>"
+
+
+def _scaled(options: RestoreOptions, width: int, height: int, suffix: str = "") -> RestoreOptions:
+    """With the largest scale that nobody need ask for."""
+    scale = image.scale_within(width, height, options.scale, suffix)
+    return options if scale == options.scale else options.replace(scale=scale)
 
 
 class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
@@ -127,15 +149,18 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             on_preview: given each picture's clean preview before its sampling begins, at the size of the result.
             overrides: fields of ``RestoreOptions`` and ``preset``.
         """
+        unscaled = options is None and overrides.get("scale") is None
         if options is None:
             options = self.options(**overrides)
         elif overrides:
             options = options.replace(**overrides)
         several = pictures if isinstance(pictures, list) else [pictures]
-        return [
-            self._restore(image.as_picture(each, salvage=options.salvage), options, on_step, on_preview)
-            for each in several
-        ]
+        found = []
+        for each in several:
+            picture = image.as_picture(each, salvage=options.salvage)
+            asked = _scaled(options, picture.width, picture.height) if unscaled else options
+            found.append(self._restore(picture, asked, on_step, on_preview))
+        return found
 
     def _restore(
         self,
@@ -143,6 +168,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         options: RestoreOptions,
         on_step: StepCallback | None,
         on_preview: Callable[[Picture], None] | None,
+        work: Work | None = None,
     ) -> Restored:
         """One picture: to working size, through the networks, to the asked size."""
         given = image.fitted(picture, options, size_multiple(self.autoencoder))
@@ -151,7 +177,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             if on_preview is not None:
                 on_preview(given.finish(preview[0].clone()))  # what is finished is used up
 
-        result = self.restore_pixels(given.pixels[None], options, on_step=on_step, on_preview=show)
+        result = self.restore_pixels(given.pixels[None], options, on_step=on_step, on_preview=show, work=work)
         return Restored(
             picture=given.result(result.pixels[0]),
             preview=given.finish(result.preview[0]),
@@ -169,6 +195,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         record: Mapping[str, str] = MappingProxyType({}),
         on_step: StepCallback | None = None,
         on_preview: Callable[[], None] | None = None,
+        on_work: Callable[[float], None] | None = None,
         **overrides: Any,
     ) -> dict[str, str]:
         """Restore from file to file. A large picture's pixels stay on disk, so memory does not bound its size.
@@ -181,6 +208,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             record: what else to keep in the result's metadata.
             on_step: called after each sampling step; raise from it to cancel.
             on_preview: called before the sampling begins, when the preview, if wanted, has been written.
+            on_work: told how much of the work is done, from 0 to 1, in time: after each tile, step and band.
             overrides: fields of ``RestoreOptions`` and ``preset``.
 
         Returns:
@@ -191,12 +219,16 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             OSError: another took the room beside the target meanwhile (``Streaming.restore``).
         """
         source, target = Path(source), Path(target)
+        unscaled = options is None and overrides.get("scale") is None
         options = self.options(**overrides) if options is None else options.replace(**overrides)
+        if unscaled:
+            options = _scaled(options, *image.read_size(source), target.suffix)
         size = size_of(*image.read_size(source), self._restorer(options))
         for written in filter(None, (target, preview)):  # what cannot be written is found before the work
             image.check_target(written, (size.output_height, size.output_width))
+        work = self._work_of(options, size, on_work)
         if is_large(size, options):
-            restorer = self._planned(options, size.padded_width, size.padded_height)
+            restorer = replace(self._planned(options, size.padded_width, size.padded_height), work=work)
             with self._at_work(), self._reporting(options, on_step) as report:
                 streaming = Streaming(
                     restorer=restorer,
@@ -207,7 +239,9 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
                     on_step=report,
                     on_preview=on_preview or (lambda: None),
                 )
-                return streaming.restore(source, target, lambda used: self._record(used) | dict(record))
+                about = streaming.restore(source, target, lambda used: self._record(used) | dict(record))
+            self._keep_pace(work)
+            return about
 
         def show(found: Picture) -> None:
             if preview is not None:
@@ -216,10 +250,29 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
                 on_preview()
 
         wanted = preview is not None or on_preview is not None
-        [restored] = self([source], options, on_step=on_step, on_preview=show if wanted else None)
+        picture = image.read(source, salvage=options.salvage)
+        restored = self._restore(picture, options, on_step, show if wanted else None, work)
         about = restored.record | dict(record)
         image.write(restored.picture, target, record=about)
+        work.at(WRITING, 1.0)
+        self._keep_pace(work)
         return about
+
+    def _work_of(self, options: RestoreOptions, size: image.WorkingSize, tell: Callable[[float], None] | None) -> Work:
+        """What tells how much of the work on a picture is done; the planner knows how much there is."""
+        if tell is None:
+            return NoWork()
+        device = self._execution_device.type
+        costs = self._costs() if self.source is None else KeptCosts(self.source, self.networks, device)
+        passes = Passes(costs, options, size.padded_width, size.padded_height)
+        return Work(passes.work(size.output_width * size.output_height), tell)
+
+    def _keep_pace(self, work: Work) -> None:
+        """Keep how fast it went, to foretell the next."""
+        rate = work.rate
+        if rate is not None and self.source is not None:
+            device = self._execution_device.type
+            keep_rate(KeptCosts(self.source, self.networks, device).key, device, rate)
 
     def glimpses(self, source: str | Path, options: RestoreOptions, show: Callable[[Picture], None]) -> StepCallback:
         """What ``on_step`` may be given to show small pictures of what comes, after some of the steps.
@@ -264,6 +317,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         noise: NoiseSource | None = None,
         on_step: StepCallback | None = None,
         on_preview: Callable[[Tensor], None] | None = None,
+        work: Work | None = None,
     ) -> RestoredPixels:
         """Restore tensors of working size; ``Restorer.restore`` tells more.
 
@@ -274,8 +328,9 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             noise: None takes ``options.seed`` for every sample, so that each is what it would be alone.
             on_step: called after each sampling step.
             on_preview: shown the clean preview before the sampling begins; it must leave it as it is.
+            work: told of every tile and step.
         """
-        restorer = self._planned(options, pixels.shape[-1], pixels.shape[-2])
+        restorer = replace(self._planned(options, pixels.shape[-1], pixels.shape[-2]), work=work or NoWork())
         place = self._execution_device
         given = None if conditions is None else conditions.to(place)
         with self._at_work(), self._reporting(options, on_step) as report:

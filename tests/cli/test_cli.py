@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 import supir
 from supir import image
-from supir.cli.main import COMMANDS, app, load_command, main
+from supir.cli.main import COMMANDS, app, load_command
 from supir.options import PRESETS, CaptionOptions, NetworkOptions, RestoreOptions
 from tiny import save_tiny_model
 
@@ -81,11 +81,41 @@ def test_help_imports_nothing_heavy() -> None:
         (2, "one.jpg", "-o", "one.jpg"),
         (1, "one.jpg", "--model", "."),
         (1, "nowhere.jpg"),
+        (2, "one.jpg", "two.png", "-o", "both.png"),
+        (2, "one.jpg", "--memory", "10MB"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_heavy_is_imported(wrong: tuple[Any, ...]) -> None:
     code, *arguments = wrong
     assert HEAVY.isdisjoint(imported_by("restore", *arguments, code=code))
+
+
+@pytest.mark.parametrize("wrong", [("one.jpg", "-o", "two.png"), ("text.jpg",), ("cut.tif",)])
+def test_what_is_wrong_with_files_is_told_before_torch_is_imported(folder: Path, wrong: tuple[str, ...]) -> None:
+    (folder / "text.jpg").write_text("no picture")
+    (folder / "cut.tif").write_bytes(b"II*\0\x08\0")
+    assert {"torch", "diffusers", "transformers"}.isdisjoint(imported_by("restore", *wrong, code=1))
+
+
+def test_sentences_before_the_work(folder: Path, model: Path) -> None:
+    before = files(folder)
+    for words, code, sentence in (
+        (("one.jpg", "two.png", "-o", "both.png"), 2, "--output both.png is one file, and there are 2 photos"),
+        (("one.jpg", "--memory", "10MB"), 2, "memory is '10MB'; it must be a number from 0.1 to 100000"),
+        (("one.jpg", "--device", "cuda"), 2, "device is 'cuda'"),
+        (("one.jpg", "two.png", "--captioner", "beside"), 2, "no text lies beside one.jpg or any other of 2 photos"),
+        (("one.jpg", "-o", "two.png"), 1, "two.png exists; pass --overwrite to replace it"),
+    ):
+        result = restore(model, *words)
+        shown = " ".join(result.stderr.replace("│", " ").split())
+        assert (result.exit_code, sentence in shown) == (code, True), shown
+    assert files(folder) == before
+
+
+def test_memory_may_be_said_with_a_unit() -> None:
+    field = RestoreOptions.fields()["memory"]
+    said = {"6": 6.0, "6GB": 6.0, "800 MB": 0.8, "0.5tb": 500.0, "2GiB": 2.147483648}
+    assert {text: field.parse(text) for text in said} == pytest.approx(said)
 
 
 def test_help_answers_within_half_a_second_of_work() -> None:
@@ -109,6 +139,7 @@ def test_restores_files_beside_them(model: Path, folder: Path) -> None:
     assert files(folder) == {"one.jpg", "two.png", "one.restored.jpg", "two.restored.png"}
     assert image.read("one.restored.jpg").pixels.shape == (3, 64, 96)
     assert "2 restored, 0 failed" in result.stderr
+    assert " x 64, about " in result.stderr
 
 
 def test_a_second_run_over_a_folder_does_not_restore_results(model: Path, folder: Path) -> None:
@@ -284,13 +315,10 @@ def test_ranges_are_those_of_the_options(name: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_waiting_threads_sleep_unless_told_otherwise(
-    given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["supir", "--version"])
-    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")  # so that it is put back in any case
-    if given is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY")
-    with pytest.raises(SystemExit):
-        main()
-    assert os.environ["OMP_WAIT_POLICY"] == expected
+def test_waiting_threads_sleep_unless_told_otherwise_in_the_library_too(given: str | None, expected: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    if given is not None:
+        environment["OMP_WAIT_POLICY"] = given
+    command = [sys.executable, "-c", "import os, supir; print(os.environ['OMP_WAIT_POLICY'])"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == expected

@@ -10,9 +10,14 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from supir.cli.progress import Display, RemainingTime, clock, effort
-from supir.jobs import Job, Outcome
+from supir.cli.foretelling import about, foretell
+from supir.cli.progress import Display, RemainingTime, clock, effort, remaining
+from supir.jobs import Job, Model, Outcome
+from supir.jobs.plan import with_fitting_scale
 from supir.options import RestoreOptions
+from supir.restoration.work import Work
+
+NAMES = ("large.jpg", "text.jpg")
 
 
 def job(source: Path | str, target: Path | str) -> Job:
@@ -108,6 +113,81 @@ def test_without_a_bar_no_picture_is_opened_for_it(monkeypatch: pytest.MonkeyPat
     Display(Console(file=io.StringIO(), force_terminal=True), jobs, quiet=True)
 
 
+class FakeTime:
+    """A clock that goes on when it is told to."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+PACES = {
+    "as expected": dict.fromkeys(("encoding", "preview", "anchor", "sampling", "decoding", "writing"), 1.0),
+    "a slower machine": dict.fromkeys(("encoding", "preview", "anchor", "sampling", "decoding", "writing"), 7.0),
+    "parts that differ": {
+        "encoding": 1.2,
+        "preview": 0.9,
+        "anchor": 1.1,
+        "sampling": 0.8,
+        "decoding": 0.9,
+        "writing": 1.5,
+    },
+}
+
+
+@pytest.mark.parametrize("paces", PACES.values(), ids=PACES)
+@pytest.mark.parametrize("opening", [0.0, 40.0])
+def test_the_remaining_time_is_right_within_a_third_from_the_first_tenth_on(
+    paces: dict[str, float], opening: float
+) -> None:
+    clock, job_ = FakeTime(), job("a.jpg", "a.restored.jpg")
+    expected = {"encoding": 40.0, "preview": 10.0, "anchor": 6.0, "sampling": 30.0, "decoding": 10.0, "writing": 4.0}
+    tiles = {"encoding": 12, "preview": 6, "anchor": 12, "sampling": 40, "decoding": 6, "writing": 3}
+    whole = sum(expected[part] * paces[part] for part in expected)
+    said = []
+    with Display(Console(file=io.StringIO(), width=100), [job_], now=clock) as display:
+        clock.now += opening
+        begun = clock.now
+        work = Work(expected, lambda share: display.fraction(job_, share), clock)
+        for part, number in tiles.items():
+            for index in range(number):
+                clock.now += expected[part] * paces[part] / number
+                work.at(part, (index + 1) / number)
+                left = remaining(display._bar.tasks[0])
+                if 0.1 < (clock.now - begun) / whole < 0.99:
+                    assert left is not None
+                    said.append(left / (whole - (clock.now - begun)))
+    assert len(said) > 40
+    assert 2 / 3 < min(said) <= max(said) < 4 / 3
+
+
+def test_without_a_terminal_a_line_now_and_then(tmp_path: Path) -> None:
+    clock, file, jobs = FakeTime(), io.StringIO(), []
+    for number, side in enumerate((100, 1000)):
+        Image.new("L", (side, side)).save(tmp_path / f"{number}.png")
+        jobs.append(job(tmp_path / f"{number}.png", tmp_path / f"out-{number}.png"))
+    with Display(Console(file=file, width=200), jobs, now=clock) as display:
+        display.fraction(jobs[1], 1e-6)
+        for tenth in range(1, 9):
+            clock.now += 12.0
+            display.fraction(jobs[1], tenth / 10)
+    lines = [line.replace(str(tmp_path), "") for line in file.getvalue().splitlines()]
+    assert lines == ["/1.png: 27 %, 1:36 left", "/1.png: 55 %, 1:00 left"]
+
+
+def test_a_time_as_people_say_it() -> None:
+    said = {
+        3.0: "5 seconds",
+        42.0: "40 seconds",
+        58.0: "1 minute",
+        480.0: "8 minutes",
+        3600.0: "60 minutes",
+        7500.0: "2 hours",
+    }
+    assert {seconds: about(seconds) for seconds in said} == {key: f"about {text}" for key, text in said.items()}
+
+
 def test_the_bar_on_a_terminal_names_the_picture() -> None:
     file = io.StringIO()
     jobs = [job("a.jpg", "a.restored.jpg")]
@@ -117,3 +197,16 @@ def test_the_bar_on_a_terminal_names_the_picture() -> None:
     assert "a.jpg" in file.getvalue()
     assert "50%" in file.getvalue()
     assert "picture 1/1" in file.getvalue()
+
+
+def test_what_will_become_of_large_photos_is_foretold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("L", (6000, 4000)).save(tmp_path / "large.jpg")
+    (tmp_path / "text.jpg").write_text("no picture")
+    monkeypatch.setattr("supir.planner.kept.kept_rate", lambda *_: 5e10)
+    monkeypatch.setattr("supir.planner.kept.networks_of", lambda *_: pytest.fail("built for it"))
+    model = Model(devices=("cpu",))
+    jobs = [Job(source=tmp_path / name, target=tmp_path / f"out-{name}", options=model.options()) for name in NAMES]
+    file = io.StringIO()
+    foretell(Console(file=file, width=300), with_fitting_scale(jobs), model, scale_said=False)
+    reason = "(at scale 1, since the result would be very large; --scale says another)"
+    assert file.getvalue() == f"6000 x 4000 to 6000 x 4000 {reason}, about 16 minutes\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import closing, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -129,7 +130,8 @@ def _wanted(
     options = or_usage_error(weights.options, **chosen)
     if manifest is not None:
         return or_usage_error(read_manifest, manifest, weights.options, chosen), []
-    return discover(inputs, output, options)
+    wanted, failures = discover(inputs, output, options)
+    return [replace(each, scaled=chosen.get("scale") is not None) for each in wanted], failures
 
 
 def _runner(name: str | None, workers: int, address: str | None) -> Runner[Any]:

@@ -6,7 +6,6 @@ Exit codes: 0 all done, 1 something failed (the other pictures are done all the 
 from __future__ import annotations
 
 import io
-import os
 import sys
 from importlib import import_module
 from typing import Annotated, Any
@@ -71,8 +70,6 @@ app = typer.Typer(
 
 def main() -> None:
     """The entry point of the console script."""
-    # Threads that wait for others sleep. By default they spin, which gains little and keeps others off the core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Names of files and captions may hold signs that the terminal's encoding lacks, as on Windows: shown as codes.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

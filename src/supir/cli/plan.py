@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +33,7 @@ def plan(
     rate: Annotated[
         float | None,
         typer.Option(
-            help="GFLOP/s that the networks reach. Unset: measured in half a second, where the device is here.",
+            help="GFLOP/s that the networks reach. Unset: as last time, or measured, where the device is here.",
             min=0.001,
         ),
     ] = None,
@@ -52,7 +53,7 @@ def plan(
 
         silence_libraries()
         from supir.image import read_size, working_size
-        from supir.planner.costs import Costs, measured_rate, networks_of
+        from supir.planner.kept import KeptCosts, kept_rate
         from supir.planner.plan import GIGABYTE, advice, make_plan
         from supir.restoration.restorer import size_multiple
         from supir.weights.device import best_device, kind_of
@@ -61,7 +62,7 @@ def plan(
         width, height = read_size(photo)
         place = device or best_device()
         kind = or_usage_error(kind_of, place)
-        costs = Costs(or_usage_error(networks_of, model or BUNDLED_MODEL, networks, kind))
+        costs = or_usage_error(KeptCosts, model or BUNDLED_MODEL, networks, kind)
         multiple = size_multiple(costs.networks.components["autoencoder"])
         size = working_size(width, height, options.scale, options.min_size, multiple)
         picture = options, size.padded_width, size.padded_height
@@ -69,7 +70,7 @@ def plan(
             "memory": _free(place) if options.memory is None else options.memory * GIGABYTE,
             "accelerator": kind != "cpu",
         }
-        measured = rate * 1e9 if rate is not None else _rate(measured_rate, place, costs.dtype)
+        measured = rate * 1e9 if rate is not None else _rate(partial(kept_rate, costs.key), place, costs.dtype)
         found = make_plan(costs, *picture, **there, offload=networks.offload, rate=measured)
         advised = None if found.fits else advice(model or BUNDLED_MODEL, networks, costs.dtype, *picture, **there)
         if as_json:

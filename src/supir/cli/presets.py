@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from rich.console import Console
@@ -12,7 +11,7 @@ from supir.cli.arguments import ModelFolder, flag
 from supir.cli.errors import exit_on_error
 from supir.jobs.model import Model
 from supir.options import DEFAULT_PRESET, PRESETS
-from supir.options.presets import trade_offs
+from supir.options.presets import same_presets, trade_offs, without_use
 
 
 def presets(model: ModelFolder = None) -> None:
@@ -21,11 +20,24 @@ def presets(model: ModelFolder = None) -> None:
     with exit_on_error(console):
         weights = Model(folder=model)
         whose = "the bundled model" if model is None else model.name
-        table = Table("option", *PRESETS, title=f"presets of {whose} (default: {DEFAULT_PRESET})", title_justify="left")
-        chosen = {name: dataclasses.asdict(weights.options(name)) for name in PRESETS}
-        for field in chosen[DEFAULT_PRESET]:
-            table.add_row(flag(field), *(_shown(values[field]) for values in chosen.values()))
+        same = same_presets(weights.presets)
+        shown = [name for name in PRESETS if name not in same]
+        heads = [" = ".join([name, *(other for other, first in same.items() if first == name)]) for name in shown]
+        table = Table("option", *heads, title=f"presets of {whose} (default: {DEFAULT_PRESET})", title_justify="left")
+        unused = weights.presets.get("unused", {})
+        chosen = [weights.options(name) for name in shown]
+        for field in [name for name in chosen[0].fields() if name not in unused]:
+            values = [
+                "-" if without_use(field, options, weights.presets) else _shown(getattr(options, field))
+                for options in chosen
+            ]
+            table.add_row(flag(field), *values)
         console.print(table)
+        for reason in dict.fromkeys(unused.values()):
+            flags = ", ".join(flag(name) for name, why in unused.items() if why == reason)
+            text = f"not used by this model: {flags} ({reason})"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print("-: has no effect beside the others", markup=False, highlight=False)
         for name, about in trade_offs(weights.presets).items():
             console.print(f"{name}: {about}", markup=False, highlight=False, soft_wrap=True)
 

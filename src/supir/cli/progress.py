@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,12 @@ def effort(job: Job) -> float:
     return 1e5 + width * height if width * height <= MAX_PIXELS else 1.0
 
 
+MEASURED = 1.0
+"""Percent of the work from which on a pace is told."""
+EVERY = 30.0
+"""Seconds between two lines where there is no terminal."""
+
+
 class RemainingTime(ProgressColumn):
     """Remaining time, from the mean pace so far.
 
@@ -44,9 +51,14 @@ class RemainingTime(ProgressColumn):
         """The column's text for one task."""
         if task.finished:
             return Text(f"{clock(task.elapsed or 0.0)} in all")
-        if not task.elapsed or not task.percentage:
-            return Text("estimating")
-        return Text(f"{clock(task.elapsed * (100 / task.percentage - 1))} left")
+        left = remaining(task)
+        return Text("estimating" if left is None else f"{clock(left)} left")
+
+
+def remaining(task: Task) -> float | None:
+    """Seconds that the rest will take, from the mean pace since the work began; None before there is one."""
+    at_work = (task.elapsed or 0.0) - (task.fields.get("opening") or 0.0)
+    return at_work * (100 / task.percentage - 1) if at_work > 0 and task.percentage > MEASURED else None
 
 
 def clock(seconds: float) -> str:
@@ -57,17 +69,25 @@ def clock(seconds: float) -> str:
 
 
 class Display:
-    """A context manager that shows the work on `jobs`; on anything but a terminal only the line per picture."""
+    """A context manager that shows the work on `jobs`; without a terminal by a line a picture, and one now and then."""
 
-    def __init__(self, console: Console, jobs: Sequence[Job], *, quiet: bool = False) -> None:
-        self._console = console
+    def __init__(
+        self,
+        console: Console,
+        jobs: Sequence[Job],
+        *,
+        quiet: bool = False,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console, self._now, self._told = console, now, now()
         hidden = quiet or not console.is_terminal
         # The bar and the remaining time count effort: a large picture takes longer than a small one. Where no bar is
         # shown, no file is opened for it.
+        self._jobs, self._measured = jobs, not hidden
         self._efforts = {job.target: 1.0 if hidden else effort(job) for job in jobs}
-        self._at_work: dict[Path, float] = {}  # the effort spent so far on pictures that are not finished
-        self._spent = 0.0  # on those that are
-        self._total = sum(self._efforts.values())
+        self._at_work: dict[Path, float] = {}  # how much is done of pictures that are not finished
+        self._finished: set[Path] = set()
+        self._skipped: set[Path] = set()  # no time was spent on them, and the time that remains is told by that
         self._quiet = quiet
         self._num_done = 0
         self._bar = Progress(
@@ -79,8 +99,11 @@ class Display:
             console=console,
             disable=hidden,
             transient=True,
+            get_time=now,
         )
-        self._task = self._bar.add_task("beginning", total=self._total, number=1, pictures=len(jobs))
+        self._task = self._bar.add_task(
+            "beginning", total=sum(self._efforts.values()), number=1, pictures=len(jobs), opening=None
+        )
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -93,8 +116,19 @@ class Display:
 
     def fraction(self, job: Job, fraction: float) -> None:
         """A picture is done to this fraction."""
-        self._at_work[job.target] = fraction * self._efforts[job.target]
+        self._at_work[job.target] = fraction
         self._update(one_line(job.source.name))
+        [task] = self._bar.tasks
+        if task.fields["opening"] is None:  # the weights are open now; how long that took says nothing of the work
+            self._bar.update(self._task, opening=task.elapsed or 0.0)
+        elif not self._quiet and not self._console.is_terminal and self._now() - self._told >= EVERY:
+            self._told = self._now()
+            if not self._measured:
+                self._measured, self._efforts = True, {job.target: effort(job) for job in self._jobs}
+                self._update()
+            left = remaining(task)
+            text = f"{job.source}: {task.percentage:.0f} %" + ("" if left is None else f", {clock(left)} left")
+            self._console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
 
     def captions(self, done: int, total: int) -> None:
         """So many pictures have their words; nothing is restored before all have."""
@@ -104,12 +138,8 @@ class Display:
         """Say in a line what became of a picture; failures are said even when quiet."""
         self._num_done += 1
         target = outcome.target or Path()
-        effort = self._efforts.get(target, 0.0)
         self._at_work.pop(target, None)
-        if outcome.skipped:
-            self._total -= effort  # no time was spent, and the time that remains is told by that
-        else:
-            self._spent += effort
+        (self._skipped if outcome.skipped else self._finished).add(target)
         self._update()
         for text in outcome.warnings:
             show_warning(self._console, text)
@@ -121,9 +151,11 @@ class Display:
             self._console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
 
     def _update(self, name: str | None = None) -> None:
-        completed = self._spent + sum(self._at_work.values())
-        number = min(self._num_done + 1, len(self._efforts))
-        self._bar.update(self._task, completed=completed, total=self._total, description=name, number=number)
+        efforts, number = self._efforts, min(self._num_done + 1, len(self._efforts))
+        total = sum(size for target, size in efforts.items() if target not in self._skipped)
+        completed = sum(efforts.get(target, 0.0) for target in self._finished)
+        completed += sum(share * efforts[target] for target, share in self._at_work.items())
+        self._bar.update(self._task, completed=completed, total=total, description=name, number=number)
 
 
 def run_shown(

@@ -21,10 +21,11 @@ from supir.cli.arguments import (
 )
 from supir.cli.caption import captioning_of
 from supir.cli.errors import FAILED, exit_on_error, or_usage_error
+from supir.cli.foretelling import foretell
 from supir.cli.progress import clock, run_shown, show_failure
 from supir.jobs import Model, Outcome
-from supir.jobs.plan import find_sources, plan_jobs
-from supir.jobs.restoring import part_writable
+from supir.jobs.plan import find_sources, plan_jobs, with_fitting_scale
+from supir.jobs.restoring import part_ready
 from supir.options import DEFAULT_PRESET, CaptionOptions, NetworkOptions, RestoreOptions
 
 
@@ -65,10 +66,15 @@ def restore(
         options = or_usage_error(weights.options, preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions))
         captioning = captioning_of(overrides, device)
         sources, outcomes = find_sources(photos, results=False)
-        jobs, unwritable = part_writable(or_usage_error(plan_jobs, sources, output, options, compare=compare))
-        outcomes += unwritable
+        jobs = or_usage_error(plan_jobs, sources, output, options, compare=compare)
+        if overrides.get("scale") is None:
+            jobs = with_fitting_scale(jobs)
+        jobs, unready = part_ready(jobs, overwrite=overwrite)
+        outcomes += unready
         for outcome in outcomes:
             show_failure(console, outcome)
+        if not quiet:
+            or_usage_error(foretell, console, jobs, weights, overrides.get("scale") is not None)
         interrupted = bool(jobs) and run_shown(
             console, jobs, outcomes, captioning=captioning, quiet=quiet, out=None, model=weights, overwrite=overwrite
         )

@@ -10,7 +10,7 @@ read_frame, glimpsed, write_shown   for screens: what a header tells, a small pi
 read_reduced                 a file made small while it is decoded
 as_picture, fitted           whatever a user hands over; its pixels at working size
 notes_of, with_grain         what the record says of that; the photo's grain on the result
-working_size, resize, pad_to_multiple, side_by_side, write_sheet
+working_size, scale_within, resize, pad_to_multiple, side_by_side, write_sheet
 reference_*   the public code's pre- and postprocessing
 
 Names are loaded when first used: what finds pictures and names results needs no torch.
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from supir.image.finding import by_name, find_pictures
     from supir.image.fitting import PictureLike, as_picture, fitted, notes_of, with_grain
     from supir.image.large import LARGE, LargePicture, open_large
+    from supir.image.opening import read_size
     from supir.image.picture import Picture, from_pil, to_pil
-    from supir.image.reading import MAX_PIXELS, check_file, read, read_record, read_size
+    from supir.image.reading import MAX_PIXELS, check_file, read, read_record
     from supir.image.reference import (
         ReferenceSize,
         reference_postprocess,
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
         reference_size,
     )
     from supir.image.showing import glimpsed, read_frame, read_reduced, read_toning, write_shown
-    from supir.image.sizes import WorkingSize, pad_to_multiple, resize, working_size
+    from supir.image.sizes import pad_to_multiple, resize
     from supir.image.targets import SUFFIXES, check_target
+    from supir.image.working import UNASKED, WorkingSize, scale_within, working_size
     from supir.image.writing import write, write_in_bands
 
 __getattr__ = lazy_names(
@@ -46,11 +48,13 @@ __getattr__ = lazy_names(
         "fitting": ("PictureLike", "as_picture", "fitted", "notes_of", "with_grain"),
         "large": ("LARGE", "LargePicture", "open_large"),
         "picture": ("Picture", "from_pil", "to_pil"),
-        "reading": ("MAX_PIXELS", "check_file", "read", "read_record", "read_size"),
+        "opening": ("read_size",),
+        "reading": ("MAX_PIXELS", "check_file", "read", "read_record"),
         "reference": ("ReferenceSize", "reference_postprocess", "reference_preprocess", "reference_size"),
         "showing": ("glimpsed", "read_frame", "read_reduced", "read_toning", "write_shown"),
-        "sizes": ("WorkingSize", "pad_to_multiple", "resize", "working_size"),
+        "sizes": ("pad_to_multiple", "resize"),
         "targets": ("SUFFIXES", "check_target"),
+        "working": ("UNASKED", "WorkingSize", "scale_within", "working_size"),
         "writing": ("write", "write_in_bands"),
     },
 )

@@ -14,9 +14,10 @@ from supir.image.grain import Grain, grain_of
 from supir.image.picture import Picture, from_pil, luma, to_pil
 from supir.image.reading import read
 from supir.image.reference import reference_postprocess, reference_preprocess, reference_size
-from supir.image.sizes import pad_to_multiple, resize, working_size
+from supir.image.sizes import pad_to_multiple, resize
 from supir.image.toning import Toning, toning_of_pixels
 from supir.image.transparency import filled
+from supir.image.working import working_size
 from supir.options import RestoreOptions
 
 _MAX_REFERENCE_AREA = 16

@@ -19,9 +19,10 @@ from torch import Tensor
 from supir.image.grain import Grain, grain_of
 from supir.image.picture import Picture, from_integers, luma
 from supir.image.reading import MAX_PIXELS, decoded_into, turned
-from supir.image.sizes import Resampling, WorkingSize, mirrored_indices
+from supir.image.sizes import Resampling, mirrored_indices
 from supir.image.toning import Toning, toning_of
 from supir.image.transparency import Backdrop
+from supir.image.working import WorkingSize
 from supir.tensors.arrays import LazyArray
 
 LARGE = 12_000_000

@@ -165,6 +165,17 @@ def opened(path: Path) -> Iterator[Opened]:
         raise ImageReadError(f"{path}: cannot be read: {reason}", path) from error
 
 
+def read_size(path: Path | str) -> tuple[int, int]:
+    """(width, height) of a picture file in pixels, upright. Only the header is read.
+
+    Raises:
+        ImageReadError: it is no picture that can be read.
+    """
+    with opened(Path(path)) as source:
+        size = int(source.image.width), int(source.image.height)
+        return size[::-1] if source.turn > 4 else size
+
+
 def _header_of(path: Path, kind: str, stream: BinaryIO, descriptor: int) -> Any:
     """The image by its header alone, which may be sound where the rest is cut off."""
     page = 0

@@ -145,17 +145,6 @@ def header_of(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[tuple[int, int,
         return shape, Decoded(turn=source.turn, about={**about, "damage": None})
 
 
-def read_size(path: Path | str) -> tuple[int, int]:
-    """(width, height) of a picture file in pixels, upright. Only the header is read.
-
-    Raises:
-        ImageReadError: as `read`.
-    """
-    with opened(Path(path)) as source:
-        size = int(source.image.width), int(source.image.height)
-        return size[::-1] if source.turn > 4 else size
-
-
 def check_file(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> tuple[str, int, int]:
     """(kind, width, height) of a file whose header says that `read` would take it; nothing is decoded.
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from supir.errors import ImageWriteError
+from supir.image.opening import read_size
 from supir.image.picture import Picture, assemble, from_integers, luma
-from supir.image.reading import MAX_PIXELS, decode, header_of, read, read_size, turned
-from supir.image.sizes import working_size
+from supir.image.reading import MAX_PIXELS, decode, header_of, read, turned
 from supir.image.toning import Toning, toning_of_pixels
+from supir.image.working import working_size
 from supir.image.writing import store
 from supir.options import RestoreOptions
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from supir.caption import Caption, clean_caption
 from supir.caption.words import MAX_SIDE
-from supir.errors import CaptionerError, CaptionError, ImageError, SupirError
+from supir.errors import CaptionerError, CaptionError, ImageError, OptionError, SupirError
 from supir.jobs.job import Job, Outcome, file_sha256
 from supir.jobs.model import Model
 from supir.options import warn_of_idle
@@ -92,6 +92,13 @@ def add_captions(
     a captioner would say. So is one that is not wanted, and one whose guidance leaves no prompt to be read.
     """
     uncaptioned = [job for job in jobs if _wants_words(job.options) and wants(job)]
+    if uncaptioned and captioning.captioner.name == "beside" and not _any_text(uncaptioned, captioning):
+        first = uncaptioned[0].source
+        raise OptionError(
+            f"captioner is 'beside', and no text lies beside {first}"
+            + f" or any other of {len(uncaptioned)} photos" * (len(uncaptioned) > 1)
+            + f"; write one into {first.with_suffix('.txt').name}, or leave the captioner out"
+        )
     if not uncaptioned and any(map(wants, jobs)):
         warn_of_idle("the captioner is not asked: no picture wants words of it")
     found: dict[Path, Job] = {}
@@ -103,6 +110,17 @@ def add_captions(
             failures.append(Outcome(source=job.source, target=job.target, error=str(answer)))
     failed = {outcome.target for outcome in failures}
     return [found.get(job.target, job) for job in jobs if job.target not in failed], failures
+
+
+def _any_text(jobs: Sequence[Job], captioning: Captioning) -> bool:
+    """Whether something is written of any of the pictures."""
+    for job in jobs:
+        try:
+            if captioning.captioner.read(job.source):  # type: ignore[union-attr]
+                return True
+        except SupirError:  # said when its turn comes
+            return True
+    return False
 
 
 def _wants_words(options: RestoreOptions) -> bool:

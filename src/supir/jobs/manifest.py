@@ -84,8 +84,10 @@ def _wanted(
 
         if output.suffix.lower() not in SUFFIXES:
             raise OptionError(f"output {str(output)!r}: cannot be written; use one of {' '.join(SUFFIXES)}")
+    chosen = {**defaults, **given}
+    scaled = chosen.get("scale") is not None
     own = caption if given.get("prompt") else None  # without a prompt in its line there is nothing that it was made for
-    return BatchItem(source=folder / place, place=output, options=options(**{**defaults, **given}), caption=own)
+    return BatchItem(source=folder / place, place=output, options=options(**chosen), caption=own, scaled=scaled)
 
 
 def _caption(text: str, captioner: str) -> Caption | None:

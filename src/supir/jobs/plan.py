@@ -7,7 +7,7 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from supir.caption import Caption
@@ -41,6 +41,8 @@ class BatchItem:
     options: RestoreOptions
     caption: Caption | None = None
     """What a captioner once said of it; the prompt that is used stands in ``options``."""
+    scaled: bool = True
+    """Whether somebody has said the scale; otherwise it may be made smaller."""
 
 
 def discover(inputs: Sequence[str], out: Path, options: RestoreOptions) -> tuple[list[BatchItem], list[Outcome]]:
@@ -168,8 +170,31 @@ def plan_jobs(sources: Sequence[Path], output: str | None, options: RestoreOptio
 
 
 def _is_file_name(output: str, num_sources: int) -> bool:
+    from supir.image import SUFFIXES
+
     path = Path(output)
-    return num_sources == 1 and bool(path.suffix) and not path.is_dir() and not output.endswith(("/", os.sep))
+    named = bool(path.suffix) and not path.is_dir() and not output.endswith(("/", os.sep))
+    if named and num_sources > 1 and path.suffix.lower() in SUFFIXES:
+        raise OptionError(f"--output {output} is one file, and there are {num_sources} photos; name a folder")
+    return named and num_sources == 1
+
+
+def with_fitting_scale(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs; those whose results would be beyond what is made unasked with the largest scale that is not.
+
+    For jobs of which nobody has said the scale.
+    """
+    return [replace(job, options=_fitting(job.source, job.target, job.options)) for job in jobs]
+
+
+def _fitting(source: Path, target: PurePath, options: RestoreOptions) -> RestoreOptions:
+    from supir.image import read_size, scale_within
+
+    try:
+        scale = scale_within(*read_size(source), options.scale, target.suffix)
+    except ImageError:  # said when its turn comes
+        return options
+    return options if scale == options.scale else options.replace(scale=scale)
 
 
 def plan_batch(wanted: Sequence[BatchItem], out: Path, *, variants: int = 1) -> list[Job]:
@@ -189,6 +214,8 @@ def plan_batch(wanted: Sequence[BatchItem], out: Path, *, variants: int = 1) -> 
     jobs = []
     for picture in wanted:
         target = out / picture.place.with_suffix(_writable(picture.place))
+        if not picture.scaled:
+            picture = replace(picture, options=_fitting(picture.source, target, picture.options))
         if variants == 1:
             jobs.append(Job(source=picture.source, target=target, options=picture.options, caption=picture.caption))
             continue

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from supir.caption.words import WORDS, record_of_words
 from supir.errors import DeviceLostError, ImageError, ImageReadError, ImageWriteError, SupirError, WeightsError
@@ -27,6 +27,7 @@ def restore_job(
     *,
     overwrite: bool = False,
     on_fraction: Callable[[float], None] = lambda fraction: None,
+    on_work: Callable[[float], None] | None = None,
 ) -> Outcome:
     """Restore one picture; the result is written whole or not at all.
 
@@ -36,6 +37,7 @@ def restore_job(
         overwrite: replace a result that exists; without it such a picture is an error.
         on_fraction: called with how much of the sampling is done, from 0 to 1; with 0 when the preview that the job
             asks for is written. Raise a ``SupirError`` from it to stop.
+        on_work: called with how much of the work is done, from 0 to 1, in time.
 
     Raises:
         DeviceLostError: the accelerator failed, so that the next picture would fail in this process too.
@@ -44,7 +46,7 @@ def restore_job(
     error, unexpected, lacked_memory, lacked_room = None, "", False, False
     words: dict[str, str] = {}
     try:
-        words = _restore(pipeline, job, overwrite, on_fraction)
+        words = _restore(pipeline, job, overwrite, on_fraction, on_work)
     except OSError as caught:
         error, lacked_room = sentence(caught), lacks_room(caught)
     except (SupirError, MemoryError) as caught:
@@ -74,14 +76,16 @@ def restore_job(
 
 
 def _restore(
-    pipeline: SupirPipeline, job: Job, overwrite: bool, on_fraction: Callable[[float], None]
+    pipeline: SupirPipeline,
+    job: Job,
+    overwrite: bool,
+    on_fraction: Callable[[float], None],
+    on_work: Callable[[float], None] | None,
 ) -> dict[str, str]:
     """Restore and write; what the record says of the words."""
     from supir import image
 
-    for target in filter(None, (job.target, job.compare, job.preview)):
-        if target.exists() and not overwrite:
-            raise ImageWriteError(f"{target} exists; pass --overwrite to replace it", target)
+    _check_free(job, overwrite)
     _check_written(job)
     if job.preview_alone:
         _preview(pipeline, job)
@@ -104,11 +108,19 @@ def _restore(
         record=record_of_words(job.options.tile_prompts or job.options.prompt, job.caption),
         on_step=on_step,
         on_preview=None if job.preview is None else (lambda: on_fraction(0.0)),
+        on_work=on_work,
     )
     if job.compare is not None:
         image.write_sheet(job.source, job.target, job.compare, salvage=job.options.salvage)
     _show(job)
     return {name: record[name] for name in WORDS if name in record}
+
+
+def _check_free(job: Job, overwrite: bool) -> None:
+    """Raise ImageWriteError where a result is there and not to be replaced."""
+    for target in filter(None, (job.target, job.compare, job.preview)):
+        if target.exists() and not overwrite:
+            raise ImageWriteError(f"{target} exists; pass --overwrite to replace it", target)
 
 
 def _check_written(job: Job) -> None:
@@ -128,21 +140,20 @@ def _check_written(job: Job) -> None:
         image.check_target(job.compare, image.sheet_size(*result))
 
 
-def part_writable(jobs: Sequence[Job]) -> tuple[list[Job], list[Outcome]]:
-    """The jobs whose results can be written, and the failures of the others: known before the weights are loaded.
+def part_ready(jobs: Sequence[Job], *, overwrite: bool) -> tuple[list[Job], list[Outcome]]:
+    """The jobs that can be begun, and the failures of the others: known before torch and the weights are loaded.
 
-    What is wrong with a picture that is read is left to its turn.
+    Such are a file that is no picture, a result that cannot be written, and one that is there and not to be replaced.
     """
     kept, failures = [], []
     for job in jobs:
         try:
+            _check_free(job, overwrite)
             _check_written(job)
-        except ImageWriteError as error:
+        except ImageError as error:
             failures.append(Outcome(source=job.source, target=job.target, error=str(error)))
-            continue
-        except ImageError:
-            pass
-        kept.append(job)
+        else:
+            kept.append(job)
     return kept, failures
 
 
@@ -186,7 +197,7 @@ class OpenModel:
 
     def __call__(self, place: int) -> Restoring:
         """As `Opening.__call__`."""
-        return Restoring(self.model, place, overwrite=self.overwrite)
+        return Restoring(self.model, place, overwrite=self.overwrite, by_work=True)
 
 
 class Restoring:
@@ -196,15 +207,16 @@ class Restoring:
         model: what is opened.
         place: the worker's number, from 0.
         overwrite: replace a result that exists; without it such a picture is an error.
+        by_work: tell how much of the work is done, in time, and not how many of the steps.
 
     Raises:
         WeightsError: the weights cannot be opened here, or are not those that the batch was planned with.
     """
 
-    def __init__(self, model: Model, place: int = 0, *, overwrite: bool = True) -> None:
+    def __init__(self, model: Model, place: int = 0, *, overwrite: bool = True, by_work: bool = False) -> None:
         from supir.restoration.encoding import LastEncoding
 
-        self._overwrite = overwrite
+        self._overwrite, self._by_work = overwrite, by_work
         self._identity = model.identity  # first: so the pipeline need not read every byte for it once more
         self._pipeline = model.open(place)
         self._pipeline.last_encoding = LastEncoding()
@@ -218,7 +230,8 @@ class Restoring:
             warnings.filterwarnings("always", category=UserWarning, module=r"supir\b")
             try:
                 before = file_sha256(job.source)
-                outcome = restore_job(self._pipeline, job, overwrite=self._overwrite, on_fraction=on_fraction)
+                told: dict[str, Any] = {"on_work" if self._by_work else "on_fraction": on_fraction}
+                outcome = restore_job(self._pipeline, job, overwrite=self._overwrite, **told)
                 if outcome.error is None and file_sha256(job.source) != before:
                     raise ImageReadError(f"{job.source}: changed while it was restored; run again", job.source)
                 if outcome.error is None:

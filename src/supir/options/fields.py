@@ -23,6 +23,10 @@ from supir.errors import OptionError
 
 OFF = "off"
 """What unsets a number that may be unset, where it is written as text or in JSON."""
+BYTES = {
+    "gib": 2**30 / 1e9, "mib": 2**20 / 1e9, "tb": 1e3, "gb": 1.0, "mb": 1e-3, "kb": 1e-6, "t": 1e3, "g": 1.0, "m": 1e-3,
+}  # fmt: skip
+"""Units of memory in gigabytes, longer names first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +98,29 @@ class Field:
         """
         if self.kind is str or (self.may_be_off and text == OFF):
             return text
+        if self.unit == "GB":
+            return self._gigabytes(text)
         try:
             if self.kind is bool:
                 return {"true": True, "false": False}[text.lower()]
             return self.kind(text.strip().lower().removesuffix(self.unit.lower()))
         except (KeyError, ValueError):
             raise self.refused(text) from None
+
+    def _gigabytes(self, text: str) -> float:
+        """A number with a unit of bytes, or of gigabytes without one; here the range is checked, in the user's words.
+
+        Raises:
+            OptionError: see ``refused``.
+        """
+        number = text.strip().lower()
+        unit = next((unit for unit in BYTES if number.endswith(unit)), "gb")
+        try:
+            found = float(number.removesuffix(unit)) * BYTES[unit]
+            self.check(found)
+        except (ValueError, OptionError):
+            raise OptionError(f"{self.refused(text)}; in GB, or with a unit as 800MB, 6GiB") from None
+        return found
 
     def schema(self) -> dict[str, Any]:
         """As JSON schema, without a default, and without null."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from supir.options import TRADE_OFFS, RestoreOptions, restore_options
-from supir.options.combinations import come_to, steps_of
+from supir.options.combinations import come_to, steps_of, without_effect
 
 ModelPresets = Mapping[str, Mapping[str, Any]]
 
@@ -38,6 +38,12 @@ def trade_offs(model_presets: ModelPresets | None = None) -> dict[str, str]:
         else:
             found[name] = purpose
     return found
+
+
+def without_use(name: str, options: RestoreOptions, model_presets: ModelPresets | None = None) -> bool:
+    """Whether it makes no difference, or next to none, what an option is: with this model, or beside the others."""
+    unused = (model_presets or {}).get("unused", {})
+    return name in unused or "no effect" in without_effect(options, [name], RestoreOptions.silent()).get(name, "")
 
 
 def in_words(options: RestoreOptions) -> str:

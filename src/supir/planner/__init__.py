@@ -2,5 +2,6 @@
 
 costs    which parts of the networks each step runs; bytes and operations of those parts, from a model folder's
          configurations alone; operations a second of this machine
+kept     the same, of what was traced before, and how fast a model last ran here
 plan     dtype, tiles, memory and time, each with its reason; which dtype and storage would fit where these do not
 """

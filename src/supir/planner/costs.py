@@ -143,6 +143,12 @@ class Costs:
         return found
 
     @property
+    def coder_dtype(self) -> torch.dtype:
+        """Of the autoencoder's."""
+        found: torch.dtype = next(self._coder.parameters()).dtype
+        return found
+
+    @property
     def stored(self) -> str | None:
         """How the UNet's weights are stored, where that is not their dtype."""
         return quantized_kind(self._unet)
@@ -164,6 +170,21 @@ class Costs:
         side = 8 * TRACED
         worst = max(self.encode(side, side, degraded).peak for degraded in (True, False))
         return worst * height * width / side**2
+
+    def operations_of_evaluation(self, height: int, width: int, unet_outer: bool, adaptor: str) -> float:
+        """Of a whole evaluation of one row: convolutions grow as the pixels, attention as their square.
+
+        So three sizes tell for all.
+        """
+        return _at_size(lambda side: self.evaluate(1, side, side, unet_outer, adaptor), height * width)
+
+    def operations_of_encoding(self, height: int, width: int, degraded: bool) -> float:
+        """Likewise of a tile of so many pixels."""
+        return _at_size(lambda side: self.encode(8 * side, 8 * side, degraded), height * width / 64)
+
+    def operations_of_decoding(self, height: int, width: int) -> float:
+        """Likewise of a tile of so many pixels of the latent."""
+        return _at_size(lambda side: self.decode(side, side), height * width)
 
     def _encode(self, height: int, width: int, degraded: bool) -> Cost:
         """A tile of so many pixels."""
@@ -220,6 +241,16 @@ class Costs:
     def _zeros(network: nn.Module, channels: int, height: int, width: int, rows: int = 1) -> Tensor:
         kind = cast(Any, network).dtype
         return torch.zeros(rows, channels, height, width, device="meta", dtype=kind)
+
+
+def _at_size(cost: Callable[[int], Cost], pixels: float) -> float:
+    """Operations at so many pixels, on the parabola through those of three squares."""
+    known = [(side**2, cost(side).operations) for side in (TRACED // 2, TRACED, 2 * TRACED)]
+    found = 0.0
+    for place, operations in known:
+        others = [other for other, _ in known if other != place]
+        found += operations * math.prod((pixels - other) / (place - other) for other in others)
+    return found
 
 
 @torch.no_grad()

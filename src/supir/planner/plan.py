@@ -18,6 +18,7 @@ from supir.planner.costs import Costs, Evaluation, evaluations, networks_of
 from supir.restoration.backoff import ADVICE, TileBackoff, smaller_vae_tile
 from supir.restoration.restorer import Restorer
 from supir.restoration.schedules import branches, noise_schedule
+from supir.restoration.work import ANCHOR, DECODING, ENCODING, PREVIEW, SAMPLING, WRITING
 from supir.tensors.tiling import Layout
 from supir.weights.model_folder import borne_dtypes, read_model_index
 
@@ -40,6 +41,8 @@ PICTURES = 4
 Larger ones than ``LARGE`` stay on disk, and the latents take no more than these would up to some 100 megapixels."""
 
 
+WRITTEN = 5e3
+"""What a pixel takes to be finished and written, in operations of the networks."""
 AUTOMATIC = ("none", "model", "group")
 """Ways to offload that are tried where none is named, the fastest first."""
 
@@ -272,18 +275,33 @@ class Passes:
 
     def operations(self) -> tuple[int, float]:
         """Of the whole restoration, and how many whole evaluations of one branch its sampling amounts to."""
+        _, height, width = self.tiles
+        whole = self.tiles[0] * self.costs.operations_of_evaluation(height, width, False, "whole")
+        parts = self.parts
+        return round(sum(parts.values())), parts[SAMPLING] / whole
+
+    def work(self, pixels: int) -> dict[str, float]:
+        """The same, and what it takes to finish and write a result of so many pixels, in operations."""
+        return self.parts | {WRITING: WRITTEN * pixels}
+
+    @cached_property
+    def parts(self) -> dict[str, float]:
+        """The operations of each part of the restoration."""
         number, height, width = self.tiles
-        whole = self.costs.evaluate(1, height, width, False, "whole").operations
 
-        def one(step: Evaluation) -> int:
-            return step.branches * self.costs.evaluate(1, height, width, step.unet_outer, step.adaptor).operations
+        def one(step: Evaluation) -> float:
+            return step.branches * self.costs.operations_of_evaluation(height, width, step.unet_outer, step.adaptor)
 
-        sampling = sum(times * one(step) for step, times in self.steps.items())
-        encoded, *entering = self._coder_tiles(True)
+        encoded, tall, wide = self._coder_tiles(True)
         decoded, *latent = self._coder_tiles(False)
-        coded = encoded * sum(self.costs.encode(*entering, degraded).operations for degraded in (True, False))
-        coded += 2 * decoded * self.costs.decode(*latent).operations
-        return number * sampling + coded, sampling / whole
+        decoding = decoded * self.costs.operations_of_decoding(latent[0], latent[1])
+        return {
+            ENCODING: encoded * self.costs.operations_of_encoding(tall, wide, True),
+            PREVIEW: decoding,
+            ANCHOR: encoded * self.costs.operations_of_encoding(tall, wide, False),
+            SAMPLING: number * sum(times * one(step) for step, times in self.steps.items()),
+            DECODING: decoding,
+        }
 
 
 def _tiles(layout: Layout, height: int, width: int) -> tuple[int, int, int]:
@@ -311,7 +329,7 @@ def _reasons(
     where = "GPU" if accelerator else "processor"
     number, height, width = chosen.tiles
     options = plan.options
-    coder, stored = next(chosen.costs.networks.components["autoencoder"].parameters()).dtype, chosen.costs.stored
+    coder, stored = chosen.costs.coder_dtype, chosen.costs.stored
     held = "" if stored is None else f"; the weights of UNet and adaptor are stored as {stored}"
     yield f"dtype: {plan.dtype} on a {where}; the autoencoder is {str(coder).removeprefix('torch.')}{held}"
     if accelerator:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property, partial
 from typing import Any, overload
@@ -24,11 +26,19 @@ from supir.restoration.denoiser_network import CACHE_KEYS, Conditions, GuidedNet
 from supir.restoration.encoding import LastEncoding, Once
 from supir.restoration.finite import check_latents, finite_at_first, finite_at_last, not_widened
 from supir.restoration.schedules import branches, highest_sigma, noise_schedule, ramp, text_guidance
-from supir.sampling.denoiser import discrete_denoiser, in_tiles, restored_towards, text_guided
+from supir.restoration.work import ANCHOR, DECODING, ENCODING, PREVIEW, SAMPLING, NoWork, Work
+from supir.sampling.denoiser import (
+    Condition,
+    ConditionedDenoiser,
+    discrete_denoiser,
+    in_tiles,
+    restored_towards,
+    text_guided,
+)
 from supir.sampling.feature_cache import StepCache, counting_steps
 from supir.sampling.noise import NoiseSource
 from supir.sampling.sigmas import Schedule, initial_latent
-from supir.sampling.solvers import Denoiser, StepCallback, dpmpp_2m, edm_euler
+from supir.sampling.solvers import Denoiser, Step, StepCallback, dpmpp_2m, edm_euler
 from supir.tensors.arrays import ArrayLike, MemmapArray
 from supir.tensors.tiling import Layout, blended, mosaic, reference_gaussian, tiled
 
@@ -74,6 +84,8 @@ class Restorer:
     """Whether both branches of text guidance go through the networks in one call, or one after the other."""
     last: LastEncoding | None = None
     """Where latents and preview are kept for the next version of the same photo."""
+    work: Work = field(default_factory=NoWork)
+    """Told of every tile that is done."""
 
     @cached_property
     def backoff(self) -> TileBackoff:
@@ -107,7 +119,7 @@ class Restorer:
             on_preview(preview)
         anchor = once("anchor", lambda: self.anchor(preview, noise))
         latent = self.restored_latent(lq_latent, anchor, conditions, noise, on_step)
-        restored = color.fix(self.decode(latent), preview, self.options.color_fix, overwrite=True)
+        restored = color.fix(self.decode(latent, part=DECODING), preview, self.options.color_fix, overwrite=True)
         return RestoredPixels(
             pixels=restored,
             preview=preview if kept is None else preview.clone(),  # what is handed out may be used up
@@ -148,7 +160,13 @@ class Restorer:
         self.release(self.autoencoder)
         denoise = self.denoiser(lq_latent, anchor, conditions, schedule)
         start = initial_latent(noise(lq_latent), schedule.sigmas, None if options.start_sigma is None else anchor)
-        latent = finite_at_last(self.sample(denoise, start, schedule, noise, on_step), self.unet.dtype)
+
+        def stepped(step: Step) -> None:
+            self.work.at(SAMPLING, (step.index + 1) / step.num_steps)
+            if on_step is not None:
+                on_step(step)
+
+        latent = finite_at_last(self.sample(denoise, start, schedule, noise, stepped), self.unet.dtype)
         self.release(self.unet, self.adaptor)
         return latent
 
@@ -201,6 +219,7 @@ class Restorer:
         positive: dict[str, Any] = {"tokens": conditions.tokens, "vector": conditions.vector, "control": lq_latent}
         negative = positive | {"tokens": conditions.negative_tokens, "vector": conditions.negative_vector}
         layout = self.latent_layout()
+        denoise = self._counted_calls(denoise, layout, lq_latent, schedule)
         if any(cache.in_use for cache in kept):
             negative[CACHE_KEYS], positive[CACHE_KEYS] = cache_keys(lq_latent, layout)
         strength = text_guidance(options, sigma_max)
@@ -219,6 +238,21 @@ class Restorer:
             sigma_max=sigma_max,
             min_next_sigma=REFERENCE_MIN_NEXT_SIGMA if options.reference_quirks else 0.0,
         )
+
+    def _counted_calls(
+        self, denoise: ConditionedDenoiser, layout: Layout, latent: Tensor, schedule: Schedule
+    ) -> ConditionedDenoiser:
+        """``denoise``, each call of which is told: one for each batch of tiles, and for every branch that is alone."""
+        calls = schedule.num_steps * math.ceil(_number_of(layout, latent) / self.backoff.options.tile_batch)
+        calls *= 1 if self.backoff.together else branches(self.options, schedule)
+        done = itertools.count(1)
+
+        def counted(x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+            made = denoise(x, sigma, condition)
+            self.work.at(SAMPLING, next(done) / calls)
+            return made
+
+        return counted
 
     def sample(
         self,
@@ -264,7 +298,7 @@ class Restorer:
             on_preview(preview)
         anchor = self.anchor(preview, noise)
         latent = self.restored_latent(lq_latent, anchor, conditions, noise, on_step)
-        return color.fixed_bands(self.decode(latent, store), preview, self.options.color_fix)
+        return color.fixed_bands(self.decode(latent, store, part=DECODING), preview, self.options.color_fix)
 
     def encode_degraded(self, pixels: ArrayLike) -> Tensor:
         """The scaled LQ latent of degraded pixels: the mode of the robust encoder's posterior."""
@@ -287,19 +321,21 @@ class Restorer:
             else:
                 reach = "degraded_halo" if degraded else "halo"
                 alike = self._with_common_norms(of_part, pixels, 1, reach)
-                found = tiled(alike, self.pixel_layout(1, reach), scale=Fraction(1, factor))(pixels)
+                layout = self.pixel_layout(1, reach)
+                counted = self._counted(alike, ENCODING if degraded else ANCHOR, layout, pixels)
+                found = tiled(counted, layout, scale=Fraction(1, factor))(pixels)
             return found
 
         smaller = partial(smaller_vae_tile, longest=max(pixels.shape[-2:]))
         return DiagonalGaussianDistribution(self.backoff.run(moments, smaller).float())
 
     @overload
-    def decode(self, latent: Tensor) -> Tensor: ...
+    def decode(self, latent: Tensor, *, part: str = PREVIEW) -> Tensor: ...
 
     @overload
-    def decode(self, latent: Tensor, store: Store) -> MemmapArray: ...
+    def decode(self, latent: Tensor, store: Store, *, part: str = PREVIEW) -> MemmapArray: ...
 
-    def decode(self, latent: Tensor, store: Store | None = None) -> Tensor | MemmapArray:
+    def decode(self, latent: Tensor, store: Store | None = None, *, part: str = PREVIEW) -> Tensor | MemmapArray:
         """Pixels of a scaled latent, in tiles where the picture is larger than one; with ``store`` kept there."""
         latent = (latent / self.scaling).to(self.autoencoder.dtype)
         factor = self.latent_factor
@@ -309,14 +345,27 @@ class Restorer:
                 found: Tensor = self.autoencoder.decode_in_lock_step(latent, self._vae_tile // factor)
                 return found
             alike = self._with_common_norms(self._decoded, latent, factor, "halo")
-            made: Tensor | MemmapArray = tiled(alike, self.pixel_layout(factor, "halo"), scale=factor, into=store)(
-                latent
-            )
+            layout = self.pixel_layout(factor, "halo")
+            counted = self._counted(alike, part, layout, latent)
+            made: Tensor | MemmapArray = tiled(counted, layout, scale=factor, into=store)(latent)
             return made
 
         smaller = partial(smaller_vae_tile, longest=max(latent.shape[-2:]) * factor)
         whole = self.backoff.run(pixels, smaller)
         return whole.float() if isinstance(whole, Tensor) else whole
+
+    def _counted(
+        self, run: Callable[[Tensor], Tensor], part: str, layout: Layout, source: ArrayLike
+    ) -> Callable[[Tensor], Tensor]:
+        """``run``, each tile of which is told."""
+        number, done = _number_of(layout, source), itertools.count(1)
+
+        def counted(tile: Tensor) -> Tensor:
+            made = run(tile)
+            self.work.at(part, next(done) / number)
+            return made
+
+        return counted
 
     def _decoded(self, latent: Tensor) -> Tensor:
         pixels: Tensor = self.autoencoder.decode(latent).sample
@@ -382,6 +431,13 @@ class Restorer:
         else:
             overlap, fade = tile // 4, tile // 8
         return blended(tile // unit, overlap // unit, fade=fade // unit, align=max(factor // unit, 1))
+
+
+def _number_of(layout: Layout, source: ArrayLike) -> int:
+    """Of the tiles of a picture."""
+    height, width = source.shape[-2:]
+    rows, columns = layout(height, width, Fraction(1))
+    return len(rows) * len(columns)
 
 
 def latent_factor(autoencoder: Any) -> int:

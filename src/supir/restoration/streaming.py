@@ -28,10 +28,13 @@ from supir.options import RestoreOptions
 from supir.restoration.color import fixed_bands
 from supir.restoration.denoiser_network import Conditions
 from supir.restoration.restorer import Restorer, size_multiple
+from supir.restoration.work import WRITING
 from supir.sampling.noise import NoiseSource
 from supir.sampling.solvers import StepCallback
 from supir.tensors.arrays import ArrayLike, MemmapArray
 
+_GATHERED = 0.6
+"""Of the writing: the colours and the integers; the rest is the format's packing."""
 _BYTES_A_PIXEL = 24
 """Of the preview and of the result, kept in float32 in the target's folder."""
 
@@ -85,7 +88,9 @@ class Streaming:
             def grained(band: Picture, top: int) -> Picture:
                 return with_grain(band, grain, options, size.output_height, top)
 
-            _write(picture, size, result, target, about, grained)
+            work = self.restorer.work
+            _write(picture, size, result, target, about, grained, lambda share: work.at(WRITING, _GATHERED * share))
+            work.at(WRITING, 1.0)
         return about
 
     def _check_room(self, source: Path, target: Path) -> None:
@@ -113,17 +118,19 @@ def _write(
     path: Path,
     record: Mapping[str, str] | None = None,
     grained: Callable[[Picture, int], Picture] = lambda band, top: band,
+    told: Callable[[float], None] = lambda share: None,
 ) -> None:
     height, width = size.output_height, size.output_width
-    whole = picture.with_bands(size, _cut(found, height, width), grained)
+    whole = picture.with_bands(size, _cut(found, height, width, told), grained)
     write_in_bands(picture.frame, (height, width), whole, path, record=record)
 
 
-def _cut(found: Iterator[Tensor], height: int, width: int) -> Iterator[Tensor]:
-    """The bands (3, rows, width) without the padding at the bottom and the right."""
+def _cut(found: Iterator[Tensor], height: int, width: int, told: Callable[[float], None]) -> Iterator[Tensor]:
+    """The bands (3, rows, width) without the padding at the bottom and the right; how far down they are is told."""
     top = 0
     for band in found:
         rows = min(band.shape[-2], height - top)
         if rows > 0:
             yield band[0, :, :rows, :width].cpu().clamp(-1, 1)
         top += rows
+        told(min(1.0, top / height))

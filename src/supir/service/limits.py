@@ -30,7 +30,7 @@ class Limits(Options):
 
     queued: int = number(100, 1, 1_000_000, "jobs waiting or at work at a time", unit="jobs")
     requests_a_minute: int | None = number(None, 1, 1_000_000, "requests of any kind; unset: any number")
-    megapixels: float = number(50.0, 0.01, 256, "of an upload, from its header", unit="MP")
+    megapixels: float = number(64.0, 0.01, 256, "of an upload, from its header", unit="MP")
     work_megapixels: float = number(64.0, 0.01, 4096, "of the picture that is worked on: upload times scale", unit="MP")
     megabytes: float = number(100.0, 0.001, 4096, "of an upload", unit="MB")
 

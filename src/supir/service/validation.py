@@ -38,6 +38,8 @@ class SubmissionOptions(Options):
         None, 64, 65536, "of a preview alone: the scale is lowered until its long side has at most so many", unit="px"
     )
     preset: str = choice(DEFAULT_PRESET, tuple(PRESETS), f"the values that are not set; unset: {DEFAULT_PRESET}")
+    scaled: bool = False
+    """Whether a scale was said; it is no field of its own."""
 
 
 def chosen_options(given: Mapping[str, str], model: Model) -> tuple[RestoreOptions, SubmissionOptions, list[str]]:
@@ -69,11 +71,17 @@ def chosen_options(given: Mapping[str, str], model: Model) -> tuple[RestoreOptio
     said = [name for name, value in chosen.items() if value is not None] if asked.until == UNTIL[0] else []
     before = model.options(asked.preset)
     idle = without_effect(found, said, before) | unused_by_model(found, said, before, model.presets) if said else {}
-    return found, asked, list(idle.values())
+    scaled = chosen.get("scale") is not None
+    return found, dataclasses.replace(asked, scaled=scaled), list(idle.values())
 
 
 def checked_picture(
-    path: Path, name: str, options: RestoreOptions, limits: Limits, preview_side: int | None = None
+    path: Path,
+    name: str,
+    options: RestoreOptions,
+    limits: Limits,
+    preview_side: int | None = None,
+    asked: SubmissionOptions | None = None,
 ) -> tuple[str, int, int, RestoreOptions]:
     """(suffix, width, height, options) of an upload, from its first bytes and header; nothing is decoded.
 
@@ -83,9 +91,10 @@ def checked_picture(
         options: what it is to be restored with.
         limits: of the client.
         preview_side: of a preview alone, as in `SubmissionOptions`.
+        asked: with the format, and whether a scale was said; where none was, it is the largest that is allowed.
 
     Returns:
-        The options are those given, but for the scale of a preview.
+        The options are those given, but for the scale.
 
     Raises:
         ImageReadError: it is no picture that supir reads, or its header is damaged.
@@ -100,10 +109,27 @@ def checked_picture(
         raise ImageTooLargeError(_without(path, name, error).replace("(max_pixels)", "for this key")) from None
     except SupirError as error:
         raise type(error)(_without(path, name, error)) from None
+    if asked is not None and not asked.scaled:
+        options = with_fitting_scale(options, width, height, suffix_of(asked.format, FORMATS[kind.lower()]), limits)
     if preview_side is not None:
         options = options.replace(scale=max(0.05, min(options.scale, preview_side / max(width, height))))
     check_work(width, height, options, limits)
     return FORMATS[kind.lower()], width, height, options
+
+
+def with_fitting_scale(options: RestoreOptions, width: int, height: int, suffix: str, limits: Limits) -> RestoreOptions:
+    """Where nobody has said a scale: the options with the largest that a client may ask for.
+
+    Args:
+        options: with the preset's scale.
+        width, height: of the picture, in pixels.
+        suffix: of the result.
+        limits: of the client.
+    """
+    from supir.image import UNASKED, scale_within
+
+    scale = scale_within(width, height, options.scale, suffix, min(UNASKED, limits.work_megapixels * 1e6))
+    return options if scale == options.scale else options.replace(scale=scale)
 
 
 def check_work(width: int, height: int, options: RestoreOptions, limits: Limits) -> None:

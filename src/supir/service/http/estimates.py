@@ -86,11 +86,11 @@ class Estimates:
         from supir.weights.silence import silence_libraries
 
         silence_libraries()  # first: they complain while they are imported, and the log is JSON
-        from supir.planner.costs import Costs, networks_of
+        from supir.planner.kept import KeptCosts
         from supir.weights.device import kind_of
         from supir.weights.model_folder import BUNDLED_MODEL
 
-        return Costs(networks_of(self._model.folder or BUNDLED_MODEL, self._model.networks, kind_of(self._device)))
+        return KeptCosts(self._model.folder or BUNDLED_MODEL, self._model.networks, kind_of(self._device))
 
     @cached_property
     def _measured(self) -> float | None:

@@ -117,7 +117,10 @@ class Submitting:
         """The submission of an upload that lies in the folder."""
         upload = self._engine.folder.upload(job)
         side = asked.own.preview_side if asked.own.until == "preview" else None
-        kind, width, height, options = checked_picture(upload, name, asked.options, client.limits, side)
+        kind, width, height, options = checked_picture(upload, name, asked.options, client.limits, side, asked.own)
+        if side is None and options.scale != asked.options.scale:
+            told = f"scale {options.scale:g} is taken, not {asked.options.scale:g}, so that the result is not too large"
+            asked.idle.append(told)
         suffix = suffix_of(asked.own.format, kind, asked.own.until)
         words = {} if earlier is None else {name: getattr(earlier, name) for name in ("source", "caption", "captioner")}
         digest = digest_of(sha256_of(upload), options, suffix, asked.own.until)

@@ -1,0 +1,80 @@
+"""How much of the work is done, and what it will take, without networks that are built for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from supir.image import write
+from supir.options import NetworkOptions, restore_options
+from supir.planner import kept
+from supir.planner.costs import Costs, networks_of, on_meta
+from supir.planner.kept import KeptCosts
+from supir.planner.plan import Passes, make_plan
+from supir.restoration import streaming
+from supir.restoration.work import Work
+from supir.weights.model_folder import BUNDLED_MODEL
+from test_pipeline import picture
+from tiny import save_tiny_model, tiny_pipeline
+
+QUICK: dict[str, Any] = {"min_size": 64, "num_steps": 2, "tile": 64, "vae_tile": 64, "scale": 1.0, "text_guidance": 1.0}
+
+
+@pytest.mark.parametrize("large", [10**9, 1000])
+def test_every_tile_step_and_band_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int) -> None:
+    monkeypatch.setattr(streaming, "LARGE", large)
+    write(picture(96, 160), tmp_path / "in.png")
+    shares: list[float] = []
+    parts: dict[str, list[float]] = {}
+    at = Work.at
+
+    def noted(self: Work, part: str, share: float) -> None:
+        parts.setdefault(part, []).append(share)
+        at(self, part, share)
+
+    monkeypatch.setattr(Work, "at", noted)
+    tiny_pipeline().restore_file(tmp_path / "in.png", tmp_path / "out.png", on_work=shares.append, **QUICK)
+    assert list(parts) == ["encoding", "preview", "anchor", "sampling", "decoding", "writing"]
+    assert all(told[-1] == 1.0 for told in parts.values())
+    assert all(len(parts[part]) > 2 for part in ("encoding", "preview", "anchor", "sampling", "decoding"))
+    assert shares == sorted(shares)
+    assert shares[0] < 1e-3
+    assert shares[-1] == 1.0
+
+
+def test_operations_of_three_sizes_tell_those_of_all() -> None:
+    components = tiny_pipeline().components
+    costs = Costs(on_meta({name: part for name, part in components.items() if isinstance(part, nn.Module)}))
+    for height, width in ((24, 40), (64, 96)):
+        whole = costs.evaluate(1, height, width, False, "whole").operations
+        assert costs.operations_of_evaluation(height, width, False, "whole") == pytest.approx(whole, rel=1e-6)
+        entering = costs.encode(8 * height, 8 * width, True).operations
+        assert costs.operations_of_encoding(8 * height, 8 * width, True) == pytest.approx(entering, rel=1e-6)
+        leaving = costs.decode(height, width).operations
+        assert costs.operations_of_decoding(height, width) == pytest.approx(leaving, rel=1e-6)
+
+
+def test_the_bundled_models_costs_come_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Run ``python -m supir.planner.kept`` after a change of the model or the networks."""
+    fresh = Costs(networks_of(BUNDLED_MODEL, NetworkOptions()))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(kept, "networks_of", lambda *_: pytest.fail("built"))
+    costs = KeptCosts(BUNDLED_MODEL, NetworkOptions())
+    options = restore_options("quality", tile=512, num_steps=1, vae_tile=1536)
+    for width, height in ((480, 320), (6016, 4032)):
+        known, traced = (make_plan(each, options, width, height, rate=1e9) for each in (costs, fresh))
+        assert known == traced
+
+
+def test_costs_are_traced_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = save_tiny_model(tmp_path / "model")
+    options = restore_options("fast", tile=256, vae_tile=256)
+    first = Passes(KeptCosts(folder, NetworkOptions()), options, 320, 256)
+    found = first.operations(), first.peak
+    monkeypatch.setattr(kept, "networks_of", lambda *_: pytest.fail("built"))
+    again = Passes(KeptCosts(folder, NetworkOptions()), options, 320, 256)
+    assert (again.operations(), again.peak) == found
