@@ -31,6 +31,7 @@ from supir.evaluation.study.store import Store, Vote
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudyServer]:
     running = StudyServer(tmp_path_factory.mktemp("study"))
     yield running
+    Person(running.url).ask("state")  # before its first answer, the signal would only end it
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(120) == 0
     assert "see: supir study report" in (running.folder / "errors.txt").read_text()
