@@ -10,10 +10,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from PIL import Image
 
+from service import patient
 from service.serving import QUICK, Server, picture
 from service.test_restart import submission
 from supir import image
@@ -45,8 +45,8 @@ def made(server: Server) -> list[dict[str, Any]]:
 def test_several_results_are_one_zip(server: Server, made: list[dict[str, Any]], tmp_path: Path) -> None:
     ids = [job["id"] for job in made]
     with server.client() as client:
-        results = [httpx2.get(f"{server.url}/v1/jobs/{job}/result").content for job in ids]
-        answer = httpx2.post(f"{server.url}/v1/results", json={"jobs": [*ids, ids[0]], "notice": True})
+        results = [patient.get(f"{server.url}/v1/jobs/{job}/result").content for job in ids]
+        answer = patient.post(f"{server.url}/v1/results", json={"jobs": [*ids, ids[0]], "notice": True})
         assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
         archive = zipfile.ZipFile(io.BytesIO(answer.content))
         names = ["a.restored.png", "A.restored (2).png", "b.restored.png"]
@@ -58,11 +58,11 @@ def test_several_results_are_one_zip(server: Server, made: list[dict[str, Any]],
         assert '"quality"' in told
         assert archive.testzip() is None
         waiting = client.submit(picture(24), **{**QUICK, "num_steps": 1000})
-        busy = httpx2.post(f"{server.url}/v1/results", json={"jobs": [ids[0], waiting.id]})
+        busy = patient.post(f"{server.url}/v1/results", json={"jobs": [ids[0], waiting.id]})
         assert (busy.status_code, busy.json()["error"]) == (409, "JobNotReadyError")
         client.cancel(waiting)
-    assert httpx2.post(f"{server.url}/v1/results", json={"jobs": ["0" * 32]}).status_code == 404
-    assert httpx2.post(f"{server.url}/v1/results", json={"jobs": []}).status_code == 422
+    assert patient.post(f"{server.url}/v1/results", json={"jobs": ["0" * 32]}).status_code == 404
+    assert patient.post(f"{server.url}/v1/results", json={"jobs": []}).status_code == 422
     (tmp_path / "a.png").write_bytes(results[0])
     assert image.read_record(tmp_path / "a.png")["notice"] == NOTICE
 
@@ -73,7 +73,7 @@ def test_the_preset_is_told_and_jobs_are_found_by_words(server: Server, made: li
         cat = client.submit(picture(25), name="Old cat 1950.png", preset="fast", prompt="A grey Cat, 고양이.", **QUICK)
         assert client.wait(cat).told["preset"] == "fast"
     for words, found in (("CAT old", True), ("고양이", True), ("cat 1951", False), ("%", False)):
-        jobs = httpx2.get(f"{server.url}/v1/jobs", params={"search": words}).json()["jobs"]
+        jobs = patient.get(f"{server.url}/v1/jobs", params={"search": words}).json()["jobs"]
         assert (cat.id in [job["id"] for job in jobs]) == found, words
         assert len(jobs) == found
 
@@ -81,7 +81,7 @@ def test_the_preset_is_told_and_jobs_are_found_by_words(server: Server, made: li
 def test_what_a_picture_will_come_to(server: Server, made: list[dict[str, Any]]) -> None:
     def plan(width: int, height: int, **options: Any) -> dict[str, Any]:
         address = f"{server.url}/v1/plan?width={width}&height={height}"
-        return dict(httpx2.post(address, json={**QUICK, **options}, timeout=300).raise_for_status().json())
+        return dict(patient.post(address, json={**QUICK, **options}, timeout=300).raise_for_status().json())
 
     small, large = plan(48, 32), plan(480, 320, scale=4)
     assert (small["width"], small["height"], small["refused"], small["measured"]) == (48, 32, None, True)
@@ -93,7 +93,7 @@ def test_what_a_picture_will_come_to(server: Server, made: list[dict[str, Any]])
     refused = plan(6000, 4000, scale=4)
     assert "64 are allowed: lower scale or min_size" in refused["refused"]
     assert (refused["width"], refused["seconds"]) == (24000, None)
-    assert httpx2.post(f"{server.url}/v1/plan?width=0&height=1").status_code == 422
+    assert patient.post(f"{server.url}/v1/plan?width=0&height=1").status_code == 422
 
 
 def _seconds(job: dict[str, Any]) -> float:
@@ -106,12 +106,12 @@ def _seconds(job: dict[str, Any]) -> float:
 def test_a_preview_at_screen_size(server: Server) -> None:
     form = {"until": "preview", "preview_side": "64", "options": '{"scale": 4, "min_size": 32}'}
     with server.client() as client:
-        answer = httpx2.post(f"{server.url}/v1/jobs", data=form, files={"file": ("a.png", picture(26, 128, 96))})
+        answer = patient.post(f"{server.url}/v1/jobs", data=form, files={"file": ("a.png", picture(26, 128, 96))})
         job = client.wait(client.get(answer.json()["id"]))
         assert job.told["options"]["scale"] == 0.5
         assert Image.open(io.BytesIO(client.result(job))).size == (64, 48)
         large = {**form, "options": '{"scale": 32, "min_size": 32}'}  # whose result nobody might ask for
-        answer = httpx2.post(f"{server.url}/v1/jobs", data=large, files={"file": ("b.png", flat(1200, 800))})
+        answer = patient.post(f"{server.url}/v1/jobs", data=large, files={"file": ("b.png", flat(1200, 800))})
         assert answer.status_code == 202, answer.text
         client.delete(client.get(answer.json()["id"]))
 
@@ -119,11 +119,11 @@ def test_a_preview_at_screen_size(server: Server) -> None:
 def test_a_code_that_is_read(server: Server) -> None:
     pytest.importorskip("segno")
     address = "http://192.168.1.20:8190/#key=supir_abc"
-    answer = httpx2.post(f"{server.url}/v1/code", json={"text": address})
+    answer = patient.post(f"{server.url}/v1/code", json={"text": address})
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/svg+xml")
     assert answer.text.startswith("<svg")
     for wrong in ('{"text": "\\ud800"}', '{"text": ""}', f'{{"text": "{"x" * 501}"}}'):
-        assert httpx2.post(f"{server.url}/v1/code", content=wrong, headers=JSON).status_code == 422
+        assert patient.post(f"{server.url}/v1/code", content=wrong, headers=JSON).status_code == 422
 
 
 def test_a_history_of_an_earlier_version_is_gone_on_with(tmp_path: Path) -> None:
@@ -169,9 +169,9 @@ def test_a_log_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_interface_for_people(server: Server) -> None:
-    page = httpx2.get(f"{server.url}/api")
+    page = patient.get(f"{server.url}/api")
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in page.headers["content-security-policy"]
     for name in ("reference.js", "reference.css"):
         assert name in page.text
-        assert httpx2.get(f"{server.url}/{name}").status_code == 200
+        assert patient.get(f"{server.url}/{name}").status_code == 200

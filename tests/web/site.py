@@ -71,8 +71,9 @@ def file(data: bytes, name: str = "photo.png") -> Any:
 
 def choose(page: Page, **options: Any) -> None:
     """Type into the form."""
-    if page.locator("#rest").get_attribute("open") is None:
-        page.locator("#rest summary").click()
+    for part in ("#rest", "#expert"):
+        if page.locator(part).get_attribute("open") is None:
+            page.locator(f"{part} summary").click()
     for name, value in options.items():
         page.locator(f"#fields [name={name}]").fill(str(value))
 

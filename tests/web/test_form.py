@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from importlib.resources import files
 
 from playwright.sync_api import expect
 
@@ -14,27 +16,30 @@ from web.site import WebServer, choose, gradient, open_photo
 
 READ = """inputs => inputs.map(input => ({
     name: input.name, kind: input.type, value: input.type === 'checkbox' ? input.checked : input.value,
-    min: input.min, max: input.max, step: input.step, about: document.getElementById(`about-${input.name}`).textContent,
+    min: input.min, max: input.max, step: input.step, about: input.labels[0]?.title,
     choices: [...input.options ?? []].map(option => option.value), labels: input.labels.length,
 }))"""
-FIELDS = "#fields .field[data-name] :is(input, select, textarea)"
+FIELDS = "#fields [id^=option-]"
+WORDS = json.loads(files("supir.service").joinpath("page/words.en.json").read_text())
 
 
 def test_fields_ranges_and_defaults_are_those_of_the_options(visit: Visit) -> None:
     page = visit()
     specs = RestoreOptions.fields()
     words = {"positive_prompt": POSITIVE_PROMPT, "negative_prompt": NEGATIVE_PROMPT}
-    assert page.eval_on_selector_all("#presets input", "all => all.map(one => one.value)") == list(TRADE_OFFS)
-    assert page.locator("#presets :checked").input_value() == DEFAULT_PRESET
+    assert page.eval_on_selector_all("[name=preset]", "all => all.map(one => one.value)") == list(TRADE_OFFS)
+    assert page.locator("[name=preset]:checked").input_value() == DEFAULT_PRESET
+    page.locator("#expert summary").click()
     for preset in PRESETS:
-        page.locator(f"#presets [value={preset}]").check()
-        assert TRADE_OFFS[preset] in page.locator(".preset", has=page.locator(":checked")).inner_text()
+        page.locator(f"[name=preset][value={preset}]").check()
+        assert WORDS[f"preset.{preset}.help"] in page.locator(".preset", has=page.locator(":checked")).inner_text()
         found = {field["name"]: field for field in page.eval_on_selector_all(FIELDS, READ)}
         assert sorted(found) == sorted(specs)
         values = dataclasses.asdict(restore_options(preset))
         for name, spec in specs.items():
             field, value = found[name], values[name]
-            assert field["about"].startswith(spec.doc)
+            assert field["about"].startswith(f"{name}: {spec.doc}")  # the field's term, behind the photographer's word
+            assert {f"option.{name}", f"option.{name}.help"} <= set(WORDS), "say what photographers call it"
             assert field["labels"] == 1
             assert field["choices"] == list(spec.choices)
             if spec.is_number:
@@ -59,7 +64,7 @@ def test_what_is_typed_is_what_is_asked_for(server: WebServer, visit: Visit) -> 
     page.locator("#fields [name=reference_quirks]").check()
     page.locator("#format").select_option("webp")
     page.locator("#restore").click()
-    expect(page.locator(".what").first).to_contain_text("Seed")
+    expect(page.locator(".what").first).to_contain_text("seed")
     job = server.ended(server.jobs()[0]["id"])
     expected = restore_options(
         "fidelity", seed=2**63 - 1, prompt='say "hi"\n<b>', negative_prompt="", eta=0.5, restoration_guidance="off",
@@ -73,7 +78,7 @@ def test_back_to_the_presets(visit: Visit) -> None:
     page = visit()
     choose(page, scale=3, num_steps=7)
     expect(page.locator(".field.changed")).to_have_count(2)
-    page.get_by_role("button", name="scale: back to the preset's").click()
+    page.get_by_role("button", name="Scale: back to the preset's").click()
     assert page.locator("#fields [name=scale]").input_value() == "2"
     page.locator("#presets [value=fast]").check()
     assert page.locator("#fields [name=num_steps]").input_value() == "7"  # what the user said stays

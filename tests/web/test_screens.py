@@ -110,7 +110,7 @@ def test_without_a_pointer(visit: Visit) -> None:
     open_photo(page, gradient())
     assert page.evaluate(NAMELESS) == []
     reached = set()
-    for _ in range(60):
+    for _ in range(80):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("(({id, name, className}) => id || name || className)(document.activeElement)"))
     assert {"file", "hold", "fit", "actual", "handle", "preset", "option-prompt", "restore", "open"} <= reached

@@ -9,6 +9,8 @@ from service.serving import LONG, picture, until
 from web.conftest import Visit
 from web.site import WebServer, choose, described, file, gradient, open_photo, painted
 
+LEFT = "dispatchEvent(new Event('pagehide'))"
+"""As when the page is left: what was removed cannot be taken back any more."""
 DENIED = """for (const name of ['localStorage', 'sessionStorage', 'indexedDB', 'caches'])
     Object.defineProperty(window, name, {get() { throw new DOMException('denied', 'SecurityError'); }});"""
 
@@ -25,32 +27,32 @@ def test_what_one_tab_does_the_other_sees(server: WebServer, visit: Visit) -> No
     made = server.ended(server.again(photo, seed=1).json()["id"])["id"]
     one, other = visit(), visit()
     for page in (one, other):
-        frames(page, "old.png, clean preview", "old.png, seed 1")
-        page.on("dialog", lambda dialog: dialog.accept())
+        frames(page, "old.png, Clean preview", "old.png, seed 1")
         page.get_by_role("button", name="old.png, seed 1").click()
         painted(page)
     one.wait_for_timeout(2500)  # so that nobody takes the jobs for ones that have just ended
-    one.get_by_role("button", name="Delete").click()
+    one.get_by_role("button", name="Remove", exact=True).click()
+    one.evaluate(LEFT)
     for page in (one, other):
-        frames(page, "old.png, clean preview")
+        frames(page, "old.png, Clean preview")
         expect(described(page)).to_have_text("Clean preview")  # in place of what was deleted
     assert made not in [job["id"] for job in server.jobs()]
     open_photo(one, gradient(), "new.png")
-    frames(other, "old.png, clean preview", "new.png, clean preview")
+    frames(other, "old.png, Clean preview", "new.png, Clean preview")
     long = server.again(photo, **LONG).json()["id"]
-    other.get_by_role("button", name="old.png, seed 0, running").click()
+    other.get_by_role("button", name="old.png, Steps 1000 · seed 0, at work").click()
     other.get_by_role("button", name="Cancel", exact=True).last.click()
     for page in (one, other):
-        frames(page, "old.png, clean preview", "new.png, clean preview")
+        frames(page, "old.png, Clean preview", "new.png, Clean preview")
     assert server.get(long)["state"] == "cancelled"
     server.kill()  # and what happens while a tab hears nothing
     server.start()
     other.route("**/v1/events", lambda route: route.abort())
     server.ready()
     server.delete(photo)
-    frames(one, "new.png, clean preview")
+    frames(one, "new.png, Clean preview")
     other.unroute("**/v1/events")
-    frames(other, "new.png, clean preview")
+    frames(other, "new.png, Clean preview")
 
 
 def test_each_refused_file_is_named(server: WebServer, visit: Visit) -> None:
@@ -62,8 +64,8 @@ def test_each_refused_file_is_named(server: WebServer, visit: Visit) -> None:
     said = page.get_by_role("alert").locator("p")
     expect(said).to_have_count(3)
     for number, begins in enumerate(("bad.jpg: a GIF", "huge.png: the picture has more than 1 mega", "empty.png: an")):
-        assert said.nth(number).inner_text().startswith(begins)
-    frames(page, "good.png, clean preview")
+        expect(said.nth(number)).to_contain_text(begins)
+    frames(page, "good.png, Clean preview")
     painted(page)
     expect(said).to_have_count(3)  # and what went well hides nothing
     page.get_by_role("button", name="Close the message").click()
@@ -74,13 +76,13 @@ def test_a_browser_that_keeps_nothing(server: WebServer, visit: Visit) -> None:
     page = visit(script=DENIED)
     assert page.evaluate("(() => { try { localStorage; } catch (error) { return error.name; } })()") == "SecurityError"
     open_photo(page, gradient(), "seen.png")
-    frames(page, "seen.png, clean preview")
+    frames(page, "seen.png, Clean preview")
     page.goto("about:blank")
     page.goto(f"{server.url}/#key=supir_unneeded")
     page.reload()
     expect(page.locator("#presets input").first).to_be_visible()
     assert page.url.endswith("#key=supir_unneeded")  # which is nowhere else
-    frames(page, "seen.png, clean preview")
+    frames(page, "seen.png, Clean preview")
 
 
 def test_a_queued_picture_says_what_it_waits_for(server: WebServer, visit: Visit) -> None:
@@ -95,7 +97,7 @@ def test_a_queued_picture_says_what_it_waits_for(server: WebServer, visit: Visit
     try:
         patient.post(f"{server.url}/v1/jobs/{long}/cancel")
         page.locator("#restore").click()
-        expect(described(page)).to_have_text("Seed 0 · waiting for the worker to leave a cancelled picture")
+        expect(described(page)).to_contain_text(" · waiting for the worker to leave a cancelled picture")
     finally:
         worker.resume()
     expect(page.locator(".tag.right").first).to_have_text("After")

@@ -1,10 +1,12 @@
 // The service's own HTTP interface: requests, errors as sentences, events, pictures.
 
 const KEPT = 24;      // pictures that are held in memory beside those on the screen
+const SCREEN = Math.min(4096, Math.max(512, Math.round(Math.max(screen.width, screen.height) * devicePixelRatio)));
 const AGAIN = 1000;   // milliseconds until a lost connection is tried again
 
+// kind: a class of the service's errors, or `key`, or `unreachable`; the sentence is the service's, in English.
 export class Refused extends Error {
-  constructor(detail, status) { super(detail); this.status = status; }
+  constructor(detail, status, kind) { super(detail); Object.assign(this, {status, kind}); }
 }
 
 // Where the page is, under whatever path: all addresses are relative to it.
@@ -25,19 +27,19 @@ function ownKey() {
 const key = ownKey();
 addEventListener('hashchange', () => { if (location.hash.includes('key=')) location.reload(); });
 
-export async function ask(method, path, {body, headers = {}, signal} = {}) {
+export async function ask(method, path, {body, headers = {}, ...more} = {}) {
   if (key) headers.Authorization = `Bearer ${key}`;
   let answer;
   try {
-    answer = await fetch(new URL(path, base), {method, body, headers, signal});
+    answer = await fetch(new URL(path, base), {method, body, headers, ...more});
   } catch (error) {
     if (error.name === 'AbortError') throw error;
-    throw new Refused('supir does not answer. Is `supir web` still running?', 0);
+    throw new Refused('', 0, 'unreachable');
   }
   if (answer.ok) return answer;
   const told = await answer.json().catch(() => ({}));
-  if (answer.status === 401) throw new Refused('This address needs a key: open the whole address that `supir web` printed.', 401);
-  throw new Refused(told.detail ?? `supir answered ${answer.status}.`, answer.status);
+  if (answer.status === 401) throw new Refused('', 401, 'key');
+  throw new Refused(told.detail ?? String(answer.status), answer.status, told.error ?? 'ServiceError');
 }
 
 // JSON numbers of 16 digits and more, such as large seeds, would be rounded: they are kept as text.
@@ -50,12 +52,13 @@ export const upload = (file, options) => {
   const body = new FormData();
   body.append('file', file, file.name);
   body.append('until', 'preview');
+  body.append('preview_side', SCREEN);
   body.append('options', options);
-  return json('POST', 'v1/jobs', {body, headers: {'Idempotency-Key': crypto.getRandomValues(new Uint32Array(4)).join('-')}});
+  return json('POST', 'v1/jobs?reuse=true', {body, headers: {'Idempotency-Key': crypto.getRandomValues(new Uint32Array(4)).join('-')}});
 };
 
 export const again = (job, options, format) => json(
-  'POST', `v1/jobs/${job}/again${format ? `?format=${format}` : ''}`,
+  'POST', `v1/jobs/${job}/again?reuse=true${format ? `&format=${format}` : ''}`,
   {body: options, headers: {
     'Content-Type': 'application/json', 'Idempotency-Key': crypto.getRandomValues(new Uint32Array(4)).join('-'),
   }},
@@ -111,8 +114,23 @@ const fetched = path => ask('GET', path).then(answer => answer.blob()).then(blob
 // Not at once: it may still be on its way onto the screen, where it stays when it has arrived.
 const release = address => setTimeout(() => URL.revokeObjectURL(address), 10_000);
 
-export async function download(path, name) {
-  const address = await fetched(path);
+// The address of the page with the key, for another device; `elsewhere` where this one's name is its own alone.
+export function addressFor(elsewhere) {
+  const here = base.hostname === 'localhost' || base.hostname === '[::1]' || base.hostname.startsWith('127.') ? elsewhere : base.href;
+  return here && `${here}${key ? `#key=${key}` : ''}`;
+}
+
+export const code = text => ask('POST', 'v1/code', {body: JSON.stringify({text}), headers: {'Content-Type': 'application/json'}})
+  .then(answer => answer.blob()).then(blob => URL.createObjectURL(blob));
+
+// Several results, or one with a text beside it, as one zip.
+export const downloadZip = (jobs, name, notice) => save(
+  ask('POST', 'v1/results', {body: JSON.stringify({jobs, notice}), headers: {'Content-Type': 'application/json'}}), name);
+
+export const download = (path, name) => save(ask('GET', path), name);
+
+async function save(answer, name) {
+  const address = URL.createObjectURL(await (await answer).blob());
   const link = document.createElement('a');
   Object.assign(link, {href: address, download: name});
   link.click();

@@ -1,5 +1,7 @@
 // The line between before and after: one place for all panes, moved by pointer and by keys.
 
+import {t} from './text.js';
+
 export class Compare {
   constructor(root, onChange) {
     this.root = root;
@@ -48,7 +50,7 @@ export class Compare {
 
   say(handle) {
     handle.setAttribute('aria-valuenow', Math.round(this.percent));
-    handle.setAttribute('aria-valuetext', `${Math.round(this.percent)} % before`);
+    handle.setAttribute('aria-valuetext', t('handle.value', {percent: Math.round(this.percent)}));
   }
 
   // Nothing but the picture before, while it lasts.

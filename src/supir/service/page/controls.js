@@ -1,10 +1,11 @@
 // What the toolbar, the keys, dropping and pasting do.
 
 const SHIFT = 60;   // pixels that an arrow moves the picture by
+const TYPED = 'input:not([type=radio], [type=checkbox]), textarea';
 
-export function listen(stage, {onFiles, onRestore, onAgainst}) {
+export function listen(stage, {onFiles, onAgainst, ...does}) {
   toolbar(stage, onAgainst);
-  keys(stage, onRestore);
+  keys(stage, does);
   files(onFiles);
 }
 
@@ -15,7 +16,7 @@ function toolbar(stage, onAgainst) {
   for (const end of ['pointerup', 'pointercancel', 'lostpointercapture', 'blur']) hold.addEventListener(end, () => held(false));
   for (const [kind, on] of [['keydown', true], ['keyup', false]]) {
     hold.addEventListener(kind, event => { if (event.key === ' ' || event.key === 'Enter') held(on); });
-    document.addEventListener(kind, event => { if (event.key === 'b' && free(event)) held(on); });
+    document.addEventListener(kind, event => { if (letter(event) === 'b' && free(event)) held(on); });
   }
   hold.addEventListener('contextmenu', event => event.preventDefault());
   document.querySelector('#fit').addEventListener('click', () => stage.fit());
@@ -23,24 +24,33 @@ function toolbar(stage, onAgainst) {
   document.querySelector('#against').addEventListener('change', event => onAgainst(event.target.value));
 }
 
+// A key's letter, on keyboards with other letters that of its place.
+const letter = event => /^[ -~]$/.test(event.key) ? event.key : /^Key[A-Z]$/.test(event.code) ? event.code[3].toLowerCase() : event.key;
+
 // Whether a key means the page, and not what is typed or chosen.
 const free = event => !(event.ctrlKey || event.metaKey || event.altKey)
-  && !event.target.closest?.('input:not([type=radio]), textarea, select, dialog[open]') && !document.querySelector('dialog[open]');
+  && !event.target.closest?.(`${TYPED}, select, dialog[open]`) && !document.querySelector('dialog[open]');
 
-function keys(stage, onRestore) {
+function keys(stage, {onRestore, onStep, onRemove, onUndo}) {
   const dialog = document.querySelector('#keys');
   document.querySelector('#keys-button').addEventListener('click', () => dialog.showModal());
   document.addEventListener('keydown', event => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) { event.preventDefault(); onRestore(); return; }
+    const key = letter(event);
+    if (key === 'z' && (event.ctrlKey || event.metaKey) && !event.target.closest?.(TYPED)) { event.preventDefault(); onUndo(); return; }
     if (!free(event)) return;
     const along = {ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1]}[event.key];
     if (along && event.shiftKey) stage.pan(along[0] * SHIFT, along[1] * SHIFT);
     else if (along?.[0] && event.target.type !== 'radio') stage.compare.to(stage.compare.percent - 2 * along[0]);
-    else if (event.key === 'z') stage.toggle();
-    else if (event.key === '0') stage.fit();
-    else if (event.key === '+' || event.key === '=') stage.zoom(1.25);
-    else if (event.key === '-') stage.zoom(0.8);
-    else if (event.key === '?') dialog.showModal();
+    else if (key === 'z') stage.toggle();
+    else if (key === '0') stage.fit();
+    else if (key === '+' || key === '=') stage.zoom(1.25);
+    else if (key === '-') stage.zoom(0.8);
+    else if (key === '?') dialog.showModal();
+    else if (key === 'j') onStep(1);
+    else if (key === 'k') onStep(-1);
+    else if (key === '/') document.querySelector('#search').focus();
+    else if (key === 'Delete') onRemove();
     else return;
     event.preventDefault();
   });

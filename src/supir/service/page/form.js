@@ -1,59 +1,91 @@
-// The form, made of what the service says may be set: names, ranges and defaults are its own, none is written here.
+// The form, made of what the service says may be set: names, ranges and defaults are its own; how options are grouped,
+// and what photographers call them, is the page's.
 
-const FIRST = ['prompt', 'negative_prompt', 'scale', 'seed'];   // the others stand under All options
-const LABELS = {prompt: 'Caption', negative_prompt: 'Negative words'};
+import {element} from './element.js';
+import {presetCards} from './presets.js';
+import {ScaleField} from './scale.js';
+import {has, put} from './text.js';
+import {optionName} from './words.js';
+
+const GROUPS = {   // by place; what stands in none is for experts
+  main: ['scale', 'prompt'],
+  look: ['detail', 'seed', 'text_guidance', 'control_scale', 'restoration_guidance', 'num_steps', 'color_fix', 'keep_grain'],
+  words: ['negative_prompt', 'positive_prompt', 'tile_prompts'],
+  large: ['min_size', 'tile', 'tile_overlap', 'tile_batch', 'vae_tile', 'memory'],
+  files: ['salvage'],
+};
 
 export class Form {
-  // told: the answer of /v1/options
-  constructor(root, told) {
+  // root: the form's element; told: the answer of /v1/options; onChange: anything is set otherwise
+  constructor(root, told, onChange = () => {}) {
+    this.root = root;
     this.told = told;
-    this.set = new Map();   // what the user has set, by name, as it goes into JSON
+    this.onChange = onChange;
+    this.set = new Map();      // what the user has set, by name, as it goes into JSON
+    this.advised = new Map();  // what stands for the preset's value while a photo is open
     this.inputs = new Map();
-    this.presets(root.querySelector('#presets'));
-    for (const name of Object.keys(told.options))
-      root.querySelector(FIRST.includes(name) ? '#main' : '#rest > div').append(this.field(name));
-    for (const name of [...FIRST].reverse()) root.querySelector('#main').prepend(this.inputs.get(name).closest('.field'));
-    for (const format of told.formats) root.querySelector('#format').append(new Option(format.toUpperCase(), format));
+    presetCards(root, told, () => { this.show(); onChange(); });
+    this.scale = new ScaleField(told, () => this.inputs.get('scale'));
+    const rest = root.querySelector('#rest > div'), expert = root.querySelector('#expert > div');
+    const grouped = Object.values(GROUPS).flat();
+    for (const [group, names] of Object.entries(GROUPS)) {
+      const box = group === 'main' ? root.querySelector('#main') : this.group(group);
+      if (group !== 'main') rest.append(box);
+      for (const name of names) if (name in told.options) box.append(this.field(name));
+      if (group === 'files') box.append(this.formats());
+    }
+    for (const name of Object.keys(told.options)) if (!grouped.includes(name)) expert.append(this.field(name));
     this.show();
   }
 
-  presets(box) {
-    for (const [name, about] of Object.entries(this.told.trade_offs)) {
-      const label = element('label', {className: 'preset'});
-      const radio = element('input', {type: 'radio', name: 'preset', value: name, checked: name === this.told.default_preset});
-      radio.addEventListener('change', () => this.show());
-      label.append(radio, element('strong', {textContent: name}), element('span', {textContent: about}));
-      box.append(label);
-    }
-    this.presetBox = box;
+  group(name) {
+    const box = element('fieldset', {className: 'group'});
+    box.append(put(element('legend'), `group.${name}`));
+    return box;
   }
 
-  get preset() { return this.presetBox.querySelector(':checked').value; }
+  formats() {
+    const box = element('div', {className: 'field'});
+    const select = element('select', {id: 'format'});
+    select.append(put(new Option('', ''), 'format.same'), ...this.told.formats.map(each => Object.assign(new Option(each.toUpperCase(), each), {translate: false})));
+    box.append(put(element('label', {htmlFor: 'format'}), 'format'), select);
+    return box;
+  }
+
+  get preset() { return this.root.querySelector('[name=preset]:checked').value; }
+  get format() { return this.root.querySelector('#format').value; }
 
   field(name) {
-    const schema = this.told.options[name], kind = kindOf(schema);
+    const schema = this.told.options[name], kind = kindOf(schema), unused = this.told.unused[name];
     const box = element('div', {className: `field ${kind}`});
     box.dataset.name = name;
     const input = {choice: () => choiceInput(schema), text: () => element('textarea', {rows: name === 'prompt' ? 2 : 3}),
       flag: () => element('input', {type: 'checkbox'}), number: () => numberInput(schema)}[kind]();
     Object.assign(input, {id: `option-${name}`, name});
     input.setAttribute('aria-describedby', `about-${name}`);
-    const label = element('label', {htmlFor: input.id, textContent: LABELS[name] ?? name.replaceAll('_', ' ')});
-    const reset = element('button', {type: 'button', className: 'reset quiet', textContent: '↺', title: "Back to the preset's"});
-    reset.setAttribute('aria-label', `${name.replaceAll('_', ' ')}: back to the preset's`);
-    reset.addEventListener('click', () => { this.set.delete(name); this.show(); input.focus(); });
+    const label = element('label', {htmlFor: input.id});
+    if (has(`option.${name}`)) put(label, `option.${name}`); else label.textContent = optionName(name);
+    put(label, 'option.term', {name, about: schema.description}, 'title');
+    const reset = element('button', {type: 'button', className: 'reset quiet', textContent: '↺'});
+    for (const place of ['title', 'label']) put(reset, 'option.reset', {name: optionName(name)}, place);
+    reset.addEventListener('click', () => { this.set.delete(name); this.show(); this.onChange(); input.focus(); });
     input.addEventListener('input', () => this.take(name));
     input.addEventListener('change', () => { if (!input.validity.rangeOverflow && !input.validity.rangeUnderflow) this.show(); });
-    const about = element('small', {id: `about-${name}`, textContent: schema.description});
-    box.append(label, input, reset, about);
+    const about = element('small', {id: `about-${name}`});
+    if (unused !== undefined) {
+      box.classList.add('unused');
+      input.disabled = true;
+      about.append(put(element('span'), 'option.unused'), ' ', element('span', {textContent: `(${unused})`, translate: false, lang: 'en'}));
+    } else if (has(`option.${name}.help`)) put(about, `option.${name}.help`); else about.textContent = schema.description;
+    box.append(label, name === 'scale' ? this.scale.around(input) : input, reset, about);
     if (name === 'seed') box.insertBefore(this.dice(input), reset);
     this.inputs.set(name, input);
     return box;
   }
 
   dice(input) {
-    const dice = element('button', {type: 'button', className: 'dice', textContent: '⚄', title: 'Another seed'});
-    dice.setAttribute('aria-label', 'Another seed');
+    const dice = element('button', {type: 'button', className: 'dice', textContent: '⚄'});
+    for (const place of ['title', 'label']) put(dice, 'seed.another', {}, place);
     dice.addEventListener('click', () => {
       input.value = crypto.getRandomValues(new Uint32Array(1))[0];
       this.take('seed');
@@ -68,51 +100,63 @@ export class Form {
   }
 
   // What stands in a field that nobody has touched.
-  given(name) { return this.ofPreset(name) ?? this.told.words[name] ?? null; }
+  given(name) { return this.advised.get(name) ?? this.ofPreset(name) ?? this.told.words[name] ?? null; }
+
+  value(name) { return this.set.has(name) ? this.set.get(name) : this.given(name); }
 
   take(name) {
     const input = this.inputs.get(name), schema = this.told.options[name];
     const value = valueOf(input, schema, this.given(name));
     if (value === undefined) this.set.delete(name); else this.set.set(name, value);
     this.mark(name);
+    if (name === 'scale') this.scale.show();
+    this.onChange(name);
   }
 
   mark(name) { this.inputs.get(name).closest('.field').classList.toggle('changed', this.set.has(name)); }
 
   show() {
     for (const [name, input] of this.inputs) {
-      const value = this.set.has(name) ? this.set.get(name) : this.given(name);
+      const value = this.value(name);
       if (input.type === 'checkbox') input.checked = value === true || value === 'true';
       else input.value = value === null || value === 'off' ? '' : value;
       this.mark(name);
     }
+    this.scale.show();
   }
 
-  // Take over what a job was made with: under its preset's name nothing is known, so all of it is set.
-  fill(options) {
+  // Set, or take back where the value is undefined, without having been typed.
+  put(name, value) {
+    if (value === undefined) this.set.delete(name); else this.set.set(name, value);
+    this.show();
+    this.onChange(name);
+  }
+
+  advise(name, value) {
+    if (this.advised.get(name) === value) return;
+    if (value === undefined) this.advised.delete(name); else this.advised.set(name, value);
+    this.show();
+  }
+
+  // Take over what a job was made with. Of one that tells no preset all is set.
+  fill(job) {
+    if (job.preset in this.told.presets) this.root.querySelector(`[name=preset][value=${job.preset}]`).checked = true;
     this.set.clear();
-    for (const [name, value] of Object.entries(options)) {
+    for (const [name, value] of Object.entries(job.options)) {
       if (!this.inputs.has(name) || String(value) === String(this.ofPreset(name))) continue;
       const text = kindOf(this.told.options[name]) === 'text';
       if (value !== null) this.set.set(name, value);
       else if (!text) this.set.set(name, 'off');
     }
     this.show();
-  }
-
-  // A captioner's words, unless somebody has typed.
-  caption(text) {
-    if (this.set.has('prompt') && this.set.get('prompt') !== this.described) return;
-    this.described = text;
-    if (text) this.set.set('prompt', text); else this.set.delete('prompt');
-    this.show();
+    this.onChange();
   }
 
   get seed() { return BigInt(this.inputs.get('seed').value || '0'); }
 
-  // One JSON object; numbers stand in it as they were typed, so that none is rounded.
+  // One JSON object; numbers stand in it as they were typed, so that none is rounded. Undefined changes take nothing back.
   json(changes = {}) {
-    const all = {...Object.fromEntries(this.set), ...changes};
+    const all = {...Object.fromEntries(this.set), ...Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined))};
     const parts = Object.entries(all).map(([name, value]) => {
       const number = kindOf(this.told.options[name]) === 'number' && value !== 'off';
       return `${JSON.stringify(name)}:${number ? jsonNumber(String(value)) : JSON.stringify(value)}`;
@@ -128,17 +172,16 @@ function kindOf(schema) {
 }
 
 function choiceInput(schema) {
-  const input = element('select');
+  const input = element('select', {translate: false});
   input.append(...schema.enum.map(word => new Option(word, word)));
   return input;
 }
 
 function numberInput(schema) {
   const optional = Boolean(schema.anyOf), {minimum, maximum, type} = optional ? schema.anyOf[0] : schema;
-  return element('input', {
-    type: 'number', min: minimum, max: maximum, step: type === 'integer' ? 1 : 'any',
-    placeholder: optional ? 'unset' : '', inputMode: type === 'integer' ? 'numeric' : 'decimal',
-  });
+  const input = element('input', {type: 'number', min: minimum, max: maximum, step: type === 'integer' ? 1 : 'any',
+    inputMode: type === 'integer' ? 'numeric' : 'decimal'});
+  return optional ? put(input, 'unset', {}, 'placeholder') : input;
 }
 
 // What a field says, or undefined where that is what the preset says. An empty number is unset, if it may be.
@@ -151,5 +194,3 @@ function valueOf(input, schema, given) {
 }
 
 const jsonNumber = text => /^-?\d+$/.test(text) ? BigInt(text).toString() : String(Number(text));
-
-export function element(tag, properties = {}) { return Object.assign(document.createElement(tag), properties); }

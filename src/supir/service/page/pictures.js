@@ -1,6 +1,7 @@
 // Which picture stands for a job: before, after, and while it is at work.
 
 import {picture} from './api.js';
+import {hasPreview, isPhoto} from './words.js';
 
 const view = (job, name, more) => picture(`v1/jobs/${job.id}/${name}`, more);
 
@@ -15,7 +16,13 @@ export class Pictures {
   }
 
   kept(source) { return this.of(source).find(job => job.state === 'done'); }
-  previewOf(source) { return this.of(source).find(job => job.until === 'preview'); }
+  previewOf(source) { return this.of(source).find(job => hasPreview(job)); }
+
+  // Of a photo, upright, in pixels, or as its header says; null where nothing is known.
+  sizeOf(source) {
+    const [job] = this.of(source);
+    return this.sizes.get(source) ?? (job ? [job.width, job.height] : null);
+  }
 
   // What the browser can show of a file at once, until the service shows what it read.
   async open(source, file) {
@@ -29,9 +36,9 @@ export class Pictures {
     } catch { URL.revokeObjectURL(address); }   // a TIFF, or damaged
   }
 
-  // Pixels of the result; before the photo was decoded, as its header says.
+  // Pixels of the result; of the photo, its own: a clean preview is made no larger than a screen.
   size(job) {
-    const scale = Number(job.options?.scale ?? 1);
+    const scale = isPhoto(job) ? 1 : Number(job.options?.scale ?? 1);
     return (this.sizes.get(job.source) ?? [job.width, job.height]).map(side => Math.max(1, Math.round(side * scale)));
   }
 
@@ -55,11 +62,11 @@ export class Pictures {
   clean(job) {
     if (job.preview) return view(job, 'preview');
     const first = this.previewOf(job.source);
-    return first?.preview ? view(first, 'preview') : this.local.get(job.source);
+    return first ? view(first, 'preview') : this.before(job, 'input');
   }
 
   after(job) {
-    if (job.state === 'done') return view(job, job.until === 'preview' ? 'preview' : 'views/result');
+    if (job.state === 'done') return view(job, isPhoto(job) ? 'preview' : 'views/result');
     return job.state === 'running' && job.step ? this.step(job) : this.clean(job);
   }
 

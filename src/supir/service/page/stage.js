@@ -2,6 +2,7 @@
 
 import {View} from './view.js';
 import {Compare} from './compare.js';
+import {put} from './text.js';
 
 export const MOST = 4;
 const MARGIN = 12;   // pixels around a picture that is seen whole
@@ -19,7 +20,7 @@ export class Stage extends View {
       figure.hidden = k > 0;
       figure.addEventListener('click', event => {
         const what = event.target.closest('[data-do]')?.dataset.do;
-        if (what) this.onAct(what, figure.dataset.job);
+        if (what) this.onAct(what, figure.dataset.job, figure);
       });
     });
     this.count = 1;
@@ -68,7 +69,7 @@ export class Stage extends View {
     sheet.dataset.address = address;
     if (!address) { sheet.replaceChildren(); return; }
     const image = new Image();
-    image.alt = layer === 'before' ? 'Before' : 'After';
+    put(image, layer === 'before' ? 'before' : 'after', {}, 'alt');
     image.draggable = false;
     image.src = address;
     await image.decode().catch(() => {});

@@ -1,97 +1,55 @@
-// The page: what is known of the jobs, which of them are on the stage, and what the user does with them.
+// The page: which photos are open and chosen, and what the user does with them.
 
-import {again, ask, download, follow, json, upload} from './api.js';
+import {again, ask, download, downloadZip, follow, json, upload} from './api.js';
+import {Captions} from './captions.js';
 import {listen} from './controls.js';
-import {Form, element} from './form.js';
+import {Form} from './form.js';
 import {History} from './history.js';
+import {Jobs} from './jobs.js';
+import {Messages} from './messages.js';
+import {phone} from './phone.js';
 import {Pictures} from './pictures.js';
+import {Plan} from './plan.js';
+import {Removal} from './removal.js';
+import {Shown} from './shown.js';
 import {MOST, Stage} from './stage.js';
-import {isActive, progress, resultName, stem, title} from './words.js';
+import {number, put, startSpeaking} from './text.js';
+import {isActive, isPhoto, progress, resultName, stem} from './words.js';
 
 const $ = selector => document.querySelector(selector);
-const jobs = new Map();        // by ID, as the service told of them
+const messages = new Messages($('#message'));
+const jobs = new Jobs(job => messages.say('JobFailedError', job.error));
+const pictures = new Pictures(source => jobs.of(source), () => render());
+const captions = new Captions(jobs);
 let photo = null;              // the source of the photo that is open
 let shown = [];                // jobs on the stage
+let chosen = new Set();        // sources of the photos that one button restores
 let against = 'input';
 let opening = true;            // no worker has opened the weights yet
 let sending = 0;
-let form, stage, history;
+let form, stage, history, plan, removal, shownJobs;
 
-const newest = () => [...jobs.values()].sort((one, other) => other.created.localeCompare(one.created));
-const of = source => newest().filter(job => job.source === source);
-const pictures = new Pictures(of, () => render());
-
-// What is to be read, by what it is about: one does not hide another.
-const messages = new Map();
-
-function say(text, about = text) {
-  messages.set(about, text);
-  showMessages();
-}
-
-function unsay(about) {
-  if (about) messages.delete(about); else messages.clear();
-  showMessages();
-}
-
-function showMessages() {
-  $('#message').hidden = !messages.size;
-  $('#message > div').replaceChildren(...[...messages.values()].map(text => element('p', {textContent: text})));
-}
-
-const attempt = action => action.catch(error => { if (error.name !== 'AbortError') say(error.message); });
-
-// Events come in order; an answer may come late, when events have told of what followed. A failure is said when it is
-// first heard of, by whichever way, of a job that was not known as failed; of one sent from here also when nothing was.
-function learn(view, {ordered = false, sent = false} = {}) {
-  const known = jobs.get(view.id) ?? {}, before = known.state;
-  const late = !ordered && age(view) < age(known);
-  jobs.set(view.id, Object.assign(known, late ? {...view, ...known} : view));
-  if (sent && view.warnings?.length) say(view.warnings.join('. '));
-  if (known.state === 'failed' && (sent || before && before !== 'failed')) say(known.error);
-  return known;
-}
-
-const age = ({state, step}) => ({queued: 0, running: 1 + (step ?? 0)}[state] ?? (state ? Infinity : -1));
-
-// Everything anew, as far back as it is known here; what is not there any more is forgotten.
-async function reload() {
-  const missing = new Set(jobs.keys());
-  let page, before = '';
-  do {
-    page = await json('GET', `v1/jobs?limit=60${before}`);
-    for (const view of page.jobs) {
-      learn(view);
-      missing.delete(view.id);
-    }
-    before = `&before=${page.next}`;
-  } while (page.next && [...missing].some(id => jobs.get(id)?.created <= page.jobs.at(-1).created));
-  missing.forEach(forget);
-  older(page);
-  const {ready} = await json('GET', 'health');
-  opening = !ready;
-  if (opening) setTimeout(() => attempt(reload()), 1000);
-  render();
-}
-
-function older(page) {
-  $('#more').hidden = !page.next;
-  $('#more').dataset.before = page.next ?? '';
-}
+const attempt = action => action.catch(error => { if (error.name !== 'AbortError') messages.failed(error); });
+const photos = () => [...chosen].filter(source => jobs.holder(source));
+const times = () => Number($('#variants :checked').value);
 
 // What the user does
 
 async function open(files) {
-  if (!sending) unsay();
+  if (!sending) messages.clear();
+  await removal.commit();   // or what is sent again would be found in what is going
+  const opened = [];
   for (const file of files) {
     sending += 1;
     render();
     try {
-      const job = learn(await upload(file, form.json()), {sent: true});
+      const job = jobs.learn(await upload(file, form.json({prompt: ''})), {sent: true});
       pictures.open(job.source, file);
-      show([job.id]);
+      opened.push(job.source);
+      chosen = new Set(opened);
+      if (opened.length === 1) show([job.id]);
     } catch (error) {
-      say(error.message.includes(file.name) ? error.message : `${file.name}: ${error.message}`);
+      messages.failed(error, file.name);
     } finally {
       sending -= 1;
       render();
@@ -101,44 +59,71 @@ async function open(files) {
 
 async function restore() {
   if ($('#restore').disabled || !$('#panel').reportValidity()) return;
-  unsay();
+  messages.clear();
   $('#restore').disabled = true;
-  const count = Number($('#variants :checked').value), from = pictures.kept(photo), made = [];
+  await removal.commit();
+  const made = new Map(), before = new Set(jobs.newest().map(job => job.id));
+  let repeated = 0;
   try {
-    for (let k = 0n; k < count; k++) {
-      const job = learn(await again(from.id, form.json({seed: String(form.seed + k)}), $('#format').value), {sent: true});
-      made.push(job.id);
-      show(made);
+    for (const source of photos()) {
+      made.set(source, []);
+      for (let k = 0n; k < times(); k++) {
+        const view = await again(jobs.holder(source).id, optionsFor(source, {seed: String(form.seed + k)}), form.format);
+        if (view.warnings.length) messages.say('warning', view.warnings.join('. '));
+        repeated += before.has(view.id);
+        made.get(source).push(jobs.learn(view, {sent: true}).id);
+        if (source === photo) show(made.get(source));
+        else render();
+      }
     }
   } catch (error) {
-    say(error.message);
+    messages.failed(error);
   }
+  if (repeated) messages.note('repeated', {count: repeated});
   render();
 }
 
+// What is asked for of a photo: its own caption, and its own size where nobody has said one.
+function optionsFor(source, changes = {}) {
+  const advised = form.set.has('scale') ? undefined : form.scale.advised(pictures.sizeOf(source), form.ofPreset('scale'));
+  return form.json({prompt: hears() ? captions.of(source) : undefined, scale: advised, ...changes});
+}
+
 const act = {
-  cancel: job => ask('POST', `v1/jobs/${job.id}/cancel`).then(answer => answer.json()).then(view => learn(view)),
-  download: job => job.until === 'preview'
+  cancel: job => ask('POST', `v1/jobs/${job.id}/cancel`).then(answer => answer.json()).then(view => jobs.learn(view)),
+  download: (job, figure) => isPhoto(job)
     ? download(`v1/jobs/${job.id}/preview`, `${stem(job.name)}.preview.png`)
-    : download(`v1/jobs/${job.id}/result`, resultName(job)),
-  settings: async job => form.fill(job.options),
-  delete: async job => {
-    if (!confirm(`Delete ${job.until === 'preview' ? 'this photo' : 'this result'} from the history?`)) return;
-    await ask('DELETE', `v1/jobs/${job.id}`);
-    forget(job.id);
+    : figure.querySelector('[name=notice]').checked ? downloadZip([job.id], `${stem(job.name)}.restored.zip`, true)
+      : download(`v1/jobs/${job.id}/result`, resultName(job)),
+  settings: async job => {
+    captions.type(job.source, job.options.prompt ?? '');
+    form.fill(job);
+  },
+  remove: async job => {
+    if (isPhoto(job)) removal.remove(jobs.of(job.source).map(each => each.id), 1);
+    else removal.remove([job.id], 1);
   },
 };
 
 async function cancel() {
-  for (const job of of(photo).filter(isActive)) await attempt(act.cancel(job));
+  for (const job of jobs.active(photos())) await attempt(act.cancel(job));
   render();
 }
 
 function forget(id) {
-  const source = jobs.get(id)?.source;
-  jobs.delete(id);
-  shown = shown.filter(each => each !== id);
-  if (!shown.length) show(of(source).slice(0, 1).map(job => job.id));
+  const source = jobs.byId.get(id)?.source;
+  jobs.forget(id);
+  goneFromSight([id], source);
+}
+
+// What is on the stage no more is followed by what is left of its photo, or of the next.
+function goneFromSight(ids, source = photo) {
+  shown = shown.filter(id => jobs.get(id));
+  for (const each of [...chosen]) if (!jobs.of(each).length) chosen.delete(each);
+  if (!shown.length) {
+    const next = jobs.of(source)[0] ?? jobs.newest()[0];
+    show(next ? [next.id] : []);
+  }
   render();
 }
 
@@ -146,121 +131,178 @@ function forget(id) {
 function show(ids) {
   shown = ids.slice(-MOST);
   const source = jobs.get(shown[0])?.source ?? null;
-  if (source !== photo) stage.fitted = true;
-  if (source !== photo && source) describe(source);
-  photo = source;
+  if (source !== photo) {
+    stage.fitted = true;
+    photo = source;
+    if (source && !chosen.has(source)) chosen = new Set([source]);
+    describe();
+  }
   render();
+  history.reveal(shown[0]);
 }
 
 function toggle(id) {
   const source = jobs.get(id).source;
-  const same = shown.filter(each => jobs.get(each).source === source && jobs.get(each).until === 'result');
+  const same = shown.filter(each => jobs.get(each).source === source && !isPhoto(jobs.get(each)));
   show(same.includes(id) && same.length > 1 ? same.filter(each => each !== id) : [...new Set([...same, id])]);
 }
 
-function describe(source) {
-  const {caption} = pictures.previewOf(source) ?? {};
-  if (caption !== null && caption !== undefined) form.caption(caption); else form.caption('');
+function choose(source, wanted) {
+  if (wanted) chosen.add(source); else chosen.delete(source);
+  if (!chosen.size && photo) chosen.add(photo);
+  render();
+}
+
+// To the next photo of the strip, or the one before, as it was made last.
+function step(by) {
+  const source = history.beside(photo, by), [latest] = source ? jobs.of(source) : [];
+  if (latest && source !== photo) { chosen = new Set([source]); show([latest.id]); }
+}
+
+let searched = '';
+
+async function search(text) {
+  searched = text;
+  if (!text) {
+    history.found = null;
+    render();
+    return;
+  }
+  const page = await jobs.more({search: text}).catch(error => { messages.failed(error); return null; });
+  if (!page || searched !== text) return;
+  history.found = new Set(page.jobs.map(job => job.source));
+  older(page);
+  render();
+}
+
+async function more() {
+  const page = await jobs.more({before: $('#more').dataset.before, search: searched});
+  if (searched) page.jobs.forEach(job => history.found.add(job.source));
+  older(page);
+  render();
+}
+
+const hears = () => form.told.unused.prompt === undefined;
+
+// A photo's own words stand in the form.
+function describe() {
+  if (!form || !hears()) return;
+  const words = photo ? captions.of(photo) : '';
+  if (words) form.set.set('prompt', words); else form.set.delete('prompt');
+  form.show();
 }
 
 // What is seen
 
 function render() {
-  const panes = shown.map(id => jobs.get(id)).filter(Boolean);
-  document.body.toggleAttribute('data-empty', !panes.length);
-  if (!panes.length) stage.clear();
-  panes.forEach((job, k) => caption(stage.figures[k], job));
-  if (panes.length) paint(panes);
-  history.show(newest(), shown);
-  const active = photo ? of(photo).filter(isActive) : [];
+  if (!form) return;
+  shownJobs.show(shown.map(id => jobs.get(id)).filter(Boolean), {against, opening});
+  history.show(jobs.newest(), shown, chosen);
+  const all = photos(), active = jobs.active(all);
   $('#cancel').hidden = !active.length;
-  $('#cancel').textContent = active.length > 1 ? 'Cancel all' : 'Cancel';
-  $('#restore').disabled = !photo || !pictures.kept(photo) || sending > 0;
-  $('#status').textContent = status(active);
-  const first = panes.find(job => job.state === 'running' && job.step);
-  document.title = first ? `${Math.round(100 * first.step / first.num_steps)} % – ${first.name}` : 'supir';
+  put($('#cancel'), active.length > 1 ? 'cancel.all' : 'cancel');
+  $('#restore').disabled = !all.length || sending > 0;
+  put($('#restore'), all.length > 1 ? 'restore.several' : 'restore', {count: all.length});
+  const size = photo && pictures.sizeOf(photo);
+  if (size) form.advise('scale', form.scale.advised(size, form.ofPreset('scale')));
+  form.scale.of(all.length > 1 ? null : size);
+  plan.show(all.map(source => {
+    const [width, height] = pictures.sizeOf(source), options = optionsFor(source, {prompt: '', seed: '0'});
+    return {width, height, options, scale: Number(form.value('scale'))};
+  }), times());
+  batch(all);
+  status(active);
+}
+
+function batch(all) {
+  const done = all.map(source => jobs.done(source)).filter(Boolean), active = jobs.active(all);
+  $('#batch').hidden = all.length < 2;
+  put($('#batch-state'), 'batch.state', {count: all.length, done: number(done.length), active: number(active.length)});
+  $('#batch-download').disabled = !done.length;
 }
 
 function status(active) {
-  if (sending) return 'sending the photo …';
-  if (active.length) return active.length > 1 ? `${active.length} at work or waiting` : progress(active[0], opening);
-  return opening ? 'the model is being opened' : 'ready';
+  const line = $('#status');
+  const one = active.length === 1 && active[0];
+  if (sending) put(line, 'status.sending');
+  else if (active.length > 1) put(line, 'status.several', {count: active.length});
+  else if (one) put(line, 'status.one', {get what() { return progress(one, opening); }});
+  else put(line, opening ? 'state.opening' : 'status.ready');
+  const first = shown.map(id => jobs.get(id)).find(job => job?.state === 'running' && job.step);
+  document.title = first ? `${Math.round(100 * first.step / first.num_steps)} % – ${first.name}` : 'supir';
 }
 
-function caption(figure, job) {
-  const share = job.state === 'running' && job.until === 'result' ? job.step / job.num_steps : null;
-  const bar = figure.querySelector('progress'), active = isActive(job);
-  figure.dataset.job = job.id;
-  figure.dataset.state = job.state;
-  bar.hidden = !active;
-  if (share === null) bar.removeAttribute('value'); else bar.value = share;
-  figure.querySelector('.what').textContent = [title(job), progress(job, opening)].filter(Boolean).join(' · ');
-  figure.querySelector('.tag.right').textContent = job.until === 'preview' || job.state !== 'done' && !job.step
-    ? 'Clean preview' : job.state === 'done' ? 'After' : `Step ${job.step}`;
-  figure.querySelector('.tag.left').textContent = against === 'preview' ? 'Clean preview' : 'Photo';
-  for (const [name, fits] of Object.entries({
-    cancel: active, settings: job.until === 'result' && Boolean(job.options), delete: !active, download: job.state === 'done',
-  })) figure.querySelector(`[data-do=${name}]`).hidden = !fits;
-}
-
-async function paint(panes) {
-  const [width, height] = pictures.size(panes[0]);
-  stage.shape(panes.length, width, height);
-  panes.forEach((job, k) => {
-    put(k, 'before', pictures.before(job, against));
-    put(k, 'after', pictures.after(job));
-  });
-}
-
-// Pictures come when they are there; until then what is seen is of before, and the pane is busy.
-const coming = new Map();
-
-async function put(k, layer, address) {
-  const figure = stage.figures[k], count = change => {
-    coming.set(figure, (coming.get(figure) ?? 0) + change);
-    figure.setAttribute('aria-busy', coming.get(figure) > 0);
-  };
-  count(1);
-  try {
-    await stage.paint(k, layer, await address ?? '');
-  } catch { /* there is none, or not any more */ }
-  count(-1);
+function older(page) {
+  $('#more').hidden = !page.next;
+  $('#more').dataset.before = page.next ?? '';
 }
 
 // What comes
 
+async function reload() {
+  older(await jobs.reload(forget));
+  const {ready} = await json('GET', 'health');
+  opening = !ready;
+  if (opening) setTimeout(() => attempt(reload()), 1000);
+  render();
+}
+
 function heard(kind, told) {
-  if (kind === 'deleted') { if (jobs.has(told.id)) forget(told.id); return; }
-  const {caption: described} = jobs.get(told.id) ?? {};
-  const job = learn(told, {ordered: true});
-  if (!job.options) attempt(json('GET', `v1/jobs/${job.id}`).then(view => learn(view)).then(render));
-  if (job.caption !== null && job.caption !== described && job.source === photo) describe(photo);
+  if (kind === 'deleted') { if (jobs.byId.has(told.id)) forget(told.id); return; }
+  const before = jobs.byId.get(told.id)?.state;
+  const job = jobs.learn(told, {ordered: true});
+  if (!job.options) attempt(json('GET', `v1/jobs/${job.id}`).then(view => jobs.learn(view)).then(render));
+  if (kind === 'caption' && job.source === photo) describe();
   if (!isActive(job)) pictures.steps.delete(job.id);
+  if (job.state === 'done' && before !== 'done' && !isPhoto(job)) plan.forget();
   opening &&= job.state !== 'running';
   render();
 }
 
 async function start() {
-  form = new Form($('#panel'), await json('GET', 'v1/options'));
+  await startSpeaking($('#language'), () => { stage.compare.to(stage.compare.percent); form.show(); messages.tell(); render(); });
+  const told = await json('GET', 'v1/options');
+  plan = new Plan($('#plan'));
+  const made = new Form($('#panel'), told, name => {
+    if (name === 'prompt' && photo) captions.type(photo, form.value('prompt') ?? '');
+    if (form) render();
+  });
   stage = new Stage($('#panes'), () => {
     if (!stage?.width) return;
     $('#panes').classList.toggle('fitted', stage.fitted);
     $('#zoom').textContent = `${stage.percent} %`;
     $('#actual').setAttribute('aria-pressed', stage.isActual);
   });
-  stage.onAct = (what, id) => attempt(act[what](jobs.get(id))).then(render);
-  history = new History($('#history'), {onOpen: id => show([id]), onToggle: toggle});
-  listen(stage, {onFiles: open, onRestore: restore, onAgainst: kind => { against = kind; render(); }});
+  shownJobs = new Shown(stage, pictures, jobs, told);
+  removal = new Removal(jobs, ids => goneFromSight(ids), attempt);
+  stage.onAct = (what, id, figure) => attempt(act[what](jobs.get(id), figure)).then(render);
+  history = new History($('#history'), {onOpen: id => show([id]), onToggle: toggle, onChoose: choose, onSearch: search});
+  form = made;
+  listen(stage, {
+    onFiles: open, onRestore: restore, onStep: step, onUndo: () => removal.undo(),
+    onAgainst: kind => { against = kind; render(); },
+    onRemove: () => shown.length && attempt(act.remove(jobs.get(shown[0]))),
+  });
+  phone($('#phone'), $('#phone-button'), told.address);
+  $('#variants').addEventListener('change', render);
   $('#panel').addEventListener('submit', event => { event.preventDefault(); restore(); });
   $('#cancel').addEventListener('click', cancel);
-  $('#message button').addEventListener('click', () => unsay());
-  $('#more').addEventListener('click', () => attempt(
-    json('GET', `v1/jobs?limit=60&before=${$('#more').dataset.before}`).then(page => { page.jobs.forEach(view => learn(view)); older(page); render(); })));
-  $('#status').title = `model: ${form.told.model}`;
+  $('#batch-download').addEventListener('click', () => {
+    const done = photos().map(source => jobs.done(source)).filter(Boolean).map(job => job.id);
+    attempt(downloadZip(done, 'restored.zip', false));
+  });
+  $('#batch-remove').addEventListener('click', () => removal.remove(photos().flatMap(source => jobs.of(source).map(job => job.id)), photos().length));
+  $('#more').addEventListener('click', () => attempt(more()));
+  put($('#status'), 'status.model', {model: told.model}, 'title');
+  render();
   follow({
-    onOpen: async () => { unsay('connection'); await reload(); if (!photo && newest().length) show([newest()[0].id]); },
+    onOpen: async () => {
+      messages.unsay('connection');
+      await reload();
+      if (!photo && jobs.newest().length) show([jobs.newest()[0].id]);
+    },
     onEvent: heard,
-    onLost: error => say(`${error.message ?? error} Trying again …`, 'connection'),
+    onLost: error => messages.lost(error),
   });
 }
 

@@ -1,29 +1,86 @@
 // What is said of a job.
 
+import {number, t} from './text.js';
+
 const arrivals = new Map();   // of each job at work, when its first step came
+const LONG = 40;              // signs of a caption that are shown
+const SAID = ['prompt', 'negative_prompt', 'positive_prompt', 'tile_prompts'];
 
 export const isActive = job => job.state === 'queued' || job.state === 'running';
-export const seedOf = job => job.options?.seed;
+export const isPhoto = job => job.until === 'preview';
+export const hasPreview = job => Boolean(job.preview) || isPhoto(job) && job.state === 'done';
 export const stem = name => name.replace(/\.[^.]*$/, '') || name;
 export const resultName = job => `${stem(job.name)}.restored${job.format}`;
 
 export function progress(job, opening) {
   if (job.state === 'queued') {
-    if (opening) return 'the model is being opened';
-    if (job.position) return `${job.position} before it in the queue`;
-    return job.waits_for ? `waiting for ${job.waits_for}` : 'next in the queue';
+    if (opening) return t('state.opening');
+    if (job.position) return t('state.before', {count: job.position});
+    return job.waits_for ? t('state.waiting', {what: waitedFor(job.waits_for)}) : t('state.next');
   }
   if (job.state === 'running') {
-    if (job.until === 'preview' || !job.preview) return 'making the clean preview';
-    return `step ${job.step} of ${job.num_steps}${remaining(job)}`;
+    if (isPhoto(job) || !job.preview) return t('state.preview');
+    return `${t('state.step', {step: number(job.step), steps: number(job.num_steps)})}${remaining(job)}`;
   }
-  if (job.state === 'failed') return job.error;
-  return {cancelled: 'cancelled', expired: 'no longer kept'}[job.state] ?? '';
+  return ['failed', 'cancelled', 'expired'].includes(job.state) ? t(`state.${job.state}`) : '';
 }
 
-export function title(job) {
-  if (job.until === 'preview') return 'Clean preview';
-  return `Seed ${seedOf(job) ?? '…'}`;
+// The service says it in English.
+function waitedFor(text) {
+  const key = `waits.${text.replaceAll(' ', '-')}`;
+  return t(key) === key ? text : t(key);
+}
+
+// In a word or two: for a photo, a strip of pictures, a tab.
+export function short(job, others = []) {
+  if (isPhoto(job)) return hasPreview(job) ? t('preview') : t('photo');
+  return distinction(job, others);
+}
+
+// Everything that tells a result from others, in the order in which people ask.
+export function facts(job, size, {told}) {
+  const options = job.options;
+  if (!options) return [];
+  const [width, height] = size, found = [];
+  if (job.preset) found.push(presetName(job.preset));
+  found.push(t('fact.size', {scale: number(Number(options.scale)), width, height}));
+  if (job.started && job.finished) found.push(duration((Date.parse(job.finished) - Date.parse(job.started)) / 1000));
+  found.push(t('fact.seed', {seed: options.seed}));
+  const own = job.preset ? told.presets[job.preset] : {};
+  for (const [name, value] of Object.entries(options)) {
+    if (['scale', 'seed', 'prompt'].includes(name) || !job.preset || String(value) === String(own[name])) continue;
+    found.push(t('fact.option', {name: optionName(name), value: SAID.includes(name) ? quoted(value ?? '') : value ?? t('off')}));
+  }
+  if (options.prompt) found.push(quoted(options.prompt));
+  return found;
+}
+
+// What tells a result of a photo from its others: the preset and the scale where they differ, what is set otherwise than
+// for the oldest of the same preset, and the seed.
+function distinction(job, others) {
+  if (!job.options) return t('fact.seed', {seed: '…'});
+  const results = others.filter(other => !isPhoto(other) && other.options), peers = results.filter(other => other.preset === job.preset);
+  const is = (other, name) => String(other.options[name]) === String(job.options[name]);
+  const parts = [];
+  if (job.preset && peers.length < results.length) parts.push(presetName(job.preset));
+  if (results.some(other => !is(other, 'scale'))) parts.push(t('fact.scale', {scale: number(Number(job.options.scale))}));
+  for (const name of Object.keys(job.options)) {
+    if (['scale', 'seed'].includes(name) || !peers.length || is(peers[0], name)) continue;
+    const value = job.options[name];
+    parts.push(SAID.includes(name) ? quoted(value, 12) : t('fact.option', {name: optionName(name), value: value ?? t('off')}));
+  }
+  if (!parts.length || results.some(other => !is(other, 'seed'))) parts.push(t('fact.seed', {seed: job.options.seed}));
+  return parts.join(' · ');
+}
+
+export const presetName = name => t(`preset.${name}`);
+export const optionName = name => { const key = `option.${name}`; return t(key) === key ? name.replaceAll('_', ' ') : t(key); };
+const quoted = (text, most = LONG) => !text ? t('fact.wordless') : t('fact.words', {text: text.length > most ? `${text.slice(0, most - 1)}…` : text});
+
+export function duration(seconds) {
+  if (seconds < 90) return t('time.seconds', {count: number(Math.max(1, Math.round(seconds)))});
+  if (seconds < 5400) return t('time.minutes', {count: number(Math.round(seconds / 60))});
+  return t('time.hours', {count: number(seconds / 3600, {maximumFractionDigits: 1})});
 }
 
 function remaining(job) {
@@ -32,6 +89,5 @@ function remaining(job) {
   arrivals.set(job.id, first);
   if (job.step < first.step + 2) return '';
   const seconds = (performance.now() - first.time) / 1000 / (job.step - first.step) * (job.num_steps - job.step);
-  if (seconds < 2) return '';
-  return seconds < 90 ? `, about ${Math.round(seconds)} s left` : `, about ${Math.round(seconds / 60)} min left`;
+  return seconds < 2 ? '' : `, ${t('time.left', {time: duration(seconds)})}`;
 }
