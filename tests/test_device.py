@@ -15,9 +15,8 @@ from diffusers import DiffusionPipeline
 from supir import write
 from supir.errors import DeviceLostError, OptionError, OutOfMemoryError, WeightsError
 from supir.jobs import job as batch_jobs
-from supir.jobs.batch import OtherDeviceWarning, _tasks
+from supir.jobs.batch import OtherDeviceWarning, _tasks, opened
 from supir.jobs.job import Job, Outcome, settings_sha256
-from supir.jobs.journal import opened
 from supir.jobs.model import Model
 from supir.jobs.restoring import restore_job
 from supir.options import NetworkOptions, RestoreOptions

@@ -17,15 +17,13 @@ from supir.image import (
     pad_to_multiple,
     read,
     read_reduced,
-    reference_postprocess,
-    reference_preprocess,
-    reference_size,
     resize,
     side_by_side,
     working_size,
     write,
     write_sheet,
 )
+from supir.image.fitting import reference_postprocess, reference_preprocess, reference_size
 from supir.options import restore_options
 
 SIDE = st.integers(1, 6000)
@@ -148,18 +146,6 @@ def test_side_by_side_of_grey_and_of_transparent() -> None:
     assert sheet.pixels.shape[0] == 3
     assert (sheet.pixels[:, :, :20] == 0).all()
     assert (sheet.pixels[:, :, 22:] == 1).all()
-
-
-@pytest.mark.parametrize("size", [(300, 400), (7, 5)])
-def test_labels_are_drawn_in_the_lower_left_corners(size: tuple[int, int]) -> None:
-    flat = Picture(pixels=torch.full((3, *size), 0.1))
-    sheet = side_by_side(flat, flat, labels=("before", "after"))
-    changed = (sheet.pixels - side_by_side(flat, flat).pixels).abs().amax(0) > 0.1
-    for half in (changed[:, : size[1]], changed[:, -size[1] :]):
-        assert half[-1, 0]
-        assert half[size[0] // 2 :].any()
-        assert not half[: size[0] // 2].any() or size[0] < 20
-    assert not torch.equal(changed[:, : size[1]], changed[:, -size[1] :]) or size[0] < 20
 
 
 def test_reference_examples_of_the_description() -> None:

@@ -185,7 +185,7 @@ def test_a_large_picture_asks_for_room_before_any_work(
 
 
 def test_a_killed_writer_leaves_only_names_that_a_batch_sweeps(tmp_path: Path) -> None:
-    from supir.jobs.journal import opened
+    from supir.jobs.batch import opened
 
     out = tmp_path / "out"
     with opened(out):

@@ -12,10 +12,9 @@ import math
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from supir import errors
@@ -99,9 +98,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -296,20 +293,9 @@ def _events(lines: Iterator[str]) -> Iterator[Event]:
 
 
 def _job(told: dict[str, Any]) -> RemoteJob:
+    known = {each.name: told[each.name] for each in fields(RemoteJob) if each.name not in ("expires", "told")}
     expires = told.get("expires")
-    return RemoteJob(
-        id=told["id"],
-        state=told["state"],
-        name=told["name"],
-        position=told["position"],
-        step=told["step"],
-        num_steps=told["num_steps"],
-        preview=told["preview"],
-        error=told["error"],
-        sha256=told["sha256"],
-        expires=datetime.fromisoformat(expires) if expires else None,
-        told=told,
-    )
+    return RemoteJob(**known, expires=datetime.fromisoformat(expires) if expires else None, told=told)
 
 
 def _path(job: RemoteJob | str) -> str:

@@ -1,34 +1,17 @@
 """Every error that supir raises on purpose.
 
     SupirError
-    ├── OptionError             (also ValueError)   an option or argument outside what is allowed
-    ├── ImageError                                  something is wrong with a picture file
-    │   ├── ImageReadError                          missing, unreadable, damaged, or not a picture we read
-    │   ├── ImageTooLargeError                      more pixels than `max_pixels` allows
-    │   └── ImageWriteError                         the result cannot be written where it was asked for
-    ├── WeightsError                                something is wrong with a weights file or model folder
-    │   ├── KeyMismatchError                        missing, unexpected or mis-shaped keys
-    │   └── UnsafeCheckpointError                   a checkpoint that would run code when read
-    ├── CaptionError                                a picture got no caption
-    │   └── CaptionerError                          nor will any other: who should describe them cannot be asked
-    ├── StateError                              a state of a training run cannot be written, or read on this machine
-    ├── StudyError                              a study whose pictures, database or votes do not belong together
-    ├── ServiceError                                the service cannot do, or does not allow, what it was asked for
-    │   ├── UploadError                             the body of a request is not what a submission must be
-    │   ├── UploadTooLargeError                     a file of more bytes than this service takes
-    │   ├── KeyRefusedError                         no key, or one that this service does not know
-    │   ├── JobNotFoundError                        no such job, or not one of this key
-    │   ├── JobNotReadyError                        the job is not in a state in which it has this
-    │   ├── JobExpiredError                         the result was kept as long as results are, and is gone
-    │   ├── JobFailedError                          the job failed or was cancelled: there will be no result
-    │   ├── BusyError                               too many jobs, or requests; come back after ``.retry_after``
-    │   ├── StorageError                            what it keeps cannot be written; come back after ``.retry_after``
-    │   │   └── NoRoomError                         its disk is full
-    │   └── ClosingError                            the service is being stopped; come back after ``.retry_after``
-    ├── DeviceLostError                             the accelerator failed: this process cannot use it any more
-    ├── NotFiniteError                              the networks answer with NaN or infinity, in every arithmetic
-    ├── OutOfMemoryError        (also MemoryError)  memory ran out even with the smallest tiles
-    └── MissingExtraError       (also ImportError)  an optional package is not installed
+    ├── OptionError                             also ValueError
+    ├── ImageError                              ImageReadError, ImageTooLargeError, ImageWriteError
+    ├── WeightsError                            KeyMismatchError, UnsafeCheckpointError
+    ├── CaptionError                            CaptionerError
+    ├── ServiceError                            UploadError, UploadTooLargeError, KeyRefusedError, BusyError,
+    │   │                                       ClosingError, JobNotFoundError, JobNotReadyError, JobExpiredError,
+    │   │                                       JobFailedError
+    │   └── StorageError                        NoRoomError
+    ├── StateError, StudyError, DeviceLostError, NotFiniteError
+    ├── OutOfMemoryError                        also MemoryError
+    └── MissingExtraError                       also ImportError
 
 `except SupirError` catches all of them. A message says what came, what is allowed and what to do. Errors about a
 picture carry the file in `.path`.

@@ -12,9 +12,7 @@ Answer = TypeVar("Answer")
 
 
 def retry(
-    ask: Callable[[], Answer],
-    wait: Callable[[SupirError, int], float | None],
-    sleep: Callable[[float], None],
+    ask: Callable[[], Answer], wait: Callable[[SupirError, int], float | None], sleep: Callable[[float], None]
 ) -> Answer:
     """The answer, after as many tries as it takes.
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from caption.chat_server import Answer, ChatServer, completion
-from supir.caption.answers import ROOM_TO_THINK, caption_in, has_thoughts, spoken
 from supir.caption.endpoint import EndpointCaptioner
+from supir.caption.words import ROOM_TO_THINK, caption_in, has_thoughts, spoken
 from supir.errors import CaptionerError, CaptionError
 
 PICTURE = Image.new("RGB", (40, 30), (90, 120, 30))

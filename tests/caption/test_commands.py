@@ -20,7 +20,7 @@ from supir import image
 from supir.caption import clean_caption
 from supir.caption.endpoint import KEY_VARIABLE, EndpointCaptioner
 from supir.caption.model import _LOADED
-from supir.caption.picture import readable
+from supir.caption.spec import readable
 from supir.cli.main import app, load_command
 from supir.jobs.model import Model
 from supir.options import CaptionOptions

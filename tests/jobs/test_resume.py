@@ -141,7 +141,7 @@ def test_a_result_that_cannot_be_noted_is_said_and_made_again(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr("supir.jobs.journal.add_entries", full)
+        patch.setattr("supir.jobs.batch.add_entries", full)
         [outcome] = run(jobs_of(tmp_path / "in", out), out, model)
     assert "1.png: is made, but will be made again" in str(outcome.error)
     assert "batch.jsonl: cannot be written: the disk is full" in str(outcome.error)

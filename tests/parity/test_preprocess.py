@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from reference_fixtures import ReferenceFixtures
 
-from supir.image import reference_postprocess, reference_preprocess, reference_size
+from supir.image.fitting import reference_postprocess, reference_preprocess, reference_size
 
 
 def tolerance(fixtures: ReferenceFixtures, library: str, package: str) -> int:

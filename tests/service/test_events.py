@@ -14,11 +14,9 @@ import pytest
 from service import patient
 from service.serving import LONG, Server, picture, until
 from service.test_restart import submission
-from supir.errors import JobNotFoundError
 from supir.jobs.model import Model
 from supir.service.engine import Engine
-from supir.service.http.events import Hub, changes_of_all
-from supir.service.http.responses import JobView, job_view
+from supir.service.http.events import Hub, changes
 from supir.service.limits import Client
 
 FORM = "multipart/form-data; boundary=b"
@@ -29,20 +27,10 @@ LONG_AGO = 7200.0
 class Listener:
     """Hears all events of a client, as a tab does."""
 
-    def __init__(self, engine: Engine, hub: Hub, client: str) -> None:
-        self._engine, self._client = engine, Client(name=client)
+    def __init__(self, hub: Hub, client: str) -> None:
         self.heard: list[tuple[str, str]] = []
-        self._events = changes_of_all(hub, client, self._look)
+        self._events = changes(hub, Client(name=client))
         self.task = asyncio.create_task(self._listen())
-
-    def _look(self, since: float, named: set[str]) -> tuple[list[JobView], list[str]]:
-        found, gone = [], []
-        for job in named:
-            try:
-                found.append(self._engine.look(job, self._client))
-            except JobNotFoundError:
-                gone.append(job)
-        return [job_view(*each, 1.0) for each in found], gone
 
     async def _listen(self) -> None:
         async for text in self._events:
@@ -67,10 +55,10 @@ def test_every_change_reaches_every_stream(model: Path, tmp_path: Path) -> None:
 
     async def hear() -> None:
         hub = Hub(engine)
-        one, two, other = (Listener(engine, hub, client) for client in ("a", "a", "b"))
+        one, two, other = (Listener(hub, client) for client in ("a", "a", "b"))
         kept, gone, foreign = done("a"), done("a"), done("b")
         queued = engine.store.add(submission(engine.folder), Client(name="a"), 99)[0].id
-        expected: list[tuple[str, str]] = []
+        expected = [("queued", queued)]  # what is active is told first
 
         async def after(change: Any, kind: str, job: str) -> None:
             await asyncio.sleep(0.2)

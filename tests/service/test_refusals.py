@@ -133,7 +133,7 @@ FILE = {"file": ("a.png", picture())}
         ({"options": '{"prompt": 3}'}, "prompt is 3; it must be text"),
         ({"options": '{"prompt": "\\ud800"}'}, "half a character"),
         ({"options": "[" * 100_000}, "options is not JSON"),
-        ({"options": '["scale"]'}, "must be a JSON object"),
+        ({"options": '["scale"]'}, "not a JSON object"),
         ({"options": '{"preset": ["fast"]}'}, "preset is ['fast']"),
         ({"options": '{"preset": {}}'}, "preset is {}"),
         ({"options": '{"colour": 1}'}, "'colour' is not an option"),

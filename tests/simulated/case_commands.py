@@ -18,13 +18,12 @@ from caption.tiny_captioners import WORDS, save_tiny_llava
 from simulated.conftest import ROOT, some_pixels
 from simulated.device import Accelerator
 from supir import image
-from supir.cli.benchmarking import open_pipeline
+from supir.cli.arguments import model_of
 from supir.cli.main import app
 from supir.image import Picture, read_record
 from supir.jobs.job import Job
 from supir.jobs.model import Model
 from supir.jobs.restoring import Restoring
-from supir.options import NetworkOptions
 from supir.pipeline import SupirPipeline
 from supir.tensors import memory
 from supir.weights.device import best_device, devices
@@ -175,8 +174,8 @@ def test_plan_of_a_device_that_is_not_here(photo: Path, folder: Path) -> None:
 
 
 def test_benchmarks_run_there(folder: Path) -> None:
-    assert open_pipeline(folder, None, NetworkOptions()).device.type == "sim"
-    assert open_pipeline(folder, "cpu", NetworkOptions()).device.type == "cpu"
+    assert model_of(folder).open().device.type == "sim"
+    assert model_of(folder, "cpu").open().device.type == "cpu"
 
 
 def test_python_stays_on_the_processor_until_told(photo: Path, folder: Path) -> None:

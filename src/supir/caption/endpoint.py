@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import partial
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from supir.caption.answers import ROOM_TO_THINK, caption_in, has_thoughts
-from supir.caption.picture import reduced_to
-from supir.caption.words import MAX_SIDE, QUESTION, clean_caption
+from supir.caption.spec import reduced_to
+from supir.caption.words import MAX_SIDE, QUESTION, ROOM_TO_THINK, Closable, caption_in, clean_caption, has_thoughts
 from supir.errors import CaptionerError, CaptionError, MissingExtraError, OptionError, SupirError
 from supir.files.report import jpeg_uri
 from supir.retry import retry
@@ -82,7 +81,7 @@ class _Learned:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EndpointCaptioner:
+class EndpointCaptioner(Closable):
     """Sends the picture as a JPEG and takes the answer's words, without the thoughts before them.
 
     Raises:
@@ -149,15 +148,6 @@ class EndpointCaptioner:
                 return _without(self._caption(body, key), key)
             except _AskDifferently:
                 continue
-
-    def close(self) -> None:
-        """Nothing is held between two requests."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.close()
 
     @property
     def _address(self) -> str:

@@ -8,10 +8,9 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from supir.caption.answers import ROOM_TO_THINK, caption_in, has_thoughts, spoken
-from supir.caption.words import QUESTION
+from supir.caption.words import QUESTION, ROOM_TO_THINK, Closable, caption_in, has_thoughts, spoken
 from supir.errors import CaptionerError, CaptionError, MissingExtraError, OptionError
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ _LOADED: dict[tuple[str, int | None, str | None], tuple[Any, Any]] = {}
 
 
 @dataclass(frozen=True)
-class ModelCaptioner:
+class ModelCaptioner(Closable):
     """An image-to-text model of transformers (LLaVA, Qwen-VL, BLIP, GIT ...) in a local folder; nothing is downloaded.
 
     Weights are safetensors alone, and no code in the folder is run. The model is loaded when the first caption is asked
@@ -118,12 +117,6 @@ class ModelCaptioner:
             from supir.tensors.memory import give_back
 
             give_back()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.close()
 
     @property
     def _question(self) -> str | None:

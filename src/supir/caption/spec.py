@@ -1,10 +1,11 @@
-"""Who is meant by the words of `CaptionOptions`."""
+"""Who is meant by the words of `CaptionOptions`, and what they are shown: the clean preview as captioners read it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
+from supir.caption.words import MAX_SIDE
 from supir.errors import OptionError
 from supir.options import CaptionOptions
 
@@ -12,10 +13,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from supir.caption.text_files import TextFileCaptioner
+    from supir.image import Picture
 
 
 class PictureCaptioner(Protocol):
-    """Says in words what a picture shows; a context manager, at whose end it gives its memory back."""
+    """Says in words what a picture shows; a `Closable`."""
 
     @property
     def name(self) -> str:
@@ -80,3 +82,23 @@ def captioner_of(options: CaptionOptions, *, device: str | None = None) -> Pictu
 
     bits = None if options.caption_bits == "off" else int(options.caption_bits)
     return ModelCaptioner(Path(spec), bits=bits, device=str(find_device(device)))
+
+
+def readable(picture: Picture) -> Image.Image:
+    """A picture as RGB, sRGB, transparency laid on white, its longer side at most `MAX_SIDE` pixels."""
+    from PIL import Image
+
+    from supir.data.pixels import srgb
+
+    return reduced_to(Image.fromarray(srgb(picture)), MAX_SIDE)
+
+
+def reduced_to(image: Image.Image, max_side: int) -> Image.Image:
+    """The picture, smaller where it is larger than that; its aspect is kept."""
+    from PIL import Image
+
+    if max(image.size) <= max_side:
+        return image
+    smaller = image.copy()
+    smaller.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    return smaller

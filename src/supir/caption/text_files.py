@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
-from supir.caption.words import clean_caption
+from supir.caption.words import Closable, clean_caption
 from supir.data.provenance import provenance_of
 from supir.data.sources import decoded, find_photographs
 from supir.errors import CaptionerError, ImageReadError, OptionError
@@ -15,7 +14,7 @@ _MAX_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
-class TextFileCaptioner:
+class TextFileCaptioner(Closable):
     """Reads what is written; looks at no picture.
 
     Args:
@@ -63,12 +62,3 @@ class TextFileCaptioner:
         if said.refused and not said.caption:
             raise ImageReadError(said.refused, picture)
         return clean_caption(said.caption)
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.close()

@@ -14,7 +14,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from supir.cli.errors import or_usage_error
+from supir.errors import OptionError
+from supir.jobs.model import Model
 from supir.options import DEFAULT_PRESET, PRESETS, CaptionOptions, NetworkOptions, RestoreOptions
 from supir.options.fields import Field, Options
 
@@ -35,41 +36,55 @@ PANELS: dict[type[Options], str] = {
 Command = TypeVar("Command", bound=Callable[..., None])
 Made = TypeVar("Made", bound=Options)
 
+
+def option(text: str, *names: str, **more: Any) -> Any:
+    """An option of a command, for use in ``Annotated``: its help, its flags where they are not made of its name."""
+    return typer.Option(*names, help=text, **more)
+
+
+def folder(text: str, *names: str) -> Any:
+    """One for a folder that is there."""
+    return option(text, *names, exists=True, file_okay=False)
+
+
+Photos = Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Files, folders, or glob patterns.")]
 Preset = Annotated[
-    str | None,
-    typer.Option(help=f"One of {', '.join(PRESETS)} (see `supir presets`). Unset: {DEFAULT_PRESET}.", metavar="NAME"),
+    str | None, option(f"One of {', '.join(PRESETS)} (see `supir presets`). Unset: {DEFAULT_PRESET}.", metavar="NAME")
 ]
 ModelFolder = Annotated[
-    Path | None,
-    typer.Option(
-        help="A model folder, as `supir convert` makes it. Unset: the bundled small model.",
-        exists=True,
-        file_okay=False,
-    ),
+    Path | None, folder("A model folder, as `supir convert` makes it. Unset: the bundled small model.")
 ]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1, mps ... Unset: a GPU if torch sees one.", show_default=False)
-]
+Device = Annotated[str | None, option("cpu, cuda, cuda:1, mps ... Unset: a GPU if torch sees one.")]
 Devices = Annotated[
     str | None,
-    typer.Option(
-        help="cpu, cuda, mps ...; with commas, worker after worker in turn. Unset: a GPU if torch sees one.",
-        show_default=False,
+    option(
+        "cpu, cuda, mps ...; with commas, worker after worker in turn: cuda:0,cuda:1. Unset: a GPU if torch sees one."
     ),
 ]
+Host = Annotated[str, option("The address to listen at.")]
+Port = Annotated[int, option("0 takes a free one.", min=0, max=65535)]
 RootPath = Annotated[
-    str, typer.Option(help="The path under which a proxy shows this, as /supir.", metavar="PATH", show_default=False)
+    str, option("The path under which a proxy shows this, as /supir.", metavar="PATH", show_default=False)
 ]
 TrustedProxies = Annotated[
     str,
-    typer.Option(
-        help="Addresses of proxies whose X-Forwarded-Host, -Proto and -Prefix are believed, with commas between.",
+    option(
+        "Addresses of proxies whose X-Forwarded-Host, -Proto and -Prefix are believed, with commas between.",
         metavar="ADDRESSES",
         show_default=False,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")]
+Quiet = Annotated[bool, option("Say nothing but errors.", "--quiet", "-q")]
+AsJson = Annotated[bool, option("Print the summary as JSON on standard output.", "--json")]
+
+
+def known_names(text: str, known: Collection[str], what: str) -> list[str]:
+    """The names of a list with commas, when all are known."""
+    found = text.split(",")
+    for name in found:
+        if name not in known:
+            raise typer.BadParameter(f"unknown {what} {name!r}; there are {', '.join(known)}")
+    return found
 
 
 def flag(name: str) -> str:
@@ -86,14 +101,25 @@ def with_options(kind: type[Options], panel: str = "", only: Collection[str] = (
         only: names of the fields to take; empty takes all.
     """
 
+    taken = [field for name, field in kind.fields().items() if not only or name in only]
+    if kind is RestoreOptions:
+        taken.sort(key=lambda field: COMMON.index(field.name) if field.name in COMMON else len(COMMON))
+    return _taking([_parameter(kind, field, panel or _panel(kind, field.name)) for field in taken])
+
+
+def with_fields(kind: type[Any]) -> Callable[[Command], Command]:
+    """Likewise, of a dataclass whose fields are annotated as typer has parameters; they stand before its own."""
+    return _taking(list(inspect.signature(kind, eval_str=True).parameters.values()), first=True)
+
+
+def _taking(parameters: Sequence[inspect.Parameter], *, first: bool = False) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         signature = inspect.signature(command, eval_str=True)
         own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-        taken = [field for name, field in kind.fields().items() if not only or name in only]
-        if kind is RestoreOptions:
-            taken.sort(key=lambda field: COMMON.index(field.name) if field.name in COMMON else len(COMMON))
-        found = [_parameter(kind, field, panel or _panel(kind, field.name)) for field in taken]
-        command.__signature__ = signature.replace(parameters=[*own, *found])  # type: ignore[attr-defined]
+        others = [parameter for parameter in parameters if parameter.name not in signature.parameters]
+        own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+        whole = [*others, *own] if first else [*own, *others]
+        command.__signature__ = signature.replace(parameters=whole)  # type: ignore[attr-defined]
         return command
 
     return decorate
@@ -105,9 +131,14 @@ def fields_in(overrides: Mapping[str, Any], kind: type[Options]) -> dict[str, An
 
 
 def options_of(kind: type[Made], overrides: Mapping[str, Any]) -> Made:
-    """The options of a kind, of what was given; what they cannot be is wrong usage."""
-    found: Made = or_usage_error(kind.given, fields_in(overrides, kind))
-    return found
+    """The options of a kind, of what was given."""
+    return kind.given(fields_in(overrides, kind))
+
+
+def model_of(folder: Path | None, device: str | None = None, networks: NetworkOptions | None = None) -> Model:
+    """The model that a command names; ``device`` may name several, with commas between."""
+    devices = tuple(device.split(",")) if device else ()
+    return Model(folder=folder, devices=devices, networks=networks or NetworkOptions())
 
 
 def settings_of(kind: type[Options], texts: Sequence[str] | None) -> dict[str, Any]:
@@ -116,8 +147,7 @@ def settings_of(kind: type[Options], texts: Sequence[str] | None) -> dict[str, A
     for name, sign, _ in pairs:
         if not sign:
             raise typer.BadParameter(f"--set {name}: write FIELD=VALUE")
-    found: dict[str, Any] = or_usage_error(kind.parse, {name: value for name, _, value in pairs})
-    return found
+    return kind.parse({name: value for name, _, value in pairs})
 
 
 def _panel(kind: type[Options], name: str) -> str:
@@ -137,7 +167,14 @@ def _parameter(kind: type[Options], field: Field, panel: str) -> inspect.Paramet
         unset = "" if kind is RestoreOptions or default in (None, "") else f"unset: {default}"
         about["help"] += f" ({'; '.join(filter(None, (limits, unset)))})" * bool(limits or unset)
         metavar = "N" if field.is_number else "NAME" if field.choices else "TEXT"
-        option = typer.Option(name, parser=functools.partial(or_usage_error, field.parse), metavar=metavar, **about)
+        option = typer.Option(name, parser=functools.partial(_parsed, field), metavar=metavar, **about)
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[hint, option]
     )
+
+
+def _parsed(field: Field, text: str) -> Any:
+    try:
+        return field.parse(text)
+    except OptionError as error:
+        raise typer.BadParameter(str(error)) from error

@@ -14,15 +14,18 @@ from rich.console import Console
 
 from supir.cli.arguments import (
     AsJson,
+    Devices,
     ModelFolder,
     Preset,
     Quiet,
     fields_in,
+    model_of,
+    option,
     options_of,
     with_options,
 )
 from supir.cli.caption import captioning_of
-from supir.cli.errors import FAILED, exit_on_error, or_usage_error, show_warning
+from supir.cli.errors import FAILED, exit_on_error, say, show_warning
 from supir.cli.progress import clock, run_shown, show_failure
 from supir.jobs.batch import REPORT
 from supir.jobs.job import Outcome
@@ -39,51 +42,37 @@ RUNNERS = ("serial", "processes", "ray")
 @with_options(NetworkOptions)
 @with_options(RestoreOptions)
 def batch(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write or go on with.")],
+    output: Annotated[Path, option("The folder to write or go on with.", "--output", "-o")],
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="INPUT...", help="Files, folders with all inside them, or glob patterns.", show_default=False
-        ),
+        typer.Argument(metavar="INPUT...", help="Files, folders with all inside them, or glob patterns."),
     ] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(
-            help="A list of pictures in place of INPUT, CSV or JSON lines: path, and where wanted output, preset and"
+        option(
+            "A list of pictures in place of INPUT, CSV or JSON lines: path, and where wanted output, preset and"
             " any field of the options (see docs/batch.md).",
             exists=True,
             dir_okay=False,
-            show_default=False,
         ),
     ] = None,
     variants: Annotated[
-        int, typer.Option(help="Results a picture, with seeds from --seed on: NAME.s0.png, NAME.s1.png ...", min=1)
+        int, option("Results a picture, with seeds from --seed on: NAME.s0.png, NAME.s1.png ...", min=1)
     ] = 1,
     runner: Annotated[
         str | None,
-        typer.Option(
-            help=f"Who works: {', '.join(RUNNERS)}. Unset: ray with --ray-address, processes with several workers.",
+        option(
+            f"Who works: {', '.join(RUNNERS)}. Unset: ray with --ray-address, processes with several workers.",
             metavar="NAME",
-            show_default=False,
         ),
     ] = None,
-    workers: Annotated[
-        int, typer.Option(help="Each holds its own copy of the weights.", min=1, max=4096, metavar="N")
-    ] = 1,
+    workers: Annotated[int, option("Each holds its own copy of the weights.", min=1, max=4096, metavar="N")] = 1,
     ray_address: Annotated[
-        str | None,
-        typer.Option(help="A Ray cluster: auto, HOST:PORT, or local. Unset: local.", metavar="ADDRESS"),
+        str | None, option("A Ray cluster: auto, HOST:PORT, or local. Unset: local.", metavar="ADDRESS")
     ] = None,
     preset: Preset = None,
     model: ModelFolder = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="cpu, cuda, mps ...; with commas, worker after worker in turn: cuda:0,cuda:1. Unset: a GPU if torch"
-            " sees one.",
-            show_default=False,
-        ),
-    ] = None,
+    device: Devices = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
     **overrides: Any,
@@ -94,16 +83,14 @@ def batch(
     tried again, and what has another input, other options or other weights now is made anew. Folders inside INPUT are
     kept in the output folder, where batch.jsonl says what was done and report.json what the last run came to.
     """
-    console = Console(stderr=True)
     start = time.perf_counter()
     outcomes: list[Outcome] = []
-    with exit_on_error(console):
-        networks = options_of(NetworkOptions, overrides)
-        weights = Model(folder=model, devices=tuple(device.split(",")) if device else (), networks=networks)
+    with exit_on_error() as console:
+        weights = model_of(model, device, options_of(NetworkOptions, overrides))
         captioning = captioning_of(overrides, weights.devices[0] if weights.devices else None)
         chosen = {"preset": preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions)}
         wanted, outcomes = _wanted(inputs or [], manifest, output, weights, chosen)
-        jobs = or_usage_error(plan_batch, wanted, output, variants=variants)
+        jobs = plan_batch(wanted, output, variants=variants)
         for outcome in outcomes:
             show_failure(console, outcome)
         if others := left_out(inputs or [], output):
@@ -127,9 +114,9 @@ def _wanted(
     """The pictures, and the inputs that stand for none."""
     if bool(inputs) == (manifest is not None):
         raise typer.BadParameter("give either INPUT or --manifest")
-    options = or_usage_error(weights.options, **chosen)
+    options = weights.options(**chosen)
     if manifest is not None:
-        return or_usage_error(read_manifest, manifest, weights.options, chosen), []
+        return read_manifest(manifest, weights.options, chosen), []
     wanted, failures = discover(inputs, output, options)
     return [replace(each, scaled=chosen.get("scale") is not None) for each in wanted], failures
 
@@ -160,8 +147,5 @@ def _summarise(
     if as_json:
         typer.echo((output / REPORT).read_text(encoding="utf-8"), nl=False)
     elif not quiet:
-        text = (
-            f"{num_restored} restored, {num_skipped} skipped, {num_failed} failed, {clock(seconds)} in all;"
-            f" see {output / REPORT}"
-        )
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        counts = f"{num_restored} restored, {num_skipped} skipped, {num_failed} failed"
+        say(console, f"{counts}, {clock(seconds)} in all; see {output / REPORT}")

@@ -5,29 +5,28 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from supir.caption import Caption
 from supir.cli.arguments import (
     Device,
     ModelFolder,
+    Photos,
     Preset,
     Quiet,
     fields_in,
+    model_of,
+    option,
     options_of,
     with_options,
 )
-from supir.cli.errors import FAILED, check_interrupted, exit_on_error, or_usage_error
-from supir.cli.progress import show_failure
-from supir.jobs.captioning import OF_THE_PREVIEW, Captioning
+from supir.cli.errors import FAILED, check_interrupted, exit_on_error, say
+from supir.cli.progress import found_sources, show_failure
+from supir.jobs.captioning import OF_THE_PREVIEW, CaptionCache, Captioning
 from supir.jobs.job import Outcome
-from supir.jobs.model import Model
-from supir.jobs.plan import find_sources
 from supir.options import DEFAULT_PRESET, CaptionOptions, RestoreOptions
 
 if TYPE_CHECKING:
@@ -42,44 +41,32 @@ def captioning_of(overrides: dict[str, Any], device: str | None) -> Captioning |
     options = options_of(CaptionOptions, overrides)
     if options == CaptionOptions():
         return None
-    from supir.caption.cache import CaptionCache
     from supir.caption.spec import captioner_of
 
-    captioner = or_usage_error(captioner_of, options, device=device)
+    captioner = captioner_of(options, device=device)
     if captioner is None:
         return None
     return Captioning(captioner=captioner, cache=CaptionCache() if options.caption_cache else None)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Photo:
-    source: Path
-    options: RestoreOptions
-
-
 @with_options(CaptionOptions)
 @with_options(RestoreOptions, only=OF_THE_PREVIEW)
 def caption(
-    photos: Annotated[
-        list[str], typer.Argument(metavar="PHOTO...", help="Files, folders, or glob patterns.", show_default=False)
-    ],
+    photos: Photos,
     manifest: Annotated[
         Path | None,
-        typer.Option(
-            help="Also write a list that `supir batch --manifest` reads, CSV or JSON lines, with the captions as"
+        option(
+            "Also write a list that `supir batch --manifest` reads, CSV or JSON lines, with the captions as"
             " prompts to be edited. The photos must lie below its folder.",
             dir_okay=False,
-            show_default=False,
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a list that exists, and what was edited in it.")
-    ] = False,
+    overwrite: Annotated[bool, option("Replace a list that exists, and what was edited in it.", "--overwrite")] = False,
     preset: Preset = None,
     model: ModelFolder = None,
     device: Device = None,
     quiet: Quiet = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a photo instead of lines.")] = False,
+    as_json: Annotated[bool, option("Print a JSON object a photo instead of lines.", "--json")] = False,
     **overrides: Any,
 ) -> None:
     """Describe photos, as `supir restore --captioner` would before it restores them.
@@ -87,47 +74,42 @@ def caption(
     A captioner reads the clean preview, so what decides that (model, preset, scale ...) is best given as it will be
     for restoring; the captions are then taken from the cache.
     """
-    console = Console(stderr=True)
-    failed = 0
     found: list[tuple[Path, Caption | None]] = []
-    with exit_on_error(console):
+    with exit_on_error() as console:
         captioning = captioning_of(overrides, device)
         if captioning is None:
             raise typer.BadParameter("--captioner is needed: a model folder, a URL, beside, or a .txt file")
-        weights = Model(folder=model, devices=(device,) if device else ())
-        options = or_usage_error(weights.options, preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions))
-        sources, missing = find_sources(photos)
+        weights = model_of(model, device)
+        options = weights.options(preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions))
+        sources, failed = found_sources(console, photos)
         if manifest is not None:
             _check_manifest(manifest, sources, overwrite=overwrite)
-        for outcome in missing:
-            show_failure(console, outcome)
-        asked = [_Photo(source=source, options=options) for source in sources]
-        for photo, answer in captioning.captions(asked, weights):
+        answers = captioning.captions([(source, options) for source in sources], weights)
+        for source, answer in zip(sources, answers, strict=True):
             check_interrupted()
-            found.append((photo.source, answer if isinstance(answer, Caption) else None))
+            found.append((source, answer if isinstance(answer, Caption) else None))
             if not isinstance(answer, Caption):
-                show_failure(console, Outcome(source=photo.source, error=str(answer)))
-            _tell(photo.source, answer, quiet=quiet, as_json=as_json)
-        failed = len(missing) + sum(said is None for _, said in found)
+                show_failure(console, Outcome(source=source, error=str(answer)))
+            _tell(source, answer, quiet=quiet, as_json=as_json)
+        failed += sum(said is None for _, said in found)
         if manifest is not None:
             _write_manifest(manifest, found)
             if not quiet:
-                text = f"wrote {manifest}; edit the prompts in it, then: supir batch --manifest {manifest} -o FOLDER"
-                console.print(text, markup=False, highlight=False, soft_wrap=True)
+                then = f"supir batch --manifest {manifest} -o FOLDER"
+                say(console, f"wrote {manifest}; edit the prompts in it, then: {then}")
     if failed:
         raise typer.Exit(FAILED)
 
 
 def _tell(source: Path, answer: Caption | SupirError, *, quiet: bool, as_json: bool) -> None:
     if as_json:
-        said = (
-            {"caption": answer.text, "captioner": answer.captioner}
-            if isinstance(answer, Caption)
-            else {"error": str(answer)}
-        )
-        typer.echo(json.dumps({"input": str(source), **said}))
+        typer.echo(json.dumps({"input": str(source), **(_words(answer) or {"error": str(answer)})}))
     elif isinstance(answer, Caption) and not quiet:
         typer.echo(f"{source}: {answer.text}")
+
+
+def _words(answer: Caption | SupirError | None) -> dict[str, str]:
+    return {"caption": answer.text, "captioner": answer.captioner} if isinstance(answer, Caption) else {}
 
 
 def _check_manifest(manifest: Path, sources: Sequence[Path], *, overwrite: bool) -> None:
@@ -147,11 +129,10 @@ def _write_manifest(manifest: Path, found: Iterable[tuple[Path, Caption | None]]
 
     rows = []
     for source, said in found:
-        text, captioner = (said.text, said.captioner) if said and said.text else ("", "")
-        rows.append({"path": _below(source, manifest), "prompt": text, "caption": text, "captioner": captioner})
+        words = _words(said) if said and said.text else {"caption": "", "captioner": ""}
+        rows.append({"path": _below(source, manifest), "prompt": words["caption"], **words})
     if manifest.suffix.lower() == ".csv":
-        names = ("path", "prompt", "caption", "captioner")
-        write_whole(manifest, csv_table([names, *(row.values() for row in rows)]))
+        write_whole(manifest, csv_table([("path", "prompt", "caption", "captioner"), *(row.values() for row in rows)]))
     else:
         write_entries(manifest, rows)
 

@@ -3,47 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from supir.cli.errors import exit_on_error, or_usage_error
+from supir.cli.arguments import option
+from supir.cli.errors import exit_on_error
 
 
 def convert(
     sdxl: Annotated[
         Path, typer.Argument(help="SDXL: a .safetensors file, a .ckpt of tensors alone, or a diffusers folder.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.", show_default=False)],
+    output: Annotated[Path, option("The model folder to write.", "--output", "-o")],
     supir: Annotated[
-        Path | None,
-        typer.Argument(help="A published SUPIR file, likewise. Unset: the first file holds both.", show_default=False),
+        Path | None, typer.Argument(help="A published SUPIR file, likewise. Unset: the first file holds both.")
     ] = None,
-    vae: Annotated[
-        Path | None,
-        typer.Option(help="A file or folder whose autoencoder is taken instead of the base's.", show_default=False),
-    ] = None,
-    text: Annotated[
-        Path | None,
-        typer.Option(help="An SDXL folder or file whose text towers are taken instead.", show_default=False),
-    ] = None,
+    vae: Annotated[Path | None, option("A file or folder whose autoencoder is taken instead of the base's.")] = None,
+    text: Annotated[Path | None, option("An SDXL folder or file whose text towers are taken instead.")] = None,
     prediction_type: Annotated[
-        str | None,
-        typer.Option(
-            help="What the UNet predicts: epsilon, v_prediction. Unset: what the files say.", show_default=False
-        ),
+        str | None, option("What the UNet predicts: epsilon, v_prediction. Unset: what the files say.")
     ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="Of the weights written: float16, bfloat16, float32.", show_default=False)
-    ] = None,
+    dtype: Annotated[str | None, option("Of the weights written: float16, bfloat16, float32.")] = None,
     lenient: Annotated[
-        bool,
-        typer.Option("--lenient", help="For training: SUPIR's parts begin anew where no file has them."),
+        bool, option("For training: SUPIR's parts begin anew where no file has them.", "--lenient")
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a model folder that exists, and nothing else.")
-    ] = False,
+    overwrite: Annotated[bool, option("Replace a model folder that exists, and nothing else.", "--overwrite")] = False,
 ) -> None:
     """Turn SDXL and a published SUPIR file into a model folder for `supir restore --model`.
 
@@ -52,25 +37,17 @@ def convert(
     """
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    with exit_on_error(console):
+    with exit_on_error() as console:
         from supir.weights.convert import convert as convert_files
 
         columns = BarColumn(), DownloadColumn(), TimeRemainingColumn()
         with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
             task = bar.add_task("", total=None)
-            report = or_usage_error(
-                convert_files,
-                sdxl,
-                supir,
-                output,
-                vae=vae,
-                text=text,
-                prediction_type=prediction_type,
-                strict=not lenient,
-                overwrite=overwrite,
-                on_progress=lambda done, total: bar.update(task, completed=done, total=total),
-                **({} if dtype is None else {"dtype": dtype}),
-            )
+            of_type: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+            report = convert_files(
+                sdxl, supir, output, vae=vae, text=text, prediction_type=prediction_type, strict=not lenient,
+                overwrite=overwrite, on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+                **of_type,
+            )  # fmt: skip
         typer.echo(report.summary())
         typer.echo(f"wrote {output}; use it with: supir restore PHOTO --model {output}")

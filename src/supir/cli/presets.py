@@ -7,9 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from supir.cli.arguments import ModelFolder, flag
-from supir.cli.errors import exit_on_error
-from supir.jobs.model import Model
+from supir.cli.arguments import ModelFolder, flag, model_of
+from supir.cli.errors import exit_on_error, say
 from supir.options import DEFAULT_PRESET, PRESETS
 from supir.options.presets import same_presets, trade_offs, without_use
 
@@ -17,8 +16,8 @@ from supir.options.presets import same_presets, trade_offs, without_use
 def presets(model: ModelFolder = None) -> None:
     """List the presets and the values that each comes to with a model; every value can be overridden by its option."""
     console = Console()
-    with exit_on_error(console):
-        weights = Model(folder=model)
+    with exit_on_error():
+        weights = model_of(model)
         whose = "the bundled model" if model is None else model.name
         same = same_presets(weights.presets)
         shown = [name for name in PRESETS if name not in same]
@@ -39,7 +38,7 @@ def presets(model: ModelFolder = None) -> None:
             console.print(text, markup=False, highlight=False, soft_wrap=True)
         console.print("-: has no effect beside the others", markup=False, highlight=False)
         for name, about in trade_offs(weights.presets).items():
-            console.print(f"{name}: {about}", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"{name}: {about}")
 
 
 def _shown(value: Any) -> str:

@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from supir.cli.errors import check_interrupted, one_line, or_usage_error, show_warning
+from supir.cli.errors import check_interrupted, one_line, say, show_error, show_warning
 from supir.errors import ImageError
 from supir.jobs.batch import run_batch
 from supir.jobs.captioning import Captioning
 from supir.jobs.job import Job, Outcome
+from supir.jobs.plan import find_sources
 
 
 def effort(job: Job) -> float:
@@ -109,9 +109,7 @@ class Display:
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def fraction(self, job: Job, fraction: float) -> None:
@@ -148,7 +146,7 @@ class Display:
         elif not self._quiet and not outcome.skipped:
             count = f"[{self._num_done}/{len(self._efforts)}] "
             text = f"{count}{outcome.source} -> {outcome.target} ({outcome.seconds:.1f} s)"
-            self._console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
+            say(self._console, one_line(text))
 
     def _update(self, name: str | None = None) -> None:
         efforts, number = self._efforts, min(self._num_done + 1, len(self._efforts))
@@ -183,15 +181,12 @@ def run_shown(
                 check_interrupted()
                 display.captions(done, total)
 
-            run = run_batch(
-                jobs,
-                captioning=captioning and replace(captioning, on_progress=on_caption),
-                known=tuple(outcomes),
-                on_fraction=on_fraction,
-                **of_batch,
-            )
-            with closing(run):
-                while (outcome := or_usage_error(next, run, None)) is not None:
+            captioning = captioning and replace(captioning, on_progress=on_caption)
+            known = tuple(outcomes)
+            with closing(
+                run_batch(jobs, captioning=captioning, known=known, on_fraction=on_fraction, **of_batch)
+            ) as run:
+                for outcome in run:
                     outcomes.append(outcome)
                     display.outcome(outcome)
                     check_interrupted()
@@ -205,6 +200,14 @@ def show_failure(console: Console, outcome: Outcome) -> None:
     text = outcome.error or ""
     if str(outcome.source) not in text:
         text = f"{outcome.source}: {text}"
-    console.print(f"error: {one_line(text)}", style="red", markup=False, highlight=False, soft_wrap=True)
+    show_error(console, one_line(text))
     if outcome.unexpected:
-        console.print(outcome.unexpected, markup=False, highlight=False, soft_wrap=True)
+        say(console, outcome.unexpected)
+
+
+def found_sources(console: Console, inputs: Sequence[str]) -> tuple[list[Path], int]:
+    """The picture files that the inputs stand for, and how many inputs stand for none, each of which is said."""
+    sources, missing = find_sources(inputs)
+    for outcome in missing:
+        show_failure(console, outcome)
+    return sources, len(missing)

@@ -13,17 +13,20 @@ from supir.cli.arguments import (
     AsJson,
     Device,
     ModelFolder,
+    Photos,
     Preset,
     Quiet,
     fields_in,
+    model_of,
+    option,
     options_of,
     with_options,
 )
 from supir.cli.caption import captioning_of
-from supir.cli.errors import FAILED, exit_on_error, or_usage_error
+from supir.cli.errors import FAILED, exit_on_error, say
 from supir.cli.foretelling import foretell
 from supir.cli.progress import clock, run_shown, show_failure
-from supir.jobs import Model, Outcome
+from supir.jobs.job import Outcome
 from supir.jobs.plan import find_sources, plan_jobs, with_fitting_scale
 from supir.jobs.restoring import part_ready
 from supir.options import DEFAULT_PRESET, CaptionOptions, NetworkOptions, RestoreOptions
@@ -33,22 +36,16 @@ from supir.options import DEFAULT_PRESET, CaptionOptions, NetworkOptions, Restor
 @with_options(NetworkOptions)
 @with_options(RestoreOptions)
 def restore(
-    photos: Annotated[
-        list[str], typer.Argument(metavar="PHOTO...", help="Files, folders, or glob patterns.", show_default=False)
-    ],
+    photos: Photos,
     output: Annotated[
         str | None,
-        typer.Option(
-            "--output", "-o", help="A file, for one photo, or a folder. Unset: NAME.restored beside the photo."
-        ),
+        option("A file, for one photo, or a folder. Unset: NAME.restored beside the photo.", "--output", "-o"),
     ] = None,
     preset: Preset = None,
     model: ModelFolder = None,
     device: Device = None,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Also write NAME.compare: before and after, side by side.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist; never an input.")] = False,
+    compare: Annotated[bool, option("Also write NAME.compare: before and after, side by side.", "--compare")] = False,
+    overwrite: Annotated[bool, option("Replace results that exist; never an input.", "--overwrite")] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
     **overrides: Any,
@@ -58,15 +55,13 @@ def restore(
     A photo that cannot be read is reported and the others are still done. What was done (model, seed, options, version)
     is recorded in the metadata of each result.
     """
-    console = Console(stderr=True)
-    networks = options_of(NetworkOptions, overrides)
     start = time.perf_counter()
-    with exit_on_error(console):
-        weights = Model(folder=model, devices=(device,) if device else (), networks=networks)
-        options = or_usage_error(weights.options, preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions))
+    with exit_on_error() as console:
+        weights = model_of(model, device, options_of(NetworkOptions, overrides))
+        options = weights.options(preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions))
         captioning = captioning_of(overrides, device)
         sources, outcomes = find_sources(photos, results=False)
-        jobs = or_usage_error(plan_jobs, sources, output, options, compare=compare)
+        jobs = plan_jobs(sources, output, options, compare=compare)
         if overrides.get("scale") is None:
             jobs = with_fitting_scale(jobs)
         jobs, unready = part_ready(jobs, overwrite=overwrite)
@@ -74,7 +69,7 @@ def restore(
         for outcome in outcomes:
             show_failure(console, outcome)
         if not quiet:
-            or_usage_error(foretell, console, jobs, weights, overrides.get("scale") is not None)
+            foretell(console, jobs, weights, overrides.get("scale") is not None)
         interrupted = bool(jobs) and run_shown(
             console, jobs, outcomes, captioning=captioning, quiet=quiet, out=None, model=weights, overwrite=overwrite
         )
@@ -103,5 +98,4 @@ def _summarise(console: Console, outcomes: list[Outcome], seconds: float, *, qui
     elif not quiet:
         folders = sorted({str(done.target.parent) for done in restored if done.target})
         where = f" in {', '.join(folders[:3])}{' ...' * (len(folders) > 3)}" if folders else ""
-        text = f"{len(restored)} restored, {len(failed)} failed, {clock(seconds)} in all{where}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{len(restored)} restored, {len(failed)} failed, {clock(seconds)} in all{where}")

@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from supir.cli.arguments import (
     Devices,
+    Host,
     ModelFolder,
+    Port,
     RootPath,
     TrustedProxies,
+    model_of,
+    option,
     options_of,
     with_options,
 )
-from supir.cli.errors import exit_on_error, or_usage_error
+from supir.cli.errors import exit_on_error
 from supir.errors import OptionError, ServiceError
-from supir.jobs.model import Model
 from supir.options import NetworkOptions
 from supir.pool import Runner
 from supir.service.limits import Limits, new_key, read_keys
@@ -35,50 +37,35 @@ LIMITS_PANEL = "Limits of a key that sets none"
 @with_options(NetworkOptions)
 @with_options(Limits, LIMITS_PANEL)
 def serve(
-    data: Annotated[Path, typer.Option(help="The folder of jobs and files, begun or gone on with.")] = Path(
-        "supir-service"
-    ),
+    data: Annotated[Path, option("The folder of jobs and files, begun or gone on with.")] = Path("supir-service"),
     model: ModelFolder = None,
     device: Devices = None,
-    workers: Annotated[
-        int, typer.Option(help="Each holds its own copy of the weights.", min=1, max=256, metavar="N")
-    ] = 1,
+    workers: Annotated[int, option("Each holds its own copy of the weights.", min=1, max=256, metavar="N")] = 1,
     ray_address: Annotated[
         str | None,
-        typer.Option(
-            help="Workers on a Ray cluster in place of this machine's: auto, HOST:PORT, or local.",
-            metavar="ADDRESS",
-            show_default=False,
-        ),
+        option("Workers on a Ray cluster in place of this machine's: auto, HOST:PORT, or local.", metavar="ADDRESS"),
     ] = None,
-    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8189,
+    host: Host = "127.0.0.1",
+    port: Port = 8189,
     root_path: RootPath = "",
     trusted_proxies: TrustedProxies = "",
-    keys: Annotated[
-        Path | None,
-        typer.Option(help="A TOML file of the keys that may ask (see docs/service.md).", show_default=False),
-    ] = None,
+    keys: Annotated[Path | None, option("A TOML file of the keys that may ask (see docs/service.md).")] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Let everybody ask who reaches an address that is not this machine's.")
+        bool, option("Let everybody ask who reaches an address that is not this machine's.", "--insecure")
     ] = False,
     new_key_name: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "Print a new key of this name on standard error, its lines for --keys on standard output; then leave.",
             "--new-key",
-            help="Print a new key of this name on standard error, its lines for --keys on standard output; then leave.",
             metavar="NAME",
         ),
     ] = None,
-    queue: Annotated[
-        int, typer.Option(help="Jobs waiting or at work at a time, of all keys.", min=1, metavar="N")
-    ] = 1000,
-    keep: Annotated[str, typer.Option(help="For how long results are kept: 90s, 30m, 24h, 7d.")] = "24h",
-    grace: Annotated[
-        float, typer.Option(help="Seconds that jobs at work have to end when the service is stopped.", min=0)
-    ] = 30.0,
+    queue: Annotated[int, option("Jobs waiting or at work at a time, of all keys.", min=1, metavar="N")] = 1000,
+    keep: Annotated[str, option("For how long results are kept: 90s, 30m, 24h, 7d.")] = "24h",
+    grace: Annotated[float, option("Seconds that jobs at work have to end when the service is stopped.", min=0)] = 30.0,
     log_details: Annotated[
-        bool, typer.Option("--log-details", help="Write file names and options into the log, prompts among them.")
+        bool, option("Write file names and options into the log, prompts among them.", "--log-details")
     ] = False,
     log_format: LogFormat = "json",
     **overrides: Any,
@@ -89,36 +76,33 @@ def serve(
     /api, and for machines at /openapi.json. SIGTERM and Ctrl-C end it after the jobs at work, or put them back into the
     queue.
     """
-    with exit_on_error(Console(stderr=True)):
+    with exit_on_error():
         if new_key_name is not None:
-            key, lines = or_usage_error(new_key, new_key_name)
+            key, lines = new_key(new_key_name)
             typer.echo(f"the key, shown this once: {key}", err=True)  # apart, so that the file gets the lines alone
             typer.echo(lines, nl=False)
             return
         networks = options_of(NetworkOptions, overrides)
         limits = options_of(Limits, overrides)
-        clients = None if keys is None else or_usage_error(read_keys, keys, limits)
-        seconds = or_usage_error(seconds_of, keep)
+        clients = None if keys is None else read_keys(keys, limits)
+        seconds = seconds_of(keep)
         from supir.service.engine import Engine
         from supir.service.http.addressing import Front
+        from supir.service.http.logs import set_up_logs
         from supir.service.http.server import serve as serve_until_stopped
         from supir.service.http.server import web_app
 
-        front = or_usage_error(Front.of, root_path, trusted_proxies)
+        front = Front.of(root_path, trusted_proxies)
         if front.proxies and clients is None and not insecure:
             raise typer.BadParameter(
                 "--trusted-proxies: others reach this through the proxy; give --keys FILE, or say --insecure to let"
                 " everybody ask"
             )
         listening = listen(host, port, open_to_all=clients is not None or insecure)
-        weights = Model(folder=model, devices=tuple(device.split(",")) if device else (), networks=networks)
+        weights = model_of(model, device, networks)
         runner = None if ray_address is None else _on_ray(workers, ray_address)
-        engine = or_usage_error(
-            Engine, data, weights, num_workers=workers, max_queued=queue, keep=seconds, runner=runner
-        )
+        engine = Engine(data, weights, num_workers=workers, max_queued=queue, keep=seconds, runner=runner)
         app = web_app(engine, clients, limits, front=front, insecure=insecure, log_details=log_details)
-        from supir.service.http.logs import set_up_logs
-
         set_up_logs(form=log_format)
         typer.echo(address_of(host, listening.getsockname()[1], root_path))
         serve_until_stopped(app, engine, listening, grace)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from supir.cli.arguments import RootPath, TrustedProxies
-from supir.cli.errors import exit_on_error, or_usage_error
+from supir.cli.arguments import Host, Port, RootPath, TrustedProxies, folder, option
+from supir.cli.errors import exit_on_error, say, show_warning
 from supir.cli.serve import address_of, listen
 from supir.errors import StudyError
 
@@ -25,37 +25,25 @@ study_app = typer.Typer(
 )
 
 
-def _folder(text: str) -> typer.models.OptionInfo:
-    return typer.Option(help=text, exists=True, file_okay=False)
-
-
 @study_app.command()
 def serve(
-    benchmark: Annotated[Path | None, _folder("A folder that `supir benchmark` wrote.")] = None,
+    benchmark: Annotated[Path | None, folder("A folder that `supir benchmark` wrote.")] = None,
     methods: Annotated[
-        str | None, typer.Option(help="Of the benchmark, with commas between: two or more.", metavar="NAMES")
+        str | None, option("Of the benchmark, with commas between: two or more.", metavar="NAMES")
     ] = None,
     recipes: Annotated[
-        str | None, typer.Option(help="Of the benchmark. Unset: all that have these methods.", metavar="NAMES")
+        str | None, option("Of the benchmark. Unset: all that have these methods.", metavar="NAMES")
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="Results from a folder instead, paired by name. Two or more times.", metavar="NAME=FOLDER"),
+        option("Results from a folder instead, paired by name. Two or more times.", metavar="NAME=FOLDER"),
     ] = None,
-    inputs: Annotated[
-        Path | None,
-        typer.Option("--input", help="Folder of the degraded pictures, to be looked at.", exists=True, file_okay=False),
-    ] = None,
-    originals: Annotated[
-        Path | None,
-        typer.Option("--original", help="Folder of the originals, likewise.", exists=True, file_okay=False),
-    ] = None,
-    database: Annotated[Path, typer.Option(help="The file of the votes, begun or gone on with.")] = Path(
-        "study.sqlite"
-    ),
-    questions: Annotated[int | None, typer.Option(help="Asked of each participant. Unset: all.", min=1)] = None,
-    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8188,
+    inputs: Annotated[Path | None, folder("Folder of the degraded pictures, to be looked at.", "--input")] = None,
+    originals: Annotated[Path | None, folder("Folder of the originals, likewise.", "--original")] = None,
+    database: Annotated[Path, option("The file of the votes, begun or gone on with.")] = Path("study.sqlite"),
+    questions: Annotated[int | None, option("Asked of each participant. Unset: all.", min=1)] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8188,
     root_path: RootPath = "",
     trusted_proxies: TrustedProxies = "",
 ) -> None:
@@ -64,7 +52,7 @@ def serve(
     The order, the sides and, with --questions, which are asked are random for every participant. Votes are kept in
     one SQLite file; stopped and started again, everyone goes on where they were.
     """
-    with exit_on_error(console := Console(stderr=True)):
+    with exit_on_error() as console:
         from supir.evaluation.study.pictures import identities
         from supir.evaluation.study.store import Store
         from supir.service.http.addressing import Front
@@ -72,29 +60,28 @@ def serve(
         from supir.service.http.server import Server
         from supir.service.http.study import web_app
 
-        front = or_usage_error(Front.of, root_path, trusted_proxies)
+        front = Front.of(root_path, trusted_proxies)
         names, cases = _cases(console, benchmark, methods, recipes, method, inputs, originals)
         with console.status(f"reading the pictures of {len(cases)} cases"):
             hashes = identities(cases, names)
         store = Store.begin(database, names, hashes)
         listening = _listen(console, host, port)
         count = store.num_questions()
-        text = f"{count} questions about {len(cases)} pictures; votes go to {database}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{count} questions about {len(cases)} pictures; votes go to {database}")
         typer.echo(f"{address_of(host, listening.getsockname()[1], root_path)}  (Ctrl-C stops)")
         set_up_logs(logging.WARNING)
         Server(web_app(store, cases, hashes, questions, front)).run(sockets=[listening])
-        console.print(f"stopped; see: supir study report {database}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"stopped; see: supir study report {database}")
 
 
 @study_app.command()
 def report(
-    database: Annotated[Path, typer.Argument(help="The file of the votes.", show_default=False)],
-    as_csv: Annotated[bool, typer.Option("--csv", help="As CSV in place of a markdown table.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON likewise.")] = False,
+    database: Annotated[Path, typer.Argument(help="The file of the votes.")],
+    as_csv: Annotated[bool, option("As CSV in place of a markdown table.", "--csv")] = False,
+    as_json: Annotated[bool, option("As JSON likewise.", "--json")] = False,
 ) -> None:
     """Say for each pair of methods which was preferred, and how sure that is. May run while votes come in."""
-    with exit_on_error(console := Console(stderr=True)):
+    with exit_on_error() as console:
         from supir.evaluation.study import report as reports
         from supir.evaluation.study.store import Store
 
@@ -128,7 +115,7 @@ def _cases(
     if benchmark is not None and methods is not None:
         names = list(dict.fromkeys(methods.split(",")))
         wanted = recipes.split(",") if recipes else None
-        cases, left_out = or_usage_error(benchmark_cases, benchmark, names, wanted, inputs)
+        cases, left_out = benchmark_cases(benchmark, names, wanted, inputs)
     else:
         named = {}
         for text in folders or ():
@@ -137,10 +124,9 @@ def _cases(
                 raise typer.BadParameter(f"--method {text}: write NAME=FOLDER, each name once")
             named[name] = Path(folder)
         names = list(named)
-        cases, left_out = or_usage_error(folder_cases, named, inputs, originals)
+        cases, left_out = folder_cases(named, inputs, originals)
     if left_out:
-        text = f"left out, as not every method has them: {', '.join(left_out)}"
-        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"left out, as not every method has them: {', '.join(left_out)}", "yellow")
     if not cases:
         raise StudyError("no picture that every method has; results are paired by name without suffix")
     return names, cases
@@ -153,6 +139,6 @@ def _listen(console: Console, host: str, port: int) -> socket.socket:
     listening = listen(host, port, open_to_all=True)
     address = listening.getsockname()[0]
     if not is_loopback(address):
-        text = f"warning: {address} is not this machine alone: everyone who reaches it sees the pictures and can vote"
-        console.print(f"{text}; nothing is encrypted", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        text = f"{address} is not this machine alone: everyone who reaches it sees the pictures and can vote"
+        show_warning(console, f"{text}; nothing is encrypted")
     return listening

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from supir.cli.arguments import settings_of
-from supir.cli.errors import exit_on_error, or_usage_error
+from supir.cli.arguments import folder, option, settings_of
+from supir.cli.errors import exit_on_error
 from supir.weights.silence import silence_libraries
 
 if TYPE_CHECKING:
@@ -24,71 +24,49 @@ SHARDS = (1, 8, 64)
 
 
 def train(
-    run: Annotated[
-        str | None, typer.Argument(help="A named run, such as small/adaptor (see --list).", show_default=False)
-    ] = None,
+    run: Annotated[str | None, typer.Argument(help="A named run, such as small/adaptor (see --list).")] = None,
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="Photographs: a data set of `supir data build`, tiles, or plain pictures. May be repeated."),
+        option("Photographs: a data set of `supir data build`, tiles, or plain pictures. May be repeated."),
     ] = None,
     weight: Annotated[
-        list[float] | None,
-        typer.Option(help="Share of each --data among the samples, in their order. Unset: all pictures alike."),
+        list[float] | None, option("Share of each --data among the samples, in their order. Unset: all pictures alike.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The run's folder; a run that is there is continued.")
-    ] = None,
+    out: Annotated[Path | None, option("The run's folder; a run that is there is continued.", "--out", "-o")] = None,
     start: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            help="The model folder to start from. Unset: random weights of the run's size.",
-            exists=True,
-            file_okay=False,
-        ),
+        Path | None, folder("The model folder to start from. Unset: random weights of the run's size.", "--from")
     ] = None,
     negatives: Annotated[
         Path | None,
-        typer.Option(
-            help="Negative-quality pictures (python -m supir.training.negatives). Unset: plain degradations.",
-            exists=True,
-            file_okay=False,
-        ),
+        folder("Negative-quality pictures (python -m supir.training.negatives). Unset: plain degradations."),
     ] = None,
-    heldout: Annotated[
-        Path | None,
-        typer.Option(help="Held-out photographs. Unset: crops of the data.", exists=True, file_okay=False),
-    ] = None,
+    heldout: Annotated[Path | None, folder("Held-out photographs. Unset: crops of the data.")] = None,
     settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="An option of the run, over its own. May be repeated.", metavar="FIELD=VALUE"),
+        list[str] | None, option("An option of the run, over its own. May be repeated.", "--set", metavar="FIELD=VALUE")
     ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Stop after so long; the same command continues.", min=0.0)
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="Of the processor. Unset: torch's own choice.", min=1)] = None,
+    minutes: Annotated[float | None, option("Stop after so long; the same command continues.", min=0.0)] = None,
+    threads: Annotated[int | None, option("Of the processor. Unset: torch's own choice.", min=1)] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell steps, parameters, memory and pace, and start nothing.")
+        bool, option("Tell steps, parameters, memory and pace, and start nothing.", "--dry-run")
     ] = False,
-    show_list: Annotated[bool, typer.Option("--list", help="List the named runs and what may be set.")] = False,
+    show_list: Annotated[bool, option("List the named runs and what may be set.", "--list")] = False,
     export: Annotated[
         Path | None,
-        typer.Option(
-            help="Write the model of this run's folder as far as it is, finished or not, and train nothing.",
+        option(
+            "Write the model of this run's folder as far as it is, finished or not, and train nothing.",
             exists=True,
             file_okay=False,
             metavar="RUN_FOLDER",
         ),
     ] = None,
-    best: Annotated[bool, typer.Option("--best", help="With --export: of the state that was best.")] = False,
+    best: Annotated[bool, option("With --export: of the state that was best.", "--best")] = False,
 ) -> None:
     """Train a part of a model, from its named run to a model folder for `supir restore --model`.
 
     A run that was killed, or stopped by --minutes, is continued by the same command to the very bits it would have had.
     Several processes: `accelerate launch -m supir.cli train ...`.
     """
-    console = Console(stderr=True)
-    with exit_on_error(console):
+    with exit_on_error() as console:
         from supir.training.recipes import StageOptions, named_run
 
         if show_list:
@@ -98,14 +76,14 @@ def train(
             silence_libraries()
             from supir.training.runs import export as write_out
 
-            product = or_usage_error(write_out, export, best=best)
-            typer.echo(f"wrote {product}; use it with: supir restore PHOTO --model {product}")
+            made = write_out(export, best=best)
+            typer.echo(f"wrote {made}; use it with: supir restore PHOTO --model {made}")
             return
         if best:
             raise typer.BadParameter("--best says which state --export writes; name a run's folder by --export")
         if run is None:
             raise typer.BadParameter("name a run; `supir train --list` lists them")
-        options = or_usage_error(named_run, run, **settings_of(StageOptions, settings))
+        options = named_run(run, **settings_of(StageOptions, settings))
         if threads:
             import torch
 
@@ -120,15 +98,10 @@ def train(
         from supir.training.runs import Request, open_run
 
         request = Request(
-            options=options,
-            data=tuple(data),
-            weights=tuple(weight) if weight else None,
-            out=out,
-            start=start,
-            negatives=negatives,
-            heldout=heldout,
-        )
-        opened = or_usage_error(open_run, request, metrics=_metrics(), minutes=minutes)
+            options=options, data=tuple(data), weights=tuple(weight) if weight else None, out=out, start=start,
+            negatives=negatives, heldout=heldout,
+        )  # fmt: skip
+        opened = open_run(request, metrics=_metrics(), minutes=minutes)
         product = opened.train()
         if not opened.trainer.accelerator.is_main_process:
             return

@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from platformdirs import user_data_path
 
 from supir.cli.arguments import (
     Devices,
     ModelFolder,
+    Port,
     RootPath,
     TrustedProxies,
+    model_of,
+    option,
     options_of,
     with_options,
 )
-from supir.cli.errors import exit_on_error, or_usage_error
+from supir.cli.errors import exit_on_error
 from supir.cli.serve import LIMITS_PANEL, LogFormat, address_of, listen, seconds_of
 from supir.errors import OptionError
-from supir.jobs.model import Model
 from supir.options import CaptionOptions, NetworkOptions
 from supir.service.limits import LOCAL, Client, Limits, new_key
 
@@ -37,24 +39,22 @@ _GRACE = 2.0
 @with_options(Limits, LIMITS_PANEL, only=("megapixels", "work_megapixels", "megabytes"))
 def web(
     data: Annotated[
-        Path | None,
-        typer.Option(help="The folder of photos and results. Unset: in your folder of application data."),
+        Path | None, option("The folder of photos and results. Unset: in your folder of application data.")
     ] = None,
     model: ModelFolder = None,
     device: Devices = None,
     workers: Annotated[
-        int, typer.Option(help="Photos at work at a time; each holds its own copy of the weights.", min=1, metavar="N")
+        int, option("Photos at work at a time; each holds its own copy of the weights.", min=1, metavar="N")
     ] = 1,
     host: Annotated[
-        str,
-        typer.Option(help="The address to listen at; one that others reach asks for a key, which the address shows."),
+        str, option("The address to listen at; one that others reach asks for a key, which the address shows.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8190,
+    port: Port = 8190,
     root_path: RootPath = "",
     trusted_proxies: TrustedProxies = "",
-    keep: Annotated[str, typer.Option(help="For how long photos and results are kept: 24h, 30d.")] = "30d",
+    keep: Annotated[str, option("For how long photos and results are kept: 24h, 30d.")] = "30d",
     log_format: LogFormat = "text",
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
+    no_browser: Annotated[bool, option("Do not open the page.", "--no-browser")] = False,
     **overrides: Any,
 ) -> None:
     """Restore photos in the browser: drop one in, look, choose, compare, download.
@@ -62,29 +62,26 @@ def web(
     The first line on standard output is the address. Nothing leaves this machine, unless the captioner is elsewhere.
     Ctrl-C ends it; photos, results and what is waiting are there at the next start.
     """
-    with exit_on_error(console := Console(stderr=True)):
+    with exit_on_error() as console:
         limits = options_of(Limits, overrides)
-        seconds = or_usage_error(seconds_of, keep)
+        seconds = seconds_of(keep)
         networks = options_of(NetworkOptions, overrides)
-        captioner = or_usage_error(_captioner, options_of(CaptionOptions, overrides), device)
+        captioner = _captioner(options_of(CaptionOptions, overrides), device)
         from supir.service.engine import Engine
         from supir.service.http.addressing import Front
+        from supir.service.http.logs import set_up_logs
         from supir.service.http.middleware import is_loopback
         from supir.service.http.server import serve, web_app
 
-        front = or_usage_error(Front.of, root_path, trusted_proxies)
+        front = Front.of(root_path, trusted_proxies)
         listening = listen(host, port, open_to_all=True)
         key, clients = _key(listening, limits, open_to_all=bool(front.proxies))
-        weights = Model(folder=model, devices=tuple(device.split(",")) if device else (), networks=networks)
-        engine = or_usage_error(
-            Engine, data or _own_folder(), weights, num_workers=workers, keep=seconds, watched=True,
-            captioner=captioner,
-        )  # fmt: skip
+        data = data or user_data_path("supir", appauthor=False) / "web"
+        weights = model_of(model, device, networks)
+        engine = Engine(data, weights, num_workers=workers, keep=seconds, watched=True, captioner=captioner)
         shown = _address(listening, None, root_path)
         lan = None if is_loopback(listening.getsockname()[0]) else shown
         app = web_app(engine, clients, limits, front=front, page=True, address=lan)
-        from supir.service.http.logs import set_up_logs
-
         set_up_logs(logging.WARNING, log_format)
         address = _address(listening, key, root_path)
         typer.echo(address)
@@ -135,9 +132,3 @@ def _own_address() -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return "127.0.0.1"
-
-
-def _own_folder() -> Path:
-    from platformdirs import user_data_path
-
-    return user_data_path("supir", appauthor=False) / "web"

@@ -11,7 +11,6 @@ read_reduced                 a file made small while it is decoded
 as_picture, fitted           whatever a user hands over; its pixels at working size
 notes_of, with_grain         what the record says of that; the photo's grain on the result
 working_size, scale_within, resize, pad_to_multiple, side_by_side, write_sheet
-reference_*   the public code's pre- and postprocessing
 
 Names are loaded when first used: what finds pictures and names results needs no torch.
 """
@@ -22,21 +21,14 @@ from supir.lazy import lazy_names
 
 if TYPE_CHECKING:
     from supir.image.comparing import sheet_size, side_by_side, write_sheet
-    from supir.image.finding import by_name, find_pictures
     from supir.image.fitting import PictureLike, as_picture, fitted, notes_of, with_grain
     from supir.image.large import LARGE, LargePicture, open_large
     from supir.image.opening import read_size
+    from supir.image.paths import SUFFIXES, by_name, check_target, find_pictures
     from supir.image.picture import Picture, from_pil, to_pil
     from supir.image.reading import MAX_PIXELS, check_file, read, read_record
-    from supir.image.reference import (
-        ReferenceSize,
-        reference_postprocess,
-        reference_preprocess,
-        reference_size,
-    )
     from supir.image.showing import glimpsed, read_frame, read_reduced, read_toning, write_shown
     from supir.image.sizes import pad_to_multiple, resize
-    from supir.image.targets import SUFFIXES, check_target
     from supir.image.working import UNASKED, WorkingSize, scale_within, working_size
     from supir.image.writing import write, write_in_bands
 
@@ -44,16 +36,14 @@ __getattr__ = lazy_names(
     __name__,
     {
         "comparing": ("sheet_size", "side_by_side", "write_sheet"),
-        "finding": ("by_name", "find_pictures"),
         "fitting": ("PictureLike", "as_picture", "fitted", "notes_of", "with_grain"),
         "large": ("LARGE", "LargePicture", "open_large"),
+        "paths": ("SUFFIXES", "by_name", "check_target", "find_pictures"),
         "picture": ("Picture", "from_pil", "to_pil"),
         "opening": ("read_size",),
         "reading": ("MAX_PIXELS", "check_file", "read", "read_record"),
-        "reference": ("ReferenceSize", "reference_postprocess", "reference_preprocess", "reference_size"),
         "showing": ("glimpsed", "read_frame", "read_reduced", "read_toning", "write_shown"),
         "sizes": ("pad_to_multiple", "resize"),
-        "targets": ("SUFFIXES", "check_target"),
         "working": ("UNASKED", "WorkingSize", "scale_within", "working_size"),
         "writing": ("write", "write_in_bands"),
     },

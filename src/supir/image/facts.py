@@ -16,7 +16,7 @@ from typing import BinaryIO
 from supir.image.directories import Directory, numbers, rationals, read_directories, whole_numbers
 from supir.image.exif import Exif, exif_of, read_exif, resolution_of
 from supir.image.iptc import iptc_of_resources
-from supir.image.profiles import SRGB, Colours, by_cicp
+from supir.image.profiles import SRGB, Colours, by_cicp, by_gamma
 from supir.image.xmp import whole_of_extended
 
 Text = tuple[str, str]
@@ -120,9 +120,8 @@ def _mpf_pictures(block: bytes) -> int:
     """Pictures of a Multi-Picture file (CIPA DC-007, 5.2.3), without the previews of the first."""
     image = read_exif(block).image
     entries = image.get(0xB002, (0, 0, b""))[2]
-    kinds = [int.from_bytes(entries[start : start + 4], "little") & 0xFFFFFF for start in range(0, len(entries), 16)]
-    if block[:2] == b"MM":
-        kinds = [int.from_bytes(entries[start : start + 4], "big") & 0xFFFFFF for start in range(0, len(entries), 16)]
+    order = ">I" if block[:2] == b"MM" else "<I"
+    kinds = [struct.unpack_from(order, entries, start)[0] & 0xFFFFFF for start in range(0, len(entries) - 3, 16)]
     if not kinds:
         return numbers(image).get(0xB001, 1)
     return sum(not 0x010001 <= kind <= 0x010002 for kind in kinds)
@@ -216,11 +215,7 @@ def _png_colours(said: dict[bytes, bytes]) -> Colours | None:
     if b"sRGB" in said or (len(gama) != 4 and len(chrm) != 32):
         return None
     points = [value / 100_000 for value in struct.unpack(">8I", chrm)] if len(chrm) == 32 else []
-    (gamma,) = struct.unpack(">I", gama) if len(gama) == 4 else (0,)
-    curve = SRGB.curves if gamma in (0, 45455) else (round(100_000 / gamma, 4),)
-    if not points:
-        return Colours(curves=curve, name="as PNG says")
-    return Colours(tuple(points[2:]), (points[0], points[1]), curve, "as PNG says")
+    return by_gamma(struct.unpack(">I", gama)[0] / 100_000 if len(gama) == 4 else 0.0, points)
 
 
 def riff_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:

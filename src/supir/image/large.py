@@ -18,7 +18,7 @@ from torch import Tensor
 
 from supir.image.grain import Grain, grain_of
 from supir.image.picture import Picture, from_integers, luma
-from supir.image.reading import MAX_PIXELS, decoded_into, turned
+from supir.image.reading import decoded_into, turned
 from supir.image.sizes import Resampling, mirrored_indices
 from supir.image.toning import Toning, toning_of
 from supir.image.transparency import Backdrop
@@ -30,9 +30,7 @@ LARGE = 12_000_000
 
 
 @contextmanager
-def open_large(
-    path: Path, folder: Path, *, max_pixels: int = MAX_PIXELS, salvage: bool = False
-) -> Iterator[LargePicture]:
+def open_large(path: Path, folder: Path, *, salvage: bool = False) -> Iterator[LargePicture]:
     """Decode a picture file into a nameless file of integers in a folder, where it lies until the context ends.
 
     Raises:
@@ -40,7 +38,7 @@ def open_large(
         ImageWriteError: there is no room for the integers.
     """
     with tempfile.TemporaryFile(dir=folder) as integers:
-        shape, turn, about = decoded_into(path, integers, max_pixels, salvage=salvage)
+        shape, turn, about = decoded_into(path, integers, salvage=salvage)
         yield LargePicture(integers, shape, turn, about)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from supir.errors import ImageReadError, ImageWriteError, OptionError
 from supir.image.exif import read_exif
-from supir.image.profiles import SRGB, Colours, icc_kind, profile
+from supir.image.profiles import Colours, by_gamma, icc_kind, profile
 from supir.image.sizes import resize
 
 if TYPE_CHECKING:
@@ -124,14 +124,14 @@ def from_integers(values: npt.NDArray[Any]) -> Tensor:
     return tensor.mul_(scale)
 
 
-def to_integers(picture: Picture, bits: int, with_alpha: bool = True) -> npt.NDArray[Any]:
+def to_integers(picture: Picture, bits: int) -> npt.NDArray[Any]:
     """(H, W, C) uint8 or uint16, rounded to the nearest; alpha is the last channel.
 
     Raises:
         ImageWriteError: the pixels are not finite.
     """
     top = 2**bits - 1
-    alphas = [] if picture.alpha is None or not with_alpha else [picture.alpha[0]]
+    alphas = [] if picture.alpha is None else [picture.alpha[0]]
     num_channels = len(picture.pixels) + len(alphas)
     values = np.empty((picture.height, picture.width, num_channels), np.uint8 if bits == 8 else np.uint16)
     for index, plane in enumerate(chain((pixel * 0.5 + 0.5 for pixel in picture.pixels), alphas)):
@@ -186,9 +186,7 @@ def _said_by_pil(image: Image.Image) -> Colours | None:
     gamma, points = image.info.get("gamma"), image.info.get("chromaticity")
     if "srgb" in image.info or not (gamma or points):
         return None
-    curves = SRGB.curves if not gamma or abs(gamma - 0.45455) < 1e-5 else (round(1 / gamma, 4),)
-    primaries, white = (tuple(points[2:]), (points[0], points[1])) if points else (SRGB.primaries, SRGB.white)
-    return Colours(primaries, white, curves, "as PNG says")
+    return by_gamma(gamma or 0.0, points or ())
 
 
 def to_pil(picture: Picture) -> Image.Image:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,6 +105,18 @@ def by_cicp(primaries: int, transfer: int) -> Colours | None:
 def by_name(name: str) -> Colours | None:
     """The colour space of a profile that is named and not there, as Photoshop leaves it in XMP."""
     return _NAMES.get(name)
+
+
+def by_gamma(gamma: float, points: Sequence[float]) -> Colours:
+    """The colour space that PNG's gAMA and cHRM say.
+
+    Args:
+        gamma: the exponent of the encoding; 0 where it is not said.
+        points: x and y of white, red, green and blue; none where they are not said.
+    """
+    curves = SRGB.curves if not gamma or abs(gamma - 0.45455) < 1e-5 else (round(1 / gamma, 4),)
+    primaries, white = (tuple(points[2:]), (points[0], points[1])) if points else (SRGB.primaries, SRGB.white)
+    return Colours(primaries, white, curves, "as PNG says")
 
 
 @functools.lru_cache(maxsize=32)

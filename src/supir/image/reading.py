@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -66,7 +67,7 @@ def read(path: Path | str, *, max_pixels: int = MAX_PIXELS, salvage: bool = Fals
 
 
 def decoded_into(
-    path: Path | str, file: BinaryIO, max_pixels: int = MAX_PIXELS, *, salvage: bool = False
+    path: Path | str, file: BinaryIO, *, salvage: bool = False
 ) -> tuple[tuple[int, int, int], int, Picture]:
     """Decode as ``read`` does, into an open file of bare integers.
 
@@ -89,7 +90,7 @@ def decoded_into(
         image.rawsave_target(pyvips.Target.new_to_descriptor(file.fileno()))
         return shape
 
-    shape, source = decode(Path(path), pixels, max_pixels=max_pixels, salvage=salvage)
+    shape, source = decode(Path(path), pixels, salvage=salvage)
     return shape, source.turn, assemble(torch.zeros(shape[2], 1, 1), **source.about)
 
 
@@ -104,7 +105,12 @@ class Decoded:
 
 
 def decode(
-    path: Path, use: Callable[[Any, int], Found], *, max_pixels: int, salvage: bool = False, quiet: bool = False
+    path: Path,
+    use: Callable[[Any, int], Found],
+    *,
+    max_pixels: int = MAX_PIXELS,
+    salvage: bool = False,
+    quiet: bool = False,
 ) -> tuple[Found, Decoded]:
     """Decode a checked file.
 
@@ -118,9 +124,7 @@ def decode(
     """
     if max_pixels < 1:
         raise OptionError(f"max_pixels is {max_pixels}; it must be at least 1")
-    with opened(path) as source:
-        extras = _Extras.of(source)
-        check_header(path, source.kind, source.image, max_pixels, extras.num_dropped)
+    with _checked(path, max_pixels) as (source, extras):
         about, words = _about(source)
         bits = about["bits"]
         found, damage = _decoded(source, lambda image: use(_plain(image, extras, bits), bits), salvage)
@@ -134,11 +138,18 @@ def decode(
         return found, Decoded(turn=source.turn, about={**about, "damage": damage or None})
 
 
-def header_of(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[tuple[int, int, int], Decoded]:
-    """((H, W, C) before the turn, what came beside) of a file whose header is that of a picture; nothing is decoded."""
+@contextmanager
+def _checked(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[tuple[Opened, _Extras]]:
+    """A file whose header is that of a picture, and its channels beyond the colours; nothing is decoded."""
     with opened(path) as source:
         extras = _Extras.of(source)
         check_header(path, source.kind, source.image, max_pixels, extras.num_dropped)
+        yield source, extras
+
+
+def header_of(path: Path) -> tuple[tuple[int, int, int], Decoded]:
+    """((H, W, C) before the turn, what came beside) of a file whose header is that of a picture; nothing is decoded."""
+    with _checked(path) as (source, extras):
         about, _ = _about(source)
         cmyk = source.image.interpretation == "cmyk"
         shape = source.image.height, source.image.width, source.image.bands - extras.num_dropped - cmyk
@@ -153,8 +164,7 @@ def check_file(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> tuple[str, 
     Raises:
         ImageReadError, ImageTooLargeError: as `read`; damage behind the header is not seen.
     """
-    with opened(Path(path)) as source:
-        check_header(source.path, source.kind, source.image, max_pixels, _Extras.of(source).num_dropped)
+    with _checked(Path(path), max_pixels) as (source, _):
         return source.kind, int(source.image.width), int(source.image.height)
 
 

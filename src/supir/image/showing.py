@@ -13,7 +13,7 @@ from torch import Tensor
 from supir.errors import ImageWriteError
 from supir.image.opening import read_size
 from supir.image.picture import Picture, assemble, from_integers, luma
-from supir.image.reading import MAX_PIXELS, decode, header_of, read, turned
+from supir.image.reading import decode, header_of, read, turned
 from supir.image.toning import Toning, toning_of_pixels
 from supir.image.working import working_size
 from supir.image.writing import store
@@ -50,7 +50,7 @@ def read_reduced(path: Path | str, side: int, *, salvage: bool = False) -> Pictu
         small = _in_8_bits(image, bits).thumbnail_image(side, height=side, size="down")
         return np.frombuffer(small.write_to_memory(), np.uint8).reshape(small.height, small.width, small.bands)
 
-    values, source = decode(Path(path), reduced, max_pixels=MAX_PIXELS, salvage=salvage)
+    values, source = decode(Path(path), reduced, salvage=salvage)
     upright = np.ascontiguousarray(turned(values, source.turn))
     return assemble(from_integers(upright), **(source.about | {"bits": 8}))
 
@@ -126,7 +126,7 @@ def write_shown(source: Path | str, target: Path | str, side: int | None = None)
                 raise error.__cause__ from None
             raise
 
-    decode(Path(source), show, max_pixels=MAX_PIXELS, salvage=True, quiet=True)
+    decode(Path(source), show, salvage=True, quiet=True)
 
 
 def _in_8_bits(image: Any, bits: int) -> Any:

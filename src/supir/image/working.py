@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from supir.errors import OptionError
-from supir.image.targets import MAX_SIDE, SUFFIXES
+from supir.image.paths import MAX_SIDE, SUFFIXES
 
 MAX_ENLARGED = 4
 """`min_size` enlarges to at most this many of its squares: pictures of up to 1 to 4 reach it, a strip stays one."""

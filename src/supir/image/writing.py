@@ -14,10 +14,10 @@ import pyvips
 from supir.errors import ImageWriteError, OptionError
 from supir.files import sentence, temporary_file, written_whole
 from supir.image.opening import quiet_libvips
+from supir.image.paths import MAX_SIDE, check_size, check_target, kind_of
 from supir.image.picture import Picture, on_white, to_integers
 from supir.image.profiles import icc_kind
 from supir.image.storing import Beside, beside_of, put_beside, webp_with
-from supir.image.targets import MAX_SIDE, check_size, check_target, kind_of
 from supir.image.xmp import add_record
 
 _CLASSIC_TIFF = 2**31
@@ -54,7 +54,7 @@ def write(
         ImageWriteError: the suffix, the size or the bits are not of this format, or the file cannot be written there.
         OptionError: quality or bits outside what is allowed, or a record key that is not a plain name.
     """
-    form = _Form.of(picture, (picture.height, picture.width), Path(path), quality, bits, record)
+    form = _Form.of(picture, (picture.height, picture.width), Path(path), quality=quality, bits=bits, record=record)
     values = form.integers(picture)
     image = pyvips.Image.new_from_array(values)
     store(form.path, lambda stream: form.save(image, stream))
@@ -66,8 +66,6 @@ def write_in_bands(
     bands: Iterable[Picture],
     path: Path | str,
     *,
-    quality: int = 95,
-    bits: int | None = None,
     record: Mapping[str, str] | None = None,
 ) -> None:
     """As ``write``, of a picture too large for memory: its bands of rows, from top to bottom, are asked for one by one.
@@ -76,12 +74,12 @@ def write_in_bands(
         frame: any picture with the metadata, bits and channels of the whole; transparent if the whole may be.
         size: (height, width) of the whole.
         bands: pictures of the whole's width.
-        path, quality, bits, record: as in ``write``.
+        path, record: as in ``write``, whose defaults hold for the rest.
 
     Raises:
         ImageWriteError, OptionError: as ``write``.
     """
-    form = _Form.of(frame, size, Path(path), quality, bits, record)
+    form = _Form.of(frame, size, Path(path), record=record)
 
     def save(stream: BinaryIO) -> None:
         with temporary_file(form.path.parent) as integers:
@@ -110,7 +108,7 @@ class _Form:
 
     @staticmethod
     def of(
-        frame: Picture, size: tuple[int, int], path: Path, quality: int, bits: int | None,
+        frame: Picture, size: tuple[int, int], path: Path, *, quality: int = 95, bits: int | None = None,
         record: Mapping[str, str] | None,
     ) -> _Form:  # fmt: skip
         """Checked, as ``write`` says."""

@@ -1,8 +1,11 @@
 """`run_batch`: every job done once, however often it is interrupted.
 
 OUT/a/b.png       results, under the names that were planned
-OUT/batch.jsonl   a line for each that is finished or failed (`supir.jobs.journal`); this process alone writes it
+OUT/batch.jsonl   a line for each that is finished or failed; this process alone writes it
 OUT/report.json   what the last run came to
+
+A result is done only while its line says so: made from the bytes that its source holds now, with the options and
+weights asked for now, and its file holds the bytes that were written. Anything else is made again.
 """
 
 from __future__ import annotations
@@ -12,21 +15,22 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from supir import __version__
-from supir.files import sentence, write_whole
+from supir.errors import SupirError
+from supir.files import add_entries, alone, check_ours, read_entries, sentence, sweep, write_whole
 from supir.jobs.captioning import Captioning, add_captions
 from supir.jobs.job import Job, Outcome, settings_sha256
-from supir.jobs.journal import LOG, Log, opened
 from supir.jobs.model import Model
 from supir.jobs.restoring import OpenModel
 from supir.pool import MAX_TRIES, Done, Runner, Serial, WorkerPool
 
-REPORT = "report.json"
+LOG, REPORT = "batch.jsonl", "report.json"
+_LOCK = ".batch.lock"
 
 
 class OtherDeviceWarning(UserWarning):
@@ -153,3 +157,75 @@ def _report(
         ],
         "log": LOG,
     }
+
+
+class Log:
+    """The lines of a batch's output folder; only the process that opened it writes them."""
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / LOG
+        self._out = out
+        self._done: dict[str, dict[str, Any]] = {}
+        for line in read_entries(self.path):
+            self._remember(line)
+
+    def holds(self, job: Job, settings: str) -> bool:
+        """Whether the job's result is there, as its line says, with these settings (`settings_sha256`)."""
+        from supir.weights.catalog import file_hash
+
+        line = self._done.get(self._name(job.target))
+        if line is None or line.get("settings_sha256") != settings:
+            return False
+        try:
+            return file_hash(job.target) == line["sha256"] and file_hash(job.source) == line["source_sha256"]
+        except OSError:
+            return False
+
+    def add(self, outcome: Outcome) -> None:
+        """Write down what became of a job; from here on killing this process loses none of it.
+
+        Raises:
+            OSError: there is no room for it; the lines before it are there.
+        """
+        assert outcome.target is not None
+        line: dict[str, Any] = {"target": self._name(outcome.target), "source": str(outcome.source)}
+        if outcome.error is None:
+            line |= {name: getattr(outcome, name) for name in ("source_sha256", "settings_sha256", "sha256")}
+            line |= {"words": dict(outcome.words)} if outcome.words else {}
+        else:
+            line["error"] = outcome.error
+        line["seconds"] = round(outcome.seconds, 3)
+        add_entries(self.path, line)
+        self._remember(line)
+
+    def _remember(self, line: dict[str, Any]) -> None:
+        target = str(line.get("target"))
+        if "sha256" in line:
+            self._done[target] = line
+        else:
+            self._done.pop(target, None)
+
+    def _name(self, target: Path) -> str:
+        return target.relative_to(self._out).as_posix()
+
+
+@contextmanager
+def opened(out: Path) -> Iterator[Log]:
+    """The log of an output folder, which is made; before and after, half-written files are taken away.
+
+    Raises:
+        OptionError: the folder holds something that no batch made.
+        SupirError: it cannot be made or written, or another batch is at work in it.
+    """
+    try:
+        check_ours(out, [LOG], "batch")
+        out.mkdir(parents=True, exist_ok=True)
+        with alone(out / _LOCK, "batch"):
+            (out / LOG).touch()
+            sweep(out, inside=True)
+            try:
+                yield Log(out)
+            finally:
+                sweep(out, inside=True)
+    except OSError as error:
+        raise SupirError(sentence(error, error.filename or out)) from error

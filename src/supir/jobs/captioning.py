@@ -3,25 +3,34 @@
 So a captioner that is a model is in memory with the autoencoder alone, which makes the previews, and has left when the
 networks that restore come in. It works in one process, whoever restores; what it said is kept, and an interrupted run
 asks for no picture twice.
+
+Answers are kept in the user's cache folder: one small JSON file each, found again by the bytes of the photo, all that
+its preview depends on, and who was asked. It is read as untrusted: whatever is not an entry for just that is passed
+over and written anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
+
+from platformdirs import user_cache_path
 
 from supir.caption import Caption, clean_caption
 from supir.caption.words import MAX_SIDE
 from supir.errors import CaptionerError, CaptionError, ImageError, OptionError, SupirError
+from supir.files import write_whole
 from supir.jobs.job import Job, Outcome, file_sha256
 from supir.jobs.model import Model
 from supir.options import warn_of_idle
 from supir.options.combinations import without_effect
 
 if TYPE_CHECKING:
-    from supir.caption.cache import CaptionCache
     from supir.caption.spec import PictureCaptioner
     from supir.caption.text_files import TextFileCaptioner
     from supir.options import RestoreOptions
@@ -32,23 +41,51 @@ MAX_FAILURES = 3
 
 OF_THE_PREVIEW = ("scale", "min_size", "vae_tile", "reference_quirks", "salvage")
 """The options that a preview depends on; the last decides whether there is one."""
+_MAX_BYTES = 100_000
+"""Of an entry of the cache."""
 _SPARING_TILE = 512
 """Pixels of the autoencoder's tiles at most where memory is counted."""
 
 
-class Asked(Protocol):
-    """A picture, and how it will be restored."""
-
-    @property
-    def source(self) -> Path:
-        """The picture file."""
-
-    @property
-    def options(self) -> RestoreOptions:
-        """Of these the sizes and tiles matter."""
+def _default_folder() -> Path:
+    """Where this platform keeps a user's caches: on Linux ``$XDG_CACHE_HOME/supir/captions``, or in ``~/.cache``."""
+    return user_cache_path("supir", appauthor=False) / "captions"
 
 
-AnyAsked = TypeVar("AnyAsked", bound=Asked)
+@dataclass(frozen=True)
+class CaptionCache:
+    """A folder of captions. One that cannot be written costs a warning, no caption."""
+
+    folder: Path = field(default_factory=_default_folder)
+
+    def find(self, key: Mapping[str, str]) -> Caption | None:
+        """The caption that was kept under this key, or None.
+
+        Args:
+            key: everything that decides a caption, as texts.
+        """
+        try:
+            with self._path(key).open("rb") as stream:
+                entry = json.loads(stream.read(_MAX_BYTES))
+            text, captioner = entry["caption"], entry["captioner"]
+            if entry["key"] != dict(key) or not isinstance(text, str) or not isinstance(captioner, str):
+                return None
+        except (OSError, ValueError, RecursionError, LookupError, TypeError):
+            return None
+        return Caption(text=clean_caption(text), captioner=captioner)
+
+    def keep(self, key: Mapping[str, str], caption: Caption) -> None:
+        """Write a caption, whole or not at all."""
+        path = self._path(key)
+        entry = {"caption": caption.text, "captioner": caption.captioner, "key": dict(key)}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_whole(path, json.dumps(entry, indent=1) + "\n")
+        except OSError as error:
+            warnings.warn(f"{self.folder}: captions cannot be kept: {error.strerror or error}", stacklevel=2)
+
+    def _path(self, key: Mapping[str, str]) -> Path:
+        return self.folder / f"{hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()}.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +98,12 @@ class Captioning:
     on_progress: Callable[[int, int], None] = field(default=lambda done, total: None)
     """Told how many pictures have their words, and how many there are."""
 
-    def captions(self, asked: Sequence[AnyAsked], model: Model) -> Iterator[tuple[AnyAsked, Caption | SupirError]]:
+    def captions(self, photos: Sequence[tuple[Path, RestoreOptions]], model: Model) -> Iterator[Caption | SupirError]:
         """A caption for each picture, or why there is none; the captioner is closed at the end, however it comes.
 
         Args:
-            asked: the pictures, in any order; the same picture in the same size is asked about once.
+            photos: files, and with which options each will be restored, of which sizes and tiles matter; in any order.
+                The same picture in the same size is asked about once.
             model: whose autoencoder makes the previews; opened when the first is needed.
 
         Raises:
@@ -75,10 +113,10 @@ class Captioning:
         with self.captioner:
             asking = _CaptionSession(self, model)
             try:
-                for done, one in enumerate(asked):
-                    self.on_progress(done, len(asked))
-                    yield one, asking.answer(one)
-                self.on_progress(len(asked), len(asked))
+                for done, (source, options) in enumerate(photos):
+                    self.on_progress(done, len(photos))
+                    yield asking.answer(source, options)
+                self.on_progress(len(photos), len(photos))
             finally:
                 asking.close()
 
@@ -103,7 +141,8 @@ def add_captions(
         warn_of_idle("the captioner is not asked: no picture wants words of it")
     found: dict[Path, Job] = {}
     failures: list[Outcome] = []
-    for job, answer in captioning.captions(uncaptioned, model):
+    answers = captioning.captions([(job.source, job.options) for job in uncaptioned], model)
+    for job, answer in zip(uncaptioned, answers, strict=True):
         if isinstance(answer, Caption):
             found[job.target] = replace(job, options=job.options.replace(prompt=answer.text), caption=answer)
         else:
@@ -165,37 +204,41 @@ class _CaptionSession:
             self._previewer = None
             give_back()
 
-    def answer(self, asked: Asked) -> Caption | SupirError:
+    def answer(self, source: Path, options: RestoreOptions) -> Caption | SupirError:
         """A caption, or what stands against it in this picture; what stands against all is raised."""
         from supir.caption.text_files import TextFileCaptioner
 
         try:
             if isinstance(self._captioner, TextFileCaptioner):
-                return Caption(text=self._captioner.read(asked.source), captioner=self._captioner.name)
-            return self._from_picture(asked, self._captioner)
+                return Caption(text=self._captioner.read(source), captioner=self._captioner.name)
+            return self._from_picture(source, options, self._captioner)
         except CaptionerError:
             raise
         except (ImageError, CaptionError) as error:
             return error
         except MemoryError as error:
-            return CaptionError(f"{asked.source}: no caption: {str(error) or 'out of memory'}")
+            return CaptionError(f"{source}: no caption: {str(error) or 'out of memory'}")
 
-    def _from_picture(self, asked: Asked, captioner: PictureCaptioner) -> Caption | SupirError:
-        key = self._key(asked, captioner)
+    def _from_picture(self, source: Path, options: RestoreOptions, captioner: PictureCaptioner) -> Caption | SupirError:
+        from supir.image import read_size
+
+        options = of_preview(options, *read_size(source))
+        key = self._key(source, options, captioner)
         unique = tuple(key.values())
         if unique not in self._known:
             caption = None if self._cache is None else self._cache.find(key)
-            self._known[unique] = caption or self._fresh(asked, captioner, key)
+            self._known[unique] = caption or self._fresh(source, options, captioner, key)
         return self._known[unique]
 
-    def _fresh(self, asked: Asked, captioner: PictureCaptioner, key: dict[str, str]) -> Caption | SupirError:
+    def _fresh(
+        self, source: Path, options: RestoreOptions, captioner: PictureCaptioner, key: dict[str, str]
+    ) -> Caption | SupirError:
         from supir import image
-        from supir.caption.picture import readable
+        from supir.caption.spec import readable
 
         if self._previewer is None:
             self._previewer = self._model.open_previewer()
-        options = of_preview(asked.options, *image.read_size(asked.source))
-        shown = image.read_reduced(asked.source, MAX_SIDE, salvage=options.salvage)
+        shown = image.read_reduced(source, MAX_SIDE, salvage=options.salvage)
         preview = readable(self._previewer.preview(shown, options))
         try:
             caption = Caption(text=clean_caption(captioner(preview)), captioner=captioner.name)
@@ -205,22 +248,18 @@ class _CaptionSession:
             self._num_failures += 1
             if self._num_failures >= MAX_FAILURES:
                 raise CaptionerError(f"{error} ({MAX_FAILURES} pictures in a row; the rest were not tried)") from error
-            return CaptionError(f"{asked.source}: no caption: {error}")
+            return CaptionError(f"{source}: no caption: {error}")
         self._num_failures = 0
         if self._cache is not None:
             self._cache.keep(key, caption)
         return caption
 
-    def _key(self, asked: Asked, captioner: PictureCaptioner) -> dict[str, str]:
+    def _key(self, source: Path, options: RestoreOptions, captioner: PictureCaptioner) -> dict[str, str]:
         """All that decides a caption. A preview depends on the photo, four options and the weights."""
-        from supir.image import read_size
-
         self._identity = self._identity or captioner.identity
-        preview = of_preview(asked.options, *read_size(asked.source))
-        options: dict[str, Any] = {name: getattr(preview, name) for name in OF_THE_PREVIEW[:-1]}
         return {
-            "source_sha256": file_sha256(asked.source),
-            "preview": ", ".join(f"{name} {value}" for name, value in options.items()),
+            "source_sha256": file_sha256(source),
+            "preview": ", ".join(f"{name} {getattr(options, name)}" for name in OF_THE_PREVIEW[:-1]),
             **self._model.identity,
             "captioner": self._identity,
         }

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -22,7 +21,7 @@ from supir.caption import Caption, clean_caption
 from supir.errors import OptionError
 from supir.jobs.plan import BatchItem
 from supir.options import RestoreOptions
-from supir.options.fields import Field
+from supir.options.fields import Field, json_object
 
 _OWN = ("path", "output", "preset", "caption", "captioner")
 """The last two say what was made by whom before somebody edited the prompt; they are for the record alone."""
@@ -147,17 +146,7 @@ def _json_lines(path: Path) -> Iterator[_Line]:
     with path.open(encoding="utf-8-sig") as file:
         for number, text in enumerate(file, 1):
             if text.strip():
-                yield number, functools.partial(_from_json, text)
-
-
-def _from_json(text: str) -> dict[str, Any]:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise OptionError(f"not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise OptionError("not a JSON object, as in {...}")
-    return values
+                yield number, functools.partial(json_object, text)
 
 
 _LINES = {".csv": _csv_lines, ".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json_lines}

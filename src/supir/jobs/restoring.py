@@ -43,36 +43,24 @@ def restore_job(
         DeviceLostError: the accelerator failed, so that the next picture would fail in this process too.
     """
     start = time.perf_counter()
-    error, unexpected, lacked_memory, lacked_room = None, "", False, False
-    words: dict[str, str] = {}
+    outcome, lacked_memory = Outcome(source=job.source, target=job.target, compare=job.compare), False
     try:
-        words = _restore(pipeline, job, overwrite, on_fraction, on_work)
-    except OSError as caught:
-        error, lacked_room = sentence(caught), lacks_room(caught)
-    except (SupirError, MemoryError) as caught:
-        error, lacked_memory = str(caught) or type(caught).__name__, isinstance(caught, MemoryError)
-        lacked_room = lacks_room(caught)
+        outcome = replace(outcome, words=_restore(pipeline, job, overwrite, on_fraction, on_work))
+    except (OSError, SupirError, MemoryError) as caught:
+        text = sentence(caught) if isinstance(caught, OSError) else str(caught) or type(caught).__name__
+        outcome = replace(outcome, error=text, lacks_room=lacks_room(caught))
+        lacked_memory = isinstance(caught, MemoryError)
     except Exception as caught:  # a mistake of ours in one picture must not cost the user the other pictures
         from supir.weights.device import is_lost
 
         if is_lost(caught):
             raise DeviceLostError(f"{job.source}: the device failed; start again: {caught}") from caught
-        error, unexpected = f"{type(caught).__name__}: {caught}", traceback.format_exc()
+        outcome = replace(outcome, error=f"{type(caught).__name__}: {caught}", unexpected=traceback.format_exc())
     if lacked_memory:
         from supir.tensors.memory import give_back
 
         give_back()  # the next picture, or another process, may do with what this one filled
-    seconds = time.perf_counter() - start
-    return Outcome(
-        source=job.source,
-        target=job.target,
-        compare=job.compare,
-        seconds=seconds,
-        error=error,
-        unexpected=unexpected,
-        lacks_room=lacked_room,
-        words=words,
-    )
+    return replace(outcome, seconds=time.perf_counter() - start)
 
 
 def _restore(

@@ -2,8 +2,8 @@
 
     fields          how an option is written down: its range, its sentence, one way to check
     restore         the options of a restoration, and the presets
-    combinations    which options act together, and which have no effect beside others
     presets         what the presets come to with a given model
+    combinations    which options act together, and which have no effect beside others
     levels          noise levels as plain numbers
 
 Nothing heavy is imported here.

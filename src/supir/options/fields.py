@@ -12,6 +12,7 @@ nor the whole range, so that every line here would be needed beside it.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -170,6 +171,21 @@ def field_of(name: str, hint: Any, **about: Any) -> Field:
         hint, limits = get_args(hint)
         about |= dataclasses.asdict(limits)
     return Field(name=name, kind=hint, optional=optional, **about)
+
+
+def json_object(text: str, name: str = "") -> dict[str, Any]:
+    """A JSON object that a person wrote.
+
+    Raises:
+        OptionError: it is something else; ``name`` says what it is in messages.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise OptionError(f"{name}not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise OptionError(f'{name}not a JSON object, as in {{"scale": 2}}')
+    return found
 
 
 class Options:

@@ -52,9 +52,7 @@ class RestoreOptions(Options):
     )
     num_steps: int = number(50, 1, 1000, "network evaluations, each of both branches when guided", unit="steps")
     grid: str = choice(
-        "karras",
-        ("karras", "log_snr"),
-        "spacing of the noise levels; log_snr: for few steps of dpmpp_2m from noise",
+        "karras", ("karras", "log_snr"), "spacing of the noise levels; log_snr: for few steps of dpmpp_2m from noise"
     )
     text_guidance: float = number(4.0, 0, 30, "guidance at the end of sampling; 1 is off and halves the cost")
     text_guidance_start: float | None = number(
@@ -225,24 +223,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "vae_tile": 65536,
         "reference_quirks": True,
     },
-    "quality": {
-        "num_steps": 50,
-        "text_guidance": 7.5,
-        "text_guidance_start": 4.0,
-        "restoration_guidance": 4.0,
-    },
-    "fidelity": {
-        "num_steps": 50,
-        "text_guidance": 4.0,
-        "text_guidance_start": 1.0,
-        "restoration_guidance": 2.0,
-    },
-    "fast": {
-        "solver": "dpmpp_2m",
-        "num_steps": 16,
-        "text_guidance": 4.0,
-        "restoration_guidance": 4.0,
-    },
+    "quality": {"num_steps": 50, "text_guidance": 7.5, "text_guidance_start": 4.0, "restoration_guidance": 4.0},
+    "fidelity": {"num_steps": 50, "text_guidance": 4.0, "text_guidance_start": 1.0, "restoration_guidance": 2.0},
+    "fast": {"solver": "dpmpp_2m", "num_steps": 16, "text_guidance": 4.0, "restoration_guidance": 4.0},
 }
 """Named sets of options for SDXL-sized models. A model folder may bring its own numbers for each."""
 
@@ -260,11 +243,7 @@ DEFAULT_PRESET = "quality"
 NOTICE = "Detail that the photo did not hold is a guess; it is no evidence of what was there."
 """What everybody is to know who sees a result; it stands in the record of each."""
 
-GOES_WITH = {
-    "text_guidance": "text_guidance_start",
-    "control_scale": "control_scale_start",
-    "tile": "tile_overlap",
-}
+GOES_WITH = {"text_guidance": "text_guidance_start", "control_scale": "control_scale_start", "tile": "tile_overlap"}
 """What is unset when the first is set without it: a ramp's start, an overlap, belong to the end and the tile that they
 were chosen with."""
 

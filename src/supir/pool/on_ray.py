@@ -16,9 +16,20 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from supir.errors import MissingExtraError, OptionError, SupirError
+from supir.errors import MissingExtraError, SupirError
 from supir.pool.processes import all_threads, limit_threads
-from supir.pool.workers import Answer, EmptyClusterWarning, Event, Failed, OnReport, Opening, Stopped, Told, answer_to
+from supir.pool.workers import (
+    Answer,
+    EmptyClusterWarning,
+    Event,
+    Failed,
+    OnReport,
+    Opening,
+    Stopped,
+    Told,
+    answer_to,
+    check_count,
+)
 
 try:
     import ray
@@ -58,9 +69,7 @@ class OnRay:
         num_threads: int | None = None,
         shared_folders: bool = True,
     ) -> None:
-        if num_workers is not None and num_workers < 1:
-            raise OptionError(f"num_workers is {num_workers}; at least 1 is needed")
-        _connect(address, None if num_workers is None else max(num_workers, all_threads()))
+        _connect(address, None if num_workers is None else max(check_count(num_workers), all_threads()))
         cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
         if not any(cores):  # as on the head of a cluster that grows when there is work
             warnings.warn(

@@ -12,8 +12,8 @@ from contextlib import suppress
 from multiprocessing import connection, get_context, parent_process
 from typing import Any
 
-from supir.errors import DeviceLostError, OptionError
-from supir.pool.workers import Answer, Done, Event, Failed, OnReport, Opening, Stopped, Told, answer_to
+from supir.errors import DeviceLostError
+from supir.pool.workers import Answer, Done, Event, Failed, OnReport, Opening, Stopped, Told, answer_to, check_count
 
 
 class Processes:
@@ -31,9 +31,7 @@ class Processes:
     shared_folders = True
 
     def __init__(self, num_workers: int, num_threads: int | None = None) -> None:
-        if num_workers < 1:
-            raise OptionError(f"num_workers is {num_workers}; at least 1 is needed")
-        self.num_workers = num_workers
+        self.num_workers = check_count(num_workers)
         self._num_threads = num_threads or max(1, all_threads() // num_workers)
 
     def start(self, opening: Opening[Any, Any], place: int) -> Process:

@@ -14,9 +14,10 @@ from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from supir.errors import ServiceError
+from supir.errors import JobExpiredError, JobFailedError, JobNotReadyError, ServiceError
 from supir.files import alone, check_ours, flush, sentence
-from supir.jobs.job import Views
+from supir.jobs.job import BROWSERS_SHOW, Views
+from supir.service.stored_job import StoredJob
 
 _DATABASE = "service.sqlite"
 _LOCK, _JOBS = "service.lock", "jobs"
@@ -28,15 +29,16 @@ class Folder:
     Args:
         path: where it is.
         keep_uploads: of jobs that are done, for as long as their results.
+        keep: seconds for which results are kept.
 
     Raises:
         OptionError: it holds something that no service made.
         SupirError: it cannot be used, or another service is at work in it.
     """
 
-    def __init__(self, path: Path, *, keep_uploads: bool = False) -> None:
+    def __init__(self, path: Path, *, keep_uploads: bool = False, keep: float = 24 * 3600.0) -> None:
         self.path, self.database, self._jobs = path, path / _DATABASE, path / _JOBS
-        self.keep_uploads = keep_uploads
+        self.keep_uploads, self.keep = keep_uploads, keep
         try:
             path.mkdir(parents=True, exist_ok=True)
             check_ours(path, [_LOCK, _DATABASE], "service")
@@ -76,18 +78,51 @@ class Folder:
             thumbnail=folder / "thumbnail.jpg",
         )  # fmt: skip
 
-    def borrow(self, job: str, source: str) -> None:
-        """Give a job that has no upload yet the one of another.
+    def finished_result(self, job: StoredJob) -> Path:
+        """The file of a job's result; it may be gone before it is opened, if the job expires or is deleted meanwhile.
 
         Raises:
-            FileNotFoundError: that one is not kept any more.
+            JobNotReadyError, JobFailedError, JobExpiredError: there is none.
         """
+        if job.state == "done":
+            return self.result(job.id, job.suffix)
+        raise self._no_result(job)
+
+    def finished_preview(self, job: StoredJob) -> Path:
+        """The file of a job's clean preview, likewise."""
+        if job.until == "preview":
+            return self.finished_result(job)
+        if job.state in ("running", "done") and (path := self.preview(job.id)).exists():
+            return path
+        raise self._no_result(job)
+
+    def finished_view(self, job: StoredJob, name: str) -> Path:
+        """The file of a field of `Views`, likewise; of a result that browsers show, itself."""
+        path: Path = getattr(self.views(job.id), name)
+        if path.exists():
+            return path
+        if name == "result" and job.suffix in BROWSERS_SHOW:
+            return self.finished_result(job)
+        if job.state == "done":
+            raise JobExpiredError(f"of this job {name} is not kept")
+        raise self._no_result(job)
+
+    def borrow(self, source: str) -> str:
+        """A new job's ID, with the upload of an earlier job in its folder.
+
+        Raises:
+            JobExpiredError: that upload is not kept any more.
+        """
+        job = self.begin()
         try:
             os.link(self.upload(source), self.upload(job))
-        except FileNotFoundError:
-            raise
-        except OSError:  # a disk that knows no links
-            shutil.copyfile(self.upload(source), self.upload(job))
+        except OSError:  # it is gone, or the disk knows no links
+            try:
+                shutil.copyfile(self.upload(source), self.upload(job))
+            except OSError:
+                self.remove(job)
+                raise JobExpiredError("the photo of this job is not kept any more; send it again") from None
+        return job
 
     def done(self, job: str) -> None:
         """Take away the upload of a job that is done, if it is not to be kept."""
@@ -130,6 +165,15 @@ class Folder:
                 unneeded = is_upload and not self.keep_uploads if is_done else not is_upload
                 if unneeded or path.name.startswith("."):
                     path.unlink(missing_ok=True)
+
+    def _no_result(self, job: StoredJob) -> JobNotReadyError | JobFailedError | JobExpiredError:
+        if job.state == "failed":
+            return JobFailedError(f"the job failed: {job.error}")
+        if job.state == "cancelled":
+            return JobFailedError("the job was cancelled")
+        if job.state == "expired":
+            return JobExpiredError(f"the result was kept for {self.keep / 3600:g} hours and is gone; submit it again")
+        return JobNotReadyError(f"the job is {job.state}; wait for its events", 1)
 
 
 def _is_of_a_job(folder: Path) -> bool:

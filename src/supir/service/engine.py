@@ -14,16 +14,13 @@ from supir.errors import BusyError, ClosingError, NoRoomError, ServiceError, Sto
 from supir.jobs.job import Outcome
 from supir.jobs.model import Model
 from supir.pool import Processes, Runner
-from supir.service.artifacts import Artifacts
-from supir.service.caption_thread import Describing
 from supir.service.data_folder import Folder, safe
 from supir.service.disk_room import Room, with_reserve
 from supir.service.limits import Client
 from supir.service.store import Store
 from supir.service.stored_job import ACTIVE, StoredJob, Submission
-from supir.service.transfer import SameDisk, SentAlong, Transfer
-from supir.service.verdict import verdict
-from supir.service.worker_threads import ActiveJob, Stoppable, WorkerThread
+from supir.service.threads import ActiveJob, CaptionThread, Stoppable, WorkerThread, verdict
+from supir.service.transfer import SentAlong, Transfer
 
 if TYPE_CHECKING:
     from supir.caption.spec import PictureCaptioner
@@ -85,10 +82,9 @@ class Engine:
         model = model.placed(self._runner.device)
         _ = model.presets, model.identity  # says at once what is wrong, and is not read again by every worker
         self.model, self.num_workers, self.max_queued, self.keep = model, self._runner.num_workers, max_queued, keep
-        self.folder = Folder(data, keep_uploads=watched)
+        self.folder = Folder(data, keep_uploads=watched, keep=keep)
         self.store = with_reserve(data, lambda: Store(self.folder.database))
         self.room = Room(data, self.store.pay, self._wake)
-        self.shelf = Artifacts(self.folder, keep, lambda job: self.progress(job).preview)
         self.lock = threading.Condition()
         """Held for what is in memory alone: nobody waits for a disk, a database or a process to whom it is needed."""
         self._num_calls = 0
@@ -100,17 +96,13 @@ class Engine:
         """Called with the state and the seconds at work of each job that was settled."""
         self.on_failure: Callable[[], None] = lambda: None
         self._active: dict[str, ActiveJob] = {}
-        transfer: Transfer = SameDisk(model) if self._runner.shared_folders else SentAlong(model)
-        self._threads = [
-            WorkerThread(self, self.folder, transfer, self._runner, place) for place in range(self.num_workers)
-        ]
+        transfer = Transfer(model) if self._runner.shared_folders else SentAlong(model)
+        self._threads = [WorkerThread(self, transfer, self._runner, place) for place in range(self.num_workers)]
         self._listeners: set[Callable[[StoredJob | None], None]] = set()
         self._seconds = _GUESS
         self.captioner = None if captioner is None else captioner.name
         """The name of who describes photos."""
-        self._describing: Describing | None = None
-        if captioner is not None:
-            self._describing = Describing(captioner, self.folder, self.store, self.news, self.rest)
+        self._captions = None if captioner is None else CaptionThread(self, captioner)
         self._closed = threading.Event()
         self._janitor = threading.Thread(target=self._tidy, name="janitor", daemon=True)
 
@@ -120,8 +112,8 @@ class Engine:
         self.room.start()
         for thread in (*self._threads, self._janitor):
             thread.start()
-        if self._describing is not None:
-            self._describing.start()
+        if self._captions is not None:
+            self._captions.start()
 
     def close(self, shutdown_timeout: float) -> None:
         """Take no more jobs; wait ``shutdown_timeout`` seconds for those at work, put the others back, end all."""
@@ -142,8 +134,8 @@ class Engine:
         self._runner.close()
         self._closed.set()
         self._janitor.join()
-        if self._describing is not None:
-            self._describing.close()  # and not waited for: an endpoint may take minutes
+        if self._captions is not None:
+            self._captions.close()  # and not waited for: an endpoint may take minutes
         self.room.close()
         self.store.close()
         self.folder.close()
@@ -252,10 +244,14 @@ class Engine:
         for listener in tuple(self._listeners):
             listener(job)
 
-    # What threads ask: see `supir.service.worker_threads.Dispatcher`.
+    # What the threads ask.
 
     def take(self) -> ActiveJob | None:
-        """As `Dispatcher.take`."""
+        """Wait for a job; None when the service closes.
+
+        Raises:
+            ServiceError: the database refuses.
+        """
         while not self.closing:
             num_calls, rest = self._num_calls, self._rest_until - time.monotonic()
             job = self.store.claim() if rest <= 0 and self.room.trouble is None else None
@@ -272,25 +268,25 @@ class Engine:
         return None
 
     def given(self, active: ActiveJob, worker: Stoppable) -> None:
-        """As `Dispatcher.given`."""
+        """A worker has a job; it is asked to leave it, if that was wanted meanwhile."""
         with self.lock:
             active.worker = worker
             if active.stop:
                 self._stop(active, active.stop)
 
-    def told(self, active: ActiveJob) -> None:
-        """As `Dispatcher.told`."""
-        self.news(active.job)
-
     def rest(self, error: ServiceError) -> None:
-        """As `Dispatcher.rest`."""
+        """Wait a moment, since the database has refused."""
         self.room.refused(error)
         with self.lock:
             if not self.closing:
                 self.lock.wait(_PAUSE)
 
     def settle(self, active: ActiveJob, outcome: Outcome | None) -> None:
-        """As `Dispatcher.settle`. The result has its name, and is on the disk, before the job is done."""
+        """Write down what became of a job; None: its worker died. A result is on the disk before its job is done.
+
+        Raises:
+            ServiceError: the database refuses; to be tried again.
+        """
         job, seconds = active.job, time.time() - (active.job.started or time.time())
         state, error, sha256 = verdict(self.folder, active, outcome)
         if state == "queued":  # what goes before the database is told: then another thread may take it at once
@@ -314,8 +310,8 @@ class Engine:
         else:
             self._call()
         if state == "done" and job.until == "preview":
-            if self._describing is not None:
-                self._describing.add(job)
+            if self._captions is not None:
+                self._captions.add(job)
         elif state == "done":
             self._seconds = 0.8 * self._seconds + 0.2 * seconds
         if state != "left":  # else it was cancelled or deleted while it was at work, which has been told
@@ -323,7 +319,7 @@ class Engine:
         self.news(None)
 
     def give_up(self, reason: str) -> None:
-        """As `Dispatcher.give_up`."""
+        """No worker can open the weights."""
         self.failure = reason
         _log.error("no worker can work", extra={"error": reason})
         self.on_failure()

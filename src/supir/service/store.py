@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from supir.errors import BusyError, JobNotFoundError, OptionError, StorageError
@@ -16,13 +17,11 @@ from supir.files.database import Database
 from supir.options import RestoreOptions
 from supir.service.database import SERVICE
 from supir.service.limits import Client
-from supir.service.pending_writes import Owed
 from supir.service.stored_job import StoredJob, Submission
 
 MAX_TRIES = 5
 """Times that a job is begun without an end, because a worker or the service died, before it is given up."""
-_COLUMNS = "number, id, client, name, options, suffix, width, height, digest, state, created, started, finished, tries"
-_ALL = f"{_COLUMNS}, error, sha256, until, source, caption, captioner, preset"
+_ALL = ", ".join(field.name for field in fields(StoredJob))
 _ORDER = "until, number"
 """In which jobs are taken: previews, which take seconds, before results."""
 _TEXTS = "name || ' ' || coalesce(caption, '') || ' ' || coalesce(json_extract(options, '$.prompt'), '')"
@@ -50,7 +49,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, SERVICE)
-        self._owed = Owed()
+        self._owed = _Owed()
         self._database.begin()
 
     def close(self) -> None:
@@ -85,15 +84,11 @@ class Store:
                     raise OptionError("this Idempotency-Key came with another picture or other options before")
                 return found, False
             self._check_room(database, client, max_queued)
-            number = database.execute(
-                "INSERT INTO job (id, client, name, options, suffix, width, height, digest, idempotency_key, state,"
-                " created, until, source, caption, captioner, preset)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
-                (new.id, new.client, new.name, json.dumps(asdict(new.options)), new.suffix, new.width, new.height,
-                 new.digest, new.idempotency_key, time.time(), new.until, new.source or new.id, new.caption,
-                 new.captioner, new.preset),
-            ).lastrowid  # fmt: skip
-            return _job(database.execute(f"SELECT {_ALL} FROM job WHERE number = ?", (number,)).fetchone()), True
+            row = asdict(new) | {"options": json.dumps(asdict(new.options)), "source": new.source or new.id}
+            row |= {"state": "queued", "created": time.time()}
+            places = ", ".join(f":{name}" for name in row)
+            added = database.execute(f"INSERT INTO job ({', '.join(row)}) VALUES ({places}) RETURNING {_ALL}", row)
+            return _job(added.fetchone()), True
 
     def check_room(self, client: Client, max_queued: int, idempotency_key: str | None) -> None:
         """Raise what `add` would raise about room, before an upload is taken for nothing."""
@@ -192,15 +187,11 @@ class Store:
         """The next queued job, which is running from now on; None if none is queued."""
         with self._writing() as database:
             row = database.execute(
-                f"SELECT {_ALL} FROM job WHERE state = 'queued' ORDER BY {_ORDER} LIMIT 1"
+                "UPDATE job SET state = 'running', started = ?, tries = tries + 1 WHERE number ="
+                f" (SELECT number FROM job WHERE state = 'queued' ORDER BY {_ORDER} LIMIT 1) RETURNING {_ALL}",
+                (time.time(),),
             ).fetchone()
-            if row is None:
-                return None
-            database.execute(
-                "UPDATE job SET state = 'running', started = ?, tries = tries + 1 WHERE number = ?",
-                (time.time(), row["number"]),
-            )
-            return _job(database.execute(f"SELECT {_ALL} FROM job WHERE number = ?", (row["number"],)).fetchone())
+        return None if row is None else _job(row)
 
     def finish(self, job: str, state: str, *, error: str | None = None, sha256: str | None = None) -> bool:
         """From running to done or failed. False if it was cancelled or deleted meanwhile."""
@@ -224,18 +215,13 @@ class Store:
         """
         with self._writing() as database:
             if not died:
-                row = database.execute(
-                    "UPDATE job SET state = 'queued', started = NULL, tries = tries - 1"
-                    " WHERE id = ? AND state = 'running' RETURNING state",
-                    (job,),
-                ).fetchone()
-            else:
-                row = database.execute(
-                    "UPDATE job SET started = NULL, state = iif(tries < ?1, 'queued', 'failed'),"
-                    " error = iif(tries < ?1, NULL, name || ': ' || ?2), finished = iif(tries < ?1, NULL, ?3)"
-                    " WHERE id = ?4 AND state = 'running' RETURNING state",
-                    (MAX_TRIES, why, time.time(), job),
-                ).fetchone()
+                database.execute("UPDATE job SET tries = tries - 1 WHERE id = ? AND state = 'running'", (job,))
+            row = database.execute(
+                "UPDATE job SET started = NULL, state = iif(tries < ?1, 'queued', 'failed'),"
+                " error = iif(tries < ?1, NULL, name || ': ' || ?2), finished = iif(tries < ?1, NULL, ?3)"
+                " WHERE id = ?4 AND state = 'running' RETURNING state",
+                (MAX_TRIES, why, time.time(), job),
+            ).fetchone()
         return None if row is None else str(row["state"])
 
     def cancel(self, job: str) -> bool:
@@ -283,9 +269,9 @@ class Store:
         for job in running:
             self.put_back(job, died=True)
         with self._database.reading() as database:
-            active = {str(row["id"]) for row in database.execute("SELECT id FROM job WHERE state = 'queued'")}
-            done = {str(row["id"]) for row in database.execute("SELECT id FROM job WHERE state = 'done'")}
-        return active, done
+            states = dict(map(tuple, database.execute("SELECT id, state FROM job WHERE state IN ('queued', 'done')")))
+        done = {job for job, state in states.items() if state == "done"}
+        return set(states) - done, done
 
     def expire(self, keep: float, remember: float) -> list[StoredJob]:
         """Jobs done more than ``keep`` seconds ago are expired from now on; rows of ended ones go after ``remember``.
@@ -321,7 +307,7 @@ class Store:
         with self._database.writing() as database:
             paid = self._owed.write(database)
             yield database
-        self._owed.written(paid)
+        self._owed.forget(paid)
 
     def _seen(self, rows: list[sqlite3.Row]) -> list[StoredJob]:
         return self._owed.seen(map(_job, rows))
@@ -346,3 +332,46 @@ class Store:
 
 def _job(row: sqlite3.Row) -> StoredJob:
     return StoredJob(**{**dict(row), "options": RestoreOptions.silent(**json.loads(row["options"]))})
+
+
+class _Owed:
+    """The ends that jobs have come to while the database could not be written. Any thread may ask."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, tuple[str | None, float]] = {}  # by ID: the state, None where it is forgotten; the time
+        self._lock = threading.Lock()
+
+    def __contains__(self, job: str) -> bool:
+        return job in self._ends
+
+    def add(self, job: str, state: str | None) -> None:
+        """A job is in this state from now on, or forgotten (None)."""
+        with self._lock:
+            self._ends[job] = state, time.time()
+
+    def write(self, database: sqlite3.Connection) -> dict[str, tuple[str | None, float]]:
+        """Write all into a transaction; what was written, for `forget` when the transaction has ended well."""
+        with self._lock:
+            ends = dict(self._ends)
+        for job, (state, end) in ends.items():
+            if state is None:
+                database.execute("DELETE FROM job WHERE id = ?", (job,))
+            else:
+                database.execute(
+                    "UPDATE job SET state = ?1, finished = coalesce(finished, ?2) WHERE id = ?3", (state, end, job)
+                )
+        return ends
+
+    def forget(self, ends: dict[str, tuple[str | None, float]]) -> None:
+        """These are owed no more."""
+        with self._lock:
+            self._ends = {job: found for job, found in self._ends.items() if found is not ends.get(job)}
+
+    def seen(self, jobs: Iterable[StoredJob]) -> list[StoredJob]:
+        """These jobs as they are by now, without those that are forgotten."""
+        found = []
+        for job in jobs:
+            state, end = self._ends.get(job.id, (job.state, 0.0))
+            if state is not None:
+                found.append(replace(job, state=state, finished=job.finished or end) if end else job)
+        return found

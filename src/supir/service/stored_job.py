@@ -36,7 +36,7 @@ class Submission:
     until: str = "result"
     """One of `UNTIL`."""
     source: str | None = None
-    """The job whose upload this is, when it was not sent anew."""
+    """The job with which the picture was sent, the same for all that are made of one upload; unset: this one."""
     caption: str | None = None
     """What a captioner said of the picture, where one was asked."""
     captioner: str | None = None
@@ -46,19 +46,12 @@ class Submission:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoredJob:
+class StoredJob(Submission):
     """A row of the database. Times are seconds since 1970, None where that has not happened."""
 
-    id: str
     number: int
     """Grows with every job."""
-    client: str
-    name: str
-    options: RestoreOptions
-    suffix: str
-    width: int
-    height: int
-    digest: str
+    source: str
     state: str
     created: float
     started: float | None
@@ -69,13 +62,3 @@ class StoredJob:
     """The sentence for the user, of a job that failed."""
     sha256: str | None
     """Of the result."""
-    until: str
-    """One of `UNTIL`."""
-    source: str
-    """The job with which the picture was sent: the same for all that are made of one upload."""
-    caption: str | None
-    """What a captioner said of the picture, where one was asked."""
-    captioner: str | None
-    """Its name."""
-    preset: str | None
-    """Whose values the options are where nobody has set them; None of a job that an earlier version took."""

@@ -6,7 +6,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from supir.files import lacks_room, sentence, write_whole
 from supir.jobs.job import Job, Outcome
@@ -15,11 +15,15 @@ from supir.jobs.restoring import OpenModel, Restoring
 from supir.pool import Opening, Report
 
 
-class Transfer(Protocol):
-    """What workers are told instead of jobs, fractions and outcomes."""
+class Transfer:
+    """What workers are told instead of jobs, fractions and outcomes: these themselves, of workers that see the files.
 
-    @property
-    def opening(self) -> Opening[Any, Any]:
+    Args:
+        model: what the workers open.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.opening: Opening[Any, Any] = OpenModel(model)
         """How a worker begins that understands it."""
 
     def pack(self, job: Job) -> Any:
@@ -28,34 +32,19 @@ class Transfer(Protocol):
         Raises:
             OSError: the picture cannot be read.
         """
+        return job
 
     def heard(self, job: Job, report: Any) -> float | None:
         """How much of the sampling is done, from 0 to 1; None until the clean preview is there."""
+        return float(report)
 
     def unpack(self, job: Job, result: Any) -> Outcome:
         """What became of the job; its files are in their places."""
+        outcome: Outcome = result
+        return outcome
 
 
-class SameDisk:
-    """Workers that see the service's files."""
-
-    def __init__(self, model: Model) -> None:
-        self.opening = OpenModel(model)
-
-    def pack(self, job: Job) -> Job:
-        """As `Transfer.pack`."""
-        return job
-
-    def heard(self, job: Job, report: float) -> float:
-        """As `Transfer.heard`."""
-        return report
-
-    def unpack(self, job: Job, result: Outcome) -> Outcome:
-        """As `Transfer.unpack`."""
-        return result
-
-
-class SentAlong:
+class SentAlong(Transfer):
     """Workers of machines that share no folder with the service; the weights lie under the same path on each."""
 
     def __init__(self, model: Model) -> None:

@@ -15,7 +15,7 @@ from supir.errors import ImageTooLargeError, OptionError, SupirError
 from supir.jobs import Model
 from supir.options import DEFAULT_PRESET, PRESETS, RestoreOptions, unused_by_model
 from supir.options.combinations import without_effect
-from supir.options.fields import Options, choice, number
+from supir.options.fields import Options, choice, json_object, number
 from supir.service.limits import Limits
 from supir.service.stored_job import UNTIL
 
@@ -54,7 +54,7 @@ def chosen_options(given: Mapping[str, str], model: Model) -> tuple[RestoreOptio
         OptionError: an unknown field, a value that it cannot have, or one that is given both ways.
     """
     form = {name: text for name, text in given.items() if text}
-    chosen = _from_json(form.pop("options", "{}"))
+    chosen = json_object(form.pop("options", "{}"), "options is ")
     typed: dict[str, Any] = {}
     known = {**SubmissionOptions.fields(), **RestoreOptions.fields()}
     for name, text in form.items():
@@ -168,16 +168,6 @@ def shown_name(name: str | None) -> str:
     plain = "".join(sign for sign in last if unicodedata.category(sign)[0] not in "CZ" or sign == " ")
     plain = plain.encode(errors="ignore").decode().strip(" .")
     return plain[:_MAX_NAME] or "picture"
-
-
-def _from_json(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise OptionError(f"options is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise OptionError('options must be a JSON object, as {"scale": 2}')
-    return found
 
 
 def _check_texts(options: RestoreOptions) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
 from fastapi.concurrency import run_in_threadpool
 
 from supir.errors import JobNotFoundError
 from supir.service.engine import Engine
-from supir.service.http.responses import JobView
+from supir.service.http.responses import JobView, job_view
+from supir.service.limits import Client
 from supir.service.stored_job import ACTIVE, StoredJob
 
 _ALIVE = 15.0
@@ -44,6 +45,7 @@ class Hub:
     """Wakes the streams of jobs that there is news of; lives in the event loop, and hears from any thread."""
 
     def __init__(self, engine: Engine) -> None:
+        self.engine = engine
         self._waiting: dict[str | None, set[_Bell]] = {}
         self._loop = asyncio.get_running_loop()
         self.closed = False
@@ -89,53 +91,42 @@ class Hub:
                     bell.rung.set()
 
 
-async def changes(hub: Hub, job: str, client: str, look: Callable[[], JobView]) -> AsyncGenerator[str, None]:
-    """The events of one job, as text; ``look`` is called in a thread."""
-    before: JobView | None = None
-    async with aclosing(hub.wakes(job, client)) as wakes:
-        async for news in wakes:
-            if news is None:
-                yield ": still here\n\n"
-                continue
-            try:
-                now = await run_in_threadpool(look)
-            except JobNotFoundError:
-                yield "event: deleted\ndata: {}\n\n"
-                return
-            for kind in _kinds(before, now):
-                yield _event(kind, now)
-            if now.state not in ACTIVE:
-                return
-            before = now
-
-
-async def changes_of_all(
-    hub: Hub, client: str, look: Callable[[float, set[str]], tuple[list[JobView], list[str]]]
-) -> AsyncGenerator[str, None]:
-    """The events of all jobs of a client, as text, without an end; first of those that are active.
-
-    Args:
-        hub: wakes.
-        client: whose jobs.
-        look: called in a thread with seconds since 1970 and with jobs by ID; the jobs that are active, or have ended or
-            been described since then, with those named that there are; and the IDs of those that there are not.
+async def changes(hub: Hub, client: Client, job: str | None = None) -> AsyncGenerator[str, None]:
+    """The events of a job, as text, until it has ended; or those of all jobs of a client, without an end, first of
+    those that are active.
     """
     before: dict[str, JobView] = {}
     since = time.time() - _OVERLAP
-    async with aclosing(hub.wakes(None, client)) as wakes:
+    async with aclosing(hub.wakes(job, client.name)) as wakes:
         async for touched in wakes:
             if touched is None:
                 yield ": still here\n\n"
                 continue
             since, then = time.time() - _OVERLAP, since
-            found, gone = await run_in_threadpool(look, then, touched)
-            for job in gone:
-                yield f"event: deleted\ndata: {json.dumps({'id': job})}\n\n"
-            now = {view.id: view for view in found}
-            for job, view in now.items():
-                for kind in _kinds(before.get(job), view):
+            now, gone = await run_in_threadpool(_look, hub.engine, client, then, touched, job)
+            for each in gone:
+                yield f"event: deleted\ndata: {json.dumps({} if job else {'id': each})}\n\n"
+            for view in now.values():
+                for kind in _kinds(before.get(view.id), view):
                     yield _event(kind, view)
+            if job is not None and (gone or now[job].state not in ACTIVE):
+                return
             before = now
+
+
+def _look(
+    engine: Engine, client: Client, since: float, touched: set[str], job: str | None
+) -> tuple[dict[str, JobView], list[str]]:
+    """The jobs that are active, or have ended or been described since then, with those that were touched, or one job
+    alone; and the IDs of those that there are not.
+    """
+    found, gone = [] if job else engine.active_or_recent(client, since), []
+    for each in ({job} if job else touched) - {stored.id for stored, _ in found}:
+        try:
+            found.append(engine.look(each, client))
+        except JobNotFoundError:
+            gone.append(each)
+    return {stored.id: job_view(stored, progress, engine.keep) for stored, progress in found}, gone
 
 
 def _event(kind: str, view: JobView) -> str:

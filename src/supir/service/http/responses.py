@@ -1,15 +1,22 @@
-"""What answers look like, as pydantic models: the OpenAPI schema is made of them."""
+"""What is asked and answered: the models of JSON, of which the OpenAPI schema is made; pictures and events."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import AsyncGenerator, Iterator
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
+from starlette.types import Receive, Scope, Send
 
+from supir.options import RestoreOptions
 from supir.service.engine import Progress
 from supir.service.stored_job import StoredJob
+from supir.service.validation import SubmissionOptions
+
+_CHUNK = 1 << 18
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "expired"]
 
@@ -115,3 +122,73 @@ def job_view(job: StoredJob, progress: Progress, keep: float) -> JobView:
 
 def _time(seconds: float | None) -> Any:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def chosen_schema() -> dict[str, Any]:
+    """Preset and options as one JSON object. None has a default: unset, or null, is the preset's value."""
+    given = {"preset": SubmissionOptions.schemas()["preset"], **RestoreOptions.schemas()}
+    properties = {name: {"anyOf": [schema, {"type": "null"}]} for name, schema in given.items()}
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def form_schema() -> dict[str, Any]:
+    """The fields of a submission: the picture, and how to restore it, as one JSON object or field by field."""
+    picture = "the picture: JPEG, PNG, WebP or TIFF, by its content"
+    about = "preset and options as one JSON object, in place of the fields below; null: unset"
+    return {
+        "type": "object",
+        "required": ["file"],
+        "additionalProperties": False,
+        "properties": {
+            "file": {"type": "string", "format": "binary", "description": picture},
+            "options": chosen_schema() | {"description": about},
+            **SubmissionOptions.schemas(),
+            **RestoreOptions.schemas(),
+        },
+    }
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events; a client that leaves ends what makes them.
+
+    Args:
+        texts: the events.
+    """
+
+    def __init__(self, texts: AsyncGenerator[str, None]) -> None:
+        super().__init__(texts, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        self._texts = texts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As in starlette."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._texts.aclose()
+
+
+class OpenFile(StreamingResponse):
+    """A file that is open already, so that it is whole even if it is removed meanwhile; closed at the end.
+
+    Args:
+        stream: the file.
+        media_type: what it is.
+        headers: beside its length.
+    """
+
+    def __init__(self, stream: BinaryIO, media_type: str, headers: dict[str, str]) -> None:
+        self._stream = stream
+        length = {"Content-Length": str(stream.seek(0, 2))}
+        stream.seek(0)
+        super().__init__(self._chunks(), media_type=media_type, headers=headers | length)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As in starlette."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._stream.close()
+
+    def _chunks(self) -> Iterator[bytes]:
+        while chunk := self._stream.read(_CHUNK):
+            yield chunk

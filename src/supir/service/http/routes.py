@@ -14,18 +14,29 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from supir import __version__
-from supir.errors import JobExpiredError, JobNotFoundError, KeyRefusedError
+from supir.errors import JobExpiredError, KeyRefusedError
 from supir.options import DEFAULT_PRESET, GOES_WITH, PRESETS, RestoreOptions, unused_options
 from supir.options.presets import same_presets, trade_offs
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 from supir.service.engine import Engine
 from supir.service.http.downloads import Bundle, result_name, zipped
 from supir.service.http.estimates import Estimates
-from supir.service.http.events import Hub, changes, changes_of_all
+from supir.service.http.events import Hub, changes
 from supir.service.http.prometheus import Metrics
-from supir.service.http.responses import ErrorView, HealthView, JobPage, JobView, OptionsView, PlanView, State, job_view
-from supir.service.http.schema import chosen_schema, form_schema
-from supir.service.http.streamed import EventStream, OpenFile
+from supir.service.http.responses import (
+    ErrorView,
+    EventStream,
+    HealthView,
+    JobPage,
+    JobView,
+    OpenFile,
+    OptionsView,
+    PlanView,
+    State,
+    chosen_schema,
+    form_schema,
+    job_view,
+)
 from supir.service.http.submissions import JobID, Submitting
 from supir.service.http.uploads import read_json
 from supir.service.limits import LOCAL, Client, Limits, RateLimiter, who
@@ -166,45 +177,32 @@ class Routes:
         client = self._told(request, job)
         await run_in_threadpool(self._engine.look, job, client)  # a 404 comes before the stream
         assert self.hub is not None
-
-        return EventStream(changes(self.hub, job, client.name, lambda: self._view(job, client)))
+        return EventStream(changes(self.hub, client, job))
 
     async def all_events(self, request: Request) -> EventStream:
         """News of all your jobs in one stream, which does not end: first the active ones, then each change, as above;
         and `expired`; and `caption`, when a captioner has described a picture. `deleted` carries the ID alone.
         """
-        client: Client = request.state.client
-        engine = self._engine
-
-        def look(since: float, named: set[str]) -> tuple[list[JobView], list[str]]:
-            found, gone = engine.active_or_recent(client, since), []
-            for job in named - {active_or_recent.id for active_or_recent, _ in found}:
-                try:
-                    found.append(engine.look(job, client))
-                except JobNotFoundError:
-                    gone.append(job)
-            return [job_view(*each, engine.keep) for each in found], gone
-
         assert self.hub is not None
-        return EventStream(changes_of_all(self.hub, client.name, look))
+        return EventStream(changes(self.hub, request.state.client))
 
     def view(self, request: Request, job: JobID, view: ViewName) -> OpenFile:
         """What people who watch see, as every browser shows it: the photo as it was read; what the steps aim at, small,
         while it is at work; the result; a thumbnail. Made by `supir web` alone.
         """
         stored = self._stored(request, job)
-        path = self._engine.shelf.view(stored, view)
+        path = self._engine.folder.finished_view(stored, view)
         return _picture(path, stored, path.suffix, view)
 
     def result(self, request: Request, job: JobID) -> OpenFile:
         """The restored picture."""
         stored = self._stored(request, job)
-        return _picture(self._engine.shelf.result(stored), stored, stored.suffix, "restored")
+        return _picture(self._engine.folder.finished_result(stored), stored, stored.suffix, "restored")
 
     def preview(self, request: Request, job: JobID) -> OpenFile:
         """The clean preview, a PNG: there before the first step, and for as long as the result is kept."""
         stored = self._stored(request, job)
-        return _picture(self._engine.shelf.preview(stored), stored, ".png", "preview")
+        return _picture(self._engine.folder.finished_preview(stored), stored, ".png", "preview")
 
     def options(self, request: Request) -> OptionsView:
         """What may be set, its ranges, and what each preset sets."""
@@ -229,7 +227,7 @@ class Routes:
     def results(self, request: Request, bundle: Bundle) -> StreamingResponse:
         """Several restored pictures as one zip, which is made while it is sent."""
         found = [self._stored(request, job) for job in dict.fromkeys(bundle.jobs)]
-        chosen = [(job, self._engine.shelf.result(job)) for job in found]
+        chosen = [(job, self._engine.folder.finished_result(job)) for job in found]
         parts = zipped(chosen, self._engine.model.identity, notice=bundle.notice)
         return StreamingResponse(
             parts, media_type="application/zip", headers={"Content-Disposition": 'attachment; filename="restored.zip"'}

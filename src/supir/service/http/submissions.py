@@ -104,7 +104,7 @@ class Submitting:
             raise
 
     def _borrowed(self, earlier: StoredJob, asked: _Asked, client: Client) -> Submission:
-        job = self._engine.shelf.borrow(earlier)
+        job = self._engine.folder.borrow(earlier.id)
         try:
             return self._checked(job, earlier.name, asked, client, earlier)
         except BaseException:

@@ -1,4 +1,4 @@
-"""What a person names on the command line, as a list of picture files."""
+"""Picture files by their names: those that a person names on the command line, and where one may be written."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from supir.errors import ImageError, ImageReadError, OptionError
-from supir.files import Places, sentence
-from supir.image.targets import SUFFIXES
+from supir.errors import ImageError, ImageReadError, ImageWriteError, OptionError
+from supir.files import Places, check_writable, name_fault, sentence
+
+SUFFIXES = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WebP", ".tif": "TIFF", ".tiff": "TIFF",
+}  # fmt: skip
+"""The formats by suffix, in lower case; files of these suffixes are what a folder's pictures are."""
+
+MAX_SIDE = {"JPEG": 65500, "WebP": 16383}
+"""Pixels of the longer side that a format can hold; PNG and TIFF hold whatever memory does."""
 
 
 def find_pictures(
@@ -110,3 +117,49 @@ def _pictures_only(paths: Iterable[Path]) -> list[Path]:
         path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     ]
     return sorted(kept, key=lambda path: (str(path).casefold(), str(path)))
+
+
+def check_target(path: Path | str, size: tuple[int, int] | None = None) -> None:
+    """Find out before the work whether its result can be written; nothing is left behind.
+
+    Args:
+        path: of the result. Its folder need not exist; it is made when the result is written.
+        size: (height, width) of the result in pixels, where it is known.
+
+    Raises:
+        ImageWriteError: the suffix is none of ``SUFFIXES``, the size is beyond the format's, the path is a folder or
+            too long, or no file can be made in its folder.
+    """
+    path = Path(path)
+    kind = kind_of(path)
+    if size is not None:
+        check_size(path, kind, size)
+    if (fault := name_fault(path)) is not None:
+        raise ImageWriteError(f"{path}: cannot be written: the name {fault}", path)
+    try:
+        check_writable(path)
+    except OSError as error:
+        raise ImageWriteError(sentence(error, failed="cannot be written"), path) from error
+    except ValueError as error:  # a null character in the name
+        raise ImageWriteError(f"{path}: cannot be written: {error}", path) from error
+
+
+def kind_of(path: Path) -> str:
+    """The format that a suffix stands for.
+
+    Raises:
+        ImageWriteError: none.
+    """
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise ImageWriteError(f"{path}: suffix {path.suffix!r}; allowed are {', '.join(SUFFIXES)}", path)
+    return kind
+
+
+def check_size(path: Path, kind: str, size: tuple[int, int]) -> None:
+    """Raise ImageWriteError where (height, width) is more than the format holds."""
+    if max(size) > MAX_SIDE.get(kind, 2**31):
+        raise ImageWriteError(
+            f"{path}: {size[1]} x {size[0]} pixels; {kind} holds {MAX_SIDE[kind]} a side at most: "
+            "choose .png or .tiff", path
+        )  # fmt: skip
