@@ -50,7 +50,7 @@ def test_the_blocks_of_the_readme_in_order(tmp_path: Path) -> None:
         "examples/photo.restored.jpg",
         "sharp.png",
         "sharp.compare.png",
-        "seven.png",
+        "plain.png",
         "restored.png",
         "batch/photo.jpg",
     ]

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from supir.files import write_whole
 from supir.pipeline import SupirPipeline
 
 PRESETS = json.loads(Path(__file__).with_name("presets.json").read_text())
@@ -30,6 +31,10 @@ def export(model: Path, out: Path) -> None:
     known = {name: own[name] for name in own if name not in trained.components}
     known |= {"presets": PRESETS, "dtypes": DTYPES}
     SupirPipeline(**trained.components, **known).save_pretrained(out, safe_serialization=True)
+    for file in out.glob("*/config.json"):  # where it lay on the machine that made it is nobody's concern
+        config = json.loads(file.read_text())
+        config.pop("_name_or_path", None)
+        write_whole(file, json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def main() -> None:
