@@ -246,7 +246,7 @@ def test_weights_that_cannot_be_opened_end_the_run(folder: Path, server: ChatSer
         save_file(dict(list(tensors.items())[1:]), weights)
     result = run("restore", tmp_path / "in", "--model", other, *FLAGS, *endpoint(server))
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: ")
+    assert "\nerror: " in result.stderr, "after sizes and time, which are said before the work"
     assert "lacks 1 weights" in result.stderr
     assert result.stderr.count("error: ") == 1, "said once, not for each picture"
     assert server.asked == []

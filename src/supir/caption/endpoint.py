@@ -19,7 +19,6 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from supir.caption.spec import reduced_to
 from supir.caption.words import MAX_SIDE, QUESTION, ROOM_TO_THINK, Closable, caption_in, clean_caption, has_thoughts
 from supir.errors import CaptionerError, CaptionError, MissingExtraError, OptionError, SupirError
 from supir.files.report import jpeg_uri
@@ -155,7 +154,7 @@ class EndpointCaptioner(Closable):
         return base if base.endswith("/chat/completions") else f"{base}/chat/completions"
 
     def _request(self, image: Image.Image) -> dict[str, Any]:
-        url = jpeg_uri(reduced_to(image, self.max_side).convert("RGB"), _JPEG_QUALITY)
+        url = jpeg_uri(_reduced(image, self.max_side).convert("RGB"), _JPEG_QUALITY)
         content = [{"type": "text", "text": self.question}, {"type": "image_url", "image_url": {"url": url}}]
         messages = [{"role": "user", "content": content}]
         learned, tokens = self._learned, self.max_tokens
@@ -329,3 +328,14 @@ def _is_near(host: str) -> bool:
 
 def _without(text: str, key: str) -> str:
     return text.replace(key, "[key]") if key else text
+
+
+def _reduced(image: Image.Image, max_side: int) -> Image.Image:
+    """The picture, smaller where it is larger than that; its aspect is kept."""
+    from PIL import Image
+
+    if max(image.size) <= max_side:
+        return image
+    smaller = image.copy()
+    smaller.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    return smaller

@@ -90,15 +90,6 @@ def readable(picture: Picture) -> Image.Image:
 
     from supir.data.pixels import srgb
 
-    return reduced_to(Image.fromarray(srgb(picture)), MAX_SIDE)
-
-
-def reduced_to(image: Image.Image, max_side: int) -> Image.Image:
-    """The picture, smaller where it is larger than that; its aspect is kept."""
-    from PIL import Image
-
-    if max(image.size) <= max_side:
-        return image
-    smaller = image.copy()
-    smaller.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
-    return smaller
+    image = Image.fromarray(srgb(picture))
+    image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    return image

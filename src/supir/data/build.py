@@ -23,6 +23,7 @@ from typing import Any
 from supir.data.filtering import FilterResult, Measured, add_measured, judge, measure, read_measured, stored_size
 from supir.data.options import BuildOptions
 from supir.data.provenance import check_lists
+from supir.data.report import FACTS, PICTURES, write_report
 from supir.data.shards import (
     INDEX,
     RECORDS,
@@ -108,10 +109,6 @@ def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 logger = logging.getLogger(__name__)
 
-FACTS = "build.json"
-"""Options, counts and licences of a finished data set."""
-PICTURES = "pictures.jsonl"
-"""One line for each photograph that was found, kept or not."""
 FORMAT = 1
 """Raised when the same pictures and options come to other bytes."""
 
@@ -308,8 +305,6 @@ def _finish(
     out: Path, settings: dict[str, Any], verdicts: list[FilterResult], shards: list[WrittenShard], summary: Summary
 ) -> None:
     """The list of pictures, the facts, the report, and last the index: with it the data set can be read."""
-    from supir.data.report import write_report
-
     lines = (
         {"kept": not verdict.reasons, "reasons": verdict.reasons, **verdict.measured.as_json()} for verdict in verdicts
     )

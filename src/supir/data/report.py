@@ -17,6 +17,10 @@ from supir.errors import ImageError, OptionError
 from supir.files import write_whole
 from supir.files.report import escaped, figure, html_page, html_table, jpeg_uri
 
+FACTS = "build.json"
+"""Options, counts and licences of a finished data set."""
+PICTURES = "pictures.jsonl"
+"""One line for each photograph that was found, kept or not."""
 REPORT = "report.html"
 THUMBNAILS = 48
 """Samples shown, spread evenly, and as many rejected pictures at most."""
@@ -38,8 +42,6 @@ def write_report(folder: Path | str) -> Path:
     Raises:
         OptionError: the folder is not a finished data set.
     """
-    from supir.data.build import FACTS, PICTURES
-
     folder = Path(folder)
     try:
         facts = json.loads((folder / FACTS).read_bytes())
