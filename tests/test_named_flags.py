@@ -52,7 +52,7 @@ def test_every_option_that_a_message_names_exists() -> None:
 def test_what_is_said_of_weights_names_options_of_the_conversion() -> None:
     """A missing part, a folder in the way: read by somebody who typed `supir convert`."""
     named = set()
-    for module in ("convert", "gather", "hub", "kinds", "parts", "plan", "report", "formats"):
+    for module in ("convert", "gather", "hub", "kinds", "plan", "report", "formats"):
         for _, text in texts(SOURCE / "weights" / f"{module}.py"):
             named |= set(FLAG.findall(text))
     assert named <= OPTIONS["convert"] | {"--dtype"}

@@ -169,7 +169,7 @@ def test_the_plan_counts_fewer_bytes_and_advises(folder: Path, monkeypatch: pyte
     between = (tight.peak + exact.peak) / 2
 
     def advised(able: bool, given: NetworkOptions, accelerator: bool = False) -> str:
-        monkeypatch.setattr(import_module("supir.planner.advice"), "multiplies_bfloat16", lambda: able)
+        monkeypatch.setattr(import_module("supir.planner.plan"), "multiplies_bfloat16", lambda: able)
         there: dict[str, Any] = {"memory": between, "accelerator": accelerator}
         return advice(folder, given, torch.float32, options, 64, 64, **there)
 

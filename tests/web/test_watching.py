@@ -116,7 +116,7 @@ def test_the_client_asks_once_more(server: WebServer) -> None:
     [
         ({"json": {"scale": 99}}, 422, "scale is 99; it must be a number from"),
         ({"json": {"scale": 32, "min_size": 9999}}, 422, "megapixels; 64 are allowed"),
-        ({"json": ["scale"]}, 422, "must be a JSON object"),
+        ({"json": ["scale"]}, 422, "options is not a JSON object"),
         ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 422, "options is not JSON"),
         ({"content": b"{}", "headers": {"Content-Type": "text/plain"}}, 422, "must be application/json"),
         ({"content": b"\xff\xfe", "headers": {"Content-Type": "application/json"}}, 422, "not UTF-8"),

@@ -82,7 +82,7 @@ def run_batch(
                 jobs, uncaptioned = add_captions(jobs, captioning, model, lambda job: overwrite or not job.taken)
             todo = jobs if log is None else _tasks(jobs, log, placed)
             tasks = itertools.chain(map(Done, uncaptioned), todo)
-            with WorkerPool(runner, OpenModel(placed, overwrite)) as pool:
+            with WorkerPool(runner, OpenModel(placed, overwrite, by_work=True)) as pool:
                 for outcome in pool.run(tasks, given_up=_given_up, on_report=on_fraction):
                     if log is not None:
                         outcome = _noted(outcome, log)

@@ -177,6 +177,8 @@ class OpenModel:
 
     model: Model
     overwrite: bool = True
+    by_work: bool = False
+    """As `Restoring`'s."""
 
     @property
     def on_gpu(self) -> bool:
@@ -185,7 +187,7 @@ class OpenModel:
 
     def __call__(self, place: int) -> Restoring:
         """As `Opening.__call__`."""
-        return Restoring(self.model, place, overwrite=self.overwrite, by_work=True)
+        return Restoring(self.model, place, overwrite=self.overwrite, by_work=self.by_work)
 
 
 class Restoring:

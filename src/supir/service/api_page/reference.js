@@ -38,7 +38,7 @@ function fields(given) {
   return rows.length ? [element('dl', {}, ...rows)] : [element('p', {className: 'dim', text: kind(schema)})];
 }
 
-function section(title, ...content) { return [element('h3', {text: title}), ...content]; }
+function section(title, ...content) { return [element('h2', {text: title}), ...content]; }
 
 function operation(path, method, what) {
   const parts = [];
