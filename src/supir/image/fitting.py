@@ -17,7 +17,7 @@ from torch import Tensor
 
 from supir.errors import OptionError
 from supir.image.grain import Grain, grain_of
-from supir.image.picture import Picture, from_pil, luma, to_pil
+from supir.image.picture import Picture, from_pil, luma, reader_of, to_pil
 from supir.image.reading import read
 from supir.image.sizes import pad_to_multiple, resize
 from supir.image.toning import Toning, toning_of_pixels
@@ -80,7 +80,7 @@ def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> Fitted:
 
     grain = None
     if options.keep_grain:
-        grain = grain_of(lambda rows, columns: shown[:, rows, columns] * 0.5 + 0.5, picture.height, picture.width)
+        grain = grain_of(reader_of(shown), picture.height, picture.width)
     grey = shown if toning is None else luma(shown)
     pixels = resize(grey.expand(3, -1, -1), size.height, size.width)
     padded = pad_to_multiple(pixels, multiple)
@@ -99,8 +99,7 @@ def _fitted_as_reference(picture: Picture, options: RestoreOptions) -> Fitted:
 
     grain = None
     if options.keep_grain:
-        pixels = opaque.pixels
-        grain = grain_of(lambda rows, columns: pixels[:, rows, columns] * 0.5 + 0.5, picture.height, picture.width)
+        grain = grain_of(reader_of(opaque.pixels), picture.height, picture.width)
     notes = notes_of(None, grain, options)
     return Fitted(pixels=stretched, finish=cut_to_integers, notes=notes, grain=grain, options=options)
 

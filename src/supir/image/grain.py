@@ -7,14 +7,13 @@ in the photograph alone, so it is the same whatever tiles or bands a picture is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from supir.image.picture import Picture, luma
+from supir.image.picture import Picture, Reader, along, luma
 from supir.image.sizes import Resampling
 
 _SIDE = 32
@@ -41,9 +40,6 @@ _REACH = 7
 """Pixels that grain is alike over, to each side."""
 _CELL = 256
 """Pixels of the squares that are drawn at once."""
-
-Reader = Callable[[slice, slice], Tensor]
-"""Gives rows and columns (3 or 1, rows, columns) in [0, 1]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +73,8 @@ class Grain:
             part = pixels[:, first : first + _CELL]
             rows = slice(top + first, top + first + part.shape[1])
             grey = (part if picture.grey else luma(part))[0] * 0.5 + 0.5
-            part += 2 * share * self._strength_at(grey) * self._drawn(seed, size, rows)
+            part += 2 * share * along(self.strength, grey * _BINS - 0.5) * self._drawn(seed, size, rows)
         return replace(picture, pixels=pixels.clamp_(-1, 1))
-
-    def _strength_at(self, grey: Tensor) -> Tensor:
-        place = (grey * _BINS - 0.5).clamp(0, _BINS - 1)
-        below = place.floor().clamp(max=_BINS - 2)
-        index = below.long()
-        return torch.lerp(self.strength[index], self.strength[index + 1], place - below)
 
     def _drawn(self, seed: int, size: tuple[int, int], rows: slice) -> Tensor:
         """(rows, width): grain of variance 1 in the photograph's pixels, at the size of a result."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -106,6 +107,24 @@ def luma(pixels: Tensor) -> Tensor:
     """(1, H, W) of (3, H, W); a pixel of equal channels stays as it is."""
     first = pixels[:1]
     return first + sum(weight * (channel - first) for weight, channel in zip(_LUMA[1:], pixels[1:], strict=True))
+
+
+Reader = Callable[[slice, slice], Tensor]
+"""Gives rows and columns (3 or 1, rows, columns) of a picture, in [0, 1]."""
+
+
+def reader_of(pixels: Tensor) -> Reader:
+    """Of (C, H, W) in [-1, 1]."""
+    return lambda rows, columns: pixels[:, rows, columns] * 0.5 + 0.5
+
+
+def along(curve: Tensor, place: Tensor) -> Tensor:
+    """(..., H, W): what a curve (..., knots) is at places (H, W) counted in knots, straight lines between them."""
+    last = curve.shape[-1] - 1
+    place = place.clamp(0, last)
+    below = place.floor().clamp(max=last - 1)
+    index = below.long()
+    return torch.lerp(curve[..., index], curve[..., index + 1], place - below)
 
 
 def on_white(picture: Picture) -> Picture:

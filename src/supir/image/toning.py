@@ -8,14 +8,14 @@ nothing of the colour noise of a scan is taken for colours, and no network can a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from supir.image.picture import luma
+from supir.image.picture import Reader, along, luma, reader_of
 from supir.image.sizes import Resampling
 
 _LEVEL = 1 / 255
@@ -34,9 +34,6 @@ _GREY = 0.75 * _LEVEL
 """Offsets below it are rounding."""
 _ROWS = 512
 """Of what is looked at in one go."""
-
-Reader = Callable[[slice, slice], Tensor]
-"""Gives rows and columns (3, rows, columns) in [0, 1]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +66,7 @@ class Toning:
 def toning_of_pixels(pixels: Tensor) -> Toning | None:
     """As ``toning_of``, of (3, H, W) in [-1, 1]."""
     height, width = pixels.shape[-2:]
-    return toning_of(lambda rows, columns: pixels[:, rows, columns] * 0.5 + 0.5, height, width)
+    return toning_of(reader_of(pixels), height, width)
 
 
 def toning_of(read: Reader, height: int, width: int) -> Toning | None:
@@ -159,10 +156,7 @@ def _means(band: Tensor, side: int) -> Tensor:
 
 def _at(curve: Tensor, grey: Tensor) -> Tensor:
     """(3, H, W): the offsets at luma (H, W) in [0, 1]."""
-    place = grey.clamp(0, 1) * (_KNOTS - 1)
-    below = place.floor().clamp(max=_KNOTS - 2)
-    index = below.long()
-    return torch.lerp(curve[:, index], curve[:, index + 1], place - below)
+    return along(curve, grey * (_KNOTS - 1))
 
 
 def _spread(drift: Tensor, size: Sequence[int], rows: slice) -> Tensor:
