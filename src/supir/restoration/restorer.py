@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property, partial
-from typing import Any, overload
+from typing import Any, ParamSpec, overload
 
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
@@ -27,14 +27,7 @@ from supir.restoration.encoding import LastEncoding, Once
 from supir.restoration.finite import check_latents, finite_at_first, finite_at_last, not_widened
 from supir.restoration.schedules import branches, highest_sigma, noise_schedule, ramp, text_guidance
 from supir.restoration.work import ANCHOR, DECODING, ENCODING, PREVIEW, SAMPLING, NoWork, Work
-from supir.sampling.denoiser import (
-    Condition,
-    ConditionedDenoiser,
-    discrete_denoiser,
-    in_tiles,
-    restored_towards,
-    text_guided,
-)
+from supir.sampling.denoiser import discrete_denoiser, in_tiles, restored_towards, text_guided
 from supir.sampling.feature_cache import StepCache, counting_steps
 from supir.sampling.noise import NoiseSource
 from supir.sampling.sigmas import Schedule, initial_latent
@@ -42,6 +35,7 @@ from supir.sampling.solvers import Denoiser, Step, StepCallback, dpmpp_2m, edm_e
 from supir.tensors.arrays import ArrayLike, MemmapArray
 from supir.tensors.tiling import Layout, blended, mosaic, reference_gaussian, tiled
 
+P = ParamSpec("P")
 Store = Callable[[tuple[int, ...]], MemmapArray]
 """Makes a place for (B, C, H, W) outside of memory."""
 
@@ -219,7 +213,10 @@ class Restorer:
         positive: dict[str, Any] = {"tokens": conditions.tokens, "vector": conditions.vector, "control": lq_latent}
         negative = positive | {"tokens": conditions.negative_tokens, "vector": conditions.negative_vector}
         layout = self.latent_layout()
-        denoise = self._counted_calls(denoise, layout, lq_latent, schedule)
+        # One call for each batch of tiles, and for every branch that is alone.
+        calls = schedule.num_steps * math.ceil(_number_of(layout, lq_latent) / options.tile_batch)
+        calls *= 1 if self.backoff.together else branches(self.options, schedule)
+        denoise = self._counted(denoise, SAMPLING, calls)
         if any(cache.in_use for cache in kept):
             negative[CACHE_KEYS], positive[CACHE_KEYS] = cache_keys(lq_latent, layout)
         strength = text_guidance(options, sigma_max)
@@ -238,21 +235,6 @@ class Restorer:
             sigma_max=sigma_max,
             min_next_sigma=REFERENCE_MIN_NEXT_SIGMA if options.reference_quirks else 0.0,
         )
-
-    def _counted_calls(
-        self, denoise: ConditionedDenoiser, layout: Layout, latent: Tensor, schedule: Schedule
-    ) -> ConditionedDenoiser:
-        """``denoise``, each call of which is told: one for each batch of tiles, and for every branch that is alone."""
-        calls = schedule.num_steps * math.ceil(_number_of(layout, latent) / self.backoff.options.tile_batch)
-        calls *= 1 if self.backoff.together else branches(self.options, schedule)
-        done = itertools.count(1)
-
-        def counted(x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
-            made = denoise(x, sigma, condition)
-            self.work.at(SAMPLING, next(done) / calls)
-            return made
-
-        return counted
 
     def sample(
         self,
@@ -322,7 +304,7 @@ class Restorer:
                 reach = "degraded_halo" if degraded else "halo"
                 alike = self._with_common_norms(of_part, pixels, 1, reach)
                 layout = self.pixel_layout(1, reach)
-                counted = self._counted(alike, ENCODING if degraded else ANCHOR, layout, pixels)
+                counted = self._counted(alike, ENCODING if degraded else ANCHOR, _number_of(layout, pixels))
                 found = tiled(counted, layout, scale=Fraction(1, factor))(pixels)
             return found
 
@@ -346,7 +328,7 @@ class Restorer:
                 return found
             alike = self._with_common_norms(self._decoded, latent, factor, "halo")
             layout = self.pixel_layout(factor, "halo")
-            counted = self._counted(alike, part, layout, latent)
+            counted = self._counted(alike, part, _number_of(layout, latent))
             made: Tensor | MemmapArray = tiled(counted, layout, scale=factor, into=store)(latent)
             return made
 
@@ -354,14 +336,12 @@ class Restorer:
         whole = self.backoff.run(pixels, smaller)
         return whole.float() if isinstance(whole, Tensor) else whole
 
-    def _counted(
-        self, run: Callable[[Tensor], Tensor], part: str, layout: Layout, source: ArrayLike
-    ) -> Callable[[Tensor], Tensor]:
-        """``run``, each tile of which is told."""
-        number, done = _number_of(layout, source), itertools.count(1)
+    def _counted(self, run: Callable[P, Tensor], part: str, number: int) -> Callable[P, Tensor]:
+        """``run``, each call of which is told to the work: so many make the part."""
+        done = itertools.count(1)
 
-        def counted(tile: Tensor) -> Tensor:
-            made = run(tile)
+        def counted(*args: P.args, **keywords: P.kwargs) -> Tensor:
+            made = run(*args, **keywords)
             self.work.at(part, next(done) / number)
             return made
 
