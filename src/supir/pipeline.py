@@ -262,8 +262,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         """What tells how much of the work on a picture is done; the planner knows how much there is."""
         if tell is None:
             return NoWork()
-        device = self._execution_device.type
-        costs = self._costs() if self.source is None else KeptCosts(self.source, self.networks, device)
+        costs = self._costs() if self.source is None else self._kept_costs
         passes = Passes(costs, options, size.padded_width, size.padded_height)
         return Work(passes.work(size.output_width * size.output_height), tell)
 
@@ -271,8 +270,20 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         """Keep how fast it went, to foretell the next."""
         rate = work.rate
         if rate is not None and self.source is not None:
-            device = self._execution_device.type
-            keep_rate(KeptCosts(self.source, self.networks, device).key, device, rate)
+            keep_rate(self._kept_costs.key, self._execution_device.type, rate)
+
+    @property
+    def _kept_costs(self) -> KeptCosts:
+        """Of the folder, on the device of now; a batch asks before each picture and after it."""
+        assert self.source is not None
+        device = self._execution_device.type
+        if device not in self._kept:
+            self._kept[device] = KeptCosts(self.source, self.networks, device)
+        return self._kept[device]
+
+    @cached_property
+    def _kept(self) -> dict[str, KeptCosts]:
+        return {}
 
     def glimpses(self, source: str | Path, options: RestoreOptions, show: Callable[[Picture], None]) -> StepCallback:
         """What ``on_step`` may be given to show small pictures of what comes, after some of the steps.

@@ -43,7 +43,7 @@ class LastEncoding:
         if options.reference_quirks or options.memory is not None or pixels.numel() > 3 * MOST_PIXELS:
             return None
         heard = {name: value for name, value in asdict(options).items() if name not in OF_SAMPLING}
-        digest = hashlib.sha256(pixels.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+        digest = hashlib.sha256(pixels.detach().cpu().contiguous().numpy().data).hexdigest()
         of = digest, tuple(pixels.shape), str(pixels.device), str(dtype), tuple(heard.items())
         if of != self._of:
             self._of, self._parts = of, {}
