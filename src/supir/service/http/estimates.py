@@ -19,7 +19,7 @@ _MOST_KEPT = 1000
 
 class Estimates:
     """Counts the operations of pictures, and divides them by how many were made a second: by pictures that were
-    restored here, or, before there are any, by what this machine multiplies. Any thread may ask.
+    restored here, or, before there are any, by what is known of this machine (``kept_rate``). Any thread may ask.
 
     Args:
         model: whose networks; their configurations are read at the first question.
@@ -95,15 +95,15 @@ class Estimates:
     @cached_property
     def _measured(self) -> float | None:
         """Operations a second; None for a device that is not here."""
-        dtype = self._costs.dtype
-        from supir.planner.costs import measured_rate
+        costs = self._costs
+        from supir.planner.kept import kept_rate
         from supir.weights.device import find_device
 
         try:
             find_device(self._device)
         except OptionError:
             return None
-        return measured_rate(self._device, dtype)
+        return kept_rate(costs.key, self._device, costs.dtype)
 
     @property
     def _device(self) -> str:
