@@ -237,6 +237,18 @@ def test_a_warning_is_a_sentence(model: Path, folder: Path) -> None:
     assert "transparency" in line
 
 
+@pytest.mark.usefixtures("folder")
+def test_libraries_have_no_word_in_it(model: Path) -> None:
+    """In a process of its own: what they complain of while they are imported they say once."""
+    command = [sys.executable, "-m", "supir.cli", "restore", "one.jpg", "--model", str(model), *map(str, QUICK)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    first, *others = done.stderr.splitlines()
+    assert first.startswith("48 x 32 to ")
+    assert others[0].startswith("[1/1] one.jpg -> one.restored.jpg")
+    assert others[1].startswith("1 restored, 0 failed")
+    assert len(others) == 2, done.stderr
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_interrupted_leaves_whole_files_only(model: Path, folder: Path) -> None:
     quick = ("--steps", "100", "--min-size", "64", "--device", "cpu", "--model", str(model), "-o", "out")

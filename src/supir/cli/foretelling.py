@@ -36,11 +36,12 @@ def foretell(console: Console, jobs: Sequence[Job], model: Model, scale_said: bo
     """
     if not jobs or len(jobs) > MOST:
         return
-    from supir.planner.kept import KeptCosts, kept_rate
-    from supir.weights.model_folder import BUNDLED_MODEL
     from supir.weights.silence import silence_libraries
 
-    silence_libraries()
+    silence_libraries()  # first: they complain while they are imported
+    from supir.planner.kept import KeptCosts, kept_rate
+    from supir.weights.model_folder import BUNDLED_MODEL
+
     device = model.placed().devices[0]
     folder = model.folder or BUNDLED_MODEL
     costs = KeptCosts(folder, model.networks, device.split(":")[0])

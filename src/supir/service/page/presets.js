@@ -1,7 +1,7 @@
 // The presets as cards: what each is for, or, with a model's own numbers, what it does; those that are the same say so.
 
 import {element} from './element.js';
-import {put} from './text.js';
+import {number, put} from './text.js';
 import {presetName} from './words.js';
 
 const EXPERT = ['reference'];
@@ -21,6 +21,7 @@ export function presetCards(root, told, onChange) {
 function about(name, told) {
   const text = element('span'), same = told.same_presets[name];
   if (same) return put(text, 'preset.same', {get name() { return presetName(same); }});
-  if (told.own_presets.includes(name)) return put(text, 'preset.own', {count: told.presets[name].num_steps});
+  const {num_steps: count, detail} = told.presets[name];
+  if (told.own_presets.includes(name)) return put(text, detail == null ? 'preset.own' : 'preset.own.detail', {count, get detail() { return number(detail); }});
   return put(text, `preset.${name}.help`);
 }
