@@ -83,6 +83,19 @@ def test_a_log_is_replayed_to_the_byte(originals: list[Path], tmp_path: Path) ->
     assert "no picture of this name" in str(missing.error)
 
 
+def test_pairs_of_an_earlier_drawing_are_not_mixed_with_new_ones(originals: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    list(make_pairs(originals[:1], out, "default"))
+    old = json.loads((out / LOG).read_text())
+    assert old.pop("version") == 2
+    (out / LOG).write_text(json.dumps(old) + "\n")
+    with pytest.raises(OptionError, match=r"as an earlier version drew default; .*replay"):
+        list(make_pairs(originals, out, "default"))
+    log = {pair.name: pair for pair in read_log(out / LOG)}
+    [again] = make_pairs(originals[:1], tmp_path / "b", REPLAYED, replay=log)
+    assert again.error is None
+
+
 def test_what_cannot_be_done_is_said(originals: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     (tmp_path / "in" / "bad.png").write_bytes(b"no picture")

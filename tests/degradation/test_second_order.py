@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,41 @@ def test_a_drawing_replays_to_the_byte_from_its_json_line(name: str, picture: op
 def test_the_degraded_size_is_the_reduced_one_before_it_is_restored(picture: ops.Picture) -> None:
     drawn = Recipe(scale=(4.0, 4.0)).draw(np.random.default_rng(1))
     assert apply(drawn, picture, restore_size=False).shape == (24, 32, 3)
+
+
+def test_drawings_are_distributed_as_those_that_x4plus_was_trained_with() -> None:
+    """Shares and ranges of Real-ESRGAN's published options; a share of 4000 drawings is right within .025."""
+    rng = np.random.default_rng(7)
+    drawn = [[dict(one.values) | {"operation": one.operation} for one in Recipe().draw(rng).steps] for _ in range(4000)]
+    blurs = [one for steps in drawn for one in steps if one["operation"] == "blur"]
+    kernels = Counter((one["shape"], one["sigma_x"] == one["sigma_y"]) for one in blurs)
+    published = {
+        ("gaussian", True): 0.45,
+        ("gaussian", False): 0.25,
+        ("generalized", True): 0.12,
+        ("generalized", False): 0.03,
+        ("plateau", True): 0.12,
+        ("plateau", False): 0.03,
+    }
+    assert {kind: number / len(blurs) for kind, number in kernels.items()} == pytest.approx(published, abs=0.025)
+    exponents = np.array([one["beta"] for one in blurs if one["shape"] == "generalized"])
+    assert (exponents < 1).mean() == pytest.approx(0.5, abs=0.06)
+    assert exponents.min() >= 0.5
+    assert exponents.max() == pytest.approx(4, abs=0.1)
+    flat = np.array([one["beta"] for one in blurs if one["shape"] == "plateau"])
+    assert (flat == 1).mean() == pytest.approx(0.5, abs=0.06)
+
+    first_sincs = [steps[0] for steps in drawn if steps[0]["operation"] == "sinc"]
+    assert len(first_sincs) / len(drawn) == pytest.approx(0.1, abs=0.025)
+    for small, lowest in ((True, np.pi / 3), (False, np.pi / 5)):
+        cutoffs = [one["cutoff"] for one in first_sincs if (one["size"] < 13) == small]
+        assert lowest <= min(cutoffs) < lowest + 0.1
+
+    sizes = [[one["fraction"] for one in steps if one["operation"] == "resize"] for steps in drawn]
+    assert all(fractions[-1] == 0.25 for fractions in sizes)
+    second = np.array([fractions[-2] for fractions in sizes]) * 4  # counted from the final size, whatever the first was
+    assert [(second > 1).mean(), (second < 1).mean()] == pytest.approx([0.3, 0.4], abs=0.025)
+    assert [second.min(), second.max()] == pytest.approx([0.3, 1.2], abs=0.01)
 
 
 def test_light_is_milder_than_default(picture: ops.Picture) -> None:

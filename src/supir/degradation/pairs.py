@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from supir.degradation.process import Degradation, apply
-from supir.degradation.recipes import RECIPES, draw
+from supir.degradation.recipes import RECIPES, VERSIONS, draw
 from supir.errors import ImageError, OptionError
 from supir.files import add_entries, check_apart, sentence, whole_lines, write_entries
 from supir.image import Picture, by_name, read, write
@@ -57,6 +57,8 @@ class Pair:
     lq_sha256: str
     """Of the degraded picture's pixels: 8-bit RGB, row by row."""
     degradation: Degradation
+    version: int = 1
+    """Of what the recipe draws (``recipes.VERSIONS``)."""
 
     def as_json(self) -> dict[str, Any]:
         """For the log."""
@@ -193,6 +195,11 @@ def _known(out: Path, recipe: str, seed: int, side: int | None) -> dict[str, Pai
         return {}
     pairs = read_log(log)
     for pair in pairs:
+        if pair.version != VERSIONS.get(recipe, 1):
+            raise OptionError(
+                f"{out}: holds pictures degraded as an earlier version drew {recipe}; name another folder, or replay its"
+                f" {LOG}"
+            )
         if (pair.recipe, pair.seed, pair.side) != (recipe, seed, side):
             raise OptionError(
                 f"{out}: holds pictures degraded by {pair.recipe}, seed {pair.seed}, side {pair.side};"
@@ -229,6 +236,7 @@ def _make(path: Path, out: Path, degradation: Degradation, recipe: str, seed: in
         size=(original.shape[1], original.shape[2]),
         lq_sha256=pixels_sha256(low),
         degradation=degradation,
+        version=VERSIONS.get(recipe, 1),
     )
 
 

@@ -73,6 +73,13 @@ RECIPES: Mapping[str, Drawable] = MappingProxyType(
 ``real`` is what photographs suffer beyond it; the others are fixed."""
 
 
+VERSIONS: Mapping[str, int] = MappingProxyType({"default": 2, "light": 2})
+"""Of what a recipe draws from a seed; 1 where none is named. Stored degradations replay whatever the version.
+
+2: the shares of kernels, exponents, cut-offs and the second resize as Real-ESRGAN's authors published them.
+"""
+
+
 ABOUT: Mapping[str, str] = MappingProxyType(
     {
         "default": "second-order process of blur, resizing, noise and JPEG, as for the paper's Q model; drawn anew",

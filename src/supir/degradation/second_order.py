@@ -1,5 +1,9 @@
 """Real-ESRGAN's second-order degradation (arXiv 2107.10833, section 3), drawn first and applied after.
 
+The shares and ranges are those that its authors published with x4plus (`options/train_realesrgan_x4plus.yml`), not all
+of which the article states: the six kernels' shares, exponents of which half lie below 1, sinc cut-offs that reach
+lower with larger kernels, and a second resize that is counted from the final size.
+
 As in SUPIR's paper (section 4.1) the degraded picture is brought back to the size of the clean one, which ``apply``
 does. What a drawing is, and how it is replayed, is in ``process``; the names of all recipes are in ``recipes``.
 """
@@ -16,7 +20,16 @@ import numpy.typing as npt
 from supir.degradation.process import Degradation, Step, step
 
 _INTERPOLATIONS = ("area", "bilinear", "bicubic")
-_SHAPES = ("gaussian", "generalized", "plateau")
+_KERNELS = {
+    ("gaussian", True): 0.45,
+    ("gaussian", False): 0.25,
+    ("generalized", True): 0.12,
+    ("generalized", False): 0.03,
+    ("plateau", True): 0.12,
+    ("plateau", False): 0.03,
+}
+"""Shares of the blur kernels by shape and whether they are isotropic."""
+_EXPONENTS = {"gaussian": (1.0, 1.0), "generalized": (0.5, 4.0), "plateau": (1.0, 2.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +76,11 @@ class Recipe:
         if rng.random() < self.everyday_probability:
             return _draw_everyday(rng)
         steps: list[Step] = []
-        fraction = 1.0
-        smallest = 1 / self.scale[1] / 2
+        final_fraction = 1 / _between(rng, self.scale)
         for number, ranges in enumerate(self.rounds):
             last = number == len(self.rounds) - 1
-            new, fraction = _draw_round(rng, ranges, fraction, smallest, compress=not last)
-            steps += new
-        end = [step("resize", fraction=1 / _between(rng, self.scale), interpolation=_choose(rng, _INTERPOLATIONS))]
+            steps += _draw_round(rng, ranges, final_fraction if number else 1.0, compress=not last)
+        end = [step("resize", fraction=final_fraction, interpolation=_choose(rng, _INTERPOLATIONS))]
         if rng.random() < self.final_sinc_probability:
             end.append(step("sinc", size=_odd_size(rng), cutoff=_between(rng, (np.pi / 3, np.pi))))
         # Real-ESRGAN compresses before or after the last resize and sinc, each half of the time.
@@ -125,21 +136,19 @@ def _draw_everyday(rng: np.random.Generator) -> Degradation:
     return Degradation(tuple(steps))
 
 
-def _draw_round(
-    rng: np.random.Generator, ranges: Round, fraction: float, smallest: float, compress: bool
-) -> tuple[list[Step], float]:
-    """Steps of one round, and the fraction of the clean size after it, never below ``smallest``."""
+def _draw_round(rng: np.random.Generator, ranges: Round, base: float, compress: bool) -> list[Step]:
+    """Steps of one round, which resizes to a multiple of ``base``, a fraction of the clean size."""
     steps: list[Step] = []
     if rng.random() < ranges.blur_probability:
         if rng.random() < ranges.sinc_probability:
-            steps.append(step("sinc", size=_odd_size(rng), cutoff=_between(rng, (np.pi / 3, np.pi))))
+            size = _odd_size(rng)
+            steps.append(step("sinc", size=size, cutoff=_between(rng, (np.pi / (3 if size < 13 else 5), np.pi))))
         else:
             steps.append(_draw_blur(rng, ranges.blur_sigma))
     way = rng.choice(3, p=ranges.resize_up_down_keep)
     factor = (_between(rng, (1.0, ranges.resize_range[1])), _between(rng, (ranges.resize_range[0], 1.0)), 1.0)[way]
-    if factor != 1.0:
-        fraction = max(fraction * factor, smallest)
-        steps.append(step("resize", fraction=fraction, interpolation=_choose(rng, _INTERPOLATIONS)))
+    if base * factor != 1.0:
+        steps.append(step("resize", fraction=base * factor, interpolation=_choose(rng, _INTERPOLATIONS)))
     if rng.random() < ranges.noise_probability:
         gaussian = rng.random() < ranges.gaussian_probability
         strength = _between(rng, ranges.gaussian_strength if gaussian else ranges.poisson_strength)
@@ -147,15 +156,15 @@ def _draw_round(
         steps.append(step("gaussian_noise" if gaussian else "poisson_noise", strength=strength, grey=grey, seed=seed))
     if compress and rng.random() < ranges.jpeg_probability:
         steps.append(_draw_jpeg(rng, ranges.jpeg_quality))
-    return steps, fraction
+    return steps
 
 
 def _draw_blur(rng: np.random.Generator, sigma: tuple[float, float]) -> Step:
+    shape, isotropic = list(_KERNELS)[rng.choice(len(_KERNELS), p=list(_KERNELS.values()))]
     first = _between(rng, sigma)
-    isotropic = rng.random() < 0.6
     second, angle = (first, 0.0) if isotropic else (_between(rng, sigma), _between(rng, (-np.pi, np.pi)))
-    shape = str(rng.choice(_SHAPES, p=(0.7, 0.18, 0.12)))
-    beta = _between(rng, {"gaussian": (1.0, 1.0), "generalized": (0.5, 4.0), "plateau": (1.0, 2.0)}[shape])
+    lowest, highest = _EXPONENTS[shape]
+    beta = _between(rng, (lowest, 1.0) if rng.random() < 0.5 else (1.0, highest))
     return step("blur", size=_odd_size(rng), sigma_x=first, sigma_y=second, angle=angle, shape=shape, beta=beta)
 
 

@@ -19,6 +19,7 @@ import cv2
 import torch
 from transformers import CLIPTokenizer
 
+from supir.degradation.recipes import VERSIONS
 from supir.errors import OptionError
 from supir.files import alone, folder_whole
 from supir.models.thin_autoencoder import ThinAutoencoder
@@ -180,7 +181,9 @@ def checkpointed(options: StageOptions) -> tuple[str, ...]:
 
 def where_from(request: Request, num_processes: int) -> dict[str, Any]:
     """What decides a run's weights beside its options."""
+    drawn = shares(request.options.degradation)
     return {
+        "recipe versions": {name: VERSIONS[name] for name in drawn if name in VERSIONS} or None,
         "data": [str(folder) for folder in request.data],
         "weights": None if request.weights is None else list(request.weights),
         "from": str(request.start) if request.start else None,
