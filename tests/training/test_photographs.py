@@ -7,6 +7,7 @@ import json
 import pickle
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from data.photographs import OPTIONS, Cropped, photo, save
 from supir.data.build import build
 from supir.degradation.process import Degradation
 from supir.errors import ImageReadError, OptionError
+from supir.models.text import NUM_TOKENS, TextTowers
+from supir.prompts import POSITIVE_PROMPT, join_prompt
 from supir.training import denoising
 from supir.training.denoising import Draw, Sample
 from supir.training.loop import Trainer, sample_batches
@@ -26,6 +29,7 @@ from supir.training.pairs import degraded_by
 from supir.training.photographs import (
     LABELS,
     Mixed,
+    Photographs,
     PictureFolder,
     Recent,
     Shards,
@@ -157,6 +161,22 @@ def test_token_ids_are_remembered_of_the_last_prompts(monkeypatch: pytest.Monkey
     assert all(torch.equal(a, b) for a, b in zip(embed(["one", "two"]), before, strict=True))
 
 
+def test_long_captions_are_carried_whole_as_when_restoring() -> None:
+    parts = tiny_components()
+    names = (("tokenizer", "tokenizer_2"), ("text_encoder", "text_encoder_2"))
+    embed = denoising.Words(*([parts[name] for name in pair] for pair in names))
+    caption = "a harbour with boats, " * 40
+    prompts = ["a cat", join_prompt(caption, POSITIVE_PROMPT), "", join_prompt(caption, "")]
+    assert embed.num_long(prompts) == 2
+    tokens, pooled = embed(prompts)
+    found = TextTowers(**{name: parts[name] for pair in names for name in pair}).encode(prompts)
+    assert tokens.shape[1] > 2 * NUM_TOKENS
+    torch.testing.assert_close(tokens, found.tokens)
+    torch.testing.assert_close(pooled, found.pooled)
+    assert not torch.equal(tokens[1], tokens[3]), "the quality words were pushed out"
+    assert embed(["a cat"])[0].shape[1] == NUM_TOKENS
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageReadError, match="without pictures"):
         open_photographs([tmp_path])
@@ -273,3 +293,26 @@ def test_the_stated_share_is_negative(photographs: Path) -> None:
     assert all(np.array_equal(sample.target, sample.degraded) for sample in poor)
     free = sum(sample.prompt == "" for sample in found) / (len(found) - len(poor))
     assert free == pytest.approx(0.5, abs=0.09)
+
+
+def test_held_out_pictures_are_never_learned_from(photographs: Path, sets: list[Path], tmp_path: Path) -> None:
+    """Of a folder, of built sets, and of both mixed: a picture is on one side, and on the same one each time."""
+    for number in range(20):
+        save(tmp_path / "many" / f"{number}.png", photo(100 + number, 64, 64))
+    for folders in ([tmp_path / "many"], sets, [tmp_path / "many", sets[0]]):
+        learned, held = open_photographs(folders, seed=5).parted()
+        assert len(held) >= 1
+
+        def seen(source: Photographs, numbers: Sequence[int | None]) -> set[bytes]:
+            crops = (source.draw(np.random.default_rng(index), 64, number) for index, number in enumerate(numbers))
+            return {min(crop.pixels.tobytes(), crop.pixels[:, ::-1].tobytes()) for crop in crops}
+
+        ours, theirs = seen(learned, [*range(60), *[None] * 240]), seen(held, [None] * 60)
+        assert ours.isdisjoint(theirs)
+        assert len(theirs) == len(held)
+        assert len(ours) == len(learned)
+        again = open_photographs(folders, seed=5).parted()[1]
+        assert seen(again, [None] * 60) == theirs
+    save(tmp_path / "one" / "a.png", photo(1))
+    with pytest.raises(OptionError, match="1 picture, and none to hold out; name others by --heldout"):
+        open_photographs([tmp_path / "one"]).parted()

@@ -40,7 +40,9 @@ def train(
         Path | None,
         folder("Negative-quality pictures (python -m supir.training.negatives). Unset: plain degradations."),
     ] = None,
-    heldout: Annotated[Path | None, folder("Held-out photographs. Unset: crops of the data.")] = None,
+    heldout: Annotated[
+        Path | None, folder("Held-out photographs. Unset: an eighth of the data's, at most 6 of a folder.")
+    ] = None,
     settings: Annotated[
         list[str] | None, option("An option of the run, over its own. May be repeated.", "--set", metavar="FIELD=VALUE")
     ] = None,

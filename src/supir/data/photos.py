@@ -7,7 +7,7 @@ import logging
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ class Photos:
         folders: what `supir data build` wrote.
         weights: of each folder, for `draw`; unset: every picture is as likely as any other.
         max_pixels: a picture that claims more (width times height) counts as broken and is not decoded.
+        without: numbers of samples that neither `draw` nor a stream gives.
 
     Raises:
         OptionError: a folder that is not a finished data set, or weights that do not fit.
@@ -95,12 +96,13 @@ class Photos:
         weights: Sequence[float] | None = None,
         *,
         max_pixels: int = MAX_PIXELS,
+        without: Collection[int] = (),
     ) -> None:
         names = [folders] if isinstance(folders, str | Path) else list(folders)
         self.folders = tuple(Path(name) for name in names)
         if not self.folders:
             raise OptionError("no folder of pictures is given; at least one is needed")
-        self.max_pixels = max_pixels
+        self.max_pixels, self.without = max_pixels, frozenset(without)
         self.indices: tuple[npt.NDArray[Any], ...] = tuple(_index(folder) for folder in self.folders)
         self.starts: tuple[int, ...] = tuple(int(n) for n in np.cumsum([0, *map(len, self.indices)]))
         """Number of each folder's first sample, and of all samples at the end."""
@@ -152,6 +154,8 @@ class Photos:
         for _ in range(MAX_TRIES):
             folder = int(random.choice(len(self.folders), p=self.weights))
             number = self.starts[folder] + int(random.integers(len(self.indices[folder])))
+            if number in self.without:
+                continue
             try:
                 return self.sample(number)
             except ImageError as error:
@@ -169,11 +173,13 @@ class Photos:
 
     def __getstate__(self) -> dict[str, Any]:
         # an open file does not travel to another process, and the index is mapped there anew instead of copied
-        names = ("folders", "weights", "max_pixels", "left_out")
+        names = ("folders", "weights", "max_pixels", "without", "left_out")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["folders"], state["weights"], max_pixels=state["max_pixels"])  # type: ignore[misc]
+        self.__init__(  # type: ignore[misc]
+            state["folders"], state["weights"], max_pixels=state["max_pixels"], without=state["without"]
+        )
         self.left_out = state["left_out"]
 
     def _bytes(self, folder: int, shard: int, start: int, size: int) -> bytes:

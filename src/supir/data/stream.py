@@ -6,7 +6,7 @@ r + 2 R ..., the order does not depend on the number of DataLoader workers, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -86,7 +86,7 @@ class PhotoStream(Dataset[Sample]):
         weights: share of each folder in the stream (``[0.9, 0.1]`` mixes faces in); unset: all samples alike.
         seed: of the order.
         window: shards whose samples are mixed at a time.
-        max_pixels: as in `Photos`.
+        max_pixels, without: as in `Photos`.
 
     Raises:
         OptionError: an argument outside what is allowed, or as `Photos`.
@@ -100,10 +100,11 @@ class PhotoStream(Dataset[Sample]):
         seed: int = 0,
         window: int = 4,
         max_pixels: int = MAX_PIXELS,
+        without: Collection[int] = (),
     ) -> None:
         if window < 1 or seed < 0:
             raise OptionError(f"window is {window} and seed {seed}; allowed are 1 or more, and 0 or more")
-        self.photos = Photos(folders, weights, max_pixels=max_pixels)
+        self.photos = Photos(folders, weights, max_pixels=max_pixels, without=without)
         self._order_options = {"weighted": weights is not None, "seed": seed, "window": window}
 
     @property
@@ -126,6 +127,8 @@ class PhotoStream(Dataset[Sample]):
         """
         for offset in range(MAX_TRIES):
             number = self._order.at(position, offset)
+            if number in self.photos.without:
+                continue
             try:
                 return self.photos.sample(number)
             except ImageError as error:

@@ -197,8 +197,8 @@ def _known(out: Path, recipe: str, seed: int, side: int | None) -> dict[str, Pai
     for pair in pairs:
         if pair.version != VERSIONS.get(recipe, 1):
             raise OptionError(
-                f"{out}: holds pictures degraded as an earlier version drew {recipe}; name another folder, or replay its"
-                f" {LOG}"
+                f"{out}: holds pictures degraded as an earlier version drew {recipe}; name another folder, or replay"
+                f" its {LOG}"
             )
         if (pair.recipe, pair.seed, pair.side) != (recipe, seed, side):
             raise OptionError(

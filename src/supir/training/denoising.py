@@ -28,6 +28,7 @@ from supir.sampling.solvers import edm_euler
 from supir.training.pairs import degraded_by, draw_degradation, to_tensor
 from supir.training.photographs import Photographs
 from supir.training.recipes import StageOptions, shares
+from supir.training.run_logger import Value
 from supir.training.stage_context import StageContext
 
 
@@ -43,6 +44,10 @@ KEPT_PROMPTS = 20_000
 """Prompts whose token ids are remembered, those asked for last; some 30 MB."""
 
 
+LONG = "long prompts"
+"""Among the values of a pass: how many of its prompts took more than one chunk of tokens."""
+
+
 class Words:
     """Embeds prompts with gradient, each distinct prompt once, the token ids of the last ones remembered."""
 
@@ -51,20 +56,26 @@ class Words:
         self._known = lru_cache(KEPT_PROMPTS)(self._ids)
 
     def _ids(self, prompt: str) -> list[Tensor]:
-        return [
-            token_ids(tokenizer, [prompt], long_prompt="truncate", warn=False)[0, 0] for tokenizer, _ in self.towers
-        ]
+        return [token_ids(tokenizer, [prompt], long_prompt="chunks")[0] for tokenizer, _ in self.towers]
+
+    def num_long(self, prompts: Sequence[str]) -> int:
+        """How many of the prompts are carried in more than one chunk of 77 tokens."""
+        return sum(len(self._known(prompt)[0]) > 1 for prompt in prompts)
 
     def __call__(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """(tokens (B, 77, features), pooled (B, features)) as ``TextTowers.encode`` gives them."""
+        """(tokens (B, 77 x chunks, features), pooled (B, features)) as ``TextTowers.encode`` gives them."""
         distinct = sorted(set(prompts))
         back = torch.tensor([distinct.index(prompt) for prompt in prompts])
+        chunks = max(len(self._known(prompt)[0]) for prompt in distinct)
         hidden, pooled = [], torch.empty(0)
         for number, (_, encoder) in enumerate(self.towers):
-            ids = torch.stack([self._known(prompt)[number] for prompt in distinct]).to(encoder.device)
-            output = encoder(ids, output_hidden_states=True)
-            hidden.append(output.hidden_states[-2])
-            pooled = getattr(output, "text_embeds", pooled)
+            [nothing] = self._known("")[number]
+            known = [self._known(prompt)[number] for prompt in distinct]
+            ids = torch.cat([row for rows in known for row in (rows, nothing.expand(chunks - len(rows), -1))])
+            output = encoder(ids.to(encoder.device), output_hidden_states=True)
+            hidden.append(output.hidden_states[-2].unflatten(0, (-1, chunks)).flatten(1, 2))
+            if hasattr(output, "text_embeds"):
+                pooled = output.text_embeds.unflatten(0, (-1, chunks))[:, 0]
         return torch.cat(hidden, -1)[back], pooled[back]
 
 
@@ -150,7 +161,7 @@ class Denoising:
         decoded: Tensor = self.autoencoder.decode((latent / self.scaling).to(self.autoencoder.dtype)).sample
         return decoded.float()
 
-    def loss(self, samples: Sequence[Sample], progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, samples: Sequence[Sample], progress: float) -> tuple[Tensor, dict[str, Value]]:
         """The loss of a batch, a mean over its samples."""
         latent = self.latent(to_tensor([sample.target for sample in samples]))
         hint = None
@@ -160,7 +171,7 @@ class Denoising:
         noise = torch.from_numpy(np.stack([sample.noise for sample in samples])).to(self.device)
         known = self.known([sample.prompt for sample in samples])
         error = self.error(latent, hint, timestep, noise, known)
-        return error, {"mse": error.detach()}
+        return error, {"mse": error.detach(), LONG: float(self.words.num_long([sample.prompt for sample in samples]))}
 
     def error(
         self,
@@ -178,7 +189,7 @@ class Denoising:
         return F.mse_loss(predicted.float(), alpha * noise - beta * latent if velocity else noise)
 
     def known(self, prompts: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """What UNet and adaptor are told: text tokens (B, 77, features), and pooled words with sizes."""
+        """What UNet and adaptor are told: text tokens (B, 77 x chunks, features), and pooled words with sizes."""
         tokens, pooled = self.words(prompts)
         sizes = torch.tensor([SIZE_IDS] * len(prompts), device=self.device)
         return tokens, {"text_embeds": pooled, "time_ids": sizes}

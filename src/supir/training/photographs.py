@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from supir.data.photos import LeftOut
+from supir.data.photos import LeftOut, Photos
 from supir.data.pixels import Pixels
 from supir.data.sources import decoded
 from supir.errors import ImageError, ImageReadError, OptionError
@@ -26,6 +27,8 @@ SHARPNESS_PREFERENCE = 2.5
 """Power applied to the rank that is drawn: 1 takes all tiles alike, 2.5 the sharpest 40 % two times of three."""
 LABELS = "labels.jsonl"
 """Beside pictures of a folder: one JSON object a line, ``file``, ``caption``, ``negative``, and where it came from."""
+MOST_HELD = 6
+"""Pictures of a source that are held out where no others are named."""
 KEPT_BYTES = 256_000_000
 """Of decoded pictures that a process holds, whatever the number of folders; the last ones that were asked for."""
 
@@ -41,6 +44,19 @@ class Crop:
 
 class Photographs:
     """A source of crops; its length is the number of pictures."""
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The picture files, where it reads such."""
+        return ()
+
+    def parted(self) -> tuple[Photographs, Photographs]:
+        """(to learn from, held out): no picture is in both, and the same ones are held out each time.
+
+        Raises:
+            OptionError: there is nothing to hold out.
+        """
+        raise NotImplementedError
 
     @property
     def num_left_out(self) -> int:
@@ -77,9 +93,9 @@ class PictureFolder(Photographs):
     once and counted.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, paths: Sequence[Path] | None = None) -> None:
         self.folder = folder
-        self.paths = [Path(path) for path in find_pictures([str(folder)])]
+        self._paths = list(map(Path, find_pictures([str(folder)]))) if paths is None else list(paths)
         self.left_out = LeftOut()
         self.labels: dict[Path, dict[str, Any]] = {}
         labels = (folder / LABELS).read_bytes() if (folder / LABELS).is_file() else b""
@@ -92,6 +108,21 @@ class PictureFolder(Photographs):
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """See ``Photographs``."""
+        return self._paths
+
+    def parted(self) -> tuple[PictureFolder, PictureFolder]:
+        """See ``Photographs``; chosen by their names, so that other pictures may come and go."""
+
+        def place(path: Path) -> int:
+            return zlib.crc32(path.relative_to(self.folder).as_posix().encode(errors="surrogateescape"))
+
+        held = set(sorted(self.paths, key=place)[: _number_held(self.folder, len(self.paths))])
+        learned = [path for path in self.paths if path not in held]
+        return PictureFolder(self.folder, learned), PictureFolder(self.folder, sorted(held))
 
     @property
     def num_left_out(self) -> int:
@@ -151,6 +182,10 @@ class Tiles(Photographs):
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def parted(self) -> tuple[Tiles, Tiles]:
+        """See ``Photographs``; tiles are parted when they are made, as two may be of one photograph."""
+        return self, Tiles(self._where[0], "heldout")
+
     def __reduce__(self) -> tuple[type[Tiles], tuple[Path, str]]:
         return Tiles, self._where  # a memory map would be pickled as all its pixels
 
@@ -200,22 +235,55 @@ _decoded = Recent(_read_pixels, KEPT_BYTES)
 class Shards(Photographs):
     """Data sets built by ``supir data build``, gone through pass by pass; a broken picture is passed over."""
 
-    def __init__(self, folders: Sequence[Path], weights: Sequence[float] | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        weights: Sequence[float] | None = None,
+        seed: int = 0,
+        without: Collection[int] = (),
+    ) -> None:
         from supir.data.stream import PhotoStream
 
-        self._stream = PhotoStream(folders, weights, seed=seed)
+        self._made = folders, weights, seed
+        self._stream = PhotoStream(folders, weights, seed=seed, without=without)
 
     def __len__(self) -> int:
-        return len(self._stream.photos)
+        return len(self._stream.photos) - len(self._stream.photos.without)
 
     @property
     def num_left_out(self) -> int:
         """See ``Photographs``."""
         return self._stream.num_broken
 
+    def parted(self) -> tuple[Shards, HeldOut]:
+        """See ``Photographs``."""
+        photos = self._stream.photos
+        number = _number_held(photos.folders[0], len(photos))
+        held = np.random.default_rng(0).choice(len(photos), number, replace=False).tolist()
+        return Shards(*self._made, without=held), HeldOut(photos, held)
+
     def draw(self, rng: np.random.Generator, size: int, number: int | None = None) -> Crop:
         """See ``Photographs``."""
         found = self._stream.photos.draw(rng) if number is None else self._stream[number]
+        return Crop(random_crop(rng, found.pixels, size), found.caption, found.negative)
+
+
+class HeldOut(Photographs):
+    """Some pictures of built data sets, by their numbers."""
+
+    def __init__(self, photos: Photos, numbers: Sequence[int]) -> None:
+        self._photos, self._numbers = photos, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def draw(self, rng: np.random.Generator, size: int, number: int | None = None) -> Crop:
+        """See ``Photographs``.
+
+        Raises:
+            ImageReadError: the picture is broken.
+        """
+        found = self._photos.sample(self._numbers[int(rng.integers(len(self._numbers)))])
         return Crop(random_crop(rng, found.pixels, size), found.caption, found.negative)
 
 
@@ -224,7 +292,8 @@ class Mixed(Photographs):
 
     def __init__(self, sources: Sequence[Photographs], weights: Sequence[float] | None = None) -> None:
         self.sources = list(sources)
-        counts = np.array(weights or [len(source) for source in self.sources], float)
+        self._weights = weights or [len(source) for source in self.sources]
+        counts = np.array(self._weights, float)
         self._ends = np.cumsum(counts / counts.sum())
 
     def __len__(self) -> int:
@@ -235,20 +304,34 @@ class Mixed(Photographs):
         """See ``Photographs``."""
         return sum(source.num_left_out for source in self.sources)
 
+    @property
+    def paths(self) -> Sequence[Path]:
+        """See ``Photographs``."""
+        return [path for source in self.sources for path in source.paths]
+
+    def parted(self) -> tuple[Mixed, Mixed]:
+        """See ``Photographs``; each source is parted by itself."""
+        learned, held = zip(*(source.parted() for source in self.sources), strict=True)
+        return Mixed(learned, self._weights), Mixed(held, self._weights)
+
     def draw(self, rng: np.random.Generator, size: int, number: int | None = None) -> Crop:
         """See ``Photographs``."""
         chosen = int(np.searchsorted(self._ends[:-1], rng.random(), side="right"))
         return self.sources[chosen].draw(rng, size, number)
 
 
-def open_photographs(
-    folders: Sequence[Path], split: str = "train", *, weights: Sequence[float] | None = None, seed: int = 0
-) -> Photographs:
+def _number_held(folder: Path, number: int) -> int:
+    """How many of so many pictures are held out: an eighth, at least one and at most ``MOST_HELD``."""
+    if number < 2:
+        raise OptionError(f"{folder}: {number} picture, and none to hold out; name others by --heldout")
+    return min(MOST_HELD, max(1, number // 8))
+
+
+def open_photographs(folders: Sequence[Path], *, weights: Sequence[float] | None = None, seed: int = 0) -> Photographs:
     """The pictures of folders, each of tiles (``train.npy``), shards (``*.tar``) or plain pictures.
 
     Args:
         folders: at least one.
-        split: of tiles: ``train`` or ``heldout``.
         weights: share of each folder among the samples; unset: all pictures alike.
         seed: of the order in which data sets are gone through.
 
@@ -264,17 +347,17 @@ def open_photographs(
     for folder in folders:
         if not folder.is_dir():
             raise OptionError(f"{folder} is no folder; give one of photographs, tiles or shards")
-    if all(_is_built(folder, split) for folder in folders):
+    if all(_is_built(folder) for folder in folders):
         return Shards(folders, weights, seed)
-    sources = [_opened(folder, split, seed) for folder in folders]
+    sources = [_opened(folder, seed) for folder in folders]
     return sources[0] if len(sources) == 1 else Mixed(sources, weights)
 
 
-def _is_built(folder: Path, split: str) -> bool:
-    return not (folder / f"{split}.npy").exists() and any(folder.glob("*.tar"))
+def _is_built(folder: Path) -> bool:
+    return not (folder / "train.npy").exists() and any(folder.glob("*.tar"))
 
 
-def _opened(folder: Path, split: str, seed: int) -> Photographs:
-    if _is_built(folder, split):
+def _opened(folder: Path, seed: int) -> Photographs:
+    if _is_built(folder):
         return Shards([folder], seed=seed)
-    return Tiles(folder, split) if (folder / f"{split}.npy").exists() else PictureFolder(folder)
+    return Tiles(folder) if (folder / "train.npy").exists() else PictureFolder(folder)

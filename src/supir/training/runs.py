@@ -75,7 +75,7 @@ class Request:
     negatives: Path | None = None
     """Folder of negative-quality pictures; None makes them by plain degradation."""
     heldout: Path | None = None
-    """Folder of held-out pictures; None takes held-out tiles, or else crops of the training pictures."""
+    """Folder of held-out pictures; None takes held-out tiles, or else sets some pictures of the data aside."""
     weights: tuple[float, ...] | None = None
     """Share of each folder of ``data`` among the samples; None takes all pictures alike."""
 
@@ -134,7 +134,7 @@ def open_run(
         freeze(request.out, options, where_from(request, accelerator.num_processes))
     accelerator.wait_for_everyone()
     photographs = open_photographs(request.data, weights=request.weights, seed=options.seed)
-    heldout = open_photographs([request.heldout]) if request.heldout else _heldout_of(request.data, photographs)
+    photographs, heldout = _parted(photographs, request.heldout)
     networks, _ = load_networks(options, request.start)
     if (
         request.start is None
@@ -184,6 +184,7 @@ def where_from(request: Request, num_processes: int) -> dict[str, Any]:
     drawn = shares(request.options.degradation)
     return {
         "recipe versions": {name: VERSIONS[name] for name in drawn if name in VERSIONS} or None,
+        "held out": str(request.heldout) if request.heldout else "of the data",
         "data": [str(folder) for folder in request.data],
         "weights": None if request.weights is None else list(request.weights),
         "from": str(request.start) if request.start else None,
@@ -294,8 +295,16 @@ def _put(networks: Networks, values: Mapping[str, torch.Tensor]) -> None:
                 tensor.copy_(values[f"{component}.{name}"])
 
 
-def _heldout_of(folders: tuple[Path, ...], photographs: Photographs) -> Photographs:
-    if all((folder / "heldout.npy").exists() for folder in folders):
-        return open_photographs(folders, "heldout")
-    logger.info("held-out values are of crops of the training pictures; --heldout FOLDER takes others")
-    return photographs
+def _parted(photographs: Photographs, heldout: Path | None) -> tuple[Photographs, Photographs]:
+    """(To learn from, held out), which have no picture in common.
+
+    Raises:
+        OptionError: a picture of ``heldout`` is one of the others too, or there is nothing to hold out.
+    """
+    if heldout is None:
+        return photographs.parted()
+    others = open_photographs([heldout])
+    common = {path.resolve() for path in photographs.paths} & {path.resolve() for path in others.paths}
+    if common:
+        raise OptionError(f"{min(common)} is in --heldout and in --data; it must be in one of them")
+    return photographs, others

@@ -22,9 +22,10 @@ from supir.errors import OptionError
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 from supir.sampling.denoiser import discrete_denoiser
 from supir.sampling.sigmas import full_range_sigmas, initial_latent
-from supir.training.denoising import Denoising, Sample, make_draw
+from supir.training.denoising import LONG, Denoising, Sample, make_draw
 from supir.training.loop import Stage
 from supir.training.pairs import to_tensor
+from supir.training.run_logger import Value
 from supir.training.stage_context import StageContext
 from supir.training.stages.restorer import DISCRIMINATOR_RATE, Losses, WaveletDiscriminator, opposed
 
@@ -55,7 +56,7 @@ def generator_stage(materials: StageContext) -> Stage:
     losses, denoising = Losses(options, materials.device), Denoising(materials, controlled=True)
     opponent = WaveletDiscriminator().to(materials.device) if options.adversarial_share else None
 
-    def loss(samples: Sequence[Sample], progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(samples: Sequence[Sample], progress: float) -> tuple[Tensor, dict[str, Value]]:
         degraded = to_tensor([sample.degraded for sample in samples]).to(materials.device)
         clean = to_tensor([sample.target for sample in samples]).to(materials.device)
         told = [sample.prompt == NEGATIVE_PROMPT for sample in samples]  # known here: the device need not be asked
@@ -64,12 +65,14 @@ def generator_stage(materials: StageContext) -> Stage:
         found = _answer(denoising, samples, hint)
         left = (found - denoising.latent(degraded)).square().mean((1, 2, 3))
         total = NEGATIVE_WEIGHT * (left * poor).mean()
-        values = {"negative": (left * poor).mean().detach()}
+        values: dict[str, Value] = {"negative": (left * poor).mean().detach()}
+        values[LONG] = float(denoising.words.num_long([sample.prompt for sample in samples]))
         if not all(told):
             good = torch.tensor([place for place, is_poor in enumerate(told) if not is_poor], device=materials.device)
             made = _decoded(denoising, found[good])
             asked, more = opposed(losses, opponent, made, clean[good], degraded[good], progress)
-            total, values = total + asked, values | more
+            total = total + asked
+            values.update(more)
         kept = (_decoded(denoising, denoising.latent(clean)) - clean).abs().mean()
         return total + KEPT_WEIGHT * kept, values | {"kept": kept.detach()}
 
