@@ -19,7 +19,7 @@ from supir.evaluation.summary import Score
 from supir.image import Picture, write
 from supir.options import restore_options
 from supir.pipeline import SupirPipeline
-from tiny import save_tiny_model
+from tiny import save_tiny_model, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,15 @@ def test_every_variant_is_an_option_set_of_its_own() -> None:
     for study, rows in STUDIES.items():
         different = {(variant.model, variant.robust, restore_options(**variant.options)) for variant in rows}
         assert len(different) == len(rows), study
+
+
+def test_options_over_every_variant_reach_those_of_the_words_too() -> None:
+    pipeline = tiny_pipeline()
+    [words] = [each for each in STUDIES["words"] if each.name == "both"]
+    assert words.method(pipeline, "quality").identity["options"]["text_guidance"] == 2
+    assert words.method(pipeline, "quality", text_guidance=4.0).identity["options"]["text_guidance"] == 4
+    [swept] = [each for each in STUDIES["text"] if each.name == "3"]
+    assert swept.method(pipeline, "quality", text_guidance=4.0).identity["options"]["text_guidance"] == 3
 
 
 def test_claims_are_about_variants_that_exist() -> None:

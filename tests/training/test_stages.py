@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,6 +232,25 @@ def test_the_run_learns_the_trunk_that_the_dry_run_counts(photographs: Path, tmp
     made = SupirPipeline.from_pretrained(product).adaptor
     assert tuple(made.config.transformer_layers_per_block) == (1, 1, 5)
     assert sum(parameter.numel() for parameter in made.parameters()) == told
+
+
+def test_connectors_are_those_of_the_model_or_those_asked_for(tmp_path: Path) -> None:
+    networks, _ = load_networks(smoke("adaptor"), None)
+    randomised(networks["unet"], 5)
+    SupirPipeline(**networks).save_pretrained(tmp_path / "model")
+    own = networks["unet"].connectors[0].zero_conv.weight
+
+    def begun(**settings: Any) -> Any:
+        return load_networks(smoke("adaptor", **settings), tmp_path / "model")[0]["unet"]
+
+    for kept in (begun(), begun(connectors="zero_sft")):
+        assert torch.equal(kept.connectors[0].zero_conv.weight, own)
+    anew = begun(connectors="zero_conv")
+    assert anew.config.connector_kind == "zero_conv"
+    assert torch.equal(anew.conv_in.weight, networks["unet"].conv_in.weight)
+    fresh = begun(fresh_connectors=True)
+    assert fresh.config.connector_kind == "zero_sft"
+    assert not fresh.connectors[0].zero_conv.weight.any()
 
 
 @pytest.mark.parametrize("target", ["adaptor", "connectors", "both"])

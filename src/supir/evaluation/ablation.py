@@ -46,6 +46,8 @@ class Variant:
     study: str
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    usual: Mapping[str, Any] = field(default_factory=dict)
+    """Options that a benchmark's own ``--set`` may replace."""
     model: str = GIVEN
     """``GIVEN`` or a key of ``TRAINED``."""
     robust: bool = True
@@ -59,7 +61,7 @@ class Variant:
     def method(self, pipeline: SupirPipeline, preset: str, **common: Any) -> Preset:
         """The variant as a benchmark takes it; ``common`` are options of every variant."""
         chosen = pipeline if self.robust else with_plain_encoder(pipeline)
-        found = Preset(chosen, preset, self.title, **{**common, **self.options})
+        found = Preset(chosen, preset, self.title, **{**self.usual, **common, **self.options})
         found.identity = {**found.identity, "robust encoder": self.robust}
         return found
 
@@ -72,18 +74,16 @@ _GUIDED = {"text_guidance": 2.0, "text_guidance_start": "off"}
 """Without guidance the negative words are not read at all."""
 
 
-def _words(positive: bool, negative: bool) -> dict[str, Any]:
-    off = {"positive_prompt": positive, "negative_prompt": negative}
-    return {**_GUIDED, **{name: "" for name, on in off.items() if not on}}
+def _words(name: str, model: str = "taught") -> Variant:
+    off = {"positive_prompt": "positive", "negative_prompt": "negative"}
+    options = {option: "" for option, word in off.items() if word not in name and "both" not in name}
+    return Variant(study="words", name=name, options=options, usual=_GUIDED, model=model)
 
 
 STUDIES: Mapping[str, Sequence[Variant]] = {
     "words": [
-        Variant(study="words", name="none", options=_words(False, False), model="taught"),
-        Variant(study="words", name="positive", options=_words(True, False), model="taught"),
-        Variant(study="words", name="negative", options=_words(False, True), model="taught"),
-        Variant(study="words", name="both", options=_words(True, True), model="taught"),
-        Variant(study="words", name="untaught+both", options=_words(True, True), model="untaught"),
+        *(_words(name) for name in ("none", "positive", "negative", "both")),
+        _words("untaught+both", model="untaught"),
     ],
     "connectors": [Variant(study="connectors", name=name, model=name) for name in ("zero-conv", "zero-sft")],
     "guidance": _sweep("guidance", "restoration_guidance", ["off", 6, 4, 2, 1, 0.5, 0.25, 0.1]),

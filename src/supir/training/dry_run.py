@@ -178,7 +178,7 @@ def kept_for_backward(networks: Networks) -> Iterator[list[int]]:
 
 
 def _on_meta(options: StageOptions, num_pictures: int | None) -> DryRun:
-    built = build_size(options.size, meta=True, connectors=options.connectors)
+    built = build_size(options.size, meta=True, connectors=options.new_connectors)
     networks = {name: part for name, part in built.items() if name in USES[options.stage]}
     frozen: Any = is_prior
     learning = {"unet", "adaptor"}

@@ -48,8 +48,13 @@ class StageOptions(Options):
 
     stage: str = choice("adaptor", STAGES, "what learns")
     size: str = choice("small", SIZES, "of the model that is made where no model is given to start from")
-    connectors: str = choice("zero_sft", ("zero_sft", "zero_conv"), "of such a model; zero_conv is to compare with")
-    fresh_connectors: bool = flag(False, "begin the connectors of the model given to start from anew, of that kind")
+    connectors: str = choice(
+        "given",
+        ("given", "zero_sft", "zero_conv"),
+        "given: those of the model to start from, or zero_sft; another kind than its own begins anew; zero_conv is to"
+        " compare with",
+    )
+    fresh_connectors: bool = flag(False, "begin the connectors of the model given to start from anew in any case")
     trunk: str = choice(
         "given",
         ("given", "half"),
@@ -111,6 +116,11 @@ class StageOptions(Options):
             raise OptionError(
                 f"stage is {self.stage!r} at size {self.size!r}; SDXL's own is taken there, not made anew"
             )
+
+    @property
+    def new_connectors(self) -> str:
+        """The kind of connectors where they are made anew."""
+        return "zero_sft" if self.connectors == "given" else self.connectors
 
     def replace(self, **changes: Any) -> StageOptions:
         """A copy with some fields changed, checked again."""

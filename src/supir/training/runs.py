@@ -206,7 +206,7 @@ def load_networks(options: StageOptions, start: Path | None) -> tuple[Networks, 
     if options.size == "paper":
         raise OptionError("size is 'paper': give a converted SDXL model to start from, as `supir convert` makes it")
     tokenizers = {name: CLIPTokenizer.from_pretrained(BUNDLED_MODEL / name) for name in _TOKENIZERS}
-    networks = {**build_size(options.size, seed=options.seed, connectors=options.connectors), **tokenizers}
+    networks = {**build_size(options.size, seed=options.seed, connectors=options.new_connectors), **tokenizers}
     return _begun(networks, options), SIZES[options.size].presets
 
 
@@ -214,9 +214,10 @@ def _begun(networks: Networks, options: StageOptions) -> Networks:
     """The networks, those replaced that a run begins anew."""
     if options.trunk == "half":
         networks = with_half_trunk(networks)
-    if options.fresh_connectors:
-        fresh = with_fresh_connectors(networks["unet"], options.connectors, options.seed)
-        networks = networks | {"unet": fresh}
+    kind = networks["unet"].config.connector_kind
+    if options.fresh_connectors or options.connectors not in ("given", kind):
+        asked = kind if options.connectors == "given" else options.connectors
+        networks = networks | {"unet": with_fresh_connectors(networks["unet"], asked, options.seed)}
     if options.stage == "restorer":
         return networks | {"autoencoder": with_asked_restorer(networks["autoencoder"], options)}
     return networks
