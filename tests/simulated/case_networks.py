@@ -11,7 +11,7 @@ from simulated.conftest import QUICK, fresh_pipeline, some_pixels
 from supir.models.unet import FeedForwardInRows
 from supir.pipeline import SupirPipeline
 from supir.restoration.finite import WiderDtypeWarning
-from supir.training.negatives import Making, img2img
+from supir.training.negatives import NegativeOptions, img2img
 from test_finite import overflowing
 
 
@@ -54,8 +54,8 @@ def test_conditions_from_the_processor_are_moved(there: SupirPipeline, near: Sup
 
 
 def test_negative_pictures_are_painted_there(there: SupirPipeline, near: SupirPipeline) -> None:
-    making = Making(num_steps=2)
-    found, expected = (img2img(each, some_pixels(1, 64, 64), making) for each in (there, near))
+    making = NegativeOptions(num_steps=2)
+    found, expected = (img2img(each, some_pixels(1, 64, 64), making, [0]) for each in (there, near))
     assert torch.allclose(found, expected, atol=1e-3)
 
 

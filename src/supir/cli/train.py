@@ -24,7 +24,10 @@ SHARDS = (1, 8, 64)
 
 
 def train(
-    run: Annotated[str | None, typer.Argument(help="A named run, such as small/adaptor (see --list).")] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(help="A named run, such as small/adaptor (see --list); negatives makes negative samples."),
+    ] = None,
     data: Annotated[
         list[Path] | None,
         option("Photographs: a data set of `supir data build`, tiles, or plain pictures. May be repeated."),
@@ -38,7 +41,7 @@ def train(
     ] = None,
     negatives: Annotated[
         Path | None,
-        folder("Negative-quality pictures (python -m supir.training.negatives). Unset: plain degradations."),
+        folder("Negative-quality pictures (`supir train negatives`). Unset: plain degradations."),
     ] = None,
     heldout: Annotated[
         Path | None, folder("Held-out photographs. Unset: an eighth of the data's, at most 6 of a folder.")
@@ -85,6 +88,10 @@ def train(
             raise typer.BadParameter("--best says which state --export writes; name a run's folder by --export")
         if run is None:
             raise typer.BadParameter("name a run; `supir train --list` lists them")
+        if run == "negatives":
+            given = {"--minutes": minutes, "--heldout": heldout, "--negatives": negatives, "--weight": weight}
+            _make_negatives(data, out, start, settings, [name for name, value in given.items() if value is not None])
+            return
         options = named_run(run, **settings_of(StageOptions, settings))
         if threads:
             import torch
@@ -96,7 +103,7 @@ def train(
             return
         if not data or out is None:
             raise typer.BadParameter("a run needs --data and --out; --dry-run does without")
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+        _log_to_terminal()
         from supir.training.runs import Request, open_run
 
         request = Request(
@@ -114,7 +121,31 @@ def train(
         typer.echo(f"wrote {product}; use it with: supir restore PHOTO --model {product}")
 
 
+def _make_negatives(
+    data: list[Path] | None, out: Path | None, start: Path | None, settings: list[str] | None, strange: list[str]
+) -> None:
+    silence_libraries()
+    from supir.training.negatives import NegativeOptions, negatives_run
+
+    making = NegativeOptions(**settings_of(NegativeOptions, settings))
+    if strange:
+        raise typer.BadParameter(
+            f"{', '.join(strange)}: not of the run negatives, which takes --data, --from and --set"
+        )
+    if not data or out is None:
+        raise typer.BadParameter("negatives need --data and --out")
+    _log_to_terminal()
+    made = negatives_run(data, out, start, making)
+    use = f"; use it with: supir train RUN --negatives {made}" if made == out else ""
+    typer.echo(f"wrote {made}{use}")
+
+
+def _log_to_terminal() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+
+
 def _show_runs() -> None:
+    from supir.training.negatives import NegativeOptions
     from supir.training.recipes import RUNS, StageOptions, named_run
 
     shown = ("steps", "batch", "crop", "learning_rate", "mixed_precision")
@@ -122,12 +153,13 @@ def _show_runs() -> None:
     for name in RUNS:
         options = named_run(name)
         table.add_row(name, *(str(getattr(options, field)) for field in shown))
-    fields = Table("--set", "unset", "", title="what may be set", title_justify="left")
-    for name, field in StageOptions.fields().items():
-        fields.add_row(name, str(field.default), field.doc + f" ({field.allowed})" * bool(field.allowed))
     console = Console()
     console.print(table)
-    console.print(fields, markup=False)
+    for kind, title in ((StageOptions, "what may be set"), (NegativeOptions, "of the run negatives")):
+        fields = Table("--set", "unset", "", title=title, title_justify="left")
+        for name, field in kind.fields().items():
+            fields.add_row(name, str(field.default), field.doc + f" ({field.allowed})" * bool(field.allowed))
+        console.print(fields, markup=False)
 
 
 def _tell(run: str, options: StageOptions, start: Path | None, data: list[Path]) -> None:
