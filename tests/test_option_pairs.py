@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from supir.errors import OptionError
+from supir.errors import OptionError, WeightsError
 from supir.options import PRESETS, RestoreOptions, restore_options
 from supir.options.combinations import AS_THEY_ARE, come_to, without_effect
 from supir.pipeline import SupirPipeline
@@ -36,14 +36,14 @@ VALUES: dict[str, Any] = {
     "text_guidance_high": 5.0, "control_scale": 0.5, "control_scale_start": 0.25, "restoration_guidance": 1.5,
     "start_sigma": 3.0, "detail": 0.5, "s_churn": 0.8, "s_noise": 0.7, "eta": 0.5, "adaptor_every": 2,
     "deep_cache_every": 2, "color_fix": "none", "tile": 96, "tile_overlap": 8, "tile_batch": 2, "vae_tile": 96,
-    "memory": 0.5, "salvage": True, "keep_grain": 0.5, "reference_quirks": True,
+    "memory": 0.5, "salvage": True, "keep_grain": 0.5, "reference_quirks": True, "lora": "style.safetensors",
 }  # fmt: skip
 ON_OTHER_INPUTS = (
     "long_prompt", "memory", "salvage", "min_size", "tile", "tile_batch", "vae_tile", "tile_overlap", "detail",
-    "keep_grain",
+    "keep_grain", "lora",
 )  # fmt: skip
 """They act from some length, size, damage or grain of the input on, on the work alone, or with models that have both
-ends: not always on this picture."""
+ends, with a file that is there: not always on this picture."""
 
 
 def base(model: str, preset: str) -> RestoreOptions:
@@ -117,7 +117,7 @@ def made(pipeline: SupirPipeline, options: RestoreOptions) -> Tensor | None:
         warnings.simplefilter("ignore")
         try:
             found = pipeline.restore_pixels(pixels, options, noise=SampleNoise([options.seed]))
-        except OptionError:
+        except (OptionError, WeightsError):
             return None
     return torch.cat([found.latent.flatten(), found.pixels.flatten()])
 

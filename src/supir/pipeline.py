@@ -28,6 +28,7 @@ from supir.models.offload import OffloadedByLeaves
 from supir.models.text import TextTowers
 from supir.models.unet import SupirUNet
 from supir.options import DEFAULT_PRESET, NOTICE, RestoreOptions, restore_options
+from supir.options.loras import split_loras
 from supir.planner.costs import Costs, on_meta
 from supir.planner.kept import KeptCosts, keep_rate
 from supir.planner.plan import GIGABYTE, Passes, picked
@@ -228,6 +229,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             image.check_target(written, (size.output_height, size.output_width))
         work = self._work_of(options, size, on_work)
         if is_large(size, options):
+            self.use_loras(split_loras(options.lora))
             restorer = replace(self._planned(options, size.padded_width, size.padded_height), work=work)
             with self._at_work(), self._reporting(options, on_step) as report:
                 streaming = Streaming(
@@ -341,6 +343,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             on_preview: shown the clean preview before the sampling begins; it must leave it as it is.
             work: told of every tile and step.
         """
+        self.use_loras(split_loras(options.lora))
         restorer = replace(self._planned(options, pixels.shape[-1], pixels.shape[-2]), work=work or NoWork())
         place = self._execution_device
         given = None if conditions is None else conditions.to(place)

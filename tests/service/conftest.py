@@ -11,6 +11,7 @@ import pytest
 from one_thread import one_thread
 from service.serving import Server
 from tiny import save_tiny_model
+from weights.tiny_files import tiny_lora
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,9 +35,20 @@ def pipeline(model: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
-def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def loras(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a client may name: one that fits, and one that does not."""
+    folder = tmp_path_factory.mktemp("loras") / "offered"
+    tiny_lora(folder.parent / "secret.safetensors")
+    tiny_lora(folder / "style.safetensors")
+    tiny_lora(folder / "sd1.safetensors", text_width=768)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(model: Path, loras: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Without keys."""
-    running = Server(tmp_path_factory.mktemp("service"), model, "--megabytes", 1, "--megapixels", 1)
+    limits = ("--megabytes", 1, "--megapixels", 1)
+    running = Server(tmp_path_factory.mktemp("service"), model, *limits, "--loras", loras)
     yield running
     assert running.stop() == 0
     assert running.lines("mistake of ours") == []

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from supir.weights.layout import ADAPTOR, AUTOENCODER, CONNECTORS, DEGRADED_ENCODER, HeadDims
-from tiny import tiny_components
+from tiny import TRUNK, tiny_components
 from weights.originals import numbering_of, original_weights
 
 HEAD_DIMS = HeadDims(unet=16, text_encoder=10, text_encoder_2=14)
@@ -47,6 +47,17 @@ def saved(tensors: dict[str, Tensor], path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path)
     return path
+
+
+def tiny_lora(path: Path, seed: int = 0, text_width: int = TRUNK["cross_attention_dim"]) -> Path:
+    """One of the tiny UNet in kohya's layout, of attentions in the middle."""
+    generator = torch.Generator().manual_seed(seed)
+    blocks = "lora_unet_mid_block_attentions_0_transformer_blocks_0_"
+    file = {}
+    for layer, given in (("attn1_to_q", 64), ("attn2_to_k", text_width)):
+        file[f"{blocks}{layer}.lora_down.weight"] = torch.randn(4, given, generator=generator)
+        file[f"{blocks}{layer}.lora_up.weight"] = torch.randn(64, 4, generator=generator)
+    return saved(file, path)
 
 
 def without(tensors: dict[str, Tensor], *prefixes: str) -> dict[str, Tensor]:

@@ -54,6 +54,10 @@ Preset = Annotated[
 ModelFolder = Annotated[
     Path | None, folder("A model folder, as `supir convert` makes it. Unset: the bundled small model.")
 ]
+LoraFolder = Annotated[
+    Path | None,
+    folder("The folder whose LoRAs requests may name, by their files' names without suffix. Unset: none.", "--loras"),
+]
 Device = Annotated[str | None, option("cpu, cuda, cuda:1, mps ... Unset: a GPU if torch sees one.")]
 Devices = Annotated[
     str | None,
@@ -126,8 +130,12 @@ def _taking(parameters: Sequence[inspect.Parameter], *, first: bool = False) -> 
 
 
 def fields_in(overrides: Mapping[str, Any], kind: type[Options]) -> dict[str, Any]:
-    """What was given for the fields of ``kind``, None where one is unset."""
-    return {name: value for name, value in overrides.items() if name in kind.fields()}
+    """What was given for the fields of ``kind``, None where one is unset; of a repeated flag all in one text."""
+    found, fields = {}, kind.fields()
+    for name in overrides.keys() & fields.keys():
+        value = overrides[name]
+        found[name] = (fields[name].divider.join(value) or None) if isinstance(value, list) else value
+    return found
 
 
 def options_of(kind: type[Made], overrides: Mapping[str, Any]) -> Made:
@@ -135,10 +143,12 @@ def options_of(kind: type[Made], overrides: Mapping[str, Any]) -> Made:
     return kind.given(fields_in(overrides, kind))
 
 
-def model_of(folder: Path | None, device: str | None = None, networks: NetworkOptions | None = None) -> Model:
+def model_of(
+    folder: Path | None, device: str | None = None, networks: NetworkOptions | None = None, loras: Path | None = None
+) -> Model:
     """The model that a command names; ``device`` may name several, with commas between."""
     devices = tuple(device.split(",")) if device else ()
-    return Model(folder=folder, devices=devices, networks=networks or NetworkOptions())
+    return Model(folder=folder, devices=devices, networks=networks or NetworkOptions(), loras=loras)
 
 
 def settings_of(kind: type[Options], texts: Sequence[str] | None) -> dict[str, Any]:
@@ -158,7 +168,7 @@ def _parameter(kind: type[Options], field: Field, panel: str) -> inspect.Paramet
     """The typer option of one field. Ranges and choices are shown here and checked by the dataclass itself."""
     about: dict[str, Any] = {"show_default": False, "rich_help_panel": panel, "help": field.doc}
     name = flag(field.name)
-    hint: Any = bool | None if field.kind is bool else Any
+    hint: Any = bool | None if field.kind is bool else list[str] | None if field.divider else Any
     if field.kind is bool:
         option = typer.Option(f"{name}/--no-{name[2:]}", metavar=" ", **about)
     else:
@@ -167,7 +177,11 @@ def _parameter(kind: type[Options], field: Field, panel: str) -> inspect.Paramet
         unset = "" if kind is RestoreOptions or default in (None, "") else f"unset: {default}"
         about["help"] += f" ({'; '.join(filter(None, (limits, unset)))})" * bool(limits or unset)
         metavar = "N" if field.is_number else "NAME" if field.choices else "TEXT"
-        option = typer.Option(name, parser=functools.partial(_parsed, field), metavar=metavar, **about)
+        if field.divider:
+            about["help"] = about["help"].replace(f"several divided by {field.divider}", "may be repeated")
+        else:
+            about["parser"] = functools.partial(_parsed, field)
+        option = typer.Option(name, metavar=metavar, **about)
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[hint, option]
     )

@@ -15,6 +15,7 @@ from platformdirs import user_data_path
 
 from supir.cli.arguments import (
     Devices,
+    LoraFolder,
     ModelFolder,
     Port,
     RootPath,
@@ -42,6 +43,7 @@ def web(
         Path | None, option("The folder of photos and results. Unset: in your folder of application data.")
     ] = None,
     model: ModelFolder = None,
+    loras: LoraFolder = None,
     device: Devices = None,
     workers: Annotated[
         int, option("Photos at work at a time; each holds its own copy of the weights.", min=1, metavar="N")
@@ -77,7 +79,7 @@ def web(
         listening = listen(host, port, open_to_all=True)
         key, clients = _key(listening, limits, open_to_all=bool(front.proxies))
         data = data or user_data_path("supir", appauthor=False) / "web"
-        weights = model_of(model, device, networks)
+        weights = model_of(model, device, networks, loras)
         engine = Engine(data, weights, num_workers=workers, keep=seconds, watched=True, captioner=captioner)
         shown = _address(listening, None, root_path)
         lan = None if is_loopback(listening.getsockname()[0]) else shown

@@ -65,12 +65,13 @@ def run_batch(
 
     Raises:
         OptionError: ``out`` holds something that no batch made, or a device is not there.
-        WeightsError: the weights cannot be opened.
+        WeightsError: the weights cannot be opened, or a LoRA is missing or of another base.
         CaptionerError: the captioner cannot be used; nothing was restored.
         SupirError: another batch is at work in ``out``, or the folder cannot be written.
     """
     model, runner = model or Model(), runner or Serial()
     start = time.perf_counter()
+    model.check_loras(job.options.lora for job in jobs)
     placed = model.placed(runner.device)  # the previews for a captioner are made here, wherever the workers are
     with nullcontext() if out is None else opened(Path(out)) as log:
         outcomes = list(known)
@@ -120,8 +121,10 @@ def _tasks(jobs: Iterable[Job], log: Log, model: Model) -> Iterator[Job | Done[O
     """The jobs, and in place of each that is done the outcome that says so."""
     told = False
     for job in jobs:
-        former = log.holds(job, settings_sha256(job.options, model.former_identity))
-        if log.holds(job, settings_sha256(job.options, model.identity)) or (former and model.on_processor):
+        lora = job.options.lora
+        former = not lora and log.holds(job, settings_sha256(job.options, model.former_identity))
+        now = settings_sha256(job.options, model.identity_with(lora))
+        if log.holds(job, now) or (former and model.on_processor):
             yield Done(Outcome(source=job.source, target=job.target, skipped=True))
             continue
         if former and not told:

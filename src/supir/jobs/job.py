@@ -87,6 +87,7 @@ def settings_sha256(options: RestoreOptions, identity: Mapping[str, str]) -> str
     """What decides a result beside its source: the options and the identity of the weights, as one hash."""
     chosen = asdict(options)
     del chosen["salvage"]  # it decides which files are read at all
+    del chosen["lora"]  # the identity says what is in its files, wherever they lie
     if not chosen["keep_grain"]:
         del chosen["keep_grain"]  # as before there was such an option
     decisive = {"options": chosen, "weights": dict(identity)}

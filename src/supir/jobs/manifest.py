@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -22,6 +23,7 @@ from supir.errors import OptionError
 from supir.jobs.plan import BatchItem
 from supir.options import RestoreOptions
 from supir.options.fields import Field, json_object
+from supir.options.loras import joined_loras, split_loras
 
 _OWN = ("path", "output", "preset", "caption", "captioner")
 """The last two say what was made by whom before somebody edited the prompt; they are for the record alone."""
@@ -78,6 +80,9 @@ def _wanted(
     for field in _TEXTS:
         field.check(given.get(field.name, ""))
     caption = _caption(given.pop("caption", ""), given.pop("captioner", ""))
+    if isinstance(given.get("lora"), str):
+        loras = split_loras(given["lora"])
+        given["lora"] = joined_loras(replace(each, name=str(folder / each.name)) for each in loras)
     if values.get("output") is not None:
         from supir.image import SUFFIXES
 

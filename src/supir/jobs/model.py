@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supir.options import DEFAULT_PRESET, NetworkOptions, RestoreOptions, restore_options
+from supir.options.loras import split_loras
 from supir.pool import EmptyClusterWarning
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ class Model:
     """Where the networks run, worker after worker in turn; empty is every GPU that torch sees, else the processor."""
     networks: NetworkOptions = field(default_factory=NetworkOptions)
     """In which arithmetic they run, how they are stored, whether they are compiled."""
+    loras: Path | None = None
+    """The folder whose LoRAs options may name, and no others; None: any file."""
 
     @cached_property
     def presets(self) -> dict[str, dict[str, Any]]:
@@ -52,6 +56,28 @@ class Model:
         words += [f"autoencoder {self.networks.vae_dtype}"] * (self.networks.vae_dtype != "auto")  # which it had not
         weights = {name: value for name, value in self.identity.items() if name.startswith("model")}
         return weights | ({"networks": ", ".join(words)} if words else {})
+
+    def identity_with(self, lora: str) -> dict[str, str]:
+        """The same with LoRAs, as options name them: all that decides a result beside its options.
+
+        Raises:
+            WeightsError: a file of them is not there.
+        """
+        from supir.weights.lora_files import identity_of_loras
+
+        return {**self.identity, **identity_of_loras(lora, self.loras)}
+
+    def check_loras(self, texts: Iterable[str]) -> None:
+        """See that LoRAs are there and of this base, by what their files say first.
+
+        Raises:
+            MissingExtraError: peft is not installed.
+            WeightsError: one is missing, is none, or is of another base; the message names it as the text does.
+        """
+        for lora in dict.fromkeys(each for text in texts for each in split_loras(text)):
+            from supir.weights.lora_files import check_lora_file
+
+            check_lora_file(lora, self.loras, self._path)
 
     def placed(self, elsewhere: str | None = None) -> Model:
         """The same with the devices on which workers will run it, so that it is known what they will make.
@@ -141,6 +167,7 @@ class Model:
         given: dict[str, Any] = asdict(self.networks) | components
         pipeline = SupirPipeline.from_pretrained(self.folder, device=devices[place % len(devices)], **given)
         pipeline.set_progress_bar_config(disable=True)
+        pipeline.lora_folder = self.loras
         if "identity" in vars(self):  # every byte was read for it once
             pipeline.weights_identity = {name: self.identity[name] for name in ("model", "model_sha256")}
         return pipeline

@@ -207,7 +207,8 @@ class Restoring:
         from supir.restoration.encoding import LastEncoding
 
         self._overwrite, self._by_work = overwrite, by_work
-        self._identity = model.identity  # first: so the pipeline need not read every byte for it once more
+        _ = model.identity  # first: so the pipeline need not read every byte for it once more
+        self._model = model
         self._pipeline = model.open(place)
         self._pipeline.last_encoding = LastEncoding()
         if any(self._pipeline.identity.get(name) != model.identity.get(name) for name in ("model", "model_sha256")):
@@ -225,7 +226,7 @@ class Restoring:
                 if outcome.error is None and file_sha256(job.source) != before:
                     raise ImageReadError(f"{job.source}: changed while it was restored; run again", job.source)
                 if outcome.error is None:
-                    settings = settings_sha256(job.options, self._identity)
+                    settings = settings_sha256(job.options, self._model.identity_with(job.options.lora))
                     made = file_sha256(job.target)
                     outcome = replace(outcome, source_sha256=before, settings_sha256=settings, sha256=made)
             except ImageError as error:

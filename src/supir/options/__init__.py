@@ -5,6 +5,7 @@
     presets         what the presets come to with a given model
     combinations    which options act together, and which have no effect beside others
     levels          noise levels as plain numbers
+    loras           the LoRAs that a text names
 
 Nothing heavy is imported here.
 """

@@ -23,7 +23,7 @@ PUBLIC_HIGHEST, PUBLIC_MIN_NEXT = 14.6146, 0.05
 """The top of the public code's ramps; and the level at or below which a step must end to be left unpulled."""
 AS_THEY_ARE = (
     "scale", "min_size", "seed", "long_prompt", "detail", "color_fix", "tile", "tile_batch", "vae_tile", "memory",
-    "salvage", "keep_grain",
+    "salvage", "keep_grain", "lora",
 )  # fmt: skip
 """Options that act whatever the others are; those about tiles, length and damage on some inputs alone."""
 OFF = {"s_churn": 0, "eta": 0, "adaptor_every": 1, "deep_cache_every": 1, "prompt": "", "tile_prompts": ""}

@@ -48,6 +48,8 @@ class Field:
     """Ellipsis where a value must be given."""
     doc: str = ""
     unit: str = ""
+    divider: str = ""
+    """Of a text that may hold several: what stands between them. A command's flag may then be repeated."""
 
     @property
     def is_number(self) -> bool:
@@ -150,9 +152,9 @@ def choice(default: str | None, choices: tuple[str, ...], doc: str) -> Any:
     return dataclasses.field(default=default, metadata={"choices": choices, "doc": doc})
 
 
-def text(default: str | None, doc: str) -> Any:
-    """A field for any text."""
-    return dataclasses.field(default=default, metadata={"doc": doc})
+def text(default: str | None, doc: str, *, divider: str = "") -> Any:
+    """A field for any text; for several with a divider between them, where there is one."""
+    return dataclasses.field(default=default, metadata={"doc": doc, "divider": divider})
 
 
 def flag(default: bool, doc: str) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 from supir.errors import OptionError
 from supir.options.combinations import without_effect
 from supir.options.fields import Options, choice, flag, number, text
+from supir.options.loras import DIVIDER, split_loras
 
 MAX_SEED = 2**63 - 1
 
@@ -71,6 +72,12 @@ class RestoreOptions(Options):
     restoration_guidance: float | None = number(
         None, 0.01, 100, "tau_r: pull toward the input, stronger when smaller; unset: off"
     )
+    lora: str = text(
+        "",
+        "a LoRA onto the networks, of SDXL or of this program's training: FILE, or FILE:STRENGTH where it is not to"
+        f" act in full; several divided by {DIVIDER}",
+        divider=DIVIDER,
+    )
     detail: float | None = number(
         None, 0, 1, "from 0, plain and faithful, to 1, vivid: of models whose encoder has both ends; unset: the model's"
     )
@@ -115,6 +122,7 @@ class RestoreOptions(Options):
             raise OptionError(
                 f"text_guidance_low is {low} and text_guidance_high {high}; the lower bound must be below the upper"
             )
+        split_loras(self.lora)
         if _telling.get():
             specs = RestoreOptions.fields()
             self.tell([name for name, spec in specs.items() if getattr(self, name) != spec.default], None)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,25 +20,14 @@ from torch import Tensor, nn
 
 from supir.errors import MissingExtraError, OptionError, WeightsError
 from supir.models.quantized import quantized_kind
+from supir.options.loras import Lora, joined_loras
 from supir.weights.catalog import file_hash
-from supir.weights.checkpoint import StateDict, TensorSource, open_checkpoint
-from supir.weights.kinds import LORA_MARKS
-from supir.weights.layout import Shapes
+from supir.weights.checkpoint import StateDict, open_checkpoint
+from supir.weights.lora_files import adapter_names, check_base, in_words, lora_file
+from supir.weights.lora_layouts import num_placed, plain_layers, with_prefixes
 
 ADAPTABLE = ["unet", "adaptor", "text_encoder", "text_encoder_2"]
-OURS = "adaptor."
-"""How those names begin which diffusers does not know; the connectors are in the UNet, which it does."""
-
-_FIRST_HALVES = (".lora_down.", ".lora_A.", ".lora.down.", "_lora.down.", ".hada_w1_a", ".lokr_w1")
-_DOWN = (".lora_down.weight", ".lora_A.weight", ".lora.down.weight", "_lora.down.weight")
-_TEXT_READERS = ("attn2_to_k", "attn2.to_k", "attn2_to_v", "attn2.to_v", "attn2.processor.to_k", "attn2.processor.to_v")
-_OTHER_BASES = (
-    (("double_blocks", "single_blocks", "single_transformer_blocks"), "Flux"),
-    (("joint_blocks", "transformer.transformer_blocks"), "Stable Diffusion 3 or Flux"),
-    (("diffusion_model.blocks.", "diffusion_model.layers.", "transformer.blocks."), "a model without a UNet"),
-    (("lora_prior_", "lora_stage_"), "Stable Cascade"),
-)
-_WIDTHS = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 1280: "SDXL's refiner", 2048: "SDXL"}
+NO_PLACE = "no layer of this LoRA has a place in this model, so nothing was changed"
 
 
 class Adapters(StableDiffusionXLLoraLoaderMixin):
@@ -46,6 +36,10 @@ class Adapters(StableDiffusionXLLoraLoaderMixin):
     _lora_loadable_modules = ADAPTABLE
     unet: Any
     adaptor: Any
+    lora_folder: Path | None = None
+    """The folder whose LoRAs options may name, and no others; None: any file."""
+    _loras_on: tuple[tuple[Lora, Path, int], ...] = ()
+    """Those that options have asked for, each with its file and when that was changed."""
 
     def load_lora_weights(
         self,
@@ -75,29 +69,93 @@ class Adapters(StableDiffusionXLLoraLoaderMixin):
         if find_spec("peft") is None:
             raise MissingExtraError("peft", "lora", "a LoRA")
         source, name = _found(pretrained_model_name_or_path_or_dict, keywords)
-        ours: dict[str, Tensor] = {}
-        opened: TensorSource | None = None
-        if name is not None:
-            opened = StateDict(source) if isinstance(source, dict) else open_checkpoint(source)
-            keywords = {key: value for key, value in keywords.items() if key not in ("weight_name", "subfolder")}
-            _check_base(opened.shapes, name, self.unet.config.cross_attention_dim)
-            ours = {key: opened.tensor(key) for key in opened.shapes if key.startswith(OURS)}
         before = self.get_list_adapters()
-        left = source
+        if name is None:  # a repository, which only diffusers knows
+            with self._fitting(str(source), before):
+                super().load_lora_weights(source, adapter_name=adapter_name, hotswap=hotswap, **keywords)
+            if not hotswap:
+                self._check_added(source, before)
+            return
+        opened = StateDict(source) if isinstance(source, dict) else open_checkpoint(source)
+        keywords = {key: value for key, value in keywords.items() if key not in ("weight_name", "subfolder")}
+        check_base(opened.shapes, name, self.unet.config.cross_attention_dim)
+        networks = {part: getattr(self, part, None) for part in ADAPTABLE}
+        with self._fitting(name, before):
+            layers, lost = plain_layers(opened, networks, name)
+            if not layers:
+                raise WeightsError(f"{name}: {NO_PLACE}")
+            adapter_name = adapter_name or _free_name(before)
+            self._put_on(layers, adapter_name, hotswap, keywords)
+        digest = file_hash(source) if isinstance(source, Path) else _tensors_hash(source)
+        self._adapter_hashes = getattr(self, "_adapter_hashes", {}) | {adapter_name: digest}
+        if lost:
+            warnings.warn(
+                f"{name}: {lost} of its {lost + num_placed(layers)} layers have no place in this model and were left"
+                " out",
+                stacklevel=2,
+            )
+
+    def _put_on(
+        self, layers: Mapping[str, Mapping[str, Tensor]], name: str, hotswap: bool, keywords: Mapping[str, Any]
+    ) -> None:
+        if ours := dict(with_prefixes(layers, ("adaptor",))):  # which diffusers does not know
+            self.adaptor.load_lora_adapter(ours, prefix="adaptor", adapter_name=name, hotswap=hotswap, _pipeline=self)
+        if others := dict(with_prefixes(layers, ("unet", "text_encoder", "text_encoder_2"))):
+            super().load_lora_weights(others, adapter_name=name, hotswap=hotswap, **keywords)
+
+    @contextmanager
+    def _fitting(self, name: str, before: Mapping[str, list[str]]) -> Iterator[None]:
+        """Around the putting on: what goes wrong leaves the networks as they were, and is said in a sentence."""
         try:
-            if opened is not None and ours:
-                adapter_name = adapter_name or _free_name(before)
-                self.adaptor.load_lora_adapter(
-                    ours, prefix="adaptor", adapter_name=adapter_name, hotswap=hotswap, _pipeline=self
-                )
-                left = {key: opened.tensor(key) for key in opened.shapes if key not in ours}
-            if left:
-                super().load_lora_weights(left, adapter_name=adapter_name, hotswap=hotswap, **keywords)
+            yield
+        except WeightsError:
+            self._take_off(before)
+            raise
         except (RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
             self._take_off(before)
-            raise WeightsError(f"{name or source}: this LoRA does not fit the model: {_reason(error)}") from error
-        if not hotswap:
-            self._check_places(source, opened, name, before)
+            raise WeightsError(f"{name}: this LoRA does not fit the model: {_reason(error)}") from error
+
+    def use_loras(self, asked: Sequence[Lora]) -> None:
+        """Put on the LoRAs that options name and take off those of the options before; the same again costs nothing.
+
+        Raises:
+            MissingExtraError: peft is not installed.
+            OptionError: others are on that ``load_lora_weights`` has put there.
+            WeightsError: one is missing or does not fit; none of them is on then.
+        """
+        files = {each: lora_file(each, self.lora_folder) for each in asked}
+        state = tuple((each, file, file.stat().st_mtime_ns) for each, file in files.items())
+        if state == self._loras_on:
+            return
+        if self._loras_on:
+            self.delete_adapters([*dict.fromkeys(adapter_names(tuple(each for each, *_ in self._loras_on)))])
+            self._loras_on = ()
+        if not asked:
+            return
+        if find_spec("peft") is None:
+            raise MissingExtraError("peft", "lora", "a LoRA")
+        before = self.get_list_adapters()
+        if others := {name for names in before.values() for name in names}:
+            raise OptionError(
+                f"lora is {joined_loras(asked)!r}, and {', '.join(sorted(others))} of load_lora_weights is on the"
+                " networks; name all in the option, or load all by that method"
+            )
+        names = adapter_names(tuple(asked))
+        try:
+            for name, (each, file) in zip(names, files.items(), strict=True):
+                self._load_named(each, file, name)
+            self.set_adapters(names, [each.strength for each in asked])
+        except BaseException:
+            self._take_off(before)
+            raise
+        self._loras_on = state
+
+    def _load_named(self, lora: Lora, file: Path, name: str) -> None:
+        """Messages have the name that the user knows, not where a service keeps the file."""
+        try:
+            self.load_lora_weights(file, adapter_name=name)
+        except WeightsError as error:
+            raise type(error)(str(error).replace(str(file), lora.name)) from error
 
     @property
     def adapters_in_use(self) -> dict[str, str]:
@@ -108,8 +166,9 @@ class Adapters(StableDiffusionXLLoraLoaderMixin):
                 found.setdefault(name, set()).add(strength)
         hashes = getattr(self, "_adapter_hashes", {})
         words = [
-            f"{name} {' or '.join(sorted(strengths))}" + (f" sha256:{hashes[name]}" if name in hashes else "")
+            in_words(name, " or ".join(sorted(strengths)), hashes.get(name))
             for name, strengths in sorted(found.items())
+            if strengths != {"0"}
         ]
         return {"adapters": ", ".join(words)} if words else {}
 
@@ -132,26 +191,9 @@ class Adapters(StableDiffusionXLLoraLoaderMixin):
         """As diffusers'; the adaptor too."""
         super().unfuse_lora(components, **keywords)
 
-    def _check_places(
-        self, source: Any, opened: TensorSource | None, name: str | None, before: Mapping[str, list[str]]
-    ) -> None:
-        """Whether what was put on is what the file has; nothing at all is an error, less is a warning."""
-        added = self._added(before)
-        if not any(added.values()):
-            raise WeightsError(
-                f"{name or source}: no layer of this LoRA has a place in this model, so nothing was changed"
-            )
-        if opened is None:
-            return
-        digest, names = file_hash(source) if isinstance(source, Path) else _tensors_hash(source), added.values()
-        self._adapter_hashes = getattr(self, "_adapter_hashes", {}) | dict.fromkeys(set().union(*names), digest)
-        layers = sum(any(mark in key for mark in _FIRST_HALVES) for key in opened.shapes)
-        placed = sum(_num_layers(getattr(self, part), adapters) for part, adapters in added.items())
-        if placed < layers:
-            warnings.warn(
-                f"{name}: {layers - placed} of its {layers} layers have no place in this model and were left out",
-                stacklevel=3,
-            )
+    def _check_added(self, source: Any, before: Mapping[str, list[str]]) -> None:
+        if not any(self._added(before).values()):
+            raise WeightsError(f"{source}: {NO_PLACE}")
 
     def _added(self, before: Mapping[str, list[str]]) -> dict[str, set[str]]:
         return {part: set(names) - set(before.get(part, ())) for part, names in self.get_list_adapters().items()}
@@ -183,31 +225,6 @@ def _found(source: Any, keywords: dict[str, Any]) -> tuple[Any, str | None]:
     if Path(source).suffix in (".safetensors", ".bin", ".pt", ".ckpt") or Path(source).is_dir():
         raise WeightsError(f"{path}: there is no such file")
     return source, None
-
-
-def _check_base(shapes: Shapes, name: str, width: int) -> None:
-    """Refuse what is no LoRA, or one of another base, by its names and by the width of the text that it reads."""
-    if not any(mark in key for key in shapes for mark in LORA_MARKS):
-        shown = ", ".join(list(shapes)[:3]) or "nothing"
-        raise WeightsError(f"{name}: is no LoRA: it holds {shown} ..., and no pair of small matrices")
-    for marks, base in _OTHER_BASES:
-        if any(mark in key for key in shapes for mark in marks):
-            raise WeightsError(f"{name}: a LoRA of {base}, which does not fit SDXL; give one that was made for SDXL")
-    for key, shape in shapes.items():
-        reads = any(reader in key for reader in _TEXT_READERS) and key.endswith(_DOWN) and len(shape) > 1
-        if reads and shape[1] != width:
-            base = f"a LoRA of {_WIDTHS[shape[1]]}" if shape[1] in _WIDTHS else "a LoRA of another base"
-            raise WeightsError(
-                f"{name}: {base}: it reads text {shape[1]} channels wide, and this model's text is {width} wide; give"
-                " one that was made for SDXL"
-            )
-
-
-def _num_layers(network: nn.Module, adapters: set[str]) -> int:
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    layers = (module for module in network.modules() if isinstance(module, BaseTunerLayer))
-    return sum(bool(adapters & _adapters_of(layer)) for layer in layers)
 
 
 def _strengths(network: Any) -> Iterator[tuple[str, str]]:

@@ -73,6 +73,7 @@ class OptionsView(BaseModel):
     captioner: str | None = Field(None, description="who describes pictures that are sent for their preview; or nobody")
     formats: list[str]
     options: dict[str, Any] = Field(description="a JSON schema for each option")
+    loras: list[str] = Field(description="what the option lora may name")
     limits: dict[str, Any] = Field(description="of this key")
     address: str | None = Field(None, description="where other devices of the network find the page, without the key")
 

@@ -42,6 +42,7 @@ from supir.service.http.uploads import read_json
 from supir.service.limits import LOCAL, Client, Limits, RateLimiter, who
 from supir.service.stored_job import StoredJob
 from supir.service.validation import FORMATS, chosen_options
+from supir.weights.lora_files import offered
 
 _IMAGES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".tif": "image/tiff"}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -207,6 +208,9 @@ class Routes:
     def options(self, request: Request) -> OptionsView:
         """What may be set, its ranges, and what each preset sets."""
         model = self._engine.model
+        unused = unused_options(model.options(), model.presets)
+        if model.loras is None:
+            unused["lora"] = "none is offered here"
         return OptionsView(
             model=model.identity["model"],
             default_preset=DEFAULT_PRESET,
@@ -214,12 +218,13 @@ class Routes:
             trade_offs=trade_offs(model.presets),
             same_presets=same_presets(model.presets),
             own_presets=[name for name in PRESETS if model.presets.get("all") or model.presets.get(name)],
-            unused=unused_options(model.options(), model.presets),
+            unused=unused,
             goes_with=GOES_WITH,
             words={"positive_prompt": POSITIVE_PROMPT, "negative_prompt": NEGATIVE_PROMPT},
             captioner=self._engine.captioner,
             formats=[*FORMATS],
             options=RestoreOptions.schemas(),
+            loras=[] if model.loras is None else [*offered(model.loras)],
             limits=dataclasses.asdict(request.state.client.limits),
             address=self._address,
         )

@@ -9,7 +9,7 @@ import {optionName} from './words.js';
 
 const GROUPS = {   // by place; what stands in none is for experts
   main: ['scale', 'prompt'],
-  look: ['detail', 'seed', 'text_guidance', 'control_scale', 'restoration_guidance', 'num_steps', 'color_fix', 'keep_grain'],
+  look: ['detail', 'seed', 'text_guidance', 'control_scale', 'restoration_guidance', 'num_steps', 'color_fix', 'keep_grain', 'lora'],
   words: ['negative_prompt', 'positive_prompt', 'tile_prompts'],
   large: ['min_size', 'tile', 'tile_overlap', 'tile_batch', 'vae_tile', 'memory'],
   files: ['salvage'],
@@ -77,6 +77,7 @@ export class Form {
       input.disabled = true;
       about.append(put(element('span'), 'option.unused'), ' ', element('span', {textContent: `(${unused})`, translate: false, lang: 'en'}));
     } else if (has(`option.${name}.help`)) put(about, `option.${name}.help`); else about.textContent = schema.description;
+    if (name === 'lora' && unused === undefined) about.append(element('span', {textContent: `: ${this.told.loras.join(', ')}`, translate: false}));
     box.append(label, name === 'scale' ? this.scale.around(input) : input, reset, about);
     if (name === 'seed') box.insertBefore(this.dice(input), reset);
     this.inputs.set(name, input);
