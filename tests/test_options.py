@@ -73,7 +73,7 @@ def test_a_preset_says_nothing_of_its_own_values(preset: str, model: str) -> Non
         ("quality", "full size", {"s_churn": 500.0, "num_steps": 5}, "a step at most doubles"),
         ("quality", "full size", {"num_steps": 1, "restoration_guidance": 2.0}, "there is no other"),
         ("quality", "full size", {"num_steps": 2, "restoration_guidance": 2.0}, "whatever its strength"),
-        ("quality", "full size", {"num_steps": 2, "grid": "log_snr"}, "all spacings agree for 2 steps"),
+        ("quality", "full size", {"num_steps": 2, "grid": "log_snr"}, "karras and log_snr agree for 2 steps"),
         ("reference", "full size", {"grid": "log_snr"}, "a spacing of its own"),
         ("quality", "full size", {"solver": "reference_dpmpp_2m", "grid": "log_snr"}, "a spacing of its own"),
         ("fast", "full size", {"solver": "reference_dpmpp_2m", "restoration_guidance": 1.0}, "does not hear it"),
@@ -156,7 +156,8 @@ def test_what_presets_are_for_is_said_of_the_model_at_hand() -> None:
 @pytest.mark.parametrize("start_sigma", [None, 1.0, 14.6])
 @pytest.mark.parametrize("num_steps", [1, 2, 7, 50])
 @pytest.mark.parametrize(
-    "kind", [{}, {"grid": "log_snr"}, {"reference_quirks": True}, {"solver": "reference_dpmpp_2m"}]
+    "kind",
+    [{}, {"grid": "log_snr"}, {"grid": "trailing"}, {"reference_quirks": True}, {"solver": "reference_dpmpp_2m"}],
 )
 def test_levels_are_those_of_the_schedule(kind: dict[str, Any], num_steps: int, start_sigma: float | None) -> None:
     with warnings.catch_warnings():

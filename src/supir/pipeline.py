@@ -7,6 +7,7 @@ picture. What happens between pixels and pixels stands in ``supir.restoration.re
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +29,7 @@ from supir.models.offload import OffloadedByLeaves
 from supir.models.text import TextTowers
 from supir.models.unet import SupirUNet
 from supir.options import DEFAULT_PRESET, NOTICE, RestoreOptions, restore_options
+from supir.options.distilled import mismatch
 from supir.options.loras import split_loras
 from supir.planner.costs import Costs, on_meta
 from supir.planner.kept import KeptCosts, keep_rate
@@ -229,7 +231,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             image.check_target(written, (size.output_height, size.output_width))
         work = self._work_of(options, size, on_work)
         if is_large(size, options):
-            self.use_loras(split_loras(options.lora))
+            self._prepare(options)
             restorer = replace(self._planned(options, size.padded_width, size.padded_height), work=work)
             with self._at_work(), self._reporting(options, on_step) as report:
                 streaming = Streaming(
@@ -343,7 +345,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             on_preview: shown the clean preview before the sampling begins; it must leave it as it is.
             work: told of every tile and step.
         """
-        self.use_loras(split_loras(options.lora))
+        self._prepare(options)
         restorer = replace(self._planned(options, pixels.shape[-1], pixels.shape[-2]), work=work or NoWork())
         place = self._execution_device
         given = None if conditions is None else conditions.to(place)
@@ -362,6 +364,18 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         restorer = self._planned(options, pixels.shape[-1], pixels.shape[-2])
         with self._at_work():
             return restorer.decode(restorer.encode_degraded(pixels.to(self._execution_device)))
+
+    def _prepare(self, options: RestoreOptions) -> None:
+        """What options ask of the networks; and whether these are such as they are for, told once."""
+        self.use_loras(split_loras(options.lora))
+        sentence = mismatch(options, self.distilled) if self.source is not None or self.originals else None
+        if sentence is not None and sentence not in self._told:
+            self._told.add(sentence)
+            warnings.warn(sentence, stacklevel=3)
+
+    @cached_property
+    def _told(self) -> set[str]:
+        return set()
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:

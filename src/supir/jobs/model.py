@@ -42,6 +42,13 @@ class Model:
         return read_model_index(self._path, "SupirPipeline").get("presets") or {}
 
     @cached_property
+    def distilled(self) -> str | None:
+        """How the base is distilled to few steps, where names say so."""
+        from supir.weights.distilled import distilled_folder
+
+        return distilled_folder(self._path)
+
+    @cached_property
     def identity(self) -> dict[str, str]:
         """Name and hash of the weights and how they run, as the pipeline records it. A second a gigabyte."""
         from supir.weights.catalog import folder_hash

@@ -86,6 +86,8 @@ def steps_of(options: RestoreOptions) -> Steps:
             return options.s_noise * math.sqrt(max(churned[index] ** 2 - levels[index] ** 2, 0.0))
         if ends[index] == 0 or (fixed and index == 0):
             return 0.0
+        if options.solver == "lcm":
+            return options.s_noise * ends[index]
         share = (ends[index] / levels[index]) ** (2 * options.fresh_share)
         return options.s_noise * ends[index] * math.sqrt(max(1 - share, 0.0))
 
@@ -105,7 +107,7 @@ def come_to(options: RestoreOptions) -> tuple[Any, ...]:
     """All that the options come to: equal for two that make the same of every picture."""
     steps = steps_of(options)
     count, guided, control = len(steps.levels), steps.guidance[steps.live], steps.control[steps.live]
-    multistep = options.solver != "edm_euler"
+    multistep = options.solver in ("dpmpp_2m", "reference_dpmpp_2m")
     positive, negative = whole_prompts(options)
     halves = 2 if options.reference_quirks else 4
     return (
@@ -115,6 +117,7 @@ def come_to(options: RestoreOptions) -> tuple[Any, ...]:
         options.start_sigma is None,
         multistep and count > 2,  # before that it has no earlier answer to extrapolate from
         options.fresh_share if multistep and count > 1 else 0.0,
+        options.solver == "lcm" and count > 1,
         tuple(positive) if any(strength != 0 for strength in guided) else None,
         negative if any(strength != 1 for strength in guided) else None,
         min(options.adaptor_every, count) if any(control) else 1,
@@ -209,9 +212,10 @@ def _reason(options: RestoreOptions, name: str, before: Any) -> str:
         "restoration_guidance puts the photo's own latent in place of the first step's answer": name.endswith("_start")
         and steps.pull[0] == 1,
         "the public code's schedule has a spacing of its own": name == "grid" and public,
-        f"all spacings agree for {count} step{'s' * (count > 1)}": name == "grid",
+        f"karras and log_snr agree for {count} step{'s' * (count > 1)}": name == "grid",
         f"all solvers agree for {count} step{'s' * (count > 1)} without noise added": name == "solver",
-        f"solver {solver} does not hear it": (name in ("s_churn", "eta") and (name == "eta") == (solver == "edm_euler"))
+        f"solver {solver} does not hear it": (name == "eta" and solver in ("edm_euler", "lcm"))
+        or (name == "s_churn" and solver != "edm_euler")
         or (solver == "reference_dpmpp_2m" and name in ("restoration_guidance", "control_scale_start")),
         "a step at most doubles the variance of the noise": name == "s_churn",
         "the only step adds no noise": count == 1 and name in ("eta", "s_noise") and solver != "edm_euler",

@@ -6,6 +6,7 @@ Light, since options are read where torch is not. ``supir.sampling.sigmas`` make
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cache
 
@@ -46,7 +47,26 @@ def log_snr(count: int, low: float, high: float) -> list[float]:
     return [math.exp(logarithm) for logarithm in evenly(math.log(high), math.log(low), count)]
 
 
-SPACINGS = {"karras": karras, "log_snr": log_snr}
+def trailing_timesteps(count: int, top: int = NUM_TRAINING_LEVELS) -> list[int]:
+    """``count`` of the first ``top`` timesteps at equal distances, falling from the last: 999, 874, 749 ... 124 for 8.
+
+    Bases distilled to so many steps were taught at these (arXiv 2305.08891, section 3.3, calls it trailing).
+    """
+    return [round(top * (count - index) / count) - 1 for index in range(count)]
+
+
+def trailing(count: int, low: float, high: float) -> list[float]:
+    """``count`` levels falling from ``high``: those of `trailing_timesteps` below it; by equal factors where it has not
+    so many below.
+    """
+    table = training_levels()
+    top = bisect_right(table, high * (1 + 1e-6))
+    if top < count:
+        return log_snr(count, low, high)
+    return [high, *(table[index] for index in trailing_timesteps(count, top)[1:])]
+
+
+SPACINGS = {"karras": karras, "log_snr": log_snr, "trailing": trailing}
 """The choices of the option ``grid``."""
 
 

@@ -49,11 +49,16 @@ class RestoreOptions(Options):
     long_prompt: str = choice("chunks", ("chunks", "truncate"), "beyond 77 tokens: carry in chunks, or cut and warn")
     seed: int = number(0, 0, MAX_SEED, "the same seed gives the same picture")
     solver: str = choice(
-        "edm_euler", ("edm_euler", "dpmpp_2m", "reference_dpmpp_2m"), "edm_euler: the paper's; dpmpp_2m: fewer steps"
+        "edm_euler",
+        ("edm_euler", "dpmpp_2m", "lcm", "reference_dpmpp_2m"),
+        "edm_euler: the paper's; dpmpp_2m: fewer steps; lcm: for bases distilled as LCM, Hyper-SD and DMD2 are",
     )
     num_steps: int = number(50, 1, 1000, "network evaluations, each of both branches when guided", unit="steps")
     grid: str = choice(
-        "karras", ("karras", "log_snr"), "spacing of the noise levels; log_snr: for few steps of dpmpp_2m from noise"
+        "karras",
+        ("karras", "log_snr", "trailing"),
+        "spacing of the noise levels; log_snr: for few steps of dpmpp_2m from noise; trailing: the timesteps that"
+        " bases distilled to so many steps were taught at",
     )
     text_guidance: float = number(4.0, 0, 30, "guidance at the end of sampling; 1 is off and halves the cost")
     text_guidance_start: float | None = number(
@@ -234,6 +239,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quality": {"num_steps": 50, "text_guidance": 7.5, "text_guidance_start": 4.0, "restoration_guidance": 4.0},
     "fidelity": {"num_steps": 50, "text_guidance": 4.0, "text_guidance_start": 1.0, "restoration_guidance": 2.0},
     "fast": {"solver": "dpmpp_2m", "num_steps": 16, "text_guidance": 4.0, "restoration_guidance": 4.0},
+    "lightning": {
+        "solver": "dpmpp_2m",
+        "eta": 1.0,
+        "grid": "trailing",
+        "num_steps": 8,
+        "text_guidance": 1.5,
+        "text_guidance_start": 2.0,
+        "control_scale": 0.9,
+        "control_scale_start": 1.0,
+    },
 }
 """Named sets of options for SDXL-sized models. A model folder may bring its own numbers for each."""
 
@@ -241,6 +256,7 @@ TRADE_OFFS: dict[str, str] = {
     "quality": "most detail: strong text guidance, a pull toward the photo at high noise",
     "fidelity": "closest to the photo: weaker guidance, a stronger pull; for faces, text, documents",
     "fast": "fewest steps, at some loss of fine detail; for many photos, slow machines",
+    "lightning": "for a base distilled to few steps (Lightning, Turbo, DMD2), with SUPIR-v0F: hardly any text guidance",
     "reference": "what the public code computes, quirks included; for comparison",
 }
 """What each preset is for with a full-size model, and at what price; in the order to offer them in. What they come to

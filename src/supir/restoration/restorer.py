@@ -31,7 +31,7 @@ from supir.sampling.denoiser import discrete_denoiser, in_tiles, restored_toward
 from supir.sampling.feature_cache import StepCache, counting_steps
 from supir.sampling.noise import NoiseSource
 from supir.sampling.sigmas import Schedule, initial_latent
-from supir.sampling.solvers import Denoiser, Step, StepCallback, dpmpp_2m, edm_euler
+from supir.sampling.solvers import Denoiser, Step, StepCallback, dpmpp_2m, edm_euler, lcm
 from supir.tensors.arrays import ArrayLike, MemmapArray
 from supir.tensors.tiling import Layout, blended, mosaic, reference_gaussian, tiled
 
@@ -248,6 +248,8 @@ class Restorer:
         options = self.options
         if options.solver == "edm_euler":
             return edm_euler(denoise, start, schedule, noise, s_noise=options.s_noise, on_step=on_step)
+        if options.solver == "lcm":
+            return lcm(denoise, start, schedule, noise, s_noise=options.s_noise, on_step=on_step)
         return dpmpp_2m(
             denoise,
             start,

@@ -91,15 +91,29 @@ def log_snr_sigmas(num_steps: int, sigma_min: float, sigma_max: float) -> Tensor
     return torch.tensor([*levels.log_snr(num_steps, sigma_min, sigma_max), 0.0])
 
 
+def trailing_sigmas(num_steps: int, sigma_min: float, sigma_max: float) -> Tensor:
+    """The (num_steps + 1,) float32 levels of `levels.trailing`, those of the training table to the bit, then 0.
+
+    Raises OptionError as `karras_sigmas`.
+    """
+    _check_range(num_steps, sigma_min, sigma_max)
+    table = training_sigmas()
+    found = torch.tensor(levels.trailing(num_steps, sigma_min, sigma_max))
+    nearest = table[(table[None] - found[:, None]).abs().argmin(dim=1)]
+    exact = torch.where((nearest - found).abs() < 1e-5 * found, nearest, found)
+    return torch.cat([exact, exact.new_zeros(1)])
+
+
 def full_range_sigmas(num_steps: int, start_sigma: float | None = None, grid: str = "karras") -> Tensor:
     """Our schedule: from `start_sigma`, or the highest level of training, 14.6146, to 0.0292, then 0.
 
     `ddpm_sigmas` and `reference_karras_sigmas` leave the levels at 0.21 (16 steps) or 0.13 (50) and answer the rest in
     one step, which averages fine detail away. For Gaussian data of deviation 0.1 and 16 steps of `dpmpp_2m` they keep
-    0.36 of it, this schedule 0.97. `grid` is "karras" or "log_snr"; docs/performance.md compares the two.
+    0.36 of it, this schedule 0.97. `grid` is "karras" or "log_snr", which docs/performance.md compares, or "trailing",
+    which ends at a level that a distilled base was taught to answer in one step.
     """
     table = training_sigmas()
-    spaced = {"karras": karras_sigmas, "log_snr": log_snr_sigmas}[grid]
+    spaced = {"karras": karras_sigmas, "log_snr": log_snr_sigmas, "trailing": trailing_sigmas}[grid]
     return spaced(num_steps, float(table[0]), start_sigma or float(table[-1]))
 
 

@@ -114,6 +114,33 @@ def dpmpp_2m(
     return x
 
 
+def lcm(
+    denoise: Denoiser,
+    x: Tensor,
+    schedule: Schedule,
+    noise: NoiseSource | None = None,
+    *,
+    s_noise: float = 1.0,
+    on_step: StepCallback | None = None,
+) -> Tensor:
+    """Multistep sampling of consistency models: each answer is noised anew to the next level (arXiv 2303.01469,
+    Algorithm 1; latent consistency models, arXiv 2310.04378).
+
+    `x` (B, C, h, w) is at the level `schedule.sigmas[0]`. The schedule's churn must be 0: nothing of `x` outlives a
+    step but by the answer to it. Raises OptionError when the schedule churns, or has two steps and no noise source is
+    given.
+    """
+    if schedule.s_churn > 0:
+        raise OptionError(f"s_churn is {schedule.s_churn}; lcm needs 0: it draws all noise anew in each step.")
+    for index in range(schedule.num_steps):
+        sigma, _, next_sigma = _levels(schedule, index, x)
+        denoised = x = denoise(x, sigma)
+        if schedule.sigmas[index + 1] > 0:
+            x = denoised + _draw(noise, x) * per_sample(next_sigma * s_noise, x)
+        _report(on_step, schedule, index, denoised, x)
+    return x
+
+
 def _levels(schedule: Schedule, index: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """This step's level, its churned level and the next level, one per sample, where the schedule is."""
     levels = (schedule.sigmas[index], schedule.churned[index], schedule.sigmas[index + 1])

@@ -15,6 +15,7 @@ from supir.errors import ImageTooLargeError, OptionError, SupirError
 from supir.jobs import Model
 from supir.options import DEFAULT_PRESET, PRESETS, RestoreOptions, unused_by_model
 from supir.options.combinations import without_effect
+from supir.options.distilled import mismatch
 from supir.options.fields import Options, choice, json_object, number
 from supir.service.limits import Limits
 from supir.service.stored_job import UNTIL
@@ -72,6 +73,8 @@ def chosen_options(given: Mapping[str, str], model: Model) -> tuple[RestoreOptio
     said = [name for name, value in chosen.items() if value is not None] if asked.until == UNTIL[0] else []
     before = model.options(asked.preset)
     idle = without_effect(found, said, before) | unused_by_model(found, said, before, model.presets) if said else {}
+    other_base = mismatch(found, model.distilled) if asked.until == UNTIL[0] else None
+    idle |= {"base": other_base} if other_base else {}
     scaled = chosen.get("scale") is not None
     return found, dataclasses.replace(asked, scaled=scaled), list(idle.values())
 

@@ -59,6 +59,8 @@ class SourceRecord:
     num_tensors: int
     recognised: tuple[str, ...]
     licences: tuple[str, ...]
+    distilled: str | None = None
+    """How it is distilled to few steps, by its name and titles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +154,7 @@ def convert(
             for component in plan.components
         },
         tokenizers=tuple(name for name in TOKENIZERS if (donor / name).is_dir()),
-        notes=_notes(plan),
+        notes=_notes(plan, given.distilled),
     )
     needed = _bytes_in_all(plan, DTYPES[dtype])
     try:
@@ -186,13 +188,18 @@ def _copy_tokenizer(donor: Path, folder: Path) -> None:
             shutil.copyfile(path, folder / path.name)
 
 
-def _notes(plan: Plan) -> tuple[str, ...]:
+def _notes(plan: Plan, distilled: str | None) -> tuple[str, ...]:
     traits = plan.traits
     notes = []
     if traits.prediction_type == "v_prediction":
         notes.append("The UNet predicts velocity (v-prediction); the folder says so, and it is sampled so.")
     if traits.zero_terminal_snr:
         notes.append("It was trained with zero terminal SNR, and sampling begins at SDXL's highest noise level.")
+    if distilled is not None:
+        notes.append(
+            f"The base is distilled to few steps ({distilled}): restore with the preset lightning, and take SUPIR-v0F"
+            " beside it; with v0Q people got noise."
+        )
     return tuple(notes)
 
 
@@ -205,6 +212,7 @@ def _record(given: Opened) -> SourceRecord:
         num_tensors=len(given.source.shapes),
         recognised=tuple(weights.name for weights in known),
         licences=tuple(f"{weights.name}: {weights.licence}. {weights.terms}" for weights in known),
+        distilled=given.distilled,
     )
 
 

@@ -32,6 +32,9 @@ WRAPPER = re.compile(
 )
 """What trainers put into every name: DeepSpeed and DDP, Lightning's strategies, torch.compile, FSDP."""
 
+TITLES = ("modelspec.title", "modelspec.tags", "modelspec.merged_from", "ss_output_name", "title", "name")
+"""Where metadata says what a model is called."""
+
 ALONE = (
     ("model.model.diffusion_model.", "model.", ""),
     ("diffusion_model.input_blocks.0.", "", "model."),
@@ -65,6 +68,11 @@ class Gathered:
             for each in self.given
             for name, path in each.named.items()
         }
+
+    @property
+    def distilled(self) -> str | None:
+        """How the base is distilled to few steps, by names and titles."""
+        return self.given[0].distilled
 
     @property
     def tokenizers(self) -> Path | None:
@@ -160,9 +168,13 @@ def open_given(path: Path | str) -> Opened:
         opened = Opened(path=path, source=file, files=files)
     source = with_scales(_under_known_names(opened.source))
     traits = opened.traits
-    if isinstance(opened.source, SafetensorsFile) and opened.source.metadata.get("modelspec.prediction_type") == "v":
-        traits = Traits(prediction_type="v_prediction")
-    return replace(opened, source=source, traits=traits)
+    titles: tuple[str, ...] = ()
+    if isinstance(opened.source, SafetensorsFile):
+        said = opened.source.metadata
+        titles = tuple(said[key] for key in TITLES if key in said)
+        if said.get("modelspec.prediction_type") == "v":
+            traits = Traits(prediction_type="v_prediction")
+    return replace(opened, source=source, traits=traits, titles=titles)
 
 
 def _under_known_names(source: TensorSource) -> TensorSource:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from supir.errors import WeightsError
+from supir.options.distilled import distilled_kind
 from supir.weights.catalog import file_hash, files_hash
 from supir.weights.checkpoint import Merged, Renamed, TensorSource, open_checkpoint
 from supir.weights.layout import HUB_ADAPTOR, HUB_AUTOENCODER, HUB_CLIP_G, HUB_CLIP_L, HUB_UNET, Traits
@@ -39,6 +40,13 @@ class Opened:
     head_dims: Mapping[str, int] = field(default_factory=dict)
     """Channels of an attention head, by the fields of `HeadDims`, where a configuration says them."""
     tokenizers: Path | None = None
+    titles: tuple[str, ...] = ()
+    """What the metadata of a file calls it."""
+
+    @property
+    def distilled(self) -> str | None:
+        """How it is distilled to few steps, by its name and titles."""
+        return distilled_kind(self.path.name, *self.titles)
 
     @property
     def folder(self) -> Path:

@@ -25,6 +25,7 @@ from supir.tensors.memory import naming_lack_of_memory
 from supir.weights.adapters import Adapters
 from supir.weights.catalog import folder_hash, identity_of
 from supir.weights.device import find_device
+from supir.weights.distilled import distilled_folder
 from supir.weights.gather import gather
 from supir.weights.model_folder import BUNDLED_MODEL, check_complete, check_model_index, dtypes_of
 from supir.weights.runtime import (
@@ -173,6 +174,8 @@ class OpenedPipeline(PlacedPipeline, Adapters):
     """The files that it was made from, where these were original weights."""
     networks = NetworkOptions()
     """As they were asked for."""
+    distilled: str | None = None
+    """How the base is distilled to few steps, where names say so (`supir.options.distilled`)."""
 
     @classmethod
     def from_pretrained(
@@ -239,7 +242,7 @@ class OpenedPipeline(PlacedPipeline, Adapters):
                 )
             except OSError as error:
                 raise WeightsError(f"{path}: a file of it cannot be read: {str(error).strip()}") from error
-        pipeline.source, pipeline.networks = path, networks
+        pipeline.source, pipeline.networks, pipeline.distilled = path, networks, distilled_folder(path)
         check_complete(path, pipeline.components)
         arrange(pipeline.components, networks, place.type)
         return pipeline.place(place, offload)
@@ -301,7 +304,7 @@ class OpenedPipeline(PlacedPipeline, Adapters):
         given = gather(sdxl, supir, vae=vae, text=text, prediction_type=prediction_type)
         with naming_lack_of_memory("loading the weights", SMALLER):
             pipeline = cls(**load_originals(given, networks, place.type, strict=strict))
-        pipeline.originals, pipeline.networks = given.files, networks
+        pipeline.originals, pipeline.networks, pipeline.distilled = given.files, networks, given.distilled
         arrange(pipeline.components, networks, place.type)
         return pipeline.place(place, offload)
 
