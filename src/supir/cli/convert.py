@@ -9,6 +9,7 @@ import typer
 
 from supir.cli.arguments import option
 from supir.cli.errors import exit_on_error
+from supir.errors import OptionError
 
 
 def convert(
@@ -21,6 +22,17 @@ def convert(
     ] = None,
     vae: Annotated[Path | None, option("A file or folder whose autoencoder is taken instead of the base's.")] = None,
     text: Annotated[Path | None, option("An SDXL folder or file whose text towers are taken instead.")] = None,
+    mix: Annotated[
+        str | None,
+        option(
+            "Another SUPIR file and its share of SUPIR's weights, as SUPIR-v0F.ckpt:0.5: between faithful and vivid.",
+            metavar="FILE:SHARE",
+        ),
+    ] = None,
+    apart: Annotated[
+        bool,
+        option("Write no weights: the folder says where yours lie, and they are joined when it is loaded.", "--apart"),
+    ] = False,
     prediction_type: Annotated[
         str | None, option("What the UNet predicts: epsilon, v_prediction. Unset: what the files say.")
     ] = None,
@@ -45,9 +57,25 @@ def convert(
             task = bar.add_task("", total=None)
             of_type: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
             report = convert_files(
-                sdxl, supir, output, vae=vae, text=text, prediction_type=prediction_type, strict=not lenient,
+                sdxl, supir, output, vae=vae, text=text, mix=_share(mix), prediction_type=prediction_type, apart=apart,
+                strict=not lenient,
                 overwrite=overwrite, on_progress=lambda done, total: bar.update(task, completed=done, total=total),
                 **of_type,
             )  # fmt: skip
         typer.echo(report.summary())
         typer.echo(f"wrote {output}; use it with: supir restore PHOTO --model {output}")
+
+
+def _share(text: str | None) -> tuple[Path, float] | None:
+    """What ``--mix`` says.
+
+    Raises:
+        OptionError: it is no file and share.
+    """
+    if text is None:
+        return None
+    name, _, share = text.rpartition(":")
+    try:
+        return Path(name), float(share)
+    except ValueError:
+        raise OptionError(f"--mix is {text!r}; write FILE:SHARE, as SUPIR-v0F.ckpt:0.5") from None

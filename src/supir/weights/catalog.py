@@ -69,6 +69,10 @@ REPORT_NAME = "conversion.json"
 """The report that a converted folder holds; it is about the weights, no part of them: folder hashes leave it out."""
 
 
+PARTS = "parts.json"
+"""Where a folder without weights says in which files they lie; their hash is in its index."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PublishedWeights:
     """Weights known by name; `holds` tells from keys and shapes whether a file has them."""
@@ -122,5 +126,6 @@ def folder_hash(folder: Path | str) -> str:
     without this program. Reads every byte the first time; large files that have not changed are known from then on.
     """
     folder = Path(folder)
-    files = [path for path in folder.rglob("*") if path.suffix in HASHED_SUFFIXES and path.name != REPORT_NAME]
+    left_out = (REPORT_NAME, PARTS)
+    files = [path for path in folder.rglob("*") if path.suffix in HASHED_SUFFIXES and path.name not in left_out]
     return files_hash({path.relative_to(folder).as_posix(): path for path in files if path.is_file()})

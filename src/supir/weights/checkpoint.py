@@ -206,6 +206,29 @@ class Merged:
         return self._owner[key].tensor(key)
 
 
+class Mixed:
+    """Two sources of the same tensors, of each so much of the second: floating numbers as weights, others the first's.
+
+    Raises:
+        WeightsError: one has tensors that the other has not, or of other shapes.
+    """
+
+    def __init__(self, first: TensorSource, second: TensorSource, share: float, what: str) -> None:
+        keys = first.shapes.keys() ^ second.shapes.keys()
+        keys |= {key for key in first.shapes.keys() & second.shapes.keys() if first.shapes[key] != second.shapes[key]}
+        if keys:
+            raise WeightsError(f"{what}: cannot be mixed: {len(keys)} weights differ by name or shape, as {min(keys)}")
+        self._first, self._second, self._share = first, second, share
+        self.shapes, self.dtypes = first.shapes, first.dtypes
+
+    def tensor(self, key: str) -> Tensor:
+        """The tensor `key`, mixed in float32."""
+        first = self._first.tensor(key)
+        if not first.is_floating_point():
+            return first
+        return torch.lerp(first.float(), self._second.tensor(key).float(), self._share)
+
+
 class Renamed:
     """A source under other names; what is not named is not there."""
 

@@ -28,6 +28,7 @@ from supir.weights.gather import gather
 from supir.weights.hub import Opened
 from supir.weights.layout import HeadDims
 from supir.weights.model_folder import BUNDLED_MODEL, check_replaceable
+from supir.weights.parts import Parts
 from supir.weights.plan import ComponentPlan, Plan, make_plan
 from supir.weights.report import KeyReport
 
@@ -99,7 +100,9 @@ def convert(
     *,
     vae: Path | str | None = None,
     text: Path | str | None = None,
+    mix: tuple[Path | str, float] | None = None,
     prediction_type: str | None = None,
+    apart: bool = False,
     dtype: str = "float16",
     strict: bool = True,
     overwrite: bool = False,
@@ -116,7 +119,9 @@ def convert(
         out: the folder to write; it must not exist or be empty, unless `overwrite`, and then be a model folder of ours.
         vae: a file or folder whose autoencoder is taken instead of the base's.
         text: a folder or an SDXL file whose text towers are taken instead of the base's.
+        mix: another SUPIR file, and its share from 0 to 1 of the weights that SUPIR adds.
         prediction_type: ``epsilon`` or ``v_prediction``; None takes what the files say.
+        apart: write no weights: the folder says in which files they lie, and they are joined when it is loaded.
         dtype: of the weights written: float16, bfloat16 or float32; the autoencoder's stay float32, as it runs in that.
         strict: raise where a part that SUPIR adds is in no file; otherwise see `supir.weights.plan.make_plan`.
         shard_bytes: the largest file to write.
@@ -138,7 +143,12 @@ def convert(
     if out.exists() and not overwrite:
         raise WeightsError(f"{out} exists already; give another folder, or replace it with --overwrite")
     check_replaceable(out, "SupirPipeline")
-    given = gather(sdxl, supir, vae=vae, text=text, prediction_type=prediction_type)
+    given = gather(sdxl, supir, vae=vae, text=text, mix=mix, prediction_type=prediction_type)
+    parts = None
+    if apart:
+        if not strict:
+            raise OptionError("weights that begin anew are in no file; convert them into a folder of their own")
+        parts = Parts.of(given, sdxl=sdxl, supir=supir, vae=vae, text=text, mix=mix, prediction_type=prediction_type)
     plan = make_plan(
         given.source, head_dims=head_dims or given.head_dims, strict=strict, what=given.what, traits=given.traits
     )
@@ -156,11 +166,13 @@ def convert(
         tokenizers=tuple(name for name in TOKENIZERS if (donor / name).is_dir()),
         notes=_notes(plan, given.distilled),
     )
-    needed = _bytes_in_all(plan, DTYPES[dtype])
+    needed = 0 if apart else _bytes_in_all(plan, DTYPES[dtype])
     try:
         _check_room(out, needed)
         with folder_whole(out) as new:
-            _write_folder(new, plan, given.source, DTYPES[dtype], shard_bytes, on_progress)
+            _write_folder(new, plan, None if apart else given.source, DTYPES[dtype], shard_bytes, on_progress)
+            if parts is not None:
+                parts.write(new)
             for name in report.tokenizers:
                 _copy_tokenizer(donor / name, new / name)
             _write_json(new / REPORT_NAME, asdict(report) | {"folder": out.name})
@@ -217,8 +229,14 @@ def _record(given: Opened) -> SourceRecord:
 
 
 def _write_folder(
-    folder: Path, plan: Plan, source: TensorSource, dtype: torch.dtype, shard_bytes: int, on_progress: Progress | None
+    folder: Path,
+    plan: Plan,
+    source: TensorSource | None,
+    dtype: torch.dtype,
+    shard_bytes: int,
+    on_progress: Progress | None,
 ) -> None:
+    """Configurations, and weights where there is a source of them."""
     total, done = _bytes_in_all(plan, dtype), 0
     for component in plan.components:
         kind = _dtypes(dtype)[component.name]
@@ -241,9 +259,9 @@ def _bytes_in_all(plan: Plan, dtype: torch.dtype) -> int:
 
 
 def _write_component(
-    folder: Path, component: ComponentPlan, source: TensorSource, dtype: torch.dtype, shard_bytes: int
+    folder: Path, component: ComponentPlan, source: TensorSource | None, dtype: torch.dtype, shard_bytes: int
 ) -> Iterator[int]:
-    """Write one component; gives the bytes of each shard as it is done."""
+    """Write one component, without a source its configuration alone; gives the bytes of each shard as it is done."""
     folder.mkdir()
     if isinstance(component.model, diffusers.ModelMixin):
         component.model.save_config(folder)
@@ -253,6 +271,8 @@ def _write_component(
         component.model.config.dtype = dtype
         component.model.config.save_pretrained(folder)
         stem = "model"
+    if source is None:
+        return
     shards = _shards(component, dtype, shard_bytes)
     places: dict[str, str] = {}
     for number, names in enumerate(shards, 1):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from supir.errors import OptionError, WeightsError
-from supir.weights.checkpoint import Merged, Renamed, SafetensorsFile, TensorSource, with_scales
+from supir.weights.checkpoint import Merged, Mixed, Renamed, SafetensorsFile, TensorSource, with_scales
 from supir.weights.hub import SDXL_SCALING, Opened, open_file, open_folder, same_latents
 from supir.weights.kinds import has_unet, is_supir, refuse_other_kinds
 from supir.weights.layout import (
@@ -109,6 +109,7 @@ def gather(
     *,
     vae: Path | str | None = None,
     text: Path | str | None = None,
+    mix: tuple[Path | str, float] | None = None,
     prediction_type: str | None = None,
 ) -> Gathered:
     """Open what was named.
@@ -118,10 +119,11 @@ def gather(
         supir: a published SUPIR file, whose keys override; None where `sdxl` has its parts.
         vae: a file or folder whose autoencoder is taken instead of the base's.
         text: a folder or an SDXL file whose text towers are taken instead of the base's.
+        mix: another SUPIR file, and its share from 0 to 1 of the weights that SUPIR adds.
         prediction_type: ``epsilon`` or ``v_prediction``; None takes what the files say.
 
     Raises:
-        OptionError: `prediction_type` is none of those.
+        OptionError: `prediction_type` is none of those, the share is out of range, or there is nothing to mix with.
         UnsafeCheckpointError: a file could run code when read.
         WeightsError: a file cannot be read, or is of another kind than its place needs.
     """
@@ -139,16 +141,19 @@ def gather(
                 f"{part.path}: the autoencoder of another model: it multiplies latents by {part.traits.scaling_factor},"
                 f" the base by {scaling or SDXL_SCALING}"
             )
-    whole = [base] if supir is None else [base, _supir(open_given(supir))]
+    whole = [base] if supir is None else [base, _mixed(_supir(open_given(supir)), mix)]
+    if mix is not None and supir is None:
+        raise OptionError(f"mix is {mix[0]}, and there is no SUPIR file to mix it with; give both")
     steads = [stead for stead, _ in instead]
     sources = [_without(each.source, steads) for each in whole]
     given = (whole[0], *(part for _, part in instead), *whole[1:])
+    others = () if mix is None else (replace(open_given(mix[0]), share=mix[1]),)
     coder = next((part for stead, part in instead if stead is VAE), base)
     replaced = coder is base and supir is not None and any(map(VAE.has, whole[-1].source.shapes))
     dims = {name: dim for each in given for name, dim in each.head_dims.items()}
     return Gathered(
         source=Merged([sources[0], *(part.source for _, part in instead), *sources[1:]]),
-        given=given,
+        given=(*given, *others),
         head_dims=HeadDims(**dims),
         traits=replace(
             base.traits,
@@ -212,6 +217,18 @@ def _supir(given: Opened) -> Opened:
             " published SUPIR file"
         )
     return given
+
+
+def _mixed(given: Opened, mix: tuple[Path | str, float] | None) -> Opened:
+    """With so much of another SUPIR file."""
+    if mix is None:
+        return given
+    path, share = mix
+    if not 0 <= share <= 1:
+        raise OptionError(f"mix has a share of {share:g}; it must be from 0, nothing of {path}, to 1, nothing else")
+    other = _supir(open_given(path))
+    both = f"{given.path.name} and {other.path.name}"
+    return replace(given, source=Mixed(given.source, other.source, share, both))
 
 
 def _without(source: TensorSource, steads: Sequence[Stead]) -> TensorSource:

@@ -42,6 +42,8 @@ class Opened:
     tokenizers: Path | None = None
     titles: tuple[str, ...] = ()
     """What the metadata of a file calls it."""
+    share: float | None = None
+    """Of a file that is mixed into another: how much of it."""
 
     @property
     def distilled(self) -> str | None:
@@ -56,7 +58,8 @@ class Opened:
     @property
     def named(self) -> dict[str, Path]:
         """The files by their names in the folder."""
-        return {path.relative_to(self.folder).as_posix(): path for path in self.files}
+        share = "" if self.share is None else f" x {self.share:g}"
+        return {path.relative_to(self.folder).as_posix() + share: path for path in self.files}
 
     @property
     def sha256(self) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from supir.errors import KeyMismatchError, WeightsError
 from supir.files import strangers
 from supir.options import NetworkOptions
-from supir.weights.catalog import REPORT_NAME
+from supir.weights.catalog import PARTS, REPORT_NAME
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ TRUSTED_LIBRARIES = frozenset(
 """Where the classes of a model folder may come from."""
 
 _MODEL_FILES = (
-    INDEX, REPORT_NAME, "MODEL_CARD.md", "*/config.json", "*/*.safetensors", "*/*.safetensors.index.json",
+    INDEX, REPORT_NAME, PARTS, "MODEL_CARD.md", "*/config.json", "*/*.safetensors", "*/*.safetensors.index.json",
     "tokenizer*/*",
 )  # fmt: skip
 """What we write into a model folder."""

@@ -15,6 +15,7 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.hooks import HookRegistry
 from torch import nn
+from transformers import CLIPTokenizer
 
 from supir.errors import OptionError, WeightsError
 from supir.models.offload import LEAVES
@@ -27,7 +28,9 @@ from supir.weights.catalog import folder_hash, identity_of
 from supir.weights.device import find_device
 from supir.weights.distilled import distilled_folder
 from supir.weights.gather import gather
+from supir.weights.layout import COMPONENTS
 from supir.weights.model_folder import BUNDLED_MODEL, check_complete, check_model_index, dtypes_of
+from supir.weights.parts import Parts
 from supir.weights.runtime import (
     arrange,
     asked_of,
@@ -227,6 +230,8 @@ class OpenedPipeline(PlacedPipeline, Adapters):
         index = check_model_index(path, cls.__name__)
         if keywords.get("variant") is not None:
             check_variant(path, keywords["variant"])
+        if (parts := Parts.read(path)) is not None:
+            return cls._from_parts(path, parts, networks, place, keywords)
         kind, coder = dtypes_of(path, index, networks, place.type)
         with naming_lack_of_memory(f"loading the weights of {path.name}", SMALLER):
             if quantize != "none":
@@ -246,6 +251,25 @@ class OpenedPipeline(PlacedPipeline, Adapters):
         check_complete(path, pipeline.components)
         arrange(pipeline.components, networks, place.type)
         return pipeline.place(place, offload)
+
+    @classmethod
+    def _from_parts(
+        cls, path: Path, parts: Parts, networks: NetworkOptions, place: torch.device, given: Mapping[str, Any]
+    ) -> Self:
+        """Of a folder whose weights lie elsewhere; of what was given only ready components mean something."""
+        if unknown := [name for name in given if name not in (*COMPONENTS, "tokenizer", "tokenizer_2")]:
+            raise OptionError(
+                f"{unknown[0]}: {path} holds no weights, only where they lie; convert them without --apart for that"
+            )
+        wanted = [name for name in COMPONENTS if name not in given]
+        with naming_lack_of_memory(f"loading the weights of {path.name}", SMALLER):
+            found = load_originals(parts.gathered(path), networks, place.type, strict=True, components=wanted)
+            if (path / "tokenizer").is_dir() and (path / "tokenizer_2").is_dir():
+                found |= {name: CLIPTokenizer.from_pretrained(path / name) for name in ("tokenizer", "tokenizer_2")}
+            pipeline = cls(**found | dict(given))
+        pipeline.source, pipeline.networks, pipeline.distilled = path, networks, distilled_folder(path)
+        arrange(pipeline.components, networks, place.type)
+        return pipeline.place(place, networks.offload)
 
     def to(self, *args: Any, **keywords: Any) -> Self:
         """As diffusers'; what stands against a device is said.
@@ -270,6 +294,7 @@ class OpenedPipeline(PlacedPipeline, Adapters):
         *,
         vae: str | Path | None = None,
         text: str | Path | None = None,
+        mix: tuple[str | Path, float] | None = None,
         prediction_type: str | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | str | None = None,
@@ -286,6 +311,7 @@ class OpenedPipeline(PlacedPipeline, Adapters):
             supir: the same; None where the first has its parts.
             vae: a file or folder whose autoencoder is taken instead of the base's.
             text: a folder or an SDXL file whose text towers are taken instead of the base's.
+            mix: another SUPIR file, and its share from 0 to 1 of the weights that SUPIR adds.
             prediction_type: ``epsilon`` or ``v_prediction``; None takes what the files say.
             device, dtype, vae_dtype, quantize, compile, offload: as in ``from_pretrained``.
             strict: a part that SUPIR adds and no file has raises; else it begins as training begins it.
@@ -301,7 +327,7 @@ class OpenedPipeline(PlacedPipeline, Adapters):
         place = find_device("cpu" if device is None else str(device))
         if compile:
             check_compiler(place.type)
-        given = gather(sdxl, supir, vae=vae, text=text, prediction_type=prediction_type)
+        given = gather(sdxl, supir, vae=vae, text=text, mix=mix, prediction_type=prediction_type)
         with naming_lack_of_memory("loading the weights", SMALLER):
             pipeline = cls(**load_originals(given, networks, place.type, strict=strict))
         pipeline.originals, pipeline.networks, pipeline.distilled = given.files, networks, given.distilled

@@ -152,8 +152,10 @@ def load_stored(folder: Path, index: Mapping[str, Any], options: NetworkOptions,
     return {name: _load(folder / name, index[name], options, dtype) for name in STORED if index.get(name)}
 
 
-def load_originals(given: Gathered, options: NetworkOptions, kind: str, *, strict: bool) -> dict[str, Any]:
-    """All components of a pipeline from original weights, for a kind of device; tokenizers as given, or the bundled.
+def load_originals(
+    given: Gathered, options: NetworkOptions, kind: str, *, strict: bool, components: Sequence[str] = COMPONENTS
+) -> dict[str, Any]:
+    """Components of a pipeline from original weights, for a kind of device; tokenizers as given, or the bundled.
 
     Raises:
         OptionError: the device or the autoencoder does not bear what is asked for.
@@ -161,15 +163,16 @@ def load_originals(given: Gathered, options: NetworkOptions, kind: str, *, stric
     """
     dtype, overflows = choose_dtype(options.dtype, kind), given.traits.force_upcast is not False
     coder = choose_vae_dtype(options.vae_dtype, dtype, kind, overflows=overflows)
-    components, _ = load_gathered(
+    found, _ = load_gathered(
         given,
+        components=components,
         dtype={"default": dtype, "autoencoder": coder},
         strict=strict,
         stored={} if options.quantize == "none" else dict.fromkeys(STORED, options.quantize),
     )
     donor = given.tokenizers or BUNDLED_MODEL
     tokenizers = {name: CLIPTokenizer.from_pretrained(donor / name) for name in ("tokenizer", "tokenizer_2")}
-    return components | tokenizers
+    return found | tokenizers
 
 
 def _load(folder: Path, entry: list[str], options: NetworkOptions, dtype: torch.dtype) -> nn.Module:
