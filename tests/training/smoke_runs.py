@@ -26,7 +26,7 @@ def make_materials(folder: Path, options: StageOptions, start: Path | None = Non
     loaded, _ = load_networks(options, start)
     return StageContext(
         options=options,
-        networks=taking_part(loaded | networks, options, torch.device("cpu")),
+        networks=taking_part(loaded | networks, options),
         photographs=source,
         heldout=Heldout.of(source, options.crop, shares(options.degradation), 2),
     )

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from accelerate import init_empty_weights
-from smoke_runs import smoke
+from smoke_runs import make_materials, smoke
 from torch import nn
 
 from supir.models.adaptor import SupirAdaptor
-from supir.training.dry_run import kept_for_backward, outlook
+from supir.training.dry_run import counts, kept_for_backward, outlook
 from supir.training.photographs import PictureFolder
-from supir.training.recipes import named_run
+from supir.training.recipes import USES, named_run
 from supir.training.runs import make_stage
 from supir.training.sizes import SIZES, build_size
 
@@ -74,6 +76,29 @@ def test_memory_adds_up_and_is_sharded() -> None:
     assert of_eight["activations"] == alone["activations"] > 0
 
 
+@pytest.mark.parametrize("stage", ["encoder", "adaptor", "lora", "prior"])
+def test_what_goes_to_the_device_is_what_is_told(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """Frozen networks have their narrow type before they are moved, so that the wide ones are never there."""
+    options = smoke(stage, mixed_precision="bf16", frozen_dtype="bfloat16", learn_words=False)
+    materials = dataclasses.replace(make_materials(photographs, options), device=torch.device("meta"))
+    moved: list[int] = []
+    to = nn.Module.to
+
+    def counted(self: nn.Module, *where: Any, **how: Any) -> nn.Module:
+        if torch.device("meta") in where:
+            moved.append(sum(parameter.nbytes for parameter in self.parameters()))
+        return to(self, *where, **how)
+
+    monkeypatch.setattr(nn.Module, "to", counted)
+    found = counts(materials.networks, make_stage(materials))
+    assert all(parameter.is_meta for name in USES[stage] for parameter in materials.networks[name].parameters())
+    assert sum(moved) == 4 * sum(found.learning.values()) + sum(found.frozen_bytes.values())
+    rest = {name: size for name, size in found.frozen.items() if name != "connectors" or stage == "lora"}
+    assert {name: found.frozen_bytes[name] for name in rest} == {name: 2 * size for name, size in rest.items()}
+
+
 def test_checkpointing_keeps_less() -> None:
     options = named_run("paper/adaptor")
     plain = outlook(options.replace(gradient_checkpointing=False)).activations
@@ -110,7 +135,7 @@ def test_one_real_step_of_a_mid_size_model() -> None:
     networks, _ = load_networks(options, None)
     materials = StageContext(
         options=options,
-        networks=taking_part(networks, options, torch.device("cpu")),
+        networks=taking_part(networks, options),
         photographs=Noise(),
         heldout=Heldout.of(Noise(), options.crop, {"light": 1.0}, 1),
     )

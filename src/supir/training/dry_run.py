@@ -12,25 +12,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from supir.restoration.restorer import latent_factor
-from supir.training.loop import Trainer
+from supir.training.loop import Stage, Trainer
 from supir.training.pairs import Heldout
 from supir.training.photographs import Crop, Photographs
-from supir.training.recipes import USES, StageOptions, shares
-from supir.training.runs import checkpointed, load_networks, make_stage, taking_part
+from supir.training.recipes import StageOptions, shares
+from supir.training.runs import load_networks, make_stage, taking_part, tokenizers
 from supir.training.sharding import make_accelerator
 from supir.training.sizes import Networks, build_size
 from supir.training.stage_context import StageContext
-from supir.training.stages.adaptor import is_prior
-from supir.training.stages.lora import add_layers
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "no": 4, "bf16": 2, "fp16": 2}
+ARITHMETIC = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MOMENT_BYTES = {"adamw": 8, "adamw8bit": 2}
 """Both moments of one parameter."""
 
@@ -44,6 +42,8 @@ class DryRun:
     """Parameters that learn, by component."""
     frozen: dict[str, int]
     """Parameters that do not."""
+    frozen_bytes: dict[str, int]
+    """What those take, in the type that the run holds them in."""
     num_pictures: int | None
     activations: int
     """Bytes that autograd keeps for one pass."""
@@ -68,11 +68,11 @@ class DryRun:
 
         Buffers of libraries and the allocator's waste come on top.
         """
-        learning, kept = sum(self.learning.values()), BYTES[self.options.frozen_dtype]
+        learning = sum(self.learning.values())
         found = {
             "learning": 4 * learning // num_shards,
             "frozen": sum(
-                number * kept // (num_shards if name in self.sharded else 1) for name, number in self.frozen.items()
+                size // (num_shards if name in self.sharded else 1) for name, size in self.frozen_bytes.items()
             ),
             "gradients": 4 * learning // num_shards,
             "moments": MOMENT_BYTES[self.options.optimiser] * learning // num_shards,
@@ -104,14 +104,7 @@ def outlook(options: StageOptions, *, start: Path | None = None, photographs: Ph
         return _on_meta(options, num_pictures)
     accelerator = make_accelerator(mixed_precision=options.mixed_precision, accumulation=options.accumulation)
     networks, _ = load_networks(options, start)
-    source = photographs or Noise()
-    materials = StageContext(
-        options=options,
-        networks=taking_part(networks, options, accelerator.device),
-        photographs=source,
-        heldout=Heldout.of(source, options.crop, shares(options.degradation), 1),
-        device=accelerator.device,
-    )
+    materials = _materials(options, networks, photographs or Noise(), accelerator.device)
     stage = make_stage(materials)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(stage, Path(folder), options, accelerator)
@@ -126,11 +119,9 @@ def outlook(options: StageOptions, *, start: Path | None = None, photographs: Ph
             trainer._one_step(batches)
         _wait(accelerator.device)
         seconds = time.perf_counter() - begun
-    learning, frozen = counts(materials.networks, set(stage.modules), stage.frozen)
     return DryRun(
         options=options,
-        learning=learning,
-        frozen=frozen,
+        **counts(materials.networks, stage)._asdict(),
         num_pictures=num_pictures,
         activations=kept[0],
         measured=True,
@@ -145,16 +136,39 @@ def _wait(device: torch.device) -> None:
         torch.accelerator.synchronize()
 
 
-def counts(networks: Networks, learning: set[str], frozen: Any) -> tuple[dict[str, int], dict[str, int]]:
-    """Numbers of parameters that learn and that do not, by component; the UNet's connectors are counted apart."""
-    learns, rests = dict[str, int](), dict[str, int]()
+def _materials(
+    options: StageOptions, networks: Networks, photographs: Photographs, device: torch.device
+) -> StageContext:
+    return StageContext(
+        options=options,
+        networks=taking_part(networks, options),
+        photographs=photographs,
+        heldout=Heldout.of(photographs, options.crop, shares(options.degradation), 1),
+        device=device,
+    )
+
+
+class Counts(NamedTuple):
+    """Of a stage by component, the UNet's connectors apart: see ``DryRun``."""
+
+    learning: dict[str, int]
+    frozen: dict[str, int]
+    frozen_bytes: dict[str, int]
+
+
+def counts(networks: Networks, stage: Stage) -> Counts:
+    """Parameters that learn, that do not, and what the latter take."""
+    found = Counts({}, {}, {})
     for component, module in networks.items():
         for name, parameter in module.named_parameters() if isinstance(module, nn.Module) else ():
             full = f"{component}.{name}"
-            kind = learns if component in learning and not frozen(full) else rests
             place = "connectors" if full.startswith("unet.connectors.") else component
+            learns = component in stage.modules and not stage.frozen(full)
+            kind = found.learning if learns else found.frozen
             kind[place] = kind.get(place, 0) + parameter.numel()
-    return learns, rests
+            if not learns:
+                found.frozen_bytes[place] = found.frozen_bytes.get(place, 0) + parameter.nbytes
+    return found
 
 
 @contextmanager
@@ -178,35 +192,27 @@ def kept_for_backward(networks: Networks) -> Iterator[list[int]]:
 
 
 def _on_meta(options: StageOptions, num_pictures: int | None) -> DryRun:
-    built = build_size(options.size, meta=True, connectors=options.new_connectors)
-    networks = {name: part for name, part in built.items() if name in USES[options.stage]}
-    frozen: Any = is_prior
-    learning = {"unet", "adaptor"}
-    if options.stage == "encoder":
-        learning, frozen = {"autoencoder"}, lambda name: not name.startswith("autoencoder.degraded_encoder.")
-    elif options.stage == "lora":
-        learning, frozen = set(add_layers(networks, options)), lambda name: "lora_" not in name
-    arithmetic = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[options.mixed_precision]
-    for component, module in networks.items():
-        for name, parameter in module.named_parameters():
-            parameter.requires_grad_(component in learning and not frozen(f"{component}.{name}"))
-        nn.Module.to(module, dtype=arithmetic)  # so that what is kept is counted in that type
-    if options.gradient_checkpointing:
-        for component in checkpointed(options):
-            networks[component].enable_gradient_checkpointing()
-            networks[component].train()
-    with kept_for_backward(networks) as kept:
-        result = _encoder_pass(networks, options) if options.stage == "encoder" else _diffusion_pass(networks, options)
+    """The stage itself, of networks that have shapes alone."""
+    networks = build_size(options.size, meta=True, connectors=options.new_connectors) | tokenizers()
+    materials = _materials(options, networks, Noise(), torch.device("meta"))
+    stage = make_stage(materials)
+    counted = counts(materials.networks, stage)
+    for component, module in materials.networks.items():
+        if isinstance(module, nn.Module):
+            for name, parameter in module.named_parameters():
+                parameter.requires_grad_(component in stage.modules and not stage.frozen(f"{component}.{name}"))
+            module.to(dtype=ARITHMETIC[options.mixed_precision])  # so that what is kept is counted in that type
+    run_through = _encoder_pass if options.stage == "encoder" else _diffusion_pass
+    with kept_for_backward(materials.networks) as kept:
+        result = run_through(materials.networks, options)
     del result
-    learns, rests = counts(networks, learning, frozen)
     return DryRun(
         options=options,
-        learning=learns,
-        frozen=rests,
+        **counted._asdict(),
         num_pictures=num_pictures,
         activations=kept[0],
         measured=False,
-        sharded=tuple(sorted(learning)),
+        sharded=tuple(sorted(stage.modules)),
     )
 
 

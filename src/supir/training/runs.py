@@ -144,7 +144,7 @@ def open_run(
         start_from_principal_components(networks["autoencoder"], sampled(photographs, options.crop))
     materials = StageContext(
         options=options,
-        networks=taking_part(networks, options, accelerator.device),
+        networks=taking_part(networks, options),
         photographs=photographs,
         negatives=open_photographs([request.negatives]) if request.negatives else None,
         heldout=Heldout.of(heldout, options.crop, shares(options.degradation), NUM_HELDOUT),
@@ -159,11 +159,15 @@ def open_run(
 def make_stage(materials: StageContext) -> Stage:
     """The stage of a run's options, its gradient checkpointing switched on where they ask for it.
 
+    Its networks go to the run's device here, when what is frozen has the type it is held in.
+
     Raises:
         OptionError: a network that learns cannot do gradient checkpointing.
     """
     stage = STAGE_MAKERS[materials.options.stage](materials)
     stage.num_left_out = materials.num_left_out
+    for name in USES[materials.options.stage]:
+        materials.networks[name].to(materials.device)
     if materials.options.gradient_checkpointing:
         for name in checkpointed(materials.options):
             module = materials.networks[name]
@@ -205,8 +209,7 @@ def load_networks(options: StageOptions, start: Path | None) -> tuple[Networks, 
         return _begun(dict(pipeline.components), options), dict(pipeline.config.presets or {})
     if options.size == "paper":
         raise OptionError("size is 'paper': give a converted SDXL model to start from, as `supir convert` makes it")
-    tokenizers = {name: CLIPTokenizer.from_pretrained(BUNDLED_MODEL / name) for name in _TOKENIZERS}
-    networks = {**build_size(options.size, seed=options.seed, connectors=options.new_connectors), **tokenizers}
+    networks = build_size(options.size, seed=options.seed, connectors=options.new_connectors) | tokenizers()
     return _begun(networks, options), SIZES[options.size].presets
 
 
@@ -223,10 +226,15 @@ def _begun(networks: Networks, options: StageOptions) -> Networks:
     return networks
 
 
-def taking_part(networks: Networks, options: StageOptions, device: torch.device) -> Networks:
-    """The components of the stage, moved to a device, and the tokenizers."""
-    used = {name: networks[name].eval().to(device) for name in USES[options.stage]}
+def taking_part(networks: Networks, options: StageOptions) -> Networks:
+    """The components of the stage, and the tokenizers."""
+    used = {name: networks[name].eval() for name in USES[options.stage]}
     return used | {name: networks[name] for name in _TOKENIZERS}
+
+
+def tokenizers() -> Networks:
+    """Those of CLIP, by their names in a pipeline."""
+    return {name: CLIPTokenizer.from_pretrained(BUNDLED_MODEL / name) for name in _TOKENIZERS}
 
 
 def export(run: Path, *, best: bool = False) -> Path:

@@ -62,6 +62,9 @@ def add_layers(networks: dict[str, Any], options: StageOptions) -> dict[str, nn.
             rank = options.lora_rank
             config = LoraConfig(r=rank, lora_alpha=rank, target_modules=places[name], init_lora_weights="gaussian")
             networks[name].add_adapter(config)
+            for place, parameter in networks[name].named_parameters():
+                if "lora_" in place:  # peft makes them in the type of what they adapt, in which small steps are lost
+                    parameter.data = parameter.data.float()
     return {name: networks[name] for name in wanted}
 
 
