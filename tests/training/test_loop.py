@@ -122,7 +122,7 @@ def test_the_rate_rises_and_falls() -> None:
     assert learning_rate(constant, 99) == 1e-3
 
 
-@pytest.mark.parametrize(("metric", "kept"), [("score", 6), ("-score", 2)])
+@pytest.mark.parametrize(("metric", "kept"), [("score", 6), ("-score", 2), ("-absent, -score", 2)])
 def test_the_best_average_is_kept(tmp_path: Path, metric: str, kept: int) -> None:
     scores = iter([1.0, 0.5, 2.0, 1.5])
     stage = linear_stage(begun(), [])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from smoke_runs import make_materials, smoke
+from smoke_runs import make_materials, needed, smoke
 
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
@@ -28,6 +28,7 @@ from supir.training.stages.autoencoder import autoencoder_stage
 from supir.training.stages.encoder import encoder_stage, encoder_terms
 from supir.training.stages.lora import add_layers, lora_stage
 from supir.training.stages.prior import prior_stage
+from supir.training.states import load_averages
 from tiny import randomised, tiny_components
 
 
@@ -232,6 +233,18 @@ def test_the_run_learns_the_trunk_that_the_dry_run_counts(photographs: Path, tmp
     made = SupirPipeline.from_pretrained(product).adaptor
     assert tuple(made.config.transformer_layers_per_block) == (1, 1, 5)
     assert sum(parameter.numel() for parameter in made.parameters()) == told
+
+
+def test_what_paints_is_kept_by_lpips_where_it_can_be(photographs: Path, tmp_path: Path) -> None:
+    keep = named_run("paper/adaptor").keep_best
+    perceptual = needed(tmp_path)["generator"]["perceptual"]
+    for name, settings in (("loss", {}), ("result_vgg", {"perceptual": perceptual})):
+        options = smoke("adaptor", steps=1, validation_steps=1, keep_best=keep, **settings)
+        request = Request(options=options, data=(photographs,), out=tmp_path / name)
+        open_run(request, curves=False).train()
+        best = load_averages(tmp_path / name, best=True)
+        assert best is not None
+        assert set(best.numbers) == {"step", name}
 
 
 def test_connectors_are_those_of_the_model_or_those_asked_for(tmp_path: Path) -> None:

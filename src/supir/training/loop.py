@@ -315,10 +315,11 @@ class Trainer:
         return values
 
     def _keep_best(self, values: Mapping[str, float]) -> None:
-        name = self.options.keep_best.removeprefix("-")
-        if name not in values:
+        wanted = next((each for each in self.options.measures_of_best if each.removeprefix("-") in values), None)
+        if wanted is None:
             return
-        score = -values[name] if self.options.keep_best.startswith("-") else values[name]
+        name = wanted.removeprefix("-")
+        score = values[name] if wanted == name else -values[name]
         better = math.isfinite(score) and (self.best is None or score > self.best)
         if not first_says(self.accelerator, better):  # the others' may differ in the last bit
             return

@@ -79,7 +79,10 @@ class StageOptions(Options):
     seed: int = number(0, 0, 2**31 - 1, "of everything drawn")
     checkpoint_steps: int = number(500, 1, 10**7, "between two whole states")
     validation_steps: int = number(1000, 1, 10**7, "between two sample sheets with their metrics")
-    keep_best: str = text("result_psnr", "the metric whose best weights are kept; a leading minus keeps the lowest")
+    keep_best: str = text(
+        "result_psnr",
+        "the metric whose best weights are kept, of several the first there is; a leading minus: the lowest",
+    )
     degradation: str = text("default=1", "recipes and their shares, as in everyday=0.75,light=0.1,default=0.15")
     caption_dropout: float = number(0.1, 0, 1, "share of samples with no caption")
     negative_share: float = number(0.0, 0, 0.9, "share of negative-quality samples (paper section 3.2)")
@@ -93,7 +96,10 @@ class StageOptions(Options):
     lora_target: str = choice("adaptor", ("adaptor", "connectors", "both"), "what LoRA adapts")
     features: str = text("", "file of EfficientNet-lite0 weights for the autoencoder's perceptual term; empty: none")
 
-    perceptual: str = text("", "file of LPIPS's networks, as `supir evaluate --fetch` makes it: VGG16 steers")
+    perceptual: str = text(
+        "",
+        "file of LPIPS's networks, as `supir evaluate --fetch` makes it: VGG16 steers, AlexNet measures the held-out",
+    )
     perceptual_weight: float = number(
         1.0, 0, 1e6, "of the distance to the clean picture in VGG16's features; 0: pixels alone, without that file"
     )
@@ -116,6 +122,11 @@ class StageOptions(Options):
             raise OptionError(
                 f"stage is {self.stage!r} at size {self.size!r}; SDXL's own is taken there, not made anew"
             )
+
+    @property
+    def measures_of_best(self) -> list[str]:
+        """Those of ``keep_best``, in their order."""
+        return [name.strip() for name in self.keep_best.split(",")]
 
     @property
     def new_connectors(self) -> str:
@@ -196,8 +207,9 @@ _SMALL_DIFFUSION: dict[str, Any] = {
     "batch": 16,
 }
 
-_BY_LOSS: dict[str, Any] = {"keep_best": "-loss"}
-"""Of what paints: PSNR would keep the most blurred."""
+_BY_LOOKS: dict[str, Any] = {"keep_best": "-result_vgg,-loss"}
+"""Of what paints: PSNR would keep the most blurred. ``result_vgg`` is there where ``perceptual`` names a file; LPIPS by
+AlexNet, which judges, has no say."""
 
 RUNS: dict[str, dict[str, Any]] = {
     "small/autoencoder": {"steps": 12_000, "learning_rate": 1.5e-3, "keep_best": "result_psnr"},
@@ -219,7 +231,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "perceptual_weight": 0.8,
         "keep_best": "-preview_vgg",
     },
-    "small/adaptor": {"steps": 30_000, **_SMALL_DIFFUSION, **_BY_LOSS},
+    "small/adaptor": {"steps": 30_000, **_SMALL_DIFFUSION, **_BY_LOOKS},
     "small/generator": {
         "steps": 8000,
         "learning_rate": 2e-4,
@@ -235,11 +247,11 @@ RUNS: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-4,
         "degradation": SMALL_MIXTURE,
         "timesteps": "detail",
-        **_BY_LOSS,
+        **_BY_LOOKS,
     },
-    "mid/adaptor": {**_MID, "copy_start": True, **_BY_LOSS},
+    "mid/adaptor": {**_MID, "copy_start": True, **_BY_LOOKS},
     "paper/encoder": {**_PAPER, "steps": 50_000, "negative_share": 0.0},
-    "paper/adaptor": {**_PAPER, **_BY_LOSS, "trunk": "half"},
+    "paper/adaptor": {**_PAPER, **_BY_LOOKS, "trunk": "half"},
     # One small GPU: batch 1, added up over 8 passes.
     "paper/lora": {
         **_PAPER,
@@ -252,7 +264,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "lora_rank": 16,
         "warmup_steps": 100,
         "ema_decay": 0.99,
-        **_BY_LOSS,
+        **_BY_LOOKS,
     },
     **{f"smoke/{stage}": _SMOKE for stage in STAGES},
 }

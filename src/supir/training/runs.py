@@ -26,7 +26,7 @@ from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.pipeline import SupirPipeline
 from supir.training import states as checkpoint
 from supir.training.loop import Stage, Trainer
-from supir.training.pairs import Heldout
+from supir.training.pairs import Heldout, psnr
 from supir.training.photographs import Photographs, open_photographs
 from supir.training.recipes import USES, StageOptions, freeze, shares, stored_options
 from supir.training.sharding import make_accelerator
@@ -40,6 +40,7 @@ from supir.training.stages.lora import ADAPTER, add_layers, lora_stage, merged, 
 from supir.training.stages.prior import prior_stage
 from supir.training.stages.restorer import restorer_stage, with_asked_restorer
 from supir.weights.model_folder import BUNDLED_MODEL, check_replaceable, read_model_index
+from supir.weights.perceptual import load_lpips
 
 logger = logging.getLogger(__name__)
 
@@ -149,11 +150,20 @@ def open_run(
         negatives=open_photographs([request.negatives]) if request.negatives else None,
         heldout=Heldout.of(heldout, options.crop, shares(options.degradation), NUM_HELDOUT),
         device=accelerator.device,
-        **({"metrics": metrics} if metrics else {}),
+        metrics=_metrics(metrics, options),
     )
     trainer = Trainer(make_stage(materials), request.out, options, accelerator, minutes=minutes, curves=curves)
     trainer.resume()
     return Run(request, trainer)
+
+
+def _metrics(given: Mapping[str, Metric] | None, options: StageOptions) -> dict[str, Metric]:
+    """Of the held-out pictures, LPIPS by VGG16 among them where it is at hand."""
+    found = dict(given or {"psnr": psnr})
+    if options.perceptual:
+        vgg = load_lpips(Path(options.perceptual), "vgg16")
+        found["vgg"] = lambda made, truth: float(vgg(made, truth).mean())
+    return found
 
 
 def make_stage(materials: StageContext) -> Stage:
