@@ -19,6 +19,7 @@ from supir.errors import OptionError, WeightsError
 from supir.evaluation import methods as methods_module
 from supir.evaluation.benchmark import PHOTOGRAPHS, SCORES, machine, paper_table1, run_benchmark
 from supir.evaluation.fidelity import psnr
+from supir.evaluation.frozen import PROTOCOL
 from supir.evaluation.methods import Bicubic, Preset, Preview, RealEsrgan
 from supir.evaluation.metrics import open_measures
 from supir.evaluation.summary import Score
@@ -189,11 +190,39 @@ def test_the_command_twice_and_its_page(model: Path, pictures: list[Path], tmp_p
     assert {name: (out / name).read_bytes() for name in files} == files
     record = json.loads((out / "record.json").read_text())
     assert record["methods"]["fast"]["options"]["num_steps"] == 1
-    assert record["options"] == {"recipes": ["sr4", "default"], "seed": 0, "side": 96}
+    told = {"set": "pictures as given", "protocol": PROTOCOL}
+    assert record["options"] == {"recipes": ["sr4", "default"], "seed": 0, "side": 96, **told}
     page = files["report.html"].decode()
     shown = set(re.findall(r"<img data-method='([^']+)' alt='[^']+' src='data:image/jpeg;base64,", page))
     assert shown == {"input", "bicubic", "preview", "fast", "truth"}
     assert not re.findall(r"(?:src|href)=['\"](?!data:)", page), "the page needs no other file"
+
+
+def test_a_frozen_set_is_its_own_pictures_and_no_changed_ones(pictures: list[Path], tmp_path: Path) -> None:
+    """Other pictures beside them do not matter, nor in which lossless format they are."""
+    done = benchmark("freeze", "--data", tmp_path / "good", "--name", "two", "-o", tmp_path / "two.json")
+    assert done.exit_code == 0, done.output
+    other = tmp_path / "other"
+    for path in (*pictures, tmp_path / "c.png"):
+        pixels = read(path).rgb if path.exists() else torch.zeros(3, 64, 64)
+        write(Picture(pixels=pixels), other / f"{path.stem}.tif")
+
+    def table(folder: Path, out: str, frozen: Path = tmp_path / "two.json") -> tuple[int, str]:
+        quick = ("--methods", "bicubic", "--recipes", "sr4", "--measures", "psnr")
+        found = benchmark("table1", "--data", folder, "-o", tmp_path / out, "--frozen", frozen, *quick)
+        return found.exit_code, found.output.replace("\n", "")
+
+    for folder, out in ((tmp_path / "good", "first"), (other, "second")):
+        assert table(folder, out)[0] == 0
+    first, second = ((tmp_path / out / "table.md").read_bytes() for out in ("first", "second"))
+    assert first == second
+    assert f"Protocol {PROTOCOL}; two version 1, 2 pictures" in first.decode()
+    write(Picture(pixels=torch.zeros(3, 96, 128)), other / "b.tif")
+    assert "b.tif is not the b of two version 1" in table(other, "third")[1]
+    (other / "b.tif").unlink()
+    assert "1 pictures of two version 1" in table(other, "third")[1]
+    assert "is no set of" in table(other, "third", tmp_path / "good" / "a.png")[1]
+    assert not (tmp_path / "third").exists()
 
 
 def test_the_command_on_real_pictures(model: Path, pictures: list[Path], tmp_path: Path) -> None:

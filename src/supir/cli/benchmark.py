@@ -60,6 +60,10 @@ class Benchmark:
     model: ModelFolder = None
     device: Device = None
     pictures: Annotated[int | None, option("Take so many of the pictures. Unset: all.", min=1)] = None
+    frozen: Annotated[
+        Path | None,
+        option("A set written by `supir benchmark freeze`: take its pictures alone, and no changed ones.", exists=True),
+    ] = None
     settings: Annotated[
         list[str] | None, option("An option over every preset. May be repeated.", "--set", metavar="FIELD=VALUE")
     ] = None
@@ -104,9 +108,14 @@ class Benchmark:
         ``options`` are those of ``run_benchmark``.
         """
         from supir.evaluation.benchmark import run_benchmark
+        from supir.evaluation.frozen import PROTOCOL, read_set
         from supir.evaluation.metrics import METRICS, open_measures
 
         sources, failed = found_sources(console, self.data)
+        taken = "pictures as given"
+        if self.frozen is not None:
+            frozen = read_set(self.frozen)
+            sources, taken = frozen.among(sources), str(frozen)
         ready, absent = open_measures(self.measures.split(",") if self.measures else list(METRICS), self.weights)
         scores: list[Score] = []
         with console.status("", refresh_per_second=2) as status:
@@ -118,7 +127,7 @@ class Benchmark:
                     continue
                 scores.append(one)
                 status.update(f"{one.recipe}: {one.method}: {one.picture}")
-        _write(self.out, scores, methods, absent, options)
+        _write(self.out, scores, methods, absent, options | {"set": taken, "protocol": PROTOCOL})
         if failed:
             raise typer.Exit(FAILED)
         return scores
@@ -215,6 +224,24 @@ def ablation(
         _write_ablation(benchmark.out, scores, names, chosen, left_out)
 
 
+@benchmark_app.command()
+def freeze(
+    data: Annotated[list[str], option("Pictures: a folder, file or glob. May be repeated.", "--data")],
+    name: Annotated[str, option("What the set is called.")],
+    out: Annotated[Path, option("The file to write.", "--out", "-o")],
+    set_version: Annotated[int, option("Of the set: another choice of pictures, another version.", min=1)] = 1,
+) -> None:
+    """Write down which pictures a table is of, by name and pixels; `--frozen FILE` holds a benchmark to them."""
+    with exit_on_error() as console:
+        silence_libraries()
+        from supir.evaluation.frozen import freeze_set
+
+        sources, failed = found_sources(console, data)
+        typer.echo(f"wrote {out}: {freeze_set(sources, name, set_version, out)}")
+        if failed:
+            raise typer.Exit(FAILED)
+
+
 def _write_ablation(
     out: Path, scores: list[Score], recipes: list[str], chosen: Sequence[Variant], left_out: list[str]
 ) -> None:
@@ -257,7 +284,8 @@ def _write(
         f"not measured: {', '.join(name for name in absent if absent[name] == reason)}: {reason}"
         for reason in dict.fromkeys(absent.values())
     ]
-    write_whole(out / "table.md", "\n\n".join([table, *verdicts, *left_out]) + "\n")
+    made = f"Protocol {options['protocol']}; {options['set']}."
+    write_whole(out / "table.md", "\n\n".join([table, *verdicts, *left_out, made]) + "\n")
     write_whole(out / "table.csv", csv_table(table_rows(scores)))
     write_whole(out / "times.md", times_table(scores) + "\n")
     record = {"methods": {method.name: dict(method.identity) for method in methods}, "options": options, **machine()}
