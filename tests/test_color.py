@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import pytest
+import skimage.color
 import torch
 
 from supir.errors import OptionError
-from supir.restoration.color import WAVELET_HALO, adain_fix, fix, wavelet_fix
+from supir.restoration.color import WAVELET_HALO, adain_fix, fix, fixed_bands, wavelet_fix
 
 
 def pictures(*shape: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,7 +82,7 @@ def test_none_gives_the_sample_and_inputs_are_left_alone() -> None:
 
 def test_errors_say_what_is_allowed() -> None:
     sample, style = pictures(3, 20, 20)
-    with pytest.raises(OptionError, match="'wavelet', 'adain' and 'none'"):
+    with pytest.raises(OptionError, match="'wavelet', 'adain', 'lab', 'mkl' and 'none'"):
         fix(sample, style, "Wavelet")  # type: ignore[arg-type]
     for method in (wavelet_fix, adain_fix):
         with pytest.raises(OptionError, match=r"\(3, 20, 20\).*\(3, 20, 19\).*resize the style"):
@@ -95,3 +96,59 @@ def test_overwriting_gives_the_same_where_the_sample_lay(method: str) -> None:
     found = fix(sample, style, method, overwrite=True)
     assert torch.equal(found, expected)
     assert found.data_ptr() == sample.data_ptr()
+
+
+def mild() -> tuple[torch.Tensor, torch.Tensor]:
+    """Two pictures (2, 3, 40, 30) in [-1, 1] of correlated channels, far enough from what sRGB does not hold."""
+    generator = torch.Generator().manual_seed(5)
+    first = torch.tensor([[0.9, 0.3, 0.1], [0.2, 0.8, 0.4], [0.1, 0.2, 0.7]])
+    second = torch.tensor([[0.6, 0.5, 0.1], [0.5, 0.6, 0.2], [0.3, 0.1, 0.9]])
+    noise = torch.randn(2, 2, 3, 40, 30, generator=generator, dtype=torch.float64) * 0.09
+    found = torch.einsum("kij,kbjhw->kbihw", torch.stack([first, second]).double(), noise)
+    found = found + torch.tensor([0.1, -0.15]).view(2, 1, 1, 1, 1)
+    return found[0], found[1]
+
+
+def test_lab_gives_the_styles_statistics_in_lab() -> None:
+    """As scikit-image reckons CIELAB."""
+    sample, style = mild()
+    found = fix(sample, style, "lab")
+
+    def lab(pictures: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(skimage.color.rgb2lab((pictures.permute(0, 2, 3, 1).numpy() + 1) / 2))
+
+    for statistic in (lambda x: x.mean((1, 2)), lambda x: x.std((1, 2), unbiased=False)):
+        torch.testing.assert_close(statistic(lab(found)), statistic(lab(style)), atol=0.02, rtol=1e-3)
+        assert (statistic(lab(sample)) - statistic(lab(style))).abs().max() > 1
+
+
+def test_mkl_gives_the_styles_covariance_by_the_smallest_change() -> None:
+    sample, style = mild()
+    found = fix(sample, style, "mkl")
+    for one, other in zip(found, style, strict=True):
+        flat, wanted = one.flatten(1), other.flatten(1)
+        torch.testing.assert_close(flat.mean(1), wanted.mean(1))
+        torch.testing.assert_close(torch.cov(flat), torch.cov(wanted), atol=2e-4, rtol=0.02)
+    # The map of least change is symmetric and positive; one that is not turns colours on its way.
+    flat = sample[0].flatten(1) - sample[0].flatten(1).mean(1, keepdim=True)
+    linear = (torch.linalg.pinv(flat.T) @ (found[0].flatten(1) - found[0].flatten(1).mean(1, keepdim=True)).T).T
+    torch.testing.assert_close(linear, linear.T, atol=1e-9, rtol=0)
+    assert torch.linalg.eigvalsh(linear).min() > 0
+
+
+@pytest.mark.parametrize("method", ["wavelet", "adain", "lab", "mkl"])
+def test_half_the_strength_is_half_the_way_also_in_bands(method: str) -> None:
+    sample, style = mild()
+    before = sample.clone()
+    half = fix(sample, style, method, strength=0.5, overwrite=True)
+    assert torch.equal(sample, before)
+    torch.testing.assert_close(half, (sample + fix(sample, style, method)) / 2)
+    torch.testing.assert_close(torch.cat([*fixed_bands(sample, style, method, 7, strength=0.5)], -2), half)
+    assert fix(sample, style, method, strength=0) is sample
+
+
+def test_flat_and_grey_pictures_stay_finite() -> None:
+    for method in ("lab", "mkl"):
+        grey = torch.linspace(-0.5, 0.5, 64).reshape(1, 8, 8).expand(3, 8, 8)
+        for sample, style in ((torch.full((3, 8, 8), 0.5), torch.full((3, 8, 8), 0.25)), (grey, grey * 0.5)):
+            assert fix(sample, style, method).sub(style).abs().max() < 0.01, method

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from supir.errors import OptionError
 from supir.options import GOES_WITH, PRESETS, TRADE_OFFS, IdleOptionWarning, RestoreOptions, restore_options
 from supir.options.combinations import come_to, levels_of, steps_of, without_effect
 from supir.options.presets import trade_offs
@@ -190,9 +191,20 @@ def test_what_a_model_does_not_use_is_told() -> None:
         restore_options(model_presets=presets, prompt="", seed=0, scale=2)
 
 
-def test_detail_is_told_where_a_model_has_one_end() -> None:
-    with pytest.warns(IdleOptionWarning, match="detail changes next to nothing with this model: its encoder has one"):
-        assert restore_options(detail=0.5).detail == 0.5
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert restore_options(model_presets={"all": {"detail": 1.0}}, detail=0.5).detail == 0.5
+def test_detail_of_a_model_with_one_end_is_a_way_from_fidelity_to_quality() -> None:
+    """Of one with two ends it is the encoder's alone; what the user sets besides stays."""
+    plain, vivid = restore_options(detail=0), restore_options(detail=1)
+    fidelity, quality = restore_options("fidelity"), restore_options("quality")
+    for name in ("text_guidance", "text_guidance_start", "restoration_guidance"):
+        assert getattr(plain, name) == getattr(fidelity, name), name
+        assert getattr(vivid, name) == getattr(quality, name), name
+    middle = restore_options("fidelity", detail=0.5, control_scale=0.7)
+    assert (middle.text_guidance, middle.text_guidance_start, middle.control_scale) == (5.75, 2.5, 0.7)
+    assert middle.restoration_guidance == pytest.approx(8**0.5)
+    assert restore_options("lightning", detail=0.5).text_guidance == 1.75
+    both = restore_options(model_presets={"all": {"detail": 1.0}}, detail=0.5)
+    assert (both.detail, both.text_guidance) == (0.5, quality.text_guidance)
+    with pytest.warns(IdleOptionWarning, match="detail changes next to nothing with this model"):
+        restore_options("reference", detail=0.5)
+    with pytest.raises(OptionError, match="detail is 2"):
+        restore_options(detail=2)

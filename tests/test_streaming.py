@@ -67,6 +67,7 @@ def turned(path: Path) -> Path:
         (transparent, "a.png", {"scale": 1.7, "color_fix": "none"}),
         (deep_grey, "b.tif", {"scale": 2.3, "color_fix": "adain"}),
         (turned, "c.jpg", {"scale": 2.0}),
+        (turned, "c.jpg", {"scale": 2.0, "color_fix": "lab", "color_strength": 0.6, "blend": 0.3}),
     ],
 )
 def test_the_same_result_as_in_memory(

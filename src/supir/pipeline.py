@@ -180,7 +180,10 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             if on_preview is not None:
                 on_preview(given.finish(preview[0].clone()))  # what is finished is used up
 
-        result = self.restore_pixels(given.pixels[None], options, on_step=on_step, on_preview=show, work=work)
+        mask = image.mask_of(options, picture.width, picture.height, given.covered, given.pixels.shape[-2:])
+        result = self.restore_pixels(
+            given.pixels[None], options, on_step=on_step, on_preview=show, work=work, mask=mask
+        )
         return Restored(
             picture=given.result(result.pixels[0]),
             preview=given.finish(result.preview[0]),
@@ -333,6 +336,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         on_step: StepCallback | None = None,
         on_preview: Callable[[Tensor], None] | None = None,
         work: Work | None = None,
+        mask: Tensor | None = None,
     ) -> RestoredPixels:
         """Restore tensors of working size; ``Restorer.restore`` tells more.
 
@@ -344,9 +348,12 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             on_step: called after each sampling step.
             on_preview: shown the clean preview before the sampling begins; it must leave it as it is.
             work: told of every tile and step.
+            mask: (H, W) in [0, 1], how much of ``blend`` there is; None takes ``blend_mask`` for all of the pixels.
         """
         self._prepare(options)
-        restorer = replace(self._planned(options, pixels.shape[-1], pixels.shape[-2]), work=work or NoWork())
+        height, width = pixels.shape[-2:]
+        mask = image.mask_of(options, width, height, (height, width), (height, width)) if mask is None else mask
+        restorer = replace(self._planned(options, width, height), work=work or NoWork(), mask=mask)
         place = self._execution_device
         given = None if conditions is None else conditions.to(place)
         with self._at_work(), self._reporting(options, on_step) as report:

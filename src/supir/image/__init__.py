@@ -9,7 +9,7 @@ find_pictures, by_name       files, folders, globs; the same by their names
 read_frame, glimpsed, write_shown   for screens: what a header tells, a small picture of it, a file that browsers show
 read_reduced                 a file made small while it is decoded
 as_picture, fitted           whatever a user hands over; its pixels at working size
-notes_of, with_grain         what the record says of that; the photo's grain on the result
+notes_of, with_grain, mask_of   what the record says of that; the photo's grain on the result; a mask at working size
 working_size, scale_within, resize, pad_to_multiple, side_by_side, write_sheet
 
 Names are loaded when first used: what finds pictures and names results needs no torch.
@@ -21,7 +21,7 @@ from supir.lazy import lazy_names
 
 if TYPE_CHECKING:
     from supir.image.comparing import sheet_size, side_by_side, write_sheet
-    from supir.image.fitting import PictureLike, as_picture, fitted, notes_of, with_grain
+    from supir.image.fitting import PictureLike, as_picture, fitted, mask_of, notes_of, with_grain
     from supir.image.large import LARGE, LargePicture, open_large
     from supir.image.opening import read_size
     from supir.image.paths import SUFFIXES, by_name, check_target, find_pictures
@@ -36,7 +36,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "comparing": ("sheet_size", "side_by_side", "write_sheet"),
-        "fitting": ("PictureLike", "as_picture", "fitted", "notes_of", "with_grain"),
+        "fitting": ("PictureLike", "as_picture", "fitted", "mask_of", "notes_of", "with_grain"),
         "large": ("LARGE", "LargePicture", "open_large"),
         "paths": ("SUFFIXES", "by_name", "check_target", "find_pictures"),
         "picture": ("Picture", "from_pil", "to_pil"),

@@ -88,8 +88,11 @@ def settings_sha256(options: RestoreOptions, identity: Mapping[str, str]) -> str
     chosen = asdict(options)
     del chosen["salvage"]  # it decides which files are read at all
     del chosen["lora"]  # the identity says what is in its files, wherever they lie
-    if not chosen["keep_grain"]:
-        del chosen["keep_grain"]  # as before there was such an option
+    for name, off in (("keep_grain", 0.0), ("color_strength", 1.0), ("blend", 0.0), ("blend_mask", "")):
+        if chosen[name] == off:
+            del chosen[name]  # as before there was such an option
+    if options.blend_mask and options.blend:
+        chosen["blend_mask"] = file_sha256(Path(options.blend_mask))
     decisive = {"options": chosen, "weights": dict(identity)}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 

@@ -77,6 +77,8 @@ def _wanted(
     given = {name: value for name, value in values.items() if value is not None}
     place = _inside("path", given.pop("path", None))
     output = _inside("output", given.pop("output", str(place)))
+    if given.get("blend_mask") and isinstance(given["blend_mask"], str):
+        given["blend_mask"] = str(folder / given["blend_mask"])
     for field in _TEXTS:
         field.check(given.get(field.name, ""))
     caption = _caption(given.pop("caption", ""), given.pop("captioner", ""))

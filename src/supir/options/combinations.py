@@ -23,10 +23,18 @@ PUBLIC_HIGHEST, PUBLIC_MIN_NEXT = 14.6146, 0.05
 """The top of the public code's ramps; and the level at or below which a step must end to be left unpulled."""
 AS_THEY_ARE = (
     "scale", "min_size", "seed", "long_prompt", "detail", "color_fix", "tile", "tile_batch", "vae_tile", "memory",
-    "salvage", "keep_grain", "lora",
+    "salvage", "keep_grain", "lora", "blend",
 )  # fmt: skip
 """Options that act whatever the others are; those about tiles, length and damage on some inputs alone."""
-OFF = {"s_churn": 0, "eta": 0, "adaptor_every": 1, "deep_cache_every": 1, "prompt": "", "tile_prompts": ""}
+OFF = {
+    "s_churn": 0,
+    "eta": 0,
+    "adaptor_every": 1,
+    "deep_cache_every": 1,
+    "prompt": "",
+    "tile_prompts": "",
+    "blend_mask": "",
+}
 """Values that ask for nothing: nobody need be told that they have no effect. Unset is one too."""
 
 
@@ -113,6 +121,8 @@ def come_to(options: RestoreOptions) -> tuple[Any, ...]:
     return (
         *(getattr(options, name) for name in AS_THEY_ARE),
         options.reference_quirks,
+        options.color_strength if options.color_fix != "none" else 0.0,
+        options.blend_mask if options.blend else "",
         options.tile // halves if options.tile_overlap is None else options.tile_overlap,
         options.start_sigma is None,
         multistep and count > 2,  # before that it has no earlier answer to extrapolate from
@@ -194,6 +204,8 @@ def _reason(options: RestoreOptions, name: str, before: Any) -> str:
     of_the_window, of_words = ("text_guidance_low", "text_guidance_high"), ("text_guidance", "text_guidance_start")
     public = solver == "reference_dpmpp_2m" or options.reference_quirks
     cases = {
+        "color_fix is none, and nothing is taken": name == "color_strength",
+        "blend is 0, so that nothing of the preview is mixed in": name == "blend_mask",
         "tile_prompts say what each tile shows": name == "prompt" and bool(options.tile_prompts),
         f"text guidance is 0 {in_steps}, where the negative words alone are read": all(s == 0 for s in guided),
         "no step begins at a noise level between text_guidance_low and text_guidance_high": outside

@@ -84,7 +84,7 @@ class RestoreOptions(Options):
         divider=DIVIDER,
     )
     detail: float | None = number(
-        None, 0, 1, "from 0, plain and faithful, to 1, vivid: of models whose encoder has both ends; unset: the model's"
+        None, 0, 1, "from 0, plain and faithful, to 1, vivid (see docs/coming-from.md); unset: the preset's"
     )
     start_sigma: float | None = number(
         None, 0.03, 14.6, "begin with the preview's latent noised to this level; unset: with pure noise"
@@ -100,7 +100,14 @@ class RestoreOptions(Options):
     deep_cache_every: int = number(
         1, 1, 1000, "evaluate the deep blocks in one step of so many, else the outermost alone", unit="steps"
     )
-    color_fix: str = choice("wavelet", ("wavelet", "adain", "none"), "take the colours of the clean preview")
+    color_fix: str = choice(
+        "wavelet",
+        ("wavelet", "adain", "lab", "mkl", "none"),
+        "take the colours of the clean preview; lab: mean and spread in CIELAB, mkl: Monge-Kantorovitch",
+    )
+    color_strength: float = number(1.0, 0, 1, "how much of the way to those colours")
+    blend: float = number(0.0, 0, 1, "share of the clean preview in the result; 0: none")
+    blend_mask: str = text("", "a picture, white where that share is mixed in and black where not; unset: everywhere")
     keep_grain: float = number(
         0.0, 0, 1, "share of the photo's grain that the result has again, drawn anew from the seed; 0: none"
     )
@@ -267,6 +274,30 @@ DEFAULT_PRESET = "quality"
 NOTICE = "Detail that the photo did not hold is a guess; it is no evidence of what was there."
 """What everybody is to know who sees a result; it stands in the record of each."""
 
+_VIVID = {"text_guidance": 7.5, "text_guidance_start": 4.0, "control_scale": 0.93, "restoration_guidance": 4.0}
+_PLAIN = {"text_guidance": 4.0, "text_guidance_start": 1.0, "control_scale": 1.0, "restoration_guidance": 2.0}
+DIALS: dict[str, tuple[Mapping[str, float], Mapping[str, float]]] = {
+    **dict.fromkeys(("quality", "fidelity", "fast"), (_PLAIN, _VIVID)),
+    "lightning": (
+        {"text_guidance": 1.5, "text_guidance_start": 1.5, "control_scale": 1.0},
+        {"text_guidance": 2.0, "text_guidance_start": 2.0, "control_scale": 0.9},
+    ),
+}
+"""What ``detail`` goes between with a model whose encoder has one end: what was published for fidelity and for quality
+(reference section 13; paper section 4.1 for tau_r)."""
+
+
+def dialled(preset: str, detail: float) -> dict[str, float]:
+    """The numbers of a preset at a ``detail``; tau_r by equal factors, the others in equal steps."""
+    plain, vivid = DIALS[preset]
+    return {
+        name: low * (vivid[name] / low) ** detail
+        if name == "restoration_guidance"
+        else low + (vivid[name] - low) * detail
+        for name, low in plain.items()
+    }
+
+
 GOES_WITH = {"text_guidance": "text_guidance_start", "control_scale": "control_scale_start", "tile": "tile_overlap"}
 """What is unset when the first is set without it: a ramp's start, an overlap, belong to the end and the tile that they
 were chosen with."""
@@ -305,7 +336,12 @@ def restore_options(
     own = model_presets or {}
     chosen = RestoreOptions.set_values(overrides)
     given = layered(PRESETS[preset], own.get("all", {}), own.get(preset, {}))
-    options = RestoreOptions.silent(**RestoreOptions.known(layered(given, chosen)))
+    detail = chosen.get("detail")
+    dial: Mapping[str, Any] = {}
+    if isinstance(detail, (int, float)) and given.get("detail") is None and preset in DIALS:
+        RestoreOptions.fields()["detail"].check(detail)
+        dial = dialled(preset, detail)
+    options = RestoreOptions.silent(**RestoreOptions.known(layered(given, dial, chosen)))
     if chosen:
         before = RestoreOptions.silent(**RestoreOptions.known(given))
         options.tell(chosen, before)
@@ -319,8 +355,8 @@ def unused_options(
 ) -> dict[str, str]:
     """The options that a model makes next to nothing of, whoever sets them, each with why; see ``unused_by_model``."""
     unused = dict((model_presets or {}).get("unused", {}))
-    if baseline.detail is None:
-        unused["detail"] = "its encoder has one end, and nothing to mix"
+    if baseline.detail is None and baseline.reference_quirks:
+        unused["detail"] = "its encoder has one end, and the public code's numbers stay"
     return unused
 
 

@@ -80,6 +80,8 @@ class Restorer:
     """Where latents and preview are kept for the next version of the same photo."""
     work: Work = field(default_factory=NoWork)
     """Told of every tile that is done."""
+    mask: Tensor | None = None
+    """(H, W) in [0, 1], where ``blend`` of the options acts; None is everywhere."""
 
     @cached_property
     def backoff(self) -> TileBackoff:
@@ -113,7 +115,15 @@ class Restorer:
             on_preview(preview)
         anchor = once("anchor", lambda: self.anchor(preview, noise))
         latent = self.restored_latent(lq_latent, anchor, conditions, noise, on_step)
-        restored = color.fix(self.decode(latent, part=DECODING), preview, self.options.color_fix, overwrite=True)
+        options = self.options
+        restored = color.fix(
+            self.decode(latent, part=DECODING),
+            preview,
+            options.color_fix,
+            strength=options.color_strength,
+            overwrite=True,
+        )
+        restored = color.blended(restored, preview, options.blend, self.mask)
         return RestoredPixels(
             pixels=restored,
             preview=preview if kept is None else preview.clone(),  # what is handed out may be used up
@@ -282,7 +292,20 @@ class Restorer:
             on_preview(preview)
         anchor = self.anchor(preview, noise)
         latent = self.restored_latent(lq_latent, anchor, conditions, noise, on_step)
-        return color.fixed_bands(self.decode(latent, store, part=DECODING), preview, self.options.color_fix)
+        options, decoded = self.options, self.decode(latent, store, part=DECODING)
+        found = color.fixed_bands(decoded, preview, options.color_fix, strength=options.color_strength)
+        return self._blended_bands(found, preview)
+
+    def _blended_bands(self, found: Iterator[Tensor], preview: ArrayLike) -> Iterator[Tensor]:
+        top, whole = 0, slice(0, preview.shape[-1])
+        for band in found:
+            rows = slice(top, top + band.shape[-2])
+            top = rows.stop
+            if self.options.blend == 0:
+                yield band
+                continue
+            part = preview[..., rows, whole]
+            yield color.blended(band, part, self.options.blend, None if self.mask is None else self.mask[rows])
 
     def encode_degraded(self, pixels: ArrayLike) -> Tensor:
         """The scaled LQ latent of degraded pixels: the mode of the robust encoder's posterior."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from supir.image import (
     Picture,
     WorkingSize,
     check_file,
+    mask_of,
     notes_of,
     open_large,
     with_grain,
@@ -78,7 +79,9 @@ class Streaming:
                     _write(picture, size, fixed_bands(preview, preview, "none"), self.preview)
                 self.on_preview()
 
-            result = self.restorer.restore_large(
+            covered, padded = (size.height, size.width), (size.padded_height, size.padded_width)
+            mask = mask_of(self.restorer.options, picture.width, picture.height, covered, padded)
+            result = replace(self.restorer, mask=mask).restore_large(
                 picture.at_working_size(size, self.device), self.conditions, self.noise, store, self.on_step, show
             )
             options = self.restorer.backoff.options

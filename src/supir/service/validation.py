@@ -69,7 +69,7 @@ def chosen_options(given: Mapping[str, str], model: Model) -> tuple[RestoreOptio
     chosen |= typed
     found = model.options(asked.preset, **RestoreOptions.known(chosen))
     _check_texts(found)
-    _check_loras(found, model)
+    _check_files(found, model)
     said = [name for name, value in chosen.items() if value is not None] if asked.until == UNTIL[0] else []
     before = model.options(asked.preset)
     idle = without_effect(found, said, before) | unused_by_model(found, said, before, model.presets) if said else {}
@@ -184,8 +184,10 @@ def _check_texts(options: RestoreOptions) -> None:
         raise OptionError(f"the texts of the options have {size} bytes; {MAX_TEXT} are allowed")
 
 
-def _check_loras(options: RestoreOptions, model: Model) -> None:
+def _check_files(options: RestoreOptions, model: Model) -> None:
     """Only what the operator has put into a folder may be named: never a path."""
+    if options.blend_mask:
+        raise OptionError(f"blend_mask is {options.blend_mask!r}; it names a file, and a service opens none of its own")
     if options.lora and model.loras is None:
         raise OptionError(f"lora is {options.lora!r}; this service offers none")
     try:
