@@ -178,6 +178,16 @@ def test_a_manifest_with_many_prompts_is_judged_at_once() -> None:
     assert come_to.cache_info().misses < 2000
 
 
+@pytest.mark.parametrize("text", ["a (red:1.2) door", "a door BREAK a cat", "(sharp, clear:0.8)"])
+def test_signs_of_other_tools_are_told_once(text: str) -> None:
+    with pytest.warns(IdleOptionWarning, match="prompt: weights as .* are read as plain letters") as caught:
+        assert restore_options(prompt=text).prompt == text
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        restore_options(prompt="a clock (at 12:30 pm), BREAKFAST on a table (1:24 scale model)")
+
+
 def test_what_a_model_does_not_use_is_told() -> None:
     presets = {"unused": {"prompt": "it never learned words", "seed": "it draws no noise"}}
     with pytest.warns(IdleOptionWarning) as caught:

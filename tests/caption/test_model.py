@@ -8,6 +8,7 @@ import pickle
 import shutil
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,14 @@ from transformers import AutoProcessor, BlipForConditionalGeneration
 
 from caption.tiny_captioners import WORDS, save_tiny_blip, save_tiny_llava
 from supir.caption.model import ModelCaptioner
+from supir.caption.spec import captioner_of
 from supir.caption.words import QUESTION
+from supir.cli.caption import captioning_of
 from supir.data.build import build
 from supir.data.options import BuildOptions, QualityRules
 from supir.data.photos import Photos
 from supir.errors import CaptionerError, OptionError
+from supir.options import CaptionOptions
 
 
 def noise(seed: int) -> Image.Image:
@@ -45,6 +49,42 @@ def test_another_question_is_heard_and_named(llava: Path) -> None:
         assert any(asked(noise(seed)) != other(noise(seed)) for seed in range(3))
     assert "Which colours?" in other.name
     assert asked.identity != other.identity
+
+
+def test_words_that_are_drawn_are_the_same_for_the_same_picture(llava: Path) -> None:
+    likeliest, drawn = (ModelCaptioner(llava, max_tokens=12, temperature=heat) for heat in (0.0, 2.0))
+    with drawn:
+        state = torch.random.get_rng_state()
+        said = [drawn(noise(seed)) for seed in (0, 1, 0)]
+        assert torch.equal(torch.random.get_rng_state(), state)
+    with likeliest:
+        assert likeliest(noise(0)) != said[0]
+    assert said[0] == said[2] != said[1]
+    assert drawn.name.endswith(", temperature 2")
+    assert drawn.identity != likeliest.identity
+
+
+def test_what_is_asked_is_an_option_and_the_reference_asks_as_the_paper(llava: Path) -> None:
+    def asked(preset: str | None = None, **more: object) -> ModelCaptioner:
+        captioning = captioning_of({"captioner": str(llava), **more}, "cpu", preset)
+        assert captioning is not None
+        assert isinstance(captioning.captioner, ModelCaptioner)
+        return captioning.captioner
+
+    plain, own = asked(), asked(caption_question="Which colours?", caption_tokens=20, caption_temperature=0.5)
+    assert (plain.prompt, plain.max_tokens, plain.temperature) == (None, 77, 0.0)
+    assert (own.prompt, own.max_tokens, own.temperature) == ("Which colours?", 20, 0.5)
+    paper = asked("reference", caption_tokens=100)
+    question = "Describe this image and its style in a very detailed manner."
+    assert (paper.prompt, paper.max_tokens, paper.temperature) == (question, 100, 0.2)
+    with pytest.raises(OptionError, match="caption_tokens is for a captioner that looks at pictures"):
+        captioner_of(CaptionOptions(captioner="beside", caption_tokens=20))
+    endpoint: Any = captioner_of(
+        CaptionOptions(
+            captioner="http://localhost:1/v1", caption_model="a", caption_temperature=0.5, caption_question="Which?"
+        )
+    )
+    assert (endpoint.question, endpoint.temperature, endpoint.max_tokens) == ("Which?", 0.5, 77)
 
 
 def test_no_parameter_survives_its_end(llava: Path) -> None:

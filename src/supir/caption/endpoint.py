@@ -93,6 +93,7 @@ class EndpointCaptioner(Closable):
     """Its name there."""
     question: str = QUESTION
     max_tokens: int = 77
+    temperature: float = 0.0
     """Tokens of a caption at most."""
     max_side: int = MAX_SIDE
     """Pixels of the longer side of the picture that is sent."""
@@ -122,7 +123,8 @@ class EndpointCaptioner(Closable):
     @property
     def name(self) -> str:
         """The model's name with what is asked of it; not the address, which may be nobody else's business."""
-        return f"{self.model}, {self.max_tokens} tokens, prompt {self.question!r}"
+        drawn = f", temperature {self.temperature:g}" if self.temperature else ""
+        return f"{self.model}, {self.max_tokens} tokens, prompt {self.question!r}{drawn}"
 
     @property
     def identity(self) -> str:
@@ -165,7 +167,7 @@ class EndpointCaptioner(Closable):
             "model": self.model,
             "messages": messages,
             **limit,
-            **({"temperature": 0} if learned.temperature else {}),
+            **({"temperature": self.temperature} if learned.temperature else {}),
         }
 
     def _caption(self, body: bytes, key: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supir.caption.words import QUESTION, ROOM_TO_THINK, Closable, caption_in, has_thoughts, spoken
+from supir.caption.words import QUESTION, ROOM_TO_THINK, TOP_P, Closable, caption_in, has_thoughts, spoken
 from supir.errors import CaptionerError, CaptionError, MissingExtraError, OptionError
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class ModelCaptioner(Closable):
     """An image-to-text model of transformers (LLaVA, Qwen-VL, BLIP, GIT ...) in a local folder; nothing is downloaded.
 
     Weights are safetensors alone, and no code in the folder is run. The model is loaded when the first caption is asked
-    for, once a process, decodes greedily, so that the same picture gets the same words, and is given back by `close` or
-    at the end of a ``with``.
+    for, once a process. It takes the likeliest words, or draws them from one seed, so that the same picture gets the same
+    words, and is given back by `close` or at the end of a ``with``.
 
     Raises:
         OptionError: the folder is not there or is not a model folder; ``bits`` on another device than a CUDA GPU or the
@@ -40,6 +40,8 @@ class ModelCaptioner(Closable):
     """Tokens of a caption at most."""
     prompt: str | None = None
     """What is asked. None: models with a chat template are asked `QUESTION`, others are asked nothing."""
+    temperature: float = 0.0
+    """0 takes the likeliest words; more draws them, the same for the same picture."""
     bits: int | None = None
     """8 or 4 bits a weight, through bitsandbytes, on a CUDA GPU or the processor; None: as they are stored."""
     device: str | None = None
@@ -58,7 +60,8 @@ class ModelCaptioner(Closable):
     def name(self) -> str:
         """The folder's name with what is asked of it."""
         bits = f", {self.bits} bits" if self.bits else ""
-        return f"{Path(self.folder).resolve().name}, {self.max_tokens} tokens, prompt {self._question!r}{bits}"
+        drawn = f", temperature {self.temperature:g}" if self.temperature else ""
+        return f"{Path(self.folder).resolve().name}, {self.max_tokens} tokens, prompt {self._question!r}{drawn}{bits}"
 
     @property
     def identity(self) -> str:
@@ -99,7 +102,12 @@ class ModelCaptioner(Closable):
 
     def _answer(self, processor: Any, model: Any, inputs: dict[str, Any], max_tokens: int) -> str:
         """What the model generates; signs of thinking are left in it, other special tokens are not."""
-        tokens = model.generate(**inputs, max_new_tokens=max_tokens, do_sample=False)
+        import torch
+
+        with torch.random.fork_rng(devices=[] if model.device.type == "cpu" else [model.device]):
+            torch.manual_seed(0)
+            drawn = {"do_sample": True, "temperature": self.temperature, "top_p": TOP_P} if self.temperature else {}
+            tokens = model.generate(**inputs, max_new_tokens=max_tokens, **drawn or {"do_sample": False})
         if self._question is not None and "input_ids" in inputs and not model.config.is_encoder_decoder:
             tokens = tokens[:, inputs["input_ids"].shape[1] :]  # the question is repeated before the answer
         whole: str = processor.batch_decode(tokens, skip_special_tokens=False)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from supir.caption.words import MAX_SIDE
+from supir.caption.words import MAX_SIDE, OF_THE_PAPER, QUESTION
 from supir.errors import OptionError
 from supir.options import CaptionOptions
 
@@ -63,12 +63,24 @@ def captioner_of(options: CaptionOptions, *, device: str | None = None) -> Pictu
         raise OptionError(f"caption_bits is for a model folder, and captioner is {shown}")
     if not options.caption_cache and (is_text or spec in ("none", "beside")):
         raise OptionError(f"caption_cache is for a captioner that looks at pictures, and captioner is {shown}")
+    asking = {name: getattr(options, name) for name in OF_THE_PAPER}
+    unasked = {name: getattr(CaptionOptions(), name) for name in OF_THE_PAPER}
+    if is_text or spec in ("none", "beside"):
+        for name, value in asking.items():
+            if value != unasked[name]:
+                raise OptionError(f"{name} is for a captioner that looks at pictures, and captioner is {shown}")
     if spec == "none":
         return None
     if is_url:
         from supir.caption.endpoint import EndpointCaptioner
 
-        return EndpointCaptioner(url=spec, model=options.caption_model)
+        return EndpointCaptioner(
+            url=spec,
+            model=options.caption_model,
+            question=options.caption_question or QUESTION,
+            max_tokens=options.caption_tokens,
+            temperature=options.caption_temperature,
+        )
     if is_text or spec == "beside":
         from supir.caption.text_files import TextFileCaptioner
 
@@ -81,7 +93,14 @@ def captioner_of(options: CaptionOptions, *, device: str | None = None) -> Pictu
     from supir.weights.device import find_device
 
     bits = None if options.caption_bits == "off" else int(options.caption_bits)
-    return ModelCaptioner(Path(spec), bits=bits, device=str(find_device(device)))
+    return ModelCaptioner(
+        Path(spec),
+        max_tokens=options.caption_tokens,
+        prompt=options.caption_question,
+        temperature=options.caption_temperature,
+        bits=bits,
+        device=str(find_device(device)),
+    )
 
 
 def readable(picture: Picture) -> Image.Image:

@@ -16,6 +16,15 @@ from supir.prompts import clean_text
 QUESTION = "Describe this photograph in one or two sentences: the subject, the materials and textures, and the setting."
 """What a chat model is asked. Another question means other captions: it is part of a captioner's name."""
 
+OF_THE_PAPER = {
+    "caption_question": "Describe this image and its style in a very detailed manner.",
+    "caption_tokens": 512,
+    "caption_temperature": 0.2,
+}
+"""What the paper asks of LLaVA, and how (A.2; reference section 12)."""
+TOP_P = 0.7
+"""Where words are drawn: from the likeliest of them that are so probable together (reference section 12)."""
+
 MAX_LENGTH = 1000
 """Characters of a caption; what is longer is cut after a word."""
 

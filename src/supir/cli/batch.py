@@ -87,7 +87,7 @@ def batch(
     outcomes: list[Outcome] = []
     with exit_on_error() as console:
         weights = model_of(model, device, options_of(NetworkOptions, overrides))
-        captioning = captioning_of(overrides, weights.devices[0] if weights.devices else None)
+        captioning = captioning_of(overrides, weights.devices[0] if weights.devices else None, preset)
         chosen = {"preset": preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions)}
         wanted, outcomes = _wanted(inputs or [], manifest, output, weights, chosen)
         jobs = plan_batch(wanted, output, variants=variants)

@@ -36,12 +36,19 @@ SUFFIXES = (".csv", ".jsonl", ".ndjson", ".json")
 """Of manifests that can be written; the first is a table, the others are an object a line."""
 
 
-def captioning_of(overrides: dict[str, Any], device: str | None) -> Captioning | None:
-    """What the options of a command say about captions; None when nobody is to be asked."""
+def captioning_of(overrides: dict[str, Any], device: str | None, preset: str | None = None) -> Captioning | None:
+    """What the options of a command say about captions; None when nobody is to be asked.
+
+    The preset reference asks as the paper does, where nothing else is said.
+    """
     options = options_of(CaptionOptions, overrides)
     if options == CaptionOptions():
         return None
     from supir.caption.spec import captioner_of
+    from supir.caption.words import OF_THE_PAPER
+
+    if preset == "reference" and options.captioner not in ("none", "beside") and not options.captioner.endswith(".txt"):
+        options = options_of(CaptionOptions, OF_THE_PAPER | {k: v for k, v in overrides.items() if v is not None})
 
     captioner = captioner_of(options, device=device)
     if captioner is None:
@@ -76,7 +83,7 @@ def caption(
     """
     found: list[tuple[Path, Caption | None]] = []
     with exit_on_error() as console:
-        captioning = captioning_of(overrides, device)
+        captioning = captioning_of(overrides, device, preset)
         if captioning is None:
             raise typer.BadParameter("--captioner is needed: a model folder, a URL, beside, or a .txt file")
         weights = model_of(model, device)

@@ -59,7 +59,7 @@ def restore(
     with exit_on_error() as console:
         weights = model_of(model, device, options_of(NetworkOptions, overrides))
         options = weights.options(preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions))
-        captioning = captioning_of(overrides, device)
+        captioning = captioning_of(overrides, device, preset)
         sources, outcomes = find_sources(photos, results=False)
         jobs = plan_jobs(sources, output, options, compare=compare)
         if overrides.get("scale") is None:

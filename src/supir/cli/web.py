@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from platformdirs import user_data_path
 
+from supir.caption.words import OF_THE_PAPER
 from supir.cli.arguments import (
     Devices,
     LoraFolder,
@@ -35,7 +36,7 @@ _GRACE = 2.0
 """Seconds that a job at work has when the page is stopped; it is begun again at the next start."""
 
 
-@with_options(CaptionOptions, only=("captioner", "caption_model", "caption_bits"))
+@with_options(CaptionOptions, only=("captioner", "caption_model", "caption_bits", *OF_THE_PAPER))
 @with_options(NetworkOptions)
 @with_options(Limits, LIMITS_PANEL, only=("megapixels", "work_megapixels", "megabytes"))
 def web(

@@ -7,6 +7,7 @@ it comes to the same, and two presets are one where they do.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 PUBLIC_HIGHEST, PUBLIC_MIN_NEXT = 14.6146, 0.05
 """The top of the public code's ramps; and the level at or below which a step must end to be left unpulled."""
+_OTHER_TOOLS = re.compile(r"\([^()]*:\s*\d*\.?\d+\s*\)|\bBREAK\b")
+"""What other tools read as more than letters."""
 AS_THEY_ARE = (
     "scale", "min_size", "seed", "long_prompt", "detail", "color_fix", "tile", "tile_batch", "vae_tile", "memory",
     "salvage", "keep_grain", "lora", "blend",
@@ -153,6 +156,10 @@ def without_effect(options: RestoreOptions, names: Collection[str], baseline: Re
         if (value != before and _changed(options, name, before) == made) or all(other == made for other in others):
             shown = "off" if value is None else value if isinstance(value, (int, float)) else repr(value)
             found[name] = f"{name} {shown} has no effect: {_reason(options, name, before)}"
+    for name in names:
+        value = getattr(options, name)
+        if isinstance(value, str) and name not in found and _OTHER_TOOLS.search(value) and "prompt" in name:
+            found[name] = f"{name}: weights as (word:1.2) and BREAK are read as plain letters here; say it in words"
     taken = len(levels_of(options))
     if taken < options.num_steps and {"num_steps", "start_sigma"} & set(names):
         sentence = f"num_steps {options.num_steps}: {taken} are taken, those of the public code's schedule that begin"

@@ -183,6 +183,14 @@ class CaptionOptions(Options):
     )
     caption_model: str = text("", "the model's name at the endpoint")
     caption_bits: str = choice("off", ("off", "8", "4"), "bits a weight of a model folder")
+    caption_question: str | None = text(
+        None,
+        "what is asked of each photo; unset: one or two sentences, with the preset reference what the paper asks",
+    )
+    caption_tokens: int = number(77, 1, 4096, "tokens of a caption at most; with the preset reference 512")
+    caption_temperature: float = number(
+        0.0, 0, 2, "0: the likeliest words; more: drawn, the same for the same photo; with the preset reference 0.2"
+    )
     caption_cache: bool = flag(True, "keep captions in the user's cache folder, and take them from there")
 
 
