@@ -57,7 +57,7 @@ STRANGERS = {
     "a GIF": encode(Image.new("P", (3, 3)), "GIF"),
     "a BMP": encode(Image.new("RGB", (3, 3)), "BMP"),
     "a ZIP archive": b"PK\x03\x04" + b"\0" * 60,
-    "a HEIC, AVIF or video file": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+    "a video file, or a picture of an unknown kind": b"\0\0\0\x18ftypisom\0\0\0\0isomavc1",
     "a file of an unknown kind": bytes(range(100)),
 }
 
@@ -69,7 +69,8 @@ def test_strangers_are_named_and_refused(tmp_path: Path, what: str, suffix: str)
     path.write_bytes(STRANGERS[what])
     with pytest.raises(ImageReadError) as caught:
         read(path)
-    allowed = "allowed are JPEG, PNG, WebP and TIFF (the content decides, not the name)"
+    kinds = "JPEG, PNG, WebP, TIFF, HEIC, AVIF and the raw files of cameras"
+    allowed = f"allowed are {kinds} (the content decides, not the name)"
     assert str(caught.value) == f"{path}: {what}, not a picture supir reads; {allowed}"
     assert caught.value.path == path
     with pytest.raises(ImageReadError, match="not a picture"):
@@ -101,8 +102,11 @@ def test_truncated_files_are_refused(tmp_path: Path, kind: str, part: float) -> 
         (encode(Image.fromarray(smooth()).convert("LAB"), "TIFF"), "LAB colours"),
         (encode(Image.fromarray(smooth()).convert("YCbCr"), "TIFF"), "YCbCr colours without JPEG compression"),
         (encode(Image.fromarray(smooth()), "TIFF", compression="zstd"), "packed by ZSTD, which is not read"),
-        (encode(Image.fromarray(smooth()), "TIFF", tiffinfo={254: 1}), "the raw file of a camera"),
-        (encode(Image.fromarray(smooth()), "TIFF", tiffinfo={50706: b"\1\4\0\0"}), "the raw file of a camera"),
+        (encode(Image.fromarray(smooth()), "TIFF", tiffinfo={254: 1}), "a raw file that cannot be developed"),
+        (
+            encode(Image.fromarray(smooth()), "TIFF", tiffinfo={50706: b"\1\4\0\0"}),
+            "a raw file that cannot be developed",
+        ),
     ],
     ids=["lab", "ycbcr", "zstd", "thumbnail", "dng"],
 )

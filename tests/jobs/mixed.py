@@ -158,9 +158,9 @@ def _refused() -> Iterator[Bad]:
     yield "ycbcr.tif", encode(photo.convert("YCbCr"), "TIFF"), "YCbCr colours without JPEG compression"
     yield "six.tif", _vips((9, 9, 6), "b-w", ".tif"), "6 channels"
     yield "zstd.tif", encode(photo, "TIFF", compression="zstd"), "packed by ZSTD"
-    yield "raw.tif", encode(photo, "TIFF", tiffinfo={254: 1}), "the raw file of a camera"
+    yield "raw.tif", encode(photo, "TIFF", tiffinfo={254: 1}), "a raw file that cannot be developed"
     yield "page.png", b"<!DOCTYPE html><html></html>", "a web page"
-    yield "phone.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC, AVIF or video file"
+    yield "phone.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "damaged or truncated"
 
 
 def _hostile(sprung: Path) -> Iterator[Bad]:

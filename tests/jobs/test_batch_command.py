@@ -125,7 +125,7 @@ def test_any_name_is_kept_and_shown_in_one_line(folder: Path, tmp_path: Path) ->
     for name in names:
         save(tmp_path / "in" / name)
     (tmp_path / "in" / "bad\nname.png").write_text("no picture")
-    for name in ("a.HEIC", "b.heic", "c.gif", "notes.txt", ".d.gif"):
+    for name in ("a.JXL", "b.jxl", "c.gif", "notes.txt", ".d.gif"):
         (tmp_path / "in" / name).touch()
     result = batch(folder, tmp_path / "in", "-o", tmp_path / "out")
     assert result.exit_code == 1, result.output
@@ -134,7 +134,7 @@ def test_any_name_is_kept_and_shown_in_one_line(folder: Path, tmp_path: Path) ->
     lines = result.stderr.splitlines()
     assert len(lines) == len(names) + 3, lines
     assert len([line for line in lines if line.startswith("error: ") and "bad\\nname.png: a text file" in line]) == 1
-    assert "left out, as supir does not read them: 1 .gif, 2 .heic" in result.stderr
+    assert "left out, as supir does not read them: 1 .gif, 2 .jxl" in result.stderr
 
 
 def test_a_name_on_the_bar_is_no_markup(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ class ModelCaptioner(Closable):
     """An image-to-text model of transformers (LLaVA, Qwen-VL, BLIP, GIT ...) in a local folder; nothing is downloaded.
 
     Weights are safetensors alone, and no code in the folder is run. The model is loaded when the first caption is asked
-    for, once a process. It takes the likeliest words, or draws them from one seed, so that the same picture gets the same
-    words, and is given back by `close` or at the end of a ``with``.
+    for, once a process. It takes the likeliest words, or draws them from one seed, so that the same picture gets the
+    same words, and is given back by `close` or at the end of a ``with``.
 
     Raises:
         OptionError: the folder is not there or is not a model folder; ``bits`` on another device than a CUDA GPU or the

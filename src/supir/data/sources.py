@@ -11,7 +11,7 @@ from pathlib import Path
 
 from supir.errors import ImageReadError
 from supir.files import Places
-from supir.image import SUFFIXES, find_pictures
+from supir.image import DEVELOPED, SUFFIXES, find_pictures
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -99,7 +99,7 @@ def find_photographs(
         if os.path.isdir(name):  # noqa: PTH112 (a name may hold a null character: answered with False)
             inside = list(_walk(str(name), skipped))
             if not inside:
-                kinds = ", ".join(SUFFIXES)
+                kinds = ", ".join((*SUFFIXES, *DEVELOPED))
                 raise ImageReadError(f"{name}: no picture in this folder or those inside it; looked for {kinds}", name)
             found += inside
         else:
@@ -128,7 +128,7 @@ def _walk(root: str, skipped: Places) -> Iterator[Source]:
             if entry.is_dir(follow_symlinks=False):
                 if entry.path not in skipped:
                     pending.append(entry.path)
-            elif Path(entry.name).suffix.lower() in SUFFIXES and _is_file(entry):
+            elif Path(entry.name).suffix.lower() in (*SUFFIXES, *DEVELOPED) and _is_file(entry):
                 source = _source(folder, entry.name, names)
                 if source is not None:
                     yield source

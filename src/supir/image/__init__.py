@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from supir.image.comparing import sheet_size, side_by_side, write_sheet
     from supir.image.fitting import PictureLike, as_picture, fitted, mask_of, notes_of, with_grain
     from supir.image.large import LARGE, LargePicture, open_large
-    from supir.image.opening import read_size
-    from supir.image.paths import SUFFIXES, by_name, check_target, find_pictures
+    from supir.image.opening import MAX_PIXELS, read_size
+    from supir.image.paths import DEVELOPED, SUFFIXES, by_name, check_target, find_pictures
     from supir.image.picture import Picture, from_pil, to_pil
-    from supir.image.reading import MAX_PIXELS, check_file, read, read_record
+    from supir.image.reading import check_file, read, read_record
     from supir.image.showing import glimpsed, read_frame, read_reduced, read_toning, write_shown
     from supir.image.sizes import pad_to_multiple, resize
     from supir.image.working import UNASKED, WorkingSize, scale_within, working_size
@@ -38,10 +38,10 @@ __getattr__ = lazy_names(
         "comparing": ("sheet_size", "side_by_side", "write_sheet"),
         "fitting": ("PictureLike", "as_picture", "fitted", "mask_of", "notes_of", "with_grain"),
         "large": ("LARGE", "LargePicture", "open_large"),
-        "paths": ("SUFFIXES", "by_name", "check_target", "find_pictures"),
+        "paths": ("DEVELOPED", "SUFFIXES", "by_name", "check_target", "find_pictures"),
         "picture": ("Picture", "from_pil", "to_pil"),
-        "opening": ("read_size",),
-        "reading": ("MAX_PIXELS", "check_file", "read", "read_record"),
+        "opening": ("MAX_PIXELS", "read_size"),
+        "reading": ("check_file", "read", "read_record"),
         "showing": ("glimpsed", "read_frame", "read_reduced", "read_toning", "write_shown"),
         "sizes": ("pad_to_multiple", "resize"),
         "working": ("UNASKED", "WorkingSize", "scale_within", "working_size"),

@@ -22,14 +22,17 @@ import pyvips
 from supir.errors import ImageReadError, ImageTooLargeError
 from supir.files import read_at
 from supir.image.damage import last_way
+from supir.image.developing import developed, kind_to_develop
 from supir.image.directories import numbers, read_directories
 from supir.image.facts import Facts, facts_of
 
-_ALLOWED = "allowed are JPEG, PNG, WebP and TIFF"
+MAX_PIXELS = 256 * 1000 * 1000
+"""Of a picture, where nobody says how many: as float32 it takes 3 GB."""
+_ALLOWED = "allowed are JPEG, PNG, WebP, TIFF, HEIC, AVIF and the raw files of cameras"
 _LOADERS = {"JPEG": "jpegload_source", "PNG": "pngload_source", "WebP": "webpload_source", "TIFF": "tiffload_source"}
 _BANDS = {"b-w": (1, 2), "grey16": (1, 2), "srgb": (3, 4), "rgb": (3, 4), "rgb16": (3, 4), "cmyk": (4, 5)}
-_COMPRESSION, _PHOTOMETRIC, _DNG_VERSION = 259, 262, 50706  # tags of TIFF
-_YCBCR, _LAB, _OF_SENSORS, _JPEG_IN_TIFF = 6, (8, 9, 10), (32803, 34892), (6, 7)
+_COMPRESSION, _PHOTOMETRIC = 259, 262  # tags of TIFF
+_YCBCR, _LAB, _JPEG_IN_TIFF = 6, (8, 9, 10), (6, 7)
 NOT_BUILT_IN = " compression support is not configured"
 _STRANGERS = [  # only for the message
     (b"GIF8", "a GIF"), (b"BM", "a BMP"), (b"%PDF", "a PDF"), (b"%!PS", "PostScript"), (b"PK\x03\x04", "a ZIP archive"),
@@ -141,8 +144,11 @@ def _let_warnings_go() -> None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Opened]:
-    """A picture file whose header is read; every failure of libvips or the system becomes an ImageReadError."""
+def opened(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Opened]:
+    """A picture file whose header is read; every failure of libvips or the system becomes an ImageReadError.
+
+    One that is developed first is so only if it has no more than ``max_pixels``.
+    """
     quiet_libvips()
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # asked before opening: a named pipe would wait for ever
@@ -150,7 +156,13 @@ def opened(path: Path) -> Iterator[Opened]:
             raise ImageReadError(f"{path}: {kind}; a picture file is needed", path)
         with path.open("rb", buffering=0) as file:
             stream = io.BufferedReader(_OwnPlace(file.fileno()))
-            kind = _recognise(path, stream.read(64))
+            head = stream.read(64)
+            if (camera := kind_to_develop(head, stream)) is not None:
+                with developed(path, camera, max_pixels) as png:
+                    stream = io.BufferedReader(_OwnPlace(png.fileno()))
+                    yield Opened(path, "PNG", load("PNG", png.fileno(), "none"), stream, png.fileno())
+                return
+            kind = _recognise(path, head)
             yield Opened(path, kind, _header_of(path, kind, stream, file.fileno()), stream, file.fileno())
     except pyvips.Error as error:
         reason = reason_of(error)
@@ -228,10 +240,6 @@ def _check_tiff(path: Path, stream: BinaryIO) -> None:
     pages = [numbers(page) for page in read_directories(stream)]
     found = pages[0] if pages else {}
     kind, packing = found.get(_PHOTOMETRIC), found.get(_COMPRESSION)
-    stream.seek(8)
-    reduced = bool(pages) and all(page.get(254, 0) & 1 for page in pages)
-    if reduced or _DNG_VERSION in found or kind in _OF_SENSORS or stream.read(2) == b"CR":
-        raise ImageReadError(f"{path}: the raw file of a camera; develop it first, to a 16-bit TIFF or PNG", path)
     if kind in _LAB:
         raise ImageReadError(f"{path}: LAB colours; convert it to RGB first", path)
     if kind == _YCBCR and packing not in _JPEG_IN_TIFF:
@@ -245,7 +253,7 @@ def _stranger(head: bytes) -> str:
         if head.startswith(magic):
             return name
     if head[4:8] == b"ftyp":
-        return "a HEIC, AVIF or video file"
+        return "a video file, or a picture of an unknown kind"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<svg", b"<?xml")):
         return "an SVG or other XML file"

@@ -15,6 +15,11 @@ SUFFIXES = {
 }  # fmt: skip
 """The formats by suffix, in lower case; files of these suffixes are what a folder's pictures are."""
 
+DEVELOPED = (
+    ".avif", ".heic", ".heif", ".dng", ".arw", ".cr2", ".cr3", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw",
+)  # fmt: skip
+"""Suffixes of files that are read but not written: of phones, and raw ones of cameras."""
+
 MAX_SIDE = {"JPEG": 65500, "WebP": 16383}
 """Pixels of the longer side that a format can hold; PNG and TIFF hold whatever memory does."""
 
@@ -75,7 +80,7 @@ def by_name(paths: Iterable[Path]) -> dict[str, Path]:
 
 def _pictures_of(name: Path | str, leave_out: Callable[[Path], bool]) -> list[Path]:
     path = Path(name)
-    kinds = ", ".join(SUFFIXES)
+    kinds = ", ".join((*SUFFIXES, *DEVELOPED))
     try:
         if path.is_dir():
             paths = _pictures_only(path.iterdir())
@@ -114,7 +119,9 @@ def _matches(pattern: Path) -> Iterator[Path]:
 
 def _pictures_only(paths: Iterable[Path]) -> list[Path]:
     kept = [
-        path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        path
+        for path in paths
+        if path.suffix.lower() in (*SUFFIXES, *DEVELOPED) and not path.name.startswith(".") and path.is_file()
     ]
     return sorted(kept, key=lambda path: (str(path).casefold(), str(path)))
 

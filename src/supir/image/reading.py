@@ -19,14 +19,11 @@ from supir.errors import ImageReadError, ImageWriteError, OptionError
 from supir.files import sentence
 from supir.image.damage import Way, ends_early, harmless, last_way, mended_ways, strict_level
 from supir.image.directories import numbers, read_directories
-from supir.image.opening import NOT_BUILT_IN, Opened, check_header, field, load, opened, reason_of
+from supir.image.opening import MAX_PIXELS, NOT_BUILT_IN, Opened, check_header, field, load, opened, reason_of
 from supir.image.picture import Picture, assemble, from_integers
 from supir.image.profiles import by_name, icc_kind
 from supir.image.xmp import clean_xmp, named_profile, record_of
 from supir.tensors.arrays import reserve
-
-MAX_PIXELS = 256 * 1000 * 1000
-"""Default of `read`'s `max_pixels`: as float32 such a picture takes 3 GB."""
 
 Found = TypeVar("Found")
 
@@ -44,7 +41,7 @@ def read(path: Path | str, *, max_pixels: int = MAX_PIXELS, salvage: bool = Fals
     - with `salvage`, what is there of a damaged one is read.
 
     Refused are: float and 32-bit samples (their range is not in the file), LAB, YCbCr that is no JPEG, other channels
-    than those of grey, RGB and CMYK, and the raw files of cameras, of which a thumbnail would be read.
+    than those of grey, RGB and CMYK. HEIC, AVIF and the raw files of cameras are developed first (``developing``).
 
     Args:
         path: the file; its suffix does not matter.
@@ -141,7 +138,7 @@ def decode(
 @contextmanager
 def _checked(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[tuple[Opened, _Extras]]:
     """A file whose header is that of a picture, and its channels beyond the colours; nothing is decoded."""
-    with opened(path) as source:
+    with opened(path, max_pixels) as source:
         extras = _Extras.of(source)
         check_header(path, source.kind, source.image, max_pixels, extras.num_dropped)
         yield source, extras
@@ -159,7 +156,8 @@ def header_of(path: Path) -> tuple[tuple[int, int, int], Decoded]:
 def check_file(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> tuple[str, int, int]:
     """(kind, width, height) of a file whose header says that `read` would take it; nothing is decoded.
 
-    The kind is JPEG, PNG, WebP or TIFF, by content; the size is in pixels, before any EXIF turn.
+    The kind is JPEG, PNG, WebP or TIFF, by content, and PNG of what is developed first; the size is in pixels, before
+    any EXIF turn.
 
     Raises:
         ImageReadError, ImageTooLargeError: as `read`; damage behind the header is not seen.

@@ -25,10 +25,9 @@ COMPARE_SUFFIX = ".compare"
 _RESULT_ENDINGS = (RESULT_SUFFIX, RESULT_SUFFIX + COMPARE_SUFFIX)
 
 _OTHER_PICTURES = (
-    ".arw", ".avif", ".bmp", ".cr2", ".cr3", ".dng", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".orf", ".psd",
-    ".raf", ".rw2", ".svg",
+    ".bmp", ".gif", ".jp2", ".jxl", ".psd", ".svg",
 )  # fmt: skip
-"""Suffixes of pictures that supir does not read: raw files of cameras among them."""
+"""Suffixes of pictures that supir does not read."""
 
 
 @dataclass(frozen=True, kw_only=True)
