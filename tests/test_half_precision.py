@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from supir.image import read
 from supir.models.adaptor import SupirAdaptor
 from supir.models.connectors import ZeroCrossAttention, ZeroSFT
-from supir.models.unet import SDXL_UNET, SupirUNet
+from supir.models.unet import SupirUNet
 from supir.pipeline import SupirPipeline
 from supir.restoration.denoiser_network import GuidedNetwork
 from supir.restoration.finite import WiderDtypeWarning
@@ -68,10 +68,10 @@ def test_the_bundled_model_is_finite_and_close_to_float32(exact: Tensor, dtype: 
 @pytest.fixture(scope="module")
 def full_width() -> tuple[SupirUNet, SupirAdaptor]:
     """UNet and adaptor with SDXL's widths and the real connectors, and as few layers as there can be."""
-    few = {"layers_per_block": 1, "transformer_layers_per_block": 1, "cross_attention_dim": 64}
+    few = {"layers_per_block": 1, "transformer_layers_per_block": (1, 1, 1), "cross_attention_dim": 64}
     few |= {"addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 64}
     with torch.device("meta"):
-        networks = SupirUNet(**(SDXL_UNET | few)), SupirAdaptor(**(SDXL_UNET | few))
+        networks = SupirUNet(**few), SupirAdaptor(**few)
     for network in networks:
         filled(network)
     return networks

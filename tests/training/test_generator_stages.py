@@ -17,8 +17,8 @@ from supir.errors import OptionError
 from supir.models.restorers import HALO, DenseRestorer, RealEsrgan
 from supir.prompts import NEGATIVE_PROMPT
 from supir.training.loop import Stage
-from supir.training.stages.generator import generator_stage
-from supir.training.stages.restorer import Losses, begin_from, high_bands, opposed, restorer_stage
+from supir.training.runs import make_stage
+from supir.training.stages.restorer import Losses, begin_from, high_bands, opposed
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def _learned(stage: Stage, number: int = 2) -> set[str]:
 
 def test_restoring_network_decoder_and_opponent_learn(photographs: Path, more: dict[str, dict[str, Any]]) -> None:
     materials = make_materials(photographs, smoke("restorer", **more["restorer"]))
-    learned = _learned(restorer_stage(materials))
+    learned = _learned(make_stage(materials))
     assert {name.split(".")[0] for name in learned} == {"autoencoder", "opponent"}
     parts = {name.split(".")[1] for name in learned if name.startswith("autoencoder")}
     assert parts == {"restorer", "decoder"}, "latents keep their meaning: the encoder is frozen"
@@ -105,7 +105,7 @@ def test_the_plain_end_learns_pixels_alone_and_leaves_the_vivid_one(
     picture = torch.rand(1, 3, 32, 32) * 2 - 1
     with torch.no_grad():
         assert torch.equal(restorer(picture, 0.0), restorer(picture)), "it begins as a copy"
-    stage = restorer_stage(materials)
+    stage = make_stage(materials)
     learned = _learned(stage)
     assert learned
     assert all(name.startswith("autoencoder.restorer.plain.") for name in learned)
@@ -127,13 +127,13 @@ def test_detail_goes_evenly_from_the_plain_end_to_the_vivid_one() -> None:
 
 def test_the_generator_learns_through_the_decoder_with_it(photographs: Path, more: dict[str, dict[str, Any]]) -> None:
     materials = make_materials(photographs, smoke("generator", negative_share=0.0, **more["generator"]))
-    learned = _learned(generator_stage(materials))
+    learned = _learned(make_stage(materials))
     assert {name.split(".")[0] for name in learned} == {"autoencoder", "unet", "adaptor", "opponent"}
     assert all(".decoder." in name for name in learned if name.startswith("autoencoder"))
 
 
 def test_under_negative_words_alone_no_picture_is_asked_for(photographs: Path, more: dict[str, dict[str, Any]]) -> None:
-    stage = generator_stage(make_materials(photographs, smoke("generator", negative_share=0.9, **more["generator"])))
+    stage = make_stage(make_materials(photographs, smoke("generator", negative_share=0.9, **more["generator"])))
     assert stage.draw is not None
     drawn = [stage.draw(np.random.default_rng(index), index) for index in range(12)]
     poor = [sample for sample in drawn if sample.prompt == NEGATIVE_PROMPT]
@@ -197,4 +197,4 @@ def test_what_is_missing_is_named(photographs: Path, more: dict[str, dict[str, A
     cases = {"perceptual": "supir evaluate --weights FOLDER --fetch", "teacher": "--set teacher="}
     for field, sentence in cases.items():
         with pytest.raises(OptionError, match=sentence):
-            restorer_stage(make_materials(photographs, dataclasses.replace(options, **{field: ""})))
+            make_stage(make_materials(photographs, dataclasses.replace(options, **{field: ""})))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,23 +12,23 @@ import numpy as np
 import pytest
 import torch
 from smoke_runs import make_materials, needed, smoke
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from supir.models.adaptor import SupirAdaptor
 from supir.models.autoencoder import SupirAutoencoder
+from supir.models.text import TextTowers
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.models.unet import SupirUNet
 from supir.pipeline import SupirPipeline
 from supir.training.denoising import Denoising, draw_timestep
-from supir.training.dry_run import outlook
+from supir.training.dry_run import counts, outlook
 from supir.training.loop import Stage, Trainer
 from supir.training.recipes import StageOptions, named_run
-from supir.training.runs import Request, load_networks, open_run
+from supir.training.runs import Request, load_networks, make_stage, open_run
 from supir.training.sizes import SIZES, build_size, trunk
-from supir.training.stages.adaptor import adaptor_stage, is_prior, start_from_prior
-from supir.training.stages.autoencoder import autoencoder_stage
-from supir.training.stages.encoder import encoder_stage, encoder_terms
-from supir.training.stages.lora import add_layers, lora_stage
-from supir.training.stages.prior import prior_stage
+from supir.training.stages.adaptor import is_prior, start_from_prior
+from supir.training.stages.encoder import encoder_terms
+from supir.training.stages.lora import add_layers
 from supir.training.states import load_averages
 from tiny import randomised, tiny_components
 
@@ -72,7 +73,7 @@ def test_only_e_dr_learns_and_its_loss_falls(make: Callable[[], torch.nn.Module]
     if isinstance(model, SupirAutoencoder):
         model.degraded_encoder.load_state_dict(model.encoder.state_dict())
     options = smoke("encoder", steps=12, batch=2)
-    stage = encoder_stage(make_materials(photographs, options, autoencoder=model))
+    stage = make_stage(make_materials(photographs, options, autoencoder=model))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     losses = run(stage, options)
     for name, tensor in model.state_dict().items():
@@ -112,7 +113,7 @@ def test_the_frozen_prior_does_not_move_by_a_bit(photographs: Path) -> None:
     networks = randomised_networks()
     options = smoke("adaptor", steps=3, weight_decay=0.1, validation_steps=2)
     materials = make_materials(photographs, options, **networks)
-    stage = adaptor_stage(materials)
+    stage = make_stage(materials)
     frozen = ("autoencoder", "text_encoder", "text_encoder_2", "unet")
     before = {f"{c}.{n}": t.clone() for c in frozen for n, t in networks[c].state_dict().items()}
     learned = {n: p.detach().clone() for n, p in networks["adaptor"].named_parameters()}
@@ -133,7 +134,7 @@ def test_a_prior_that_was_not_frozen_would_be_noticed(photographs: Path) -> None
     """The check above is not vacuous: with the prior free, the same loss reaches nearly all of it."""
     networks = randomised_networks()
     options = smoke("adaptor")
-    stage = adaptor_stage(make_materials(photographs, options, **networks))
+    stage = make_stage(make_materials(photographs, options, **networks))
     networks["unet"].requires_grad_(True)
     assert stage.draw is not None
     loss, _ = stage.loss([stage.draw(np.random.default_rng(number), number) for number in range(2)], 0.0)
@@ -148,7 +149,7 @@ def test_the_prior_stage_leaves_the_connectors(photographs: Path) -> None:
     unet, words = materials.networks["unet"], materials.networks["text_encoder_2"]
     connectors = {n: p.detach().clone() for n, p in unet.connectors.named_parameters()}
     first, embedding = unet.conv_in.weight.detach().clone(), words.text_projection.weight.detach().clone()
-    run(prior_stage(materials), options)
+    run(make_stage(materials), options)
     assert all(torch.equal(p, connectors[n]) for n, p in unet.connectors.named_parameters())
     assert not torch.equal(unet.conv_in.weight, first)
     assert not torch.equal(words.text_projection.weight, embedding)
@@ -158,7 +159,7 @@ def test_the_autoencoder_stage_learns_and_leaves_e_dr(photographs: Path) -> None
     model = thin()
     options = smoke("autoencoder", steps=10)
     restorer = {n: p.detach().clone() for n, p in model.restorer.named_parameters()}
-    losses = run(autoencoder_stage(make_materials(photographs, options, autoencoder=model)), options)
+    losses = run(make_stage(make_materials(photographs, options, autoencoder=model)), options)
     assert all(torch.equal(p, restorer[n]) for n, p in model.restorer.named_parameters())
     assert losses[-1] < losses[0]
 
@@ -175,10 +176,42 @@ def test_the_loss_is_the_mean_square_error_of_the_noise(photographs: Path) -> No
 
     sigma = training_sigmas()[timestep][:, None, None, None]
     noisy = (latent + sigma * noise) / (sigma**2 + 1).sqrt()
-    tokens, vector = known
+    tokens, vector, _ = known
     control = networks["adaptor"](noisy, timestep, tokens, vector, latent)
     predicted = networks["unet"](noisy, timestep, tokens, added_cond_kwargs=vector, control=control).sample
     torch.testing.assert_close(found, (predicted - noise).square().mean(), rtol=1e-4, atol=1e-5)
+
+
+LONG = "a wooden door with a brass handle, " * 12 + "in a {} wall"
+"""A caption of more than 75 tokens whose last words differ."""
+
+
+def test_beside_a_longer_caption_a_short_one_learns_what_it_learns_alone(photographs: Path) -> None:
+    options = smoke("adaptor")
+    materials = make_materials(photographs, options, **randomised_networks())
+    denoising = Denoising(materials, controlled=True)
+    prompts = [LONG.format("red"), "a cat", LONG.format("blue"), ""]
+    names = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
+    towers = TextTowers(**{name: materials.networks[name] for name in names})
+    with torch.no_grad():
+        tokens, words, own = denoising.known(prompts)
+        assert own is not None
+        for row, prompt in enumerate(prompts):
+            alone = towers.encode([prompt])
+            torch.testing.assert_close(tokens[row][own[row]], alone.tokens[0], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(words["text_embeds"][row], alone.pooled[0], rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(tokens[0], tokens[2], atol=1e-3), "what differs after 75 tokens"
+        generator = torch.Generator().manual_seed(0)
+        latent = torch.randn(4, *materials.latent_shape, generator=generator)
+        steps = torch.tensor([10, 300, 600, 900])
+        together = denoising.predicted(latent, steps, latent, denoising.known(prompts))
+        plain = denoising.predicted(latent, steps, None, denoising.known(prompts))
+        for row, prompt in enumerate(prompts):
+            one, step, known = latent[row : row + 1], steps[row : row + 1], denoising.known([prompt])
+            assert known[2] is None
+            for found, hint in ((together, one), (plain, None)):
+                alone = denoising.predicted(one, step, hint, known)
+                torch.testing.assert_close(found[row], alone[0], rtol=1e-3, atol=1e-4)
 
 
 def test_detail_favours_low_levels() -> None:
@@ -271,7 +304,7 @@ def test_lora_learns_only_its_layers(photographs: Path, target: str) -> None:
     networks = randomised_networks()
     options = smoke("lora", steps=2, lora_target=target)
     before = {c: {n: t.clone() for n, t in networks[c].state_dict().items()} for c in ("unet", "adaptor")}
-    stage = lora_stage(make_materials(photographs, options, **networks))
+    stage = make_stage(make_materials(photographs, options, **networks))
     run(stage, options)
     wanted = {"adaptor": {"adaptor"}, "connectors": {"unet"}, "both": {"adaptor", "unet"}}[target]
     assert set(stage.modules) == wanted
@@ -291,8 +324,6 @@ def test_lora_learns_only_its_layers(photographs: Path, target: str) -> None:
 def test_mixed_precision_and_checkpointing_teach_the_same(photographs: Path) -> None:
     from accelerate.state import AcceleratorState
 
-    from supir.training.runs import make_stage
-
     losses = {}
     try:
         for name, overrides in {
@@ -310,6 +341,36 @@ def test_mixed_precision_and_checkpointing_teach_the_same(photographs: Path) -> 
     np.testing.assert_allclose(losses["bf16"], losses["plain"], rtol=0.05)
 
 
+class Arriving(TorchDispatchMode):
+    """Counts the bytes that are copied to another device."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and args[0].device != made.device:
+            self.bytes += made.nbytes
+        return made
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "encoder", "prior", "adaptor", "lora"])
+def test_what_does_not_learn_comes_to_the_device_narrow(photographs: Path, stage: str) -> None:
+    """So that a device that has room for the run has room for its beginning; and what learns, learns in float32."""
+    options = smoke(stage, mixed_precision="bf16", frozen_dtype="bfloat16", learn_words=False)
+    materials = dataclasses.replace(make_materials(photographs, options), device=torch.device("meta"))
+    with Arriving() as arriving:
+        made = make_stage(materials)
+    parts = [part for part in materials.networks.values() if isinstance(part, torch.nn.Module)]
+    assert {parameter.device.type for part in parts for parameter in part.parameters()} == {"meta"}
+    learning = {p for part in parts for p in part.parameters() if p.requires_grad}
+    assert {parameter.dtype for parameter in learning} == {torch.float32}
+    counted = counts(materials.networks, made)
+    learns, rests = sum(counted.learning.values()), sum(counted.frozen.values())
+    assert sum(counted.frozen_bytes.values()) == 2 * rests
+    assert sum(parameter.numel() for parameter in learning) == learns
+    assert 4 * learns + 2 * rests <= arriving.bytes < 4 * learns + 2 * rests + 10_000  # and the levels
+
+
 def test_layers_are_the_same_for_the_same_seed() -> None:
     first, second = (add_layers(build_size("smoke"), smoke("lora", lora_target="both")) for _ in range(2))
     for name in ("adaptor", "unet"):
@@ -323,5 +384,5 @@ def test_the_tiny_pipeline_trains_too(photographs: Path) -> None:
 
     networks = copy.deepcopy(tiny_components())
     options = smoke("adaptor", steps=2)
-    stage = adaptor_stage(make_materials(photographs, options, **networks))
+    stage = make_stage(make_materials(photographs, options, **networks))
     assert all(np.isfinite(run(stage, options)))

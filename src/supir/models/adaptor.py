@@ -95,12 +95,14 @@ class SupirAdaptor(OffloadedByLeaves, ModelMixin, AttentionMixin, ConfigMixin, P
         added_cond_kwargs: dict[str, Tensor],
         hint: Tensor,
         *,
+        encoder_attention_mask: Tensor | None = None,
         outer_only: bool = False,
     ) -> list[Tensor]:
         """Control features of ``hint``, the LQ latent (B, latent channels, h, w), beside the noisy ``sample``.
 
         ``sample`` is already scaled by c_in; ``timestep`` is the index 0..999, (B,). Returns the encoder's outputs in
         emission order, at scales 1, 1, 1, 1/2, 1/2, 1/2, 1/4, 1/4, 1/4 and the middle at 1/4 for three levels.
+        ``encoder_attention_mask`` (B, tokens) says which tokens are read; unset: all.
         With ``outer_only`` those before the first downsampling alone, the first three, at their share of the cost.
         """
         sample, encoder_hidden_states = sample.to(hint.dtype), encoder_hidden_states.to(hint.dtype)
@@ -110,5 +112,5 @@ class SupirAdaptor(OffloadedByLeaves, ModelMixin, AttentionMixin, ConfigMixin, P
         hidden = self.conv_in(sample) + self.hint_conv(hint)
         if outer_only:
             return encode_outer(self, hidden, emb, encoder_hidden_states)
-        middle, skips = encode(self, hidden, emb, encoder_hidden_states)
+        middle, skips = encode(self, hidden, emb, encoder_hidden_states, encoder_attention_mask)
         return [*skips, middle]

@@ -186,6 +186,7 @@ class SupirUNet(OffloadedByLeaves, UNet2DConditionModel, ModelMixin):
         control: Sequence[Tensor] | None = None,
         control_scale: float | Tensor = 1.0,
         deep: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
         return_dict: bool = True,
         **kwargs: Any,
     ) -> SupirUNetOutput | UNet2DConditionOutput | tuple[Tensor]:
@@ -201,23 +202,26 @@ class SupirUNet(OffloadedByLeaves, UNet2DConditionModel, ModelMixin):
             deep: that of an earlier evaluation at a nearby ``timestep``: then only the first encoder and the last
                 decoder block are run (the idea of DeepCache, arXiv 2312.00858), and of ``control`` only the features
                 before the first downsampling are read.
+            encoder_attention_mask: (B, tokens), true where a token is read; unset: all. Not together with ``deep``.
         """
         if control is None:
             return super().forward(
                 sample, timestep, encoder_hidden_states, *args,
-                added_cond_kwargs=added_cond_kwargs, return_dict=return_dict, **kwargs,
+                added_cond_kwargs=added_cond_kwargs, encoder_attention_mask=encoder_attention_mask,
+                return_dict=return_dict, **kwargs,
             )  # fmt: skip
         emb = self.time_embedding(self.get_time_embed(sample, timestep))
         emb = emb + self.get_aug_embed(emb, encoder_hidden_states, added_cond_kwargs or {})
         hidden = self.conv_in(sample)
         if deep is None:
-            hidden, skips = encode(self, hidden, emb, encoder_hidden_states)
+            hidden, skips = encode(self, hidden, emb, encoder_hidden_states, encoder_attention_mask)
         else:
             skips = encode_outer(self, hidden, emb, encoder_hidden_states)
         used = len(skips) + (deep is None)
         off = isinstance(control_scale, (int, float)) and control_scale == 0
         features: list[Tensor | None] = [None] * used if off else list(control[:used])
-        hidden, deep = self._decode(hidden, skips, emb, encoder_hidden_states, features, control_scale, deep)
+        text = encoder_hidden_states, encoder_attention_mask
+        hidden, deep = self._decode(hidden, skips, emb, text, features, control_scale, deep)
         hidden = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
         return SupirUNetOutput(sample=hidden, deep=deep) if return_dict else (hidden,)
 
@@ -226,7 +230,7 @@ class SupirUNet(OffloadedByLeaves, UNet2DConditionModel, ModelMixin):
         hidden: Tensor,
         skips: list[Tensor],
         emb: Tensor,
-        text: Tensor,
+        text: tuple[Tensor, Tensor | None],
         control: list[Tensor | None],
         control_scale: float | Tensor,
         deep: Tensor | None,
@@ -248,7 +252,8 @@ class SupirUNet(OffloadedByLeaves, UNet2DConditionModel, ModelMixin):
                 hidden = next(connectors)(feature, skips.pop(), hidden, control_scale)
                 hidden = self._run(resnet, hidden, emb)
                 if attention is not None:
-                    hidden = self._run(attention, hidden, text, return_dict=False)[0]
+                    read = {"encoder_attention_mask": text[1], "return_dict": False}
+                    hidden = self._run(attention, hidden, text[0], **read)[0]
             if block.upsamplers is not None:
                 hidden = next(connectors)(feature, hidden, control_scale)
                 size = skips[-1].shape[-2:]
@@ -262,16 +267,22 @@ class SupirUNet(OffloadedByLeaves, UNet2DConditionModel, ModelMixin):
         return module(*inputs, **keywords)
 
 
-def encode(trunk: Any, hidden: Tensor, emb: Tensor, text: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """The encoder half that UNet and adaptor share: the middle feature, and all skips beginning with ``hidden``."""
+def encode(
+    trunk: Any, hidden: Tensor, emb: Tensor, text: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """The encoder half that UNet and adaptor share: the middle feature, and all skips beginning with ``hidden``.
+
+    ``mask`` (B, tokens) is true for the tokens of ``text`` that are read; unset: all.
+    """
+    read = {"encoder_hidden_states": text, "encoder_attention_mask": mask}
     skips = [hidden]
     for block in trunk.down_blocks:
         if getattr(block, "has_cross_attention", False):
-            hidden, residuals = block(hidden, temb=emb, encoder_hidden_states=text)
+            hidden, residuals = block(hidden, temb=emb, **read)
         else:
             hidden, residuals = block(hidden, temb=emb)
         skips.extend(residuals)
-    return trunk.mid_block(hidden, emb, encoder_hidden_states=text), skips
+    return trunk.mid_block(hidden, emb, **read), skips
 
 
 def encode_outer(trunk: Any, hidden: Tensor, emb: Tensor, text: Tensor) -> list[Tensor]:

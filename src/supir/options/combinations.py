@@ -135,8 +135,20 @@ def come_to(options: RestoreOptions) -> tuple[Any, ...]:
         negative if any(strength != 1 for strength in guided) else None,
         min(options.adaptor_every, count) if any(control) else 1,
         min(options.deep_cache_every, count),
+        _left_by_the_first_step(options, steps),
         *map(_rounded, (steps.levels, steps.churned, guided, control, steps.pull, steps.fresh)),
     )
+
+
+def _left_by_the_first_step(options: RestoreOptions, steps: Steps) -> tuple[Any, ...] | None:
+    """What later steps take from a first step whose own answer does not count: features of the branches it asked."""
+    if not steps.live.start or max(options.adaptor_every, options.deep_cache_every) == 1:
+        return None
+    guided, control = steps.guidance[steps.live], steps.control[steps.live]
+    one_branch = steps.guidance[0] == 1 if any(strength != 1 for strength in guided) else None
+    if options.deep_cache_every > 1:
+        return one_branch, *_rounded(steps.control[:1])
+    return one_branch, steps.control[0] == 0 if any(control) else None
 
 
 def without_effect(options: RestoreOptions, names: Collection[str], baseline: RestoreOptions) -> dict[str, str]:

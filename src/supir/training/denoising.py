@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from supir.data.pixels import Pixels
-from supir.models.text import token_ids
+from supir.models.text import NUM_TOKENS, token_ids
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT, join_prompt
 from supir.restoration.denoiser_network import SIZE_IDS
 from supir.sampling.denoiser import discrete_denoiser
@@ -40,6 +40,8 @@ def training_prompt(rng: np.random.Generator, caption: str, dropout: float) -> s
     return join_prompt(caption, POSITIVE_PROMPT) if quality or not caption else caption
 
 
+Known = tuple[Tensor, dict[str, Tensor], Tensor | None]
+"""Text tokens (B, tokens, features), pooled words with sizes, and which tokens to read (None: all)."""
 KEPT_PROMPTS = 20_000
 """Prompts whose token ids are remembered, those asked for last; some 30 MB."""
 
@@ -61,6 +63,15 @@ class Words:
     def num_long(self, prompts: Sequence[str]) -> int:
         """How many of the prompts are carried in more than one chunk of 77 tokens."""
         return sum(len(self._known(prompt)[0]) > 1 for prompt in prompts)
+
+    def own(self, prompts: Sequence[str]) -> Tensor | None:
+        """(B, 77 x chunks), true for a prompt's own tokens, false for those it is filled up with beside longer ones.
+
+        None where all are its own.
+        """
+        chunks = torch.tensor([len(self._known(prompt)[0]) for prompt in prompts])
+        most = int(chunks.max())
+        return None if int(chunks.min()) == most else torch.arange(NUM_TOKENS * most) < NUM_TOKENS * chunks[:, None]
 
     def __call__(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """(tokens (B, 77 x chunks, features), pooled (B, features)) as ``TextTowers.encode`` gives them."""
@@ -179,7 +190,7 @@ class Denoising:
         hint: Tensor | None,
         timestep: Tensor,
         noise: Tensor,
-        known: tuple[Tensor, dict[str, Tensor]],
+        known: Known,
     ) -> Tensor:
         """Mean square error of the prediction at given levels; ``hint`` None leaves adaptor and connectors out."""
         alpha = self._signal[timestep].sqrt()[:, None, None, None]
@@ -188,19 +199,23 @@ class Denoising:
         velocity = self.unet.config.prediction_type == "v_prediction"
         return F.mse_loss(predicted.float(), alpha * noise - beta * latent if velocity else noise)
 
-    def known(self, prompts: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """What UNet and adaptor are told: text tokens (B, 77 x chunks, features), and pooled words with sizes."""
-        tokens, pooled = self.words(prompts)
-        sizes = torch.tensor([SIZE_IDS] * len(prompts), device=self.device)
-        return tokens, {"text_embeds": pooled, "time_ids": sizes}
+    def known(self, prompts: Sequence[str]) -> Known:
+        """What UNet and adaptor are told: text tokens, pooled words with sizes, and which tokens to read.
 
-    def predicted(
-        self, noisy: Tensor, timestep: Tensor, hint: Tensor | None, known: tuple[Tensor, dict[str, Tensor]]
-    ) -> Tensor:
+        A prompt beside a longer one does not read what it is filled up with: it learns what it learns alone.
+        """
+        tokens, pooled = self.words(prompts)
+        own = self.words.own(prompts)
+        own = None if own is None else own.to(self.device)
+        sizes = torch.tensor([SIZE_IDS] * len(prompts), device=self.device)
+        return tokens, {"text_embeds": pooled, "time_ids": sizes}, own
+
+    def predicted(self, noisy: Tensor, timestep: Tensor, hint: Tensor | None, known: Known) -> Tensor:
         """What the UNet predicts for latents at training levels; ``hint`` None leaves adaptor and connectors out."""
-        tokens, vector = known
-        control = None if hint is None else self.adaptor(noisy, timestep, tokens, vector, hint)
-        predicted: Tensor = self.unet(noisy, timestep, tokens, added_cond_kwargs=vector, control=control).sample
+        tokens, vector, own = known
+        read = {"encoder_attention_mask": own}
+        control = None if hint is None else self.adaptor(noisy, timestep, tokens, vector, hint, **read)
+        predicted: Tensor = self.unet(noisy, timestep, tokens, added_cond_kwargs=vector, control=control, **read).sample
         return predicted
 
     @torch.no_grad()

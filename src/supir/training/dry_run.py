@@ -133,7 +133,7 @@ def outlook(options: StageOptions, *, start: Path | None = None, photographs: Ph
 def _wait(device: torch.device) -> None:
     """Until a device has done what it was given; a processor has it done already."""
     if device.type != "cpu":
-        torch.accelerator.synchronize()
+        torch.get_device_module(device).synchronize()
 
 
 def _materials(
@@ -197,10 +197,8 @@ def _on_meta(options: StageOptions, num_pictures: int | None) -> DryRun:
     materials = _materials(options, networks, Noise(), torch.device("meta"))
     stage = make_stage(materials)
     counted = counts(materials.networks, stage)
-    for component, module in materials.networks.items():
+    for module in materials.networks.values():
         if isinstance(module, nn.Module):
-            for name, parameter in module.named_parameters():
-                parameter.requires_grad_(component in stage.modules and not stage.frozen(f"{component}.{name}"))
             module.to(dtype=ARITHMETIC[options.mixed_precision])  # so that what is kept is counted in that type
     run_through = _encoder_pass if options.stage == "encoder" else _diffusion_pass
     with kept_for_backward(materials.networks) as kept:

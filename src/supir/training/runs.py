@@ -31,12 +31,12 @@ from supir.training.photographs import Photographs, open_photographs
 from supir.training.recipes import USES, StageOptions, freeze, shares, stored_options
 from supir.training.sharding import make_accelerator
 from supir.training.sizes import SIZES, Networks, build_size, with_fresh_connectors
-from supir.training.stage_context import Metric, StageContext
+from supir.training.stage_context import Metric, StageContext, hold_frozen
 from supir.training.stages.adaptor import adaptor_stage, with_half_trunk
 from supir.training.stages.autoencoder import autoencoder_stage, sampled, start_from_principal_components
 from supir.training.stages.encoder import encoder_stage
 from supir.training.stages.generator import generator_stage
-from supir.training.stages.lora import ADAPTER, add_layers, lora_stage, merged, save_adapter
+from supir.training.stages.lora import ADAPTER, add_layers, lora_stage, merge, save_adapter
 from supir.training.stages.prior import prior_stage
 from supir.training.stages.restorer import restorer_stage, with_asked_restorer
 from supir.weights.model_folder import BUNDLED_MODEL, check_replaceable, read_model_index
@@ -169,7 +169,7 @@ def _metrics(given: Mapping[str, Metric] | None, options: StageOptions) -> dict[
 def make_stage(materials: StageContext) -> Stage:
     """The stage of a run's options, its gradient checkpointing switched on where they ask for it.
 
-    Its networks go to the run's device here, when what is frozen has the type it is held in.
+    Its networks go to the run's device here, what does not learn in the type it is held in.
 
     Raises:
         OptionError: a network that learns cannot do gradient checkpointing.
@@ -177,7 +177,11 @@ def make_stage(materials: StageContext) -> Stage:
     stage = STAGE_MAKERS[materials.options.stage](materials)
     stage.num_left_out = materials.num_left_out
     for name in USES[materials.options.stage]:
-        materials.networks[name].to(materials.device)
+        module = materials.networks[name]
+        for parameter_name, parameter in module.named_parameters():
+            parameter.requires_grad_(name in stage.modules and not stage.frozen(f"{name}.{parameter_name}"))
+        hold_frozen(module, materials.options)
+        module.to(materials.device)
     if materials.options.gradient_checkpointing:
         for name in checkpointed(materials.options):
             module = materials.networks[name]
@@ -289,15 +293,11 @@ def write_model(request: Request, folder: Path, state: checkpoint.State) -> None
     check_replaceable(folder, "SupirPipeline")
     values = {**state.weights, **state.ema}
     networks, presets = load_networks(request.options, request.start)
-    if request.options.stage == "lora":
-        adapted, _ = load_networks(request.options, request.start)
-        layers = add_layers(adapted, request.options)
-        _put(adapted, values)
+    layers = add_layers(networks, request.options) if request.options.stage == "lora" else {}
+    _put(networks, values)
+    if layers:
         save_adapter(layers, request.out / ADAPTER)
-        for name, module in layers.items():
-            networks[name].load_state_dict(merged(module))
-    else:
-        _put(networks, values)
+        merge(layers)
     borne = None if request.start is None else read_model_index(request.start, "SupirPipeline").get("dtypes")
     pipeline = SupirPipeline(**networks, presets=presets, dtypes=borne)
     needed = sum(parameter.nbytes for name in _NETWORKS for parameter in networks[name].parameters())

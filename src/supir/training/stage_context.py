@@ -27,7 +27,7 @@ class StageContext:
 
     options: StageOptions
     networks: Networks
-    """The components of a pipeline, tokenizers included, on the run's device."""
+    """The components of a pipeline, tokenizers included; `runs.make_stage` moves them to the device."""
     photographs: Photographs
     heldout: Heldout
     negatives: Photographs | None = None
@@ -50,12 +50,6 @@ class StageContext:
     def num_left_out(self) -> int:
         """How often a picture or its words could not be used so far."""
         return self.photographs.num_left_out + (0 if self.negatives is None else self.negatives.num_left_out)
-
-    def freeze(self, *names: str) -> None:
-        """No gradient in these components, which are held in the options' frozen type."""
-        for name in names:
-            self.networks[name].requires_grad_(False)
-            hold_frozen(self.networks[name], self.options)
 
     def sheet(
         self, pictures: Callable[[], Mapping[str, Tensor]], more: Callable[[], dict[str, float]] | None = None

@@ -18,7 +18,7 @@ from supir.prompts import POSITIVE_PROMPT, join_prompt
 from supir.training.denoising import Denoising, make_draw
 from supir.training.loop import Stage
 from supir.training.sizes import Networks, half
-from supir.training.stage_context import StageContext, hold_frozen
+from supir.training.stage_context import StageContext
 
 SHEET_SIGMA = 3.0
 """The sheet's pictures begin with E_dr's latent noised to this level, which hides what it does not know."""
@@ -37,9 +37,6 @@ def adaptor_stage(materials: StageContext) -> Stage:
     unet, adaptor = networks["unet"], networks["adaptor"]
     if options.copy_start:
         start_from_prior(unet, adaptor)
-    materials.freeze("autoencoder", "text_encoder", "text_encoder_2")
-    unet.requires_grad_(False).connectors.requires_grad_(True)
-    hold_frozen(unet, options)
     denoising = Denoising(materials, controlled=True)
     return Stage(
         "adaptor",

@@ -27,7 +27,7 @@ from supir.training.loop import Stage
 from supir.training.pairs import degrade, to_tensor
 from supir.training.photographs import Photographs
 from supir.training.recipes import StageOptions, shares
-from supir.training.stage_context import StageContext, hold_frozen
+from supir.training.stage_context import StageContext
 
 _LEARNING = ("restorer.", "degraded_encoder.")
 
@@ -68,9 +68,6 @@ def encoder_stage(materials: StageContext) -> Stage:
     model, options, heldout = materials.networks["autoencoder"], materials.options, materials.heldout
     if options.copy_start and hasattr(model, "degraded_encoder"):
         model.degraded_encoder.load_state_dict(model.encoder.state_dict())
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(_LEARNING))
-    hold_frozen(model, options)
     weights = {
         "printed": options.printed_weight,
         "fixed": options.fixed_weight,

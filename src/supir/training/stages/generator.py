@@ -52,7 +52,6 @@ def generator_stage(materials: StageContext) -> Stage:
             f"perceptual is {options.perceptual!r} and perceptual_weight {options.perceptual_weight}; name the file"
             " that `supir evaluate --weights FOLDER --fetch` makes, and a weight above 0"
         )
-    materials.freeze("text_encoder", "text_encoder_2")
     losses, denoising = Losses(options, materials.device), Denoising(materials, controlled=True)
     opponent = WaveletDiscriminator().to(materials.device) if options.adversarial_share else None
 

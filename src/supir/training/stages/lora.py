@@ -6,6 +6,7 @@ loads it as any LoRA. A run also writes the whole model with the adapter merged.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from supir.errors import MissingExtraError
 from supir.training.denoising import Denoising, make_draw
 from supir.training.loop import Stage
 from supir.training.recipes import StageOptions
-from supir.training.stage_context import StageContext, hold_frozen
+from supir.training.stage_context import StageContext
 from supir.training.stages.adaptor import restored
 
 ADAPTER = "lora.safetensors"
@@ -28,10 +29,7 @@ _CONNECTORS = r"connectors\.\d+\.(zero_conv|zero_mul|zero_add|mlp_shared\.0|to_q
 def lora_stage(materials: StageContext) -> Stage:
     """The stage: only the LoRA layers learn."""
     networks, options = materials.networks, materials.options
-    materials.freeze("autoencoder", "text_encoder", "text_encoder_2", "unet", "adaptor")
     learning = add_layers(networks, options)
-    for module in learning.values():
-        hold_frozen(module, options)
     denoising = Denoising(materials, controlled=True)
     return Stage(
         "lora",
@@ -62,9 +60,6 @@ def add_layers(networks: dict[str, Any], options: StageOptions) -> dict[str, nn.
             rank = options.lora_rank
             config = LoraConfig(r=rank, lora_alpha=rank, target_modules=places[name], init_lora_weights="gaussian")
             networks[name].add_adapter(config)
-            for place, parameter in networks[name].named_parameters():
-                if "lora_" in place:  # peft makes them in the type of what they adapt, in which small steps are lost
-                    parameter.data = parameter.data.float()
     return {name: networks[name] for name in wanted}
 
 
@@ -79,13 +74,8 @@ def save_adapter(learning: dict[str, nn.Module], path: Path) -> None:
     save_file(tensors, path, metadata={"format": "pt", "software": "supir"})
 
 
-def merged(module: nn.Module) -> dict[str, Tensor]:
-    """The weights of a component with its LoRA layers added in, under the names it had before them."""
-    from peft.tuners.lora import LoraLayer
-
-    for layer in module.modules():
-        if isinstance(layer, LoraLayer):
-            layer.merge()
-    return {
-        name.replace(".base_layer.", "."): tensor for name, tensor in module.state_dict().items() if "lora_" not in name
-    }
+def merge(learning: Mapping[str, Any]) -> None:
+    """Add the LoRA layers of components to their weights, in place, and take the layers away."""
+    for module in learning.values():
+        module.fuse_lora()
+        module.unload_lora()

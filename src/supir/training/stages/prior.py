@@ -21,7 +21,6 @@ SHEET_SIGMA = 1.0
 def prior_stage(materials: StageContext) -> Stage:
     """The stage: the UNet without its connectors, and the text towers if the options say so."""
     networks, options = materials.networks, materials.options
-    materials.freeze("autoencoder", *(() if options.learn_words else learning_words(networks)))
     denoising = Denoising(materials, controlled=False)
     learning: dict[str, Any] = {"unet": networks["unet"]}
     if options.learn_words:
