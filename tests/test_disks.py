@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +153,36 @@ def test_a_full_disk_under_restore_and_batch(small: Path, tmp_path: Path, model:
         assert result.exit_code == 0, result.output
         assert "1 restored" in words(result)
     assert {"out/1.png", "batch/1.png"} <= set(names(small))
+
+
+@pytest.mark.filterwarnings("default:::supir", "error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_under_training(small: Path, tmp_path: Path) -> None:
+    """The run goes on to its end without what finds no room; from the last whole state the same command continues."""
+    run_folder, photographs = small / "run", save(tmp_path / "in" / "1.png", 0, 160).parent
+    heldout = save(tmp_path / "heldout" / "2.png", 1, 160).parent
+    settings = [f"--set={each}" for each in ("steps=4", "checkpoint_steps=1", "validation_steps=2", "batch=1")]
+    command = ("train", "smoke/autoencoder", "--data", photographs, "--heldout", heldout, *settings, "--out")
+
+    def states() -> list[str]:
+        return sorted(path.name for path in run_folder.glob("checkpoints/*"))
+
+    filling = fill(small, 1_400_000)  # for two states of 0.6 MB
+    result = run(*command, run_folder)
+    assert result.exit_code == 1, result.output
+    assert "the run goes on, and tries again in 1 steps" in words(result)
+    assert "step_00000004: cannot be written: the disk is full" in words(result)
+    assert "Traceback" not in result.output
+    assert states() in (["step_00000001"], ["step_00000001", "step_00000002"])
+    filling.unlink()
+
+    result = run(*command, run_folder)
+    assert result.exit_code == 1, result.output
+    assert "run/model: cannot be written: the disk is full" in words(result), "a disk this small holds no model"
+    assert states() == ["step_00000003", "step_00000004"]
+    shutil.copytree(run_folder, tmp_path / "roomy")
+    result = run(*command, tmp_path / "roomy")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "roomy" / "model" / "model_index.json").exists()
 
 
 def test_a_full_disk_under_a_data_set(small: Path, tmp_path: Path) -> None:

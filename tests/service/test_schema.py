@@ -110,7 +110,7 @@ def test_schemathesis_finds_nothing(keyed: tuple[Server, str], tmp_path: Path, p
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json", "--checks", "all"]
     command += ["--exclude-operation-id", "all_events_v1_events_get"]  # which has no end
     command += ["--exclude-checks", "positive_data_acceptance", "--header", f"Authorization: Bearer {key}"]
-    command += ["--max-examples", "40", "--seed", "1", "--no-color", *part]
+    command += ["--max-examples", "40", "--seed", "1", "--no-color", "--request-timeout", "120", *part]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"\d+ generated, \d+ passed", done.stdout), done.stdout

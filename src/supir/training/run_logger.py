@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,16 @@ class Journal:
 
     def __init__(self, folder: Path, name: str, *, curves: bool = False, active: bool = True) -> None:
         self.folder, self.name, self.active = folder, name, active
-        self._writer: Any = None
-        self._said = False
-        if curves and active:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise MissingExtraError("tensorboard", "train", "the curves of a training run") from None
-            self._writer = SummaryWriter(str(folder / "tensorboard"))
+        self._said = self._failed = False
+        self._writer = self._opened() if curves and active else None
+
+    def _opened(self) -> Any:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise MissingExtraError("tensorboard", "train", "the curves of a training run") from None
+        threading.excepthook = _without_curves(threading.excepthook)
+        return SummaryWriter(str(self.folder / "tensorboard"))
 
     def values(self, step: int, values: Mapping[str, float], group: str = "train") -> None:
         """Numbers of one step, everywhere."""
@@ -45,6 +48,8 @@ class Journal:
         with self._lines_may_be_lost():
             add_entries(self.folder / "log.jsonl", {"step": step, "group": group, **values})
             if self._writer is not None:
+                if self._failed:
+                    self._writer, self._failed = self._opened(), False
                 for name, value in values.items():
                     self._writer.add_scalar(f"{group}/{name}", value, step)
 
@@ -63,13 +68,29 @@ class Journal:
 
     @contextmanager
     def _lines_may_be_lost(self) -> Iterator[None]:
-        """A run does not end because there is no room for what it tells; that is said once."""
+        """A run does not end because there is no room for what it tells; that is said once.
+
+        TensorBoard's writer writes no more once it has failed: with room again the curves go on in another file.
+        """
         try:
             yield
         except OSError as error:
             if not self._said:
                 warnings.warn(f"the log of the run has gaps: {sentence(error)}", stacklevel=3)
-            self._said = True
+            self._said = self._failed = True
+
+
+_Hook = Callable[[threading.ExceptHookArgs], Any]
+
+
+def _without_curves(hook: _Hook) -> _Hook:
+    """Tells of a thread's end as ``hook`` does, but not of TensorBoard's writer's: the next write raises that again."""
+
+    def tell(ended: threading.ExceptHookArgs) -> None:
+        if not (isinstance(ended.exc_value, OSError) and type(ended.thread).__module__.startswith("tensorboard.")):
+            hook(ended)
+
+    return hook if getattr(hook, "__module__", "") == __name__ else tell
 
 
 class Means:
