@@ -11,33 +11,41 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/supir-setup.stamp
+PLAIN := $(VENV)/supir-plain.stamp
 OUT := out
 DEMO_PHOTO := examples/photo.jpg
 
-.PHONY: help setup demo readme-picture test test-slow test-accelerator lint format bench picture-bench paths-bench convert-bench memory-bench degradation-bench restoration-table evaluations-bench data-bench train-smoke web-screenshots batch-kills service-load cluster-service clean
+.PHONY: help setup demo readme-picture test test-slow test-accelerator lint format bench picture-bench paths-bench convert-bench memory-bench degradation-bench restoration-table evaluations-bench data-bench train-smoke web-screenshots web-visit batch-kills service-load cluster-service clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 setup: $(STAMP) ## make .venv with supir and everything its tests need
 
-# The stamp lies inside .venv: a removed environment is made again, a changed dependency list brings it up to date, and
-# one made by hand is taken over, unless its python does not run: then it is made anew.
-$(STAMP): pyproject.toml constraints.txt
+# The stamps lie inside .venv: a removed environment is made again, a changed dependency list brings it up to date, and
+# one made by hand is taken over, unless its python does not run: then it is made anew. What only runs supir needs no
+# more than supir; where everything is there already that is enough.
+define install
 	@if ! $(BIN)/python -m pip --version > /dev/null 2>&1; then \
 		echo "making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv --clear $(VENV); \
 	fi
-	@echo "installing supir and its dependencies (about two minutes)"
-	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt torch --editable '.[dev]'
+	@echo "installing supir and $(1)"
+	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt torch --editable '$(2)'
 	@touch $@
+endef
+$(STAMP): pyproject.toml constraints.txt
+	$(call install,everything its tests need (some minutes),.[dev])
+$(PLAIN): pyproject.toml constraints.txt
+	$(call install,what it needs (about a minute),.)
+RUNNING := $(or $(wildcard $(STAMP)),$(PLAIN))
 
-demo: setup ## restore examples/photo.jpg with the bundled model; writes out/demo/
+demo: $(RUNNING) ## restore examples/photo.jpg with the bundled model; writes out/demo/
 	@mkdir -p $(OUT)/demo
 	@$(BIN)/supir restore $(DEMO_PHOTO) --output $(OUT)/demo/restored.png --scale 2 --seed 1 --compare --overwrite
 	@echo "restored picture:   $(OUT)/demo/restored.png"
 	@echo "before and after:   $(OUT)/demo/restored.compare.png"
 
-readme-picture: setup ## the before-and-after picture of the README, as the demo makes it
+readme-picture: $(RUNNING) ## the before-and-after picture of the README, as the demo makes it
 	@$(BIN)/supir restore $(DEMO_PHOTO) --output $(OUT)/demo/readme.jpg --scale 2 --seed 1 --compare --overwrite
 	@mkdir -p docs/images && cp $(OUT)/demo/readme.compare.jpg docs/images/before_after.jpg
 
@@ -115,6 +123,9 @@ train-smoke: setup ## every training stage on two photographs, and a picture res
 
 web-screenshots: setup ## docs/web-wide.jpg and docs/web-phone.jpg, of the page in Chromium with the bundled model (some minutes)
 	@PYTHONPATH=src:tests $(BIN)/python -m web.screenshots docs $(DEMO_PHOTO)
+
+web-visit: setup ## a folder of photographs through the page as a person would, timed: DATA=folder (some minutes)
+	@PYTHONPATH=src:tests $(BIN)/python -m web.visit $(or $(DATA),$(error DATA is not set: make web-visit DATA=folder))
 
 clean: ## remove what the commands wrote; keeps .venv
 	@rm -rf $(OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

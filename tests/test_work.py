@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from torch import nn
 
+from one_thread import one_thread
 from supir.image import write
 from supir.options import NetworkOptions, restore_options
+from supir.pipeline import SupirPipeline
 from supir.planner import kept
 from supir.planner.costs import Costs, networks_of, on_meta
 from supir.planner.kept import KeptCosts
 from supir.planner.plan import Passes, make_plan
 from supir.restoration import streaming
-from supir.restoration.work import Work
+from supir.restoration.work import BEGUN, Reached, Work
 from supir.weights.model_folder import BUNDLED_MODEL
 from test_pipeline import picture
 from tiny import save_tiny_model, tiny_pipeline
 
+PHOTO = Path(__file__).parents[1] / "examples" / "photo.jpg"
 QUICK: dict[str, Any] = {"min_size": 64, "num_steps": 2, "tile": 64, "vae_tile": 64, "scale": 1.0, "text_guidance": 1.0}
 
 
@@ -27,7 +35,7 @@ QUICK: dict[str, Any] = {"min_size": 64, "num_steps": 2, "tile": 64, "vae_tile":
 def test_every_tile_step_and_band_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int) -> None:
     monkeypatch.setattr(streaming, "LARGE", large)
     write(picture(96, 160), tmp_path / "in.png")
-    shares: list[float] = []
+    told: list[Reached] = []
     parts: dict[str, list[float]] = {}
     at = Work.at
 
@@ -36,13 +44,15 @@ def test_every_tile_step_and_band_is_told(tmp_path: Path, monkeypatch: pytest.Mo
         at(self, part, share)
 
     monkeypatch.setattr(Work, "at", noted)
-    tiny_pipeline().restore_file(tmp_path / "in.png", tmp_path / "out.png", on_work=shares.append, **QUICK)
+    tiny_pipeline().restore_file(tmp_path / "in.png", tmp_path / "out.png", on_work=told.append, **QUICK)
+    shares = [reached.share for reached in told]
     assert list(parts) == ["encoding", "preview", "anchor", "sampling", "decoding", "writing"]
-    assert all(told[-1] == 1.0 for told in parts.values())
+    assert all(found[-1] == 1.0 for found in parts.values())
     assert all(len(parts[part]) > 2 for part in ("encoding", "preview", "anchor", "sampling", "decoding"))
     assert shares == sorted(shares)
-    assert shares[0] < 1e-3
-    assert shares[-1] == 1.0
+    assert told[0] == Reached(BEGUN)
+    assert told[-1] == Reached(1.0, 0.0, previewed=large == 1000, steps=1.0)
+    assert {reached.steps for reached in told} == {0.0, 0.5, 1.0}
 
 
 def test_operations_of_three_sizes_tell_those_of_all() -> None:
@@ -78,3 +88,34 @@ def test_costs_are_traced_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setattr(kept, "networks_of", lambda *_: pytest.fail("built"))
     again = Passes(KeptCosts(folder, NetworkOptions()), options, 320, 256)
     assert (again.operations(), again.peak) == found
+
+
+@pytest.mark.slow
+def test_the_time_left_is_right_within_a_third_from_the_first_tenth_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By the bundled model, in this process's own time, which goes on no faster where others work beside it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # so that nothing tells but the pictures restored here
+    monkeypatch.setattr("supir.pipeline.Work", partial(Work, clock=time.process_time))
+    pipeline = SupirPipeline.from_pretrained()
+    with one_thread():
+        for size, scale in (((300, 200), 2.0), ((420, 280), 2.0), ((1000, 700), 1.0)):
+            example = Image.open(PHOTO).convert("RGB").resize(size)
+            example.save(tmp_path / "in.png")
+            told: list[tuple[float, Reached]] = []
+            begun = time.process_time()
+            pipeline.restore_file(
+                tmp_path / "in.png",
+                tmp_path / "out.png",
+                scale=scale,
+                on_work=lambda reached, told=told: told.append((time.process_time(), reached)),  # type: ignore[misc]
+            )
+            end = time.process_time()
+            wrong = []
+            for (when, reached), (then, _) in pairwise(told):
+                for now in np.linspace(when, then, 9)[:-1]:
+                    left, true = reached.after(now - when).seconds_left, end - now
+                    if now > begun + 0.1 * (end - begun) and left is not None:
+                        wrong.append(abs(left - true) / max(true / 3, 0.05 * (end - begun)))
+            print(f"{size} at {scale}: {end - begun:.1f} s; at worst {max(wrong):.2f} of what is allowed")
+            assert max(wrong) < 1, [(a - begun, b) for a, b in told]

@@ -56,6 +56,10 @@ class RemoteJob:
     """In the queue: how many jobs are before it."""
     step: int | None
     num_steps: int
+    progress: float | None
+    """At work: how much of the work is done, from 0 to 1, in time."""
+    seconds_left: float | None
+    """At work: for how long it will go on; None where that is not known yet."""
     preview: bool
     """The clean preview can be fetched."""
     error: str | None
@@ -73,7 +77,7 @@ class Event:
     """Something that happened to a job."""
 
     kind: str
-    """A state, ``preview``, ``step`` or ``deleted``."""
+    """A state, ``preview``, ``step``, ``progress`` or ``deleted``."""
     job: RemoteJob | None
     """As it was then; None when it was deleted."""
 

@@ -32,19 +32,19 @@ from supir.options import DEFAULT_PRESET, NOTICE, RestoreOptions, restore_option
 from supir.options.distilled import mismatch
 from supir.options.loras import split_loras
 from supir.planner.costs import Costs, on_meta
-from supir.planner.kept import KeptCosts, keep_rate
-from supir.planner.plan import GIGABYTE, Passes, picked
+from supir.planner.kept import KeptCosts, keep_rates, seen_rate
+from supir.planner.plan import GIGABYTE, picked, work_on
 from supir.prompts import whole_prompts
 from supir.restoration.backoff import ADVICE
 from supir.restoration.denoiser_network import Conditions, embed
-from supir.restoration.encoding import LastEncoding
+from supir.restoration.encoding import LastEncodings
 from supir.restoration.finite import widen_networks
 from supir.restoration.restorer import RestoredPixels, Restorer, size_multiple
 from supir.restoration.schedules import noise_schedule
 from supir.restoration.step_preview import SIDE as GLIMPSE
 from supir.restoration.step_preview import StepPreviews
 from supir.restoration.streaming import Streaming, is_large, size_of
-from supir.restoration.work import WRITING, NoWork, Work
+from supir.restoration.work import WRITING, NoWork, Reached, Work
 from supir.sampling.noise import NoiseSource, SampleNoise
 from supir.sampling.solvers import Step, StepCallback
 from supir.tensors.memory import naming_lack_of_memory
@@ -126,7 +126,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         )
         self.register_to_config(presets=presets, dtypes=dtypes)
 
-    last_encoding: LastEncoding | None = None
+    last_encodings: LastEncodings | None = None
     """Set one, and another seed or preset of the photo that was restored last begins with the sampling."""
 
     def options(self, preset: str = DEFAULT_PRESET, **overrides: Any) -> RestoreOptions:
@@ -201,7 +201,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         record: Mapping[str, str] = MappingProxyType({}),
         on_step: StepCallback | None = None,
         on_preview: Callable[[], None] | None = None,
-        on_work: Callable[[float], None] | None = None,
+        on_work: Callable[[Reached], None] | None = None,
         **overrides: Any,
     ) -> dict[str, str]:
         """Restore from file to file. A large picture's pixels stay on disk, so memory does not bound its size.
@@ -214,7 +214,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             record: what else to keep in the result's metadata.
             on_step: called after each sampling step; raise from it to cancel.
             on_preview: called before the sampling begins, when the preview, if wanted, has been written.
-            on_work: told how much of the work is done, from 0 to 1, in time: after each tile, step and band.
+            on_work: told how far the work is, after each tile, step and band; raise from it to cancel.
             overrides: fields of ``RestoreOptions`` and ``preset``.
 
         Returns:
@@ -233,6 +233,12 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         for written in filter(None, (target, preview)):  # what cannot be written is found before the work
             image.check_target(written, (size.output_height, size.output_width))
         work = self._work_of(options, size, on_work)
+
+        def previewed() -> None:
+            work.previewed()
+            if on_preview is not None:
+                on_preview()
+
         if is_large(size, options):
             self._prepare(options)
             restorer = replace(self._planned(options, size.padded_width, size.padded_height), work=work)
@@ -244,17 +250,16 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
                     noise=SampleNoise([options.seed]),
                     preview=preview,
                     on_step=report,
-                    on_preview=on_preview or (lambda: None),
+                    on_preview=previewed,
                 )
                 about = streaming.restore(source, target, lambda used: self._record(used) | dict(record))
-            self._keep_pace(work)
+            self._keep_pace(work, options, size)
             return about
 
         def show(found: Picture) -> None:
             if preview is not None:
                 image.write(found, preview)
-            if on_preview is not None:
-                on_preview()
+            previewed()
 
         wanted = preview is not None or on_preview is not None
         picture = image.read(source, salvage=options.salvage)
@@ -262,22 +267,31 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         about = restored.record | dict(record)
         image.write(restored.picture, target, record=about)
         work.at(WRITING, 1.0)
-        self._keep_pace(work)
+        self._keep_pace(work, options, size)
         return about
 
-    def _work_of(self, options: RestoreOptions, size: image.WorkingSize, tell: Callable[[float], None] | None) -> Work:
+    def _work_of(
+        self, options: RestoreOptions, size: image.WorkingSize, tell: Callable[[Reached], None] | None
+    ) -> Work:
         """What tells how much of the work on a picture is done; the planner knows how much there is."""
         if tell is None:
             return NoWork()
         costs = self._costs() if self.source is None else self._kept_costs
-        passes = Passes(costs, options, size.padded_width, size.padded_height)
-        return Work(passes.work(size.output_width * size.output_height), tell)
+        expected = work_on(costs, options, size)
+        if not isinstance(costs, KeptCosts):
+            return Work(expected, tell)
+        device = self._execution_device.type
+        seen = {part: seen_rate(costs.key, device, part) for part in expected}
+        known = {part: expected[part] / rate for part, rate in seen.items() if rate is not None}
+        if len(known) == len(expected):
+            return Work(known, tell, pace=1.0)
+        return Work(expected, tell, pace=seen_rate(costs.key, device))
 
-    def _keep_pace(self, work: Work) -> None:
+    def _keep_pace(self, work: Work, options: RestoreOptions, size: image.WorkingSize) -> None:
         """Keep how fast it went, to foretell the next."""
-        rate = work.rate
-        if rate is not None and self.source is not None:
-            keep_rate(self._kept_costs.key, self._execution_device.type, rate)
+        if self.source is not None and not isinstance(work, NoWork):
+            costs = self._kept_costs
+            keep_rates(costs.key, self._execution_device.type, work.rates(work_on(costs, options, size)))
 
     @property
     def _kept_costs(self) -> KeptCosts:
@@ -448,7 +462,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             widen=lambda: widen_networks(self.components, self._execution_device.type),
             release=self.release,
             together=together,
-            last=self.last_encoding,
+            last=self.last_encodings,
         )
 
     def embed_words(self, options: RestoreOptions, batch: int) -> Conditions:

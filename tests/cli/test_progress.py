@@ -15,7 +15,7 @@ from supir.cli.progress import Display, RemainingTime, clock, effort, remaining
 from supir.jobs import Job, Model, Outcome
 from supir.jobs.plan import with_fitting_scale
 from supir.options import RestoreOptions
-from supir.restoration.work import Work
+from supir.restoration.work import Reached, Work
 
 NAMES = ("large.jpg", "text.jpg")
 
@@ -56,7 +56,7 @@ def test_a_line_per_picture_without_a_terminal() -> None:
     file = io.StringIO()
     jobs = [job("a.jpg", "a.restored.jpg"), job("[b].jpg", "b.jpg")]
     with Display(Console(file=file, width=40), jobs) as display:
-        display.fraction(jobs[0], 0.5)
+        display.work(jobs[0], Reached(0.5))
         display.outcome(done(jobs[0], 1.25))
         display.outcome(done(jobs[1], 0.5, "damaged"))
     assert file.getvalue().splitlines() == ["[1/2] a.jpg -> a.restored.jpg (1.2 s)", "error: [b].jpg: damaged"]
@@ -71,7 +71,7 @@ def test_a_large_picture_counts_for_more(tmp_path: Path) -> None:
         [task] = display._bar.tasks
         display.outcome(done(jobs[0], 1.0))
         assert task.percentage == pytest.approx(100 * (1e5 + 1e4) / (2e5 + 1e4 + 1e6))
-        display.fraction(jobs[1], 0.5)
+        display.work(jobs[1], Reached(0.5))
         assert 50 < task.percentage < 60
         display.outcome(done(jobs[1], 1.0))
         assert task.finished
@@ -84,8 +84,8 @@ def test_several_pictures_at_once_and_those_that_are_done_already(tmp_path: Path
         jobs.append(job(tmp_path / f"{number}.png", tmp_path / f"out-{number}.png"))
     with Display(Console(file=io.StringIO(), force_terminal=True), jobs) as display:
         [task] = display._bar.tasks
-        display.fraction(jobs[1], 0.25)
-        display.fraction(jobs[2], 0.75)
+        display.work(jobs[1], Reached(0.25))
+        display.work(jobs[2], Reached(0.75))
         display.outcome(Outcome(source=jobs[3].source, target=jobs[3].target, skipped=True))
         efforts = [effort(each) for each in jobs]
         assert task.total == sum(efforts[:3])  # what was done already takes no time, and tells nothing of the pace
@@ -136,30 +136,47 @@ PACES = {
 }
 
 
-@pytest.mark.parametrize("paces", PACES.values(), ids=PACES)
+MANY = {"encoding": 12, "preview": 6, "anchor": 12, "sampling": 40, "decoding": 6}
+
+
+@pytest.mark.parametrize(("paces", "tiles"), [*((paces, MANY) for paces in PACES.values()), (PACES["as expected"], {})])
 @pytest.mark.parametrize("opening", [0.0, 40.0])
 def test_the_remaining_time_is_right_within_a_third_from_the_first_tenth_on(
-    paces: dict[str, float], opening: float
+    paces: dict[str, float], opening: float, tiles: dict[str, int]
 ) -> None:
     clock, job_ = FakeTime(), job("a.jpg", "a.restored.jpg")
     expected = {"encoding": 40.0, "preview": 10.0, "anchor": 6.0, "sampling": 30.0, "decoding": 10.0, "writing": 4.0}
-    tiles = {"encoding": 12, "preview": 6, "anchor": 12, "sampling": 40, "decoding": 6, "writing": 3}
     whole = sum(expected[part] * paces[part] for part in expected)
-    said = []
+    pace = None if tiles else sum(expected.values()) / whole  # of few tiles an earlier picture tells
+    wrong: list[float] = []
+    told: list[Reached] = []
     with Display(Console(file=io.StringIO(), width=100), [job_], now=clock) as display:
         clock.now += opening
         begun = clock.now
-        work = Work(expected, lambda share: display.fraction(job_, share), clock)
-        for part, number in tiles.items():
+
+        def hear(reached: Reached) -> None:
+            told.append(reached)
+            display.work(job_, reached)
+
+        work = Work(expected, hear, pace, clock)
+        for part in expected:
+            number = tiles.get(part, 1)
             for index in range(number):
-                clock.now += expected[part] * paces[part] / number
+                tile, moments = expected[part] * paces[part] / number, 8
+                for moment in range(moments):  # it goes on to be right between two that are told
+                    true = whole - (clock.now - begun)
+                    if 0.01 < true / whole < 0.9:
+                        display._update()
+                        left = remaining(display._bar.tasks[0])
+                        by_itself = told[-1].after(moment * tile / moments).seconds_left
+                        assert left is not None
+                        assert by_itself is not None
+                        slack = max(true / 3, 0.03 * whole)  # at the very end a second is more than a third
+                        wrong += [abs(left - true) / slack, abs(by_itself - true) / slack]
+                    clock.now += tile / moments
                 work.at(part, (index + 1) / number)
-                left = remaining(display._bar.tasks[0])
-                if 0.1 < (clock.now - begun) / whole < 0.99:
-                    assert left is not None
-                    said.append(left / (whole - (clock.now - begun)))
-    assert len(said) > 40
-    assert 2 / 3 < min(said) <= max(said) < 4 / 3
+    assert len(wrong) > 60
+    assert max(wrong) < 1
 
 
 def test_without_a_terminal_a_line_now_and_then(tmp_path: Path) -> None:
@@ -168,10 +185,10 @@ def test_without_a_terminal_a_line_now_and_then(tmp_path: Path) -> None:
         Image.new("L", (side, side)).save(tmp_path / f"{number}.png")
         jobs.append(job(tmp_path / f"{number}.png", tmp_path / f"out-{number}.png"))
     with Display(Console(file=file, width=200), jobs, now=clock) as display:
-        display.fraction(jobs[1], 1e-6)
+        display.work(jobs[1], Reached(1e-6))
         for tenth in range(1, 9):
             clock.now += 12.0
-            display.fraction(jobs[1], tenth / 10)
+            display.work(jobs[1], Reached(tenth / 10))
     lines = [line.replace(str(tmp_path), "") for line in file.getvalue().splitlines()]
     assert lines == ["/1.png: 27 %, 1:36 left", "/1.png: 55 %, 1:00 left"]
 
@@ -192,7 +209,7 @@ def test_the_bar_on_a_terminal_names_the_picture() -> None:
     file = io.StringIO()
     jobs = [job("a.jpg", "a.restored.jpg")]
     with Display(Console(file=file, width=120, force_terminal=True), jobs) as display:
-        display.fraction(jobs[0], 0.5)
+        display.work(jobs[0], Reached(0.5))
         display._bar.refresh()
     assert "a.jpg" in file.getvalue()
     assert "50%" in file.getvalue()
@@ -210,3 +227,6 @@ def test_what_will_become_of_large_photos_is_foretold(tmp_path: Path, monkeypatc
     foretell(Console(file=file, width=300), with_fitting_scale(jobs), model, scale_said=False)
     reason = "(at scale 1, since the result would be very large; --scale says another)"
     assert file.getvalue() == f"6000 x 4000 to 6000 x 4000 {reason}, about 16 minutes\n"
+    many = with_fitting_scale(jobs[:1]) * 450  # of which every third is looked at
+    foretell(Console(file=file, width=300), many, model, scale_said=False, at_once=2)
+    assert file.getvalue().splitlines()[1] == "450 pictures, about 60 hours"

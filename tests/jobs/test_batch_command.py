@@ -19,6 +19,7 @@ from supir.cli.main import app, load_command
 from supir.cli.progress import Display
 from supir.jobs import Job
 from supir.options import CaptionOptions, NetworkOptions, RestoreOptions
+from supir.restoration.work import Reached
 
 
 def invoke(*arguments: object) -> Result:
@@ -49,7 +50,9 @@ def test_good_and_bad_pictures_in_nested_folders(folder: Path, finished: Finishe
 
 def test_variants_are_what_restore_makes(folder: Path, tmp_path: Path) -> None:
     source, out = save(tmp_path / "in" / "x.png"), tmp_path / "out"
-    assert batch(folder, tmp_path / "in", "-o", out, "--variants", 2, "--seed", 1).exit_code == 0
+    two = batch(folder, tmp_path / "in", "-o", out, "--variants", 2, "--seed", 1)
+    assert two.exit_code == 0
+    assert "48 x 32 to 48 x 32; 48 x 32 to 48 x 32, about" in two.stderr
     assert set(results(out)) == {"x.s1.png", "x.s2.png"}
     for seed in (1, 2):
         alone = tmp_path / f"{seed}.png"
@@ -58,6 +61,7 @@ def test_variants_are_what_restore_makes(folder: Path, tmp_path: Path) -> None:
         assert image.read_record(alone) == image.read_record(out / f"x.s{seed}.png")
     more = batch(folder, tmp_path / "in", "-o", out, "--variants", 3, "--seed", 1)
     assert "1 restored, 2 skipped, 0 failed" in more.stderr
+    assert more.stderr.count("48 x 32 to") == 1, "nothing is foretold of what is there"
 
 
 def test_a_manifest_over_the_options_of_the_command(folder: Path, tmp_path: Path) -> None:
@@ -141,7 +145,7 @@ def test_a_name_on_the_bar_is_no_markup(tmp_path: Path) -> None:
     job = Job(source=tmp_path / "[/].png", target=tmp_path / "out.png", options=options())
     console = Console(force_terminal=True, file=io.StringIO())
     with Display(console, [job]) as display:
-        display.fraction(job, 0.5)
+        display.work(job, Reached(0.5))
 
 
 def test_interrupted_ends_quickly_and_resumes(folder: Path, tmp_path: Path) -> None:

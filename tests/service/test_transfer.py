@@ -47,20 +47,27 @@ def state(engine: Engine, job: StoredJob) -> str:
 
 
 def test_results_previews_and_fractions_come_back(engine: Engine, pipeline: Any, tmp_path: Path) -> None:
-    progress: list[tuple[int | None, bool]] = []
+    progress: list[tuple[int, bool]] = []
+    there: list[bool] = []
+    shares: list[float] = []
     job = handed_in(engine, picture(1), **QUICK)
 
     def hear(told: StoredJob | None) -> None:
         if told is not None and state(engine, job) == "running":
             where = engine.progress(engine.store.get(job.id, KEY.name))
-            progress.append((where.step, engine.folder.preview(job.id).exists()))
+            progress.append((where.step or 0, where.preview))
+            shares.append(where.share or 0.0)
+            there.append(not where.preview or engine.folder.preview(job.id).exists())
 
     engine.listen(hear)
     until(lambda: state(engine, job) == "done")
     assert engine.folder.result(job.id, ".png").read_bytes() == restored(pipeline, picture(1), tmp_path, **QUICK)
     assert engine.folder.preview(job.id).read_bytes().startswith(b"\x89PNG")
-    assert progress[0] == (0, True), "the preview is there before the first step"
-    assert [step for step, _ in progress] == sorted(step for step, _ in progress if step is not None)
+    assert progress == sorted(progress)
+    assert progress[0] == (0, False)
+    assert (0, True) in progress, "the preview is there before the first step"
+    assert all(there), "it is told of when it can be fetched"
+    assert 0 <= shares[0] < shares[-1] <= 1
     bad = handed_in(engine, picture(1)[:-500] + b"\0" * 500, **QUICK)
     until(lambda: state(engine, bad) == "failed")
     said = str(engine.store.get(bad.id, KEY.name).error)

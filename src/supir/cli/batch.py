@@ -26,8 +26,10 @@ from supir.cli.arguments import (
 )
 from supir.cli.caption import captioning_of
 from supir.cli.errors import FAILED, exit_on_error, say, show_warning
+from supir.cli.foretelling import foretell
 from supir.cli.progress import clock, run_shown, show_failure
-from supir.jobs.batch import REPORT
+from supir.files import check_ours
+from supir.jobs.batch import LOG, REPORT
 from supir.jobs.job import Outcome
 from supir.jobs.manifest import read_manifest
 from supir.jobs.model import Model
@@ -96,6 +98,11 @@ def batch(
         if others := left_out(inputs or [], output):
             counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
             show_warning(console, f"left out, as supir does not read them: {counts}; convert them to JPEG, PNG or TIFF")
+        check_ours(output, [LOG], "batch")  # before torch is imported
+        if not quiet and runner != "ray" and not ray_address:
+            todo = [job for job in jobs if not job.taken]
+            at_once = min(workers, len(set(weights.placed().devices)))
+            foretell(console, todo, weights, manifest is not None or chosen.get("scale") is not None, at_once)
         # standard output is for the report: Ray prints there that a machine is lost, until it is left
         with redirect_stdout(sys.stderr), closing(_runner(runner, workers, ray_address)) as crew:
             interrupted = run_shown(

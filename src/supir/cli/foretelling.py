@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
     from supir.planner.kept import KeptCosts
 
 MOST = 200
-"""Pictures of which the time is foretold; of more the headers alone would take long."""
+"""Pictures that are looked at; of more, so many that are spread over all, since the headers alone would take long."""
 NAMED = 3
 """Pictures that are told one by one."""
 
 
-def foretell(console: Console, jobs: Sequence[Job], model: Model, scale_said: bool) -> None:
+def foretell(console: Console, jobs: Sequence[Job], model: Model, scale_said: bool, at_once: int = 1) -> None:
     """Say what will become of the pictures and how long that takes; nothing of those that cannot be read.
 
     Args:
@@ -29,12 +30,14 @@ def foretell(console: Console, jobs: Sequence[Job], model: Model, scale_said: bo
         jobs: what will be made.
         model: the weights, which are not loaded for it.
         scale_said: whether somebody has said the scale; else one that was made smaller is told.
+        at_once: devices that work beside each other; workers of one processor share what it reaches.
 
     Raises:
         OptionError: the device is not here.
         WeightsError: the model folder cannot be used.
     """
-    if not jobs or len(jobs) > MOST:
+    looked_at = jobs[:: math.ceil(len(jobs) / MOST)] if jobs else []
+    if not looked_at:
         return
     from supir.weights.silence import silence_libraries
 
@@ -47,33 +50,31 @@ def foretell(console: Console, jobs: Sequence[Job], model: Model, scale_said: bo
     costs = KeptCosts(folder, model.networks, device.split(":")[0])
     rate = kept_rate(costs.key, device, costs.dtype)
     shown, seconds = [], 0.0
-    for job in jobs:
+    for job in looked_at:
         found = _foretold(job, costs, rate, scale_said, model)
         if found is not None:
             shown.append(found[0])
             seconds += found[1]
+    share = len(looked_at) / len(jobs)
     if len(shown) > NAMED:
-        shown = [f"{len(shown)} pictures"]
+        shown = [f"{round(len(shown) / share)} pictures"]
     if shown:
-        text = f"{'; '.join(shown)}, {about(seconds)}"
+        text = f"{'; '.join(shown)}, {about(seconds / share / at_once)}"
         console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _foretold(job: Job, costs: KeptCosts, rate: float, scale_said: bool, model: Model) -> tuple[str, float] | None:
     """(from which size to which, seconds) of one picture."""
-    from supir.image import read_size, working_size
-    from supir.planner.plan import Passes
-    from supir.restoration.restorer import size_multiple
+    from supir.image import read_size
+    from supir.planner.plan import size_on, work_on
 
     try:
         width, height = read_size(job.source)
     except ImageError:
         return None
     options = job.options
-    multiple = size_multiple(costs.networks.components["autoencoder"])
-    size = working_size(width, height, options.scale, options.min_size, multiple)
-    passes = Passes(costs, options, size.padded_width, size.padded_height)
-    work = passes.work(size.output_width * size.output_height)
+    size = size_on(costs, options, width, height)
+    work = work_on(costs, options, size)
     text = f"{width} x {height} to {size.output_width} x {size.output_height}"
     usual = model.options().scale
     if not scale_said and options.scale < usual:

@@ -43,10 +43,9 @@ def plan(
         from supir.weights.silence import silence_libraries
 
         silence_libraries()
-        from supir.image import read_size, working_size
+        from supir.image import read_size
         from supir.planner.kept import KeptCosts, kept_rate
-        from supir.planner.plan import GIGABYTE, advice, make_plan
-        from supir.restoration.restorer import size_multiple
+        from supir.planner.plan import GIGABYTE, advice, make_plan, size_on
         from supir.tensors.memory import available
         from supir.weights.device import best_device, kind_of
         from supir.weights.model_folder import BUNDLED_MODEL
@@ -55,8 +54,7 @@ def plan(
         place = device or best_device()
         kind = kind_of(place)
         costs = KeptCosts(model or BUNDLED_MODEL, networks, kind)
-        multiple = size_multiple(costs.networks.components["autoencoder"])
-        size = working_size(width, height, options.scale, options.min_size, multiple)
+        size = size_on(costs, options, width, height)
         picture = options, size.padded_width, size.padded_height
         here = _device(place)
         free = None if here is None else available(here)

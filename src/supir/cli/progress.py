@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
 from rich.text import Text
 
@@ -19,6 +19,9 @@ from supir.jobs.batch import run_batch
 from supir.jobs.captioning import Captioning
 from supir.jobs.job import Job, Outcome
 from supir.jobs.plan import find_sources
+
+if TYPE_CHECKING:
+    from supir.restoration.work import Reached
 
 
 def effort(job: Job) -> float:
@@ -39,6 +42,20 @@ MEASURED = 1.0
 """Percent of the work from which on a pace is told."""
 EVERY = 30.0
 """Seconds between two lines where there is no terminal."""
+
+
+class _Moving(Progress):
+    """Asks how far the work is whenever it is drawn."""
+
+    def __init__(self, ask: Callable[[], None], *columns: str | ProgressColumn, **more: Any) -> None:
+        self._ask = ask
+        super().__init__(*columns, **more)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """As in rich."""
+        if self.tasks:
+            self._ask()
+        yield from super().get_renderables()
 
 
 class RemainingTime(ProgressColumn):
@@ -85,12 +102,13 @@ class Display:
         # shown, no file is opened for it.
         self._jobs, self._measured = jobs, not hidden
         self._efforts = {job.target: 1.0 if hidden else effort(job) for job in jobs}
-        self._at_work: dict[Path, float] = {}  # how much is done of pictures that are not finished
+        self._at_work: dict[Path, tuple[Reached, float]] = {}  # how far pictures are, and when that was told
         self._finished: set[Path] = set()
         self._skipped: set[Path] = set()  # no time was spent on them, and the time that remains is told by that
         self._quiet = quiet
         self._num_done = 0
-        self._bar = Progress(
+        self._bar = _Moving(
+            self._update,
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
@@ -112,9 +130,9 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def fraction(self, job: Job, fraction: float) -> None:
-        """A picture is done to this fraction."""
-        self._at_work[job.target] = fraction
+    def work(self, job: Job, reached: Reached) -> None:
+        """A picture's restoration is so far."""
+        self._at_work[job.target] = reached, self._now()
         self._update(one_line(job.source.name))
         [task] = self._bar.tasks
         if task.fields["opening"] is None:  # the weights are open now; how long that took says nothing of the work
@@ -152,7 +170,8 @@ class Display:
         efforts, number = self._efforts, min(self._num_done + 1, len(self._efforts))
         total = sum(size for target, size in efforts.items() if target not in self._skipped)
         completed = sum(efforts.get(target, 0.0) for target in self._finished)
-        completed += sum(share * efforts[target] for target, share in self._at_work.items())
+        for target, (reached, told) in tuple(self._at_work.items()):
+            completed += reached.after(self._now() - told).share * efforts[target]
         self._bar.update(self._task, completed=completed, total=total, description=name, number=number)
 
 
@@ -173,9 +192,9 @@ def run_shown(
     try:
         with Display(console, jobs, quiet=quiet) as display:
 
-            def on_fraction(job: Job, fraction: float) -> None:
+            def on_work(job: Job, reached: Reached) -> None:
                 check_interrupted()
-                display.fraction(job, fraction)
+                display.work(job, reached)
 
             def on_caption(done: int, total: int) -> None:
                 check_interrupted()
@@ -183,9 +202,7 @@ def run_shown(
 
             captioning = captioning and replace(captioning, on_progress=on_caption)
             known = tuple(outcomes)
-            with closing(
-                run_batch(jobs, captioning=captioning, known=known, on_fraction=on_fraction, **of_batch)
-            ) as run:
+            with closing(run_batch(jobs, captioning=captioning, known=known, on_work=on_work, **of_batch)) as run:
                 for outcome in run:
                     outcomes.append(outcome)
                     display.outcome(outcome)

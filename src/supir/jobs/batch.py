@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supir import __version__
 from supir.errors import SupirError
@@ -28,6 +28,9 @@ from supir.jobs.job import Job, Outcome, settings_sha256
 from supir.jobs.model import Model
 from supir.jobs.restoring import OpenModel
 from supir.pool import MAX_TRIES, Done, Runner, Serial, WorkerPool
+
+if TYPE_CHECKING:
+    from supir.restoration.work import Reached
 
 LOG, REPORT = "batch.jsonl", "report.json"
 _LOCK = ".batch.lock"
@@ -46,7 +49,7 @@ def run_batch(
     captioning: Captioning | None = None,
     overwrite: bool = True,
     known: Iterable[Outcome] = (),
-    on_fraction: Callable[[Job, float], None] = lambda job, fraction: None,
+    on_work: Callable[[Job, Reached], None] = lambda job, reached: None,
 ) -> Generator[Outcome, None, None]:
     """Make every result that is not there yet; an outcome follows each job, in the order in which they are finished.
 
@@ -61,7 +64,7 @@ def run_batch(
         captioning: who is asked for words, before any worker starts, where a job has no prompt.
         overwrite: replace what lies where a result goes and is not what would be made; without it that is an error.
         known: failures found while the jobs were planned, for the report alone.
-        on_fraction: told how much of a job's sampling is done, from 0 to 1, where the runner tells.
+        on_work: told how far the work on a job is, where the runner tells.
 
     Raises:
         OptionError: ``out`` holds something that no batch made, or a device is not there.
@@ -83,8 +86,8 @@ def run_batch(
                 jobs, uncaptioned = add_captions(jobs, captioning, model, lambda job: overwrite or not job.taken)
             todo = jobs if log is None else _tasks(jobs, log, placed)
             tasks = itertools.chain(map(Done, uncaptioned), todo)
-            with WorkerPool(runner, OpenModel(placed, overwrite, by_work=True)) as pool:
-                for outcome in pool.run(tasks, given_up=_given_up, on_report=on_fraction):
+            with WorkerPool(runner, OpenModel(placed, overwrite)) as pool:
+                for outcome in pool.run(tasks, given_up=_given_up, on_report=on_work):
                     if log is not None:
                         outcome = _noted(outcome, log)
                     outcomes.append(outcome)

@@ -18,7 +18,8 @@ from supir.jobs.model import Model
 
 if TYPE_CHECKING:
     from supir.pipeline import SupirPipeline
-    from supir.sampling.solvers import Step, StepCallback
+    from supir.restoration.work import Reached
+    from supir.sampling.solvers import StepCallback
 
 
 def restore_job(
@@ -26,8 +27,7 @@ def restore_job(
     job: Job,
     *,
     overwrite: bool = False,
-    on_fraction: Callable[[float], None] = lambda fraction: None,
-    on_work: Callable[[float], None] | None = None,
+    on_work: Callable[[Reached], None] | None = None,
 ) -> Outcome:
     """Restore one picture; the result is written whole or not at all.
 
@@ -35,9 +35,7 @@ def restore_job(
         pipeline: restores it.
         job: from where, how, to where.
         overwrite: replace a result that exists; without it such a picture is an error.
-        on_fraction: called with how much of the sampling is done, from 0 to 1; with 0 when the preview that the job
-            asks for is written. Raise a ``SupirError`` from it to stop.
-        on_work: called with how much of the work is done, from 0 to 1, in time.
+        on_work: told how far the work is. Raise a ``SupirError`` from it to stop.
 
     Raises:
         DeviceLostError: the accelerator failed, so that the next picture would fail in this process too.
@@ -45,7 +43,7 @@ def restore_job(
     start = time.perf_counter()
     outcome, lacked_memory = Outcome(source=job.source, target=job.target, compare=job.compare), False
     try:
-        outcome = replace(outcome, words=_restore(pipeline, job, overwrite, on_fraction, on_work))
+        outcome = replace(outcome, words=_restore(pipeline, job, overwrite, on_work))
     except (OSError, SupirError, MemoryError) as caught:
         text = sentence(caught) if isinstance(caught, OSError) else str(caught) or type(caught).__name__
         outcome = replace(outcome, error=text, lacks_room=lacks_room(caught))
@@ -67,8 +65,7 @@ def _restore(
     pipeline: SupirPipeline,
     job: Job,
     overwrite: bool,
-    on_fraction: Callable[[float], None],
-    on_work: Callable[[float], None] | None,
+    on_work: Callable[[Reached], None] | None,
 ) -> dict[str, str]:
     """Restore and write; what the record says of the words."""
     from supir import image
@@ -76,26 +73,19 @@ def _restore(
     _check_free(job, overwrite)
     _check_written(job)
     if job.preview_alone:
-        _preview(pipeline, job)
+        _preview(pipeline, job, on_work)
         return {}
     glimpse: StepCallback | None = None
     if job.views is not None:
         step_view = job.views.step
         glimpse = pipeline.glimpses(job.source, job.options, lambda seen: image.write(seen, step_view))
-
-    def on_step(step: Step) -> None:
-        if glimpse is not None:
-            glimpse(step)
-        on_fraction((step.index + 1) / step.num_steps)
-
     record = pipeline.restore_file(
         job.source,
         job.target,
         job.options,
         preview=job.preview,
         record=record_of_words(job.options.tile_prompts or job.options.prompt, job.caption),
-        on_step=on_step,
-        on_preview=None if job.preview is None else (lambda: on_fraction(0.0)),
+        on_step=glimpse,
         on_work=on_work,
     )
     if job.compare is not None:
@@ -149,12 +139,13 @@ class _Previewed(Exception):
     """Raised when the clean preview, which alone was asked for, is written."""
 
 
-def _preview(pipeline: SupirPipeline, job: Job) -> None:
+def _preview(pipeline: SupirPipeline, job: Job, on_work: Callable[[Reached], None] | None) -> None:
     def leave() -> None:
         raise _Previewed
 
     with suppress(_Previewed):  # so that a large one streams to its file
-        pipeline.restore_file(job.source, job.target, job.options, preview=job.target, on_preview=leave)
+        hearing: dict[str, Any] = {"on_preview": leave, "on_work": on_work}
+        pipeline.restore_file(job.source, job.target, job.options, preview=job.target, **hearing)
     _show(job)
 
 
@@ -177,8 +168,6 @@ class OpenModel:
 
     model: Model
     overwrite: bool = True
-    by_work: bool = False
-    """As `Restoring`'s."""
 
     @property
     def on_gpu(self) -> bool:
@@ -187,7 +176,7 @@ class OpenModel:
 
     def __call__(self, place: int) -> Restoring:
         """As `Opening.__call__`."""
-        return Restoring(self.model, place, overwrite=self.overwrite, by_work=self.by_work)
+        return Restoring(self.model, place, overwrite=self.overwrite)
 
 
 class Restoring:
@@ -197,32 +186,30 @@ class Restoring:
         model: what is opened.
         place: the worker's number, from 0.
         overwrite: replace a result that exists; without it such a picture is an error.
-        by_work: tell how much of the work is done, in time, and not how many of the steps.
 
     Raises:
         WeightsError: the weights cannot be opened here, or are not those that the batch was planned with.
     """
 
-    def __init__(self, model: Model, place: int = 0, *, overwrite: bool = True, by_work: bool = False) -> None:
-        from supir.restoration.encoding import LastEncoding
+    def __init__(self, model: Model, place: int = 0, *, overwrite: bool = True) -> None:
+        from supir.restoration.encoding import LastEncodings
 
-        self._overwrite, self._by_work = overwrite, by_work
+        self._overwrite = overwrite
         _ = model.identity  # first: so the pipeline need not read every byte for it once more
         self._model = model
         self._pipeline = model.open(place)
-        self._pipeline.last_encoding = LastEncoding()
+        self._pipeline.last_encodings = LastEncodings()
         if any(self._pipeline.identity.get(name) != model.identity.get(name) for name in ("model", "model_sha256")):
             raise WeightsError(f"{model.folder}: holds other weights here than where the batch was started")
 
-    def __call__(self, job: Job, on_fraction: Callable[[float], None] = lambda fraction: None) -> Outcome:
+    def __call__(self, job: Job, on_work: Callable[[Reached], None] | None = None) -> Outcome:
         """Make the result, and say from which bytes it was made and what it is."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore")
             warnings.filterwarnings("always", category=UserWarning, module=r"supir\b")
             try:
                 before = file_sha256(job.source)
-                told: dict[str, Any] = {"on_work" if self._by_work else "on_fraction": on_fraction}
-                outcome = restore_job(self._pipeline, job, overwrite=self._overwrite, **told)
+                outcome = restore_job(self._pipeline, job, overwrite=self._overwrite, on_work=on_work)
                 if outcome.error is None and file_sha256(job.source) != before:
                     raise ImageReadError(f"{job.source}: changed while it was restored; run again", job.source)
                 if outcome.error is None:

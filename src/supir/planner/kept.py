@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -139,21 +140,30 @@ def kept_rate(model: str, device: str, dtype: torch.dtype) -> float:
         device: as ``measured_rate`` takes it.
         dtype: likewise.
     """
-    found = _rates().get(_name(model, device))
+    found = seen_rate(model, device)
     return found if found is not None else measured_rate(device, dtype)
 
 
-def keep_rate(model: str, device: str, rate: float) -> None:
-    """Remember what was reached, half of it at once and half of what was known; one that cannot be kept is let go."""
-    rates, name = _rates(), _name(model, device)
-    rates[name] = rate if name not in rates else (rates[name] * rate) ** 0.5
+def seen_rate(model: str, device: str, part: str = "") -> float | None:
+    """What this model last reached on this machine, in one part of the work or in all; None before it has restored."""
+    return _rates().get(_name(model, device, part))
+
+
+def keep_rates(model: str, device: str, reached: Mapping[str, float]) -> None:
+    """Remember what was reached in each part, and in all (""): half of it at once, and half of what was known. What
+    cannot be kept is let go.
+    """
+    rates = _rates()
+    for part, rate in reached.items():
+        name = _name(model, device, part)
+        rates[name] = rate if name not in rates else (rates[name] * rate) ** 0.5
     with suppress(OSError):
         write_whole(_place().parent / "rates.json", json.dumps(rates))
 
 
-def _name(model: str, device: str) -> str:
+def _name(model: str, device: str, part: str = "") -> str:
     kind = device.split(":")[0]
-    return f"{model} {kind} {torch.get_num_threads() if kind == 'cpu' else 0}"
+    return f"{model} {kind} {torch.get_num_threads() if kind == 'cpu' else 0} {part}".strip()
 
 
 def _rates() -> dict[str, float]:

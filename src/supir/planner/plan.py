@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from supir.image import LARGE
+from supir.image import LARGE, WorkingSize, working_size
 from supir.options import NetworkOptions, RestoreOptions
 from supir.planner.costs import Costs, Evaluation, evaluations, networks_of
 from supir.restoration.backoff import ADVICE, TileBackoff, smaller_vae_tile
-from supir.restoration.restorer import Restorer
+from supir.restoration.restorer import Restorer, size_multiple
 from supir.restoration.schedules import branches, noise_schedule
 from supir.restoration.work import ANCHOR, DECODING, ENCODING, PREVIEW, SAMPLING, WRITING
 from supir.tensors.tiling import Layout
@@ -73,6 +73,18 @@ class Plan:
     seconds: float | None
     """None without a rate."""
     reasons: tuple[str, ...]
+
+
+def size_on(costs: Costs, options: RestoreOptions, width: int, height: int) -> WorkingSize:
+    """The sizes of a picture of ``width`` x ``height`` pixels on its way through these networks."""
+    multiple = size_multiple(costs.networks.components["autoencoder"])
+    return working_size(width, height, options.scale, options.min_size, multiple)
+
+
+def work_on(costs: Costs, options: RestoreOptions, size: WorkingSize) -> dict[str, float]:
+    """The operations of each part of a picture's restoration, its writing included, by the names of ``work``."""
+    passes = Passes(costs, options, size.padded_width, size.padded_height)
+    return passes.parts | {WRITING: WRITTEN * size.output_width * size.output_height}
 
 
 def make_plan(
@@ -279,10 +291,6 @@ class Passes:
         whole = self.tiles[0] * self.costs.operations_of_evaluation(height, width, False, "whole")
         parts = self.parts
         return round(sum(parts.values())), parts[SAMPLING] / whole
-
-    def work(self, pixels: int) -> dict[str, float]:
-        """The same, and what it takes to finish and write a result of so many pixels, in operations."""
-        return self.parts | {WRITING: WRITTEN * pixels}
 
     @cached_property
     def parts(self) -> dict[str, float]:

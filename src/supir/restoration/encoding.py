@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +14,7 @@ from torch import Tensor
 from supir.options import RestoreOptions
 
 MOST_PIXELS = 16_000_000
-"""Of a photo whose latents and preview are kept: they take up to 200 MB."""
+"""Of all photos whose latents and previews are kept: they take up to 200 MB."""
 OF_SAMPLING = frozenset((
     "seed", "prompt", "tile_prompts", "positive_prompt", "negative_prompt", "long_prompt", "solver", "num_steps",
     "grid", "text_guidance", "text_guidance_start", "text_guidance_low", "text_guidance_high", "control_scale",
@@ -26,12 +28,13 @@ Once = Callable[[str, Callable[[], Tensor]], Tensor]
 """Called with the name of a part and what makes it."""
 
 
-class LastEncoding:
-    """Keeps the parts of the photo that was encoded last: another seed, or another preset, begins with the sampling."""
+class LastEncodings:
+    """Keeps the parts of the photos that were encoded last: their restoration after a clean preview, another seed, or
+    another preset begins with the sampling.
+    """
 
     def __init__(self) -> None:
-        self._of: tuple[Any, ...] = ()
-        self._parts: dict[str, Tensor] = {}
+        self._photos: OrderedDict[tuple[Any, ...], dict[str, Tensor]] = OrderedDict()
 
     def once(self, pixels: Tensor, options: RestoreOptions, dtype: Any) -> Once | None:
         """How the parts of (B, 3, H, W) pixels are made, or found; None where they are made anew each time.
@@ -45,12 +48,15 @@ class LastEncoding:
             return None
         heard = {name: value for name, value in asdict(options).items() if name not in OF_SAMPLING}
         digest = hashlib.sha256(pixels.detach().cpu().contiguous().numpy().data).hexdigest()
-        of = digest, tuple(pixels.shape), str(pixels.device), str(dtype), tuple(heard.items())
-        if of != self._of:
-            self._of, self._parts = of, {}
-        return self._once
+        photo = digest, tuple(pixels.shape), str(pixels.device), str(dtype), tuple(heard.items())
+        parts = self._photos.setdefault(photo, {})
+        self._photos.move_to_end(photo)
+        while sum(math.prod(shape) for _, shape, *_ in self._photos) > 3 * MOST_PIXELS:
+            self._photos.popitem(last=False)
 
-    def _once(self, part: str, make: Callable[[], Tensor]) -> Tensor:
-        if part not in self._parts:
-            self._parts[part] = make()
-        return self._parts[part]
+        def once(part: str, make: Callable[[], Tensor]) -> Tensor:
+            if part not in parts:
+                parts[part] = make()
+            return parts[part]
+
+        return once

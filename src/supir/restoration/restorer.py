@@ -23,7 +23,7 @@ from supir.prompts import split_prompts
 from supir.restoration import color
 from supir.restoration.backoff import TileBackoff, smaller_vae_tile, smallest_tile
 from supir.restoration.denoiser_network import CACHE_KEYS, Conditions, GuidedNetwork, cache_keys
-from supir.restoration.encoding import LastEncoding, Once
+from supir.restoration.encoding import LastEncodings, Once
 from supir.restoration.finite import check_latents, finite_at_first, finite_at_last, not_widened
 from supir.restoration.schedules import branches, highest_sigma, noise_schedule, ramp, text_guidance
 from supir.restoration.work import ANCHOR, DECODING, ENCODING, PREVIEW, SAMPLING, NoWork, Work
@@ -76,7 +76,7 @@ class Restorer:
     """Told of networks that are not needed for a while: where they come and go, they may go."""
     together: bool = True
     """Whether both branches of text guidance go through the networks in one call, or one after the other."""
-    last: LastEncoding | None = None
+    last: LastEncodings | None = None
     """Where latents and preview are kept for the next version of the same photo."""
     work: Work = field(default_factory=NoWork)
     """Told of every tile that is done."""
@@ -166,9 +166,9 @@ class Restorer:
         start = initial_latent(noise(lq_latent), schedule.sigmas, None if options.start_sigma is None else anchor)
 
         def stepped(step: Step) -> None:
-            self.work.at(SAMPLING, (step.index + 1) / step.num_steps)
             if on_step is not None:
                 on_step(step)
+            self.work.stepped((step.index + 1) / step.num_steps)
 
         latent = finite_at_last(self.sample(denoise, start, schedule, noise, stepped), self.unet.dtype)
         self.release(self.unet, self.adaptor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 ENCODING, PREVIEW, ANCHOR, SAMPLING, DECODING, WRITING = (
     "encoding", "preview", "anchor", "sampling", "decoding", "writing",
@@ -14,8 +15,32 @@ LIKE = {PREVIEW: DECODING}
 """Parts that do the same."""
 TELLING = 2.0
 """Seconds from which on work tells how fast this machine is."""
+UNTOLD = 0.9
+"""Of the rest of the work, what may pass for done before that is told."""
 BEGUN = 1e-6
 """What is told when the work begins: the weights are open."""
+
+
+class Reached(NamedTuple):
+    """How far the restoration of one picture is."""
+
+    share: float
+    """Of the work that is done, from 0 to 1, in time; never less than before."""
+    seconds_left: float | None = None
+    """That the rest will take; None until something tells."""
+    previewed: bool = False
+    """The clean preview has been made, and written where it was asked for."""
+    steps: float = 0.0
+    """Of the sampling's steps that are done, from 0 to 1."""
+
+    def after(self, seconds: float) -> Reached:
+        """Where it will be so many seconds later, as far as can be said before it is told again."""
+        if not self.seconds_left:
+            return self
+        passed = min(seconds / self.seconds_left, UNTOLD)
+        return self._replace(
+            share=self.share + (1 - self.share) * passed, seconds_left=(1 - passed) * self.seconds_left
+        )
 
 
 @dataclass
@@ -27,18 +52,20 @@ class Work:
     """
 
     expected: Mapping[str, float]
-    """What each part takes, in any unit of time that is the same for all."""
-    tell: Callable[[float], None]
-    """Told the share, from 0 to 1, never less than before."""
+    """What each part takes: in seconds, or in any unit that all have in common."""
+    tell: Callable[[Reached], None]
+    """Told of every tile, step and band. Raise from it to stop."""
+    pace: float | None = None
+    """What is done of what is expected in a second, as far as is known before; None where nothing is."""
     clock: Callable[[], float] = time.perf_counter
     _spent: dict[str, float] = field(default_factory=dict)
     _done: dict[str, float] = field(default_factory=dict)
     _last: float = 0.0
-    _share: float = BEGUN
+    _reached: Reached = field(default_factory=lambda: Reached(BEGUN))
 
     def __post_init__(self) -> None:
         self._last = self.clock()
-        self.tell(self._share)
+        self._now(seconds_left=sum(self.expected.values()) / self.pace if self.pace else None)
 
     def at(self, part: str, share: float) -> None:
         """A part is done to this share; what came since the last call is its time."""
@@ -48,14 +75,35 @@ class Work:
         self._last = now
         left, spent = self.left, sum(self._spent.values())
         if spent + left > 0:
-            self._share = max(self._share, min(1.0, spent / (spent + left)))
-            self.tell(self._share)
+            share = max(self._reached.share, min(1.0, spent / (spent + left)))
+            self._now(share=share, seconds_left=left)
 
-    @property
-    def rate(self) -> float | None:
-        """What was done of what was expected in a second; None of work too short to tell."""
-        seconds = sum(self._spent.values())
-        return sum(self.expected.values()) / seconds if seconds > TELLING else None
+    def stepped(self, share: float) -> None:
+        """So many of the steps are done, from 0 to 1."""
+        self._reached = self._reached._replace(steps=share)
+        self.at(SAMPLING, share)
+
+    def previewed(self) -> None:
+        """The clean preview is there."""
+        self._now(previewed=True)
+
+    def _now(self, **changed: Any) -> None:
+        self._reached = self._reached._replace(**changed)
+        self.tell(self._reached)
+
+    def rates(self, operations: Mapping[str, float]) -> dict[str, float]:
+        """How many operations a second were done in each part, and in all (""); nothing of work too short to tell.
+
+        Args:
+            operations: of each part.
+        """
+        done = {part: share * operations.get(part, 0.0) for part, share in self._done.items()}
+        seconds = {part: self._spent[part] for part, count in done.items() if count > 0 and self._spent[part] > 0}
+        whole = sum(seconds.values())
+        if whole < TELLING:
+            return {}
+        in_all = sum(done[part] for part in seconds) / whole
+        return {"": in_all} | {part: done[part] / seconds[part] for part in seconds}
 
     @property
     def left(self) -> float:
@@ -80,7 +128,7 @@ class NoWork(Work):
     """Of which nobody is told."""
 
     def __init__(self) -> None:
-        super().__init__({}, lambda share: None)
+        super().__init__({}, lambda reached: None)
 
     def at(self, part: str, share: float) -> None:
         """Nothing."""

@@ -53,6 +53,10 @@ class Progress:
     """Of ``num_steps``; counted as the options count them."""
     preview: bool = False
     """The clean preview is there."""
+    share: float | None = None
+    """Of the work that is done, from 0 to 1, in time."""
+    seconds_left: float | None = None
+    """That the rest of the work will take; None where that is not known yet."""
 
 
 class Engine:
@@ -199,9 +203,13 @@ class Engine:
             return Progress(position=position, waits_for=self._waited_for())
         if job.state == "running":
             active = self._active.get(job.id)
-            if active is not None and active.fraction is not None:
-                return Progress(step=round(active.fraction * job.options.num_steps), preview=True)
-            return Progress(step=0)
+            if active is None or active.reached is None:
+                return Progress(step=0, share=0.0)
+            now = active.reached.after(time.monotonic() - active.heard)
+            return Progress(
+                step=round(now.steps * job.options.num_steps), preview=now.previewed, share=now.share,
+                seconds_left=now.seconds_left,
+            )  # fmt: skip
         return Progress(preview=job.state == "done")
 
     def cancel(self, job: StoredJob) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,6 +26,7 @@ from supir.service.transfer import Transfer, failure
 
 if TYPE_CHECKING:
     from supir.caption.spec import PictureCaptioner
+    from supir.restoration.work import Reached
     from supir.service.engine import Engine
 
 _NO_ROOM = f"was begun {MAX_TRIES} times, and each time the service's disk had no room for it; try again later"
@@ -46,8 +48,10 @@ class ActiveJob:
     """A job at work, as everybody may look at it."""
 
     job: StoredJob
-    fraction: float | None = None
-    """Of the sampling that is done; None until the clean preview is there."""
+    reached: Reached | None = None
+    """How far the work is; None until its worker tells."""
+    heard: float = 0.0
+    """When it told that (`time.monotonic`)."""
     stop: str = ""
     """Why it was asked to stop: ``cancel`` or ``close``."""
     worker: Stoppable | None = None
@@ -122,10 +126,8 @@ class WorkerThread(threading.Thread):
         self._engine.given(active, self._pool.give(task))  # which may take a while, the picture with it
 
         def hear(_: Any, report: Any) -> None:
-            fraction = self._transfer.heard(job, report)
-            if fraction is not None:
-                active.fraction = fraction
-                self._engine.news(active.job)
+            active.reached, active.heard = self._transfer.heard(job, report), time.monotonic()
+            self._engine.news(active.job)
 
         while True:
             for _, answer in self._pool.answers(hear):

@@ -6,7 +6,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supir.files import lacks_room, sentence, write_whole
 from supir.jobs.job import Job, Outcome
@@ -14,9 +14,12 @@ from supir.jobs.model import Model
 from supir.jobs.restoring import OpenModel, Restoring
 from supir.pool import Opening, Report
 
+if TYPE_CHECKING:
+    from supir.restoration.work import Reached
+
 
 class Transfer:
-    """What workers are told instead of jobs, fractions and outcomes: these themselves, of workers that see the files.
+    """What workers are told instead of jobs, progress and outcomes: these themselves, of workers that see the files.
 
     Args:
         model: what the workers open.
@@ -34,9 +37,10 @@ class Transfer:
         """
         return job
 
-    def heard(self, job: Job, report: Any) -> float | None:
-        """How much of the sampling is done, from 0 to 1; None until the clean preview is there."""
-        return float(report)
+    def heard(self, job: Job, report: Any) -> Reached:
+        """How far the work is; ``previewed`` only where the clean preview is in its place."""
+        reached: Reached = report
+        return reached
 
     def unpack(self, job: Job, result: Any) -> Outcome:
         """What became of the job; its files are in their places."""
@@ -54,11 +58,11 @@ class SentAlong(Transfer):
         """As `Transfer.pack`."""
         return _Sent(job=job, data=job.source.read_bytes())
 
-    def heard(self, job: Job, report: _Reported) -> float | None:
+    def heard(self, job: Job, report: _Reported) -> Reached:
         """As `Transfer.heard`."""
         with suppress(OSError):  # the result will not find a place either, and says so
             _keep(job.preview, report.preview)
-        return report.fraction if job.preview is not None and job.preview.exists() else None
+        return report.reached._replace(previewed=job.preview is not None and job.preview.exists())
 
     def unpack(self, job: Job, result: _Returned) -> Outcome:
         """As `Transfer.unpack`."""
@@ -86,7 +90,7 @@ class _Sent:
 
 @dataclass(frozen=True, kw_only=True)
 class _Reported:
-    fraction: float
+    reached: Reached
     preview: bytes | None
     """Once."""
 
@@ -122,13 +126,13 @@ class _Elsewhere:
         source, target, preview = folder / "upload", folder / job.target.name, folder / "preview.png"
         source.write_bytes(sent.data)
 
-        def on_fraction(fraction: float) -> None:
+        def on_work(reached: Reached) -> None:
             nonlocal told
             shown = None if told else _read(preview)
             told = told or shown is not None
-            report(_Reported(fraction=fraction, preview=shown))
+            report(_Reported(reached=reached, preview=shown))
 
-        outcome = self._restoring(replace(job, source=source, target=target, preview=preview, views=None), on_fraction)
+        outcome = self._restoring(replace(job, source=source, target=target, preview=preview, views=None), on_work)
         error = outcome.error and outcome.error.replace(str(source), str(job.source))
         outcome = replace(outcome, source=job.source, target=job.target, error=error)
         return _Returned(outcome=outcome, data=_read(target), preview=_read(preview))

@@ -38,6 +38,9 @@ class SubmissionOptions(Options):
     preview_side: int | None = number(
         None, 64, 65536, "of a preview alone: the scale is lowered until its long side has at most so many", unit="px"
     )
+    preview_seconds: float | None = number(
+        None, 0.5, 3600, "of a preview alone: the scale is lowered until it is made within about so long", unit="s"
+    )
     preset: str = choice(DEFAULT_PRESET, tuple(PRESETS), f"the values that are not set; unset: {DEFAULT_PRESET}")
     scaled: bool = False
     """Whether a scale was said; it is no field of its own."""

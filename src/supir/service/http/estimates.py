@@ -15,6 +15,8 @@ from supir.service.stored_job import StoredJob
 from supir.service.validation import check_work
 
 _MOST_KEPT = 1000
+_LEAST_PREVIEW = 384
+"""Pixels of a clean preview's longer side below which little is seen of a photo."""
 
 
 class Estimates:
@@ -28,7 +30,7 @@ class Estimates:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._lock = threading.Lock()
-        self._counted: dict[tuple[int, int, RestoreOptions], int] = {}
+        self._counted: dict[tuple[int, int, RestoreOptions], dict[str, float]] = {}
 
     def plan(self, width: int, height: int, options: RestoreOptions, limits: Limits, done: list[StoredJob]) -> PlanView:
         """Of a picture of ``width`` by ``height`` pixels.
@@ -38,16 +40,16 @@ class Estimates:
             height: likewise.
             options: what it is to be restored with.
             limits: of who asks.
-            done: results that tell how fast it goes.
+            done: results that tell how fast it goes, the newest first.
         """
-        from supir.image import working_size
+        from supir.planner.plan import size_on
 
         refused = None
         try:
             check_work(width, height, options, limits)
         except OptionError as error:
             refused = str(error)
-        size = working_size(width, height, options.scale, options.min_size)
+        size = size_on(self._costs, options, width, height)
         seconds, measured = (None, False) if refused else self._seconds(width, height, options, done)
         return PlanView(
             width=size.output_width, height=size.output_height, working_width=size.padded_width,
@@ -58,27 +60,42 @@ class Estimates:
         self, width: int, height: int, options: RestoreOptions, done: list[StoredJob]
     ) -> tuple[float | None, bool]:
         with self._lock:  # one at a time: counting imports torch, and takes a core
+            first = {job.source: job for job in done}  # another version of a photo begins with the sampling
             rates = [
-                self._operations(job.width, job.height, job.options) / (job.finished - job.started)
-                for job in done
+                sum(self._work(job.width, job.height, job.options).values()) / (job.finished - job.started)
+                for job in first.values()
                 if job.started is not None and job.finished is not None and job.finished > job.started
             ]
-            rate = median(rates) if rates else self._measured
-            return (None if rate is None else self._operations(width, height, options) / rate), bool(rates)
+            rate = median(rates) if rates else self._rate()
+            work = sum(self._work(width, height, options).values())
+            return (None if rate is None else work / rate), bool(rates)
 
-    def _operations(self, width: int, height: int, options: RestoreOptions) -> int:
+    def preview_scale(self, width: int, height: int, options: RestoreOptions, seconds: float) -> float:
+        """The largest scale, at most that of the options, whose clean preview is made within about so many seconds; of
+        a picture of ``width`` by ``height`` pixels.
+        """
+        from supir.restoration.work import ENCODING, PREVIEW
+
+        scale, least = options.scale, _LEAST_PREVIEW / max(width, height)
+        with self._lock:
+            rate = self._rate()
+            while rate is not None and scale > least:
+                work = self._work(width, height, options.replace(scale=scale))
+                taken = (work[ENCODING] + work[PREVIEW]) / rate
+                if taken <= seconds:
+                    break
+                scale = max(least, scale * min(0.9, (seconds / taken) ** 0.5))
+        return scale
+
+    def _work(self, width: int, height: int, options: RestoreOptions) -> dict[str, float]:
         key = width, height, options.replace(seed=0, prompt="", tile_prompts="")
         if key not in self._counted:
             costs = self._costs
-            from supir.image import working_size
-            from supir.planner.plan import make_plan
-            from supir.restoration.restorer import size_multiple
+            from supir.planner.plan import size_on, work_on
 
-            multiple = size_multiple(costs.networks.components["autoencoder"])
-            size = working_size(width, height, options.scale, options.min_size, multiple)
             if len(self._counted) >= _MOST_KEPT:
                 self._counted.clear()
-            self._counted[key] = make_plan(costs, options, size.padded_width, size.padded_height).operations
+            self._counted[key] = work_on(costs, options, size_on(costs, options, width, height))
         return self._counted[key]
 
     @cached_property
@@ -92,18 +109,24 @@ class Estimates:
 
         return KeptCosts(self._model.folder or BUNDLED_MODEL, self._model.networks, kind_of(self._device))
 
+    def _rate(self) -> float | None:
+        """Operations a second, as workers reached them last, or as measured; None for a device that is not here."""
+        costs = self._costs
+        from supir.planner.kept import seen_rate
+
+        return seen_rate(costs.key, self._device) or self._measured
+
     @cached_property
     def _measured(self) -> float | None:
-        """Operations a second; None for a device that is not here."""
         costs = self._costs
-        from supir.planner.kept import kept_rate
+        from supir.planner.costs import measured_rate
         from supir.weights.device import find_device
 
         try:
             find_device(self._device)
         except OptionError:
             return None
-        return kept_rate(costs.key, self._device, costs.dtype)
+        return measured_rate(self._device, costs.dtype)
 
     @property
     def _device(self) -> str:

@@ -134,7 +134,9 @@ def _event(kind: str, view: JobView) -> str:
 
 
 def _kinds(before: JobView | None, now: JobView) -> Iterator[str]:
-    """What changed: the state (or, in the queue, the place and what is waited for), the preview, the step."""
+    """What changed: the state (or, in the queue, the place and what is waited for), the preview, the step, or how much
+    of the work is done.
+    """
 
     def where(view: JobView) -> tuple[object, ...]:
         return view.state, view.position, view.waits_for
@@ -149,3 +151,9 @@ def _kinds(before: JobView | None, now: JobView) -> Iterator[str]:
         yield "preview"
     if now.step and (before is None or before.step != now.step):
         yield "step"
+    elif before is not None and _percent(before) != _percent(now):
+        yield "progress"
+
+
+def _percent(view: JobView) -> int:
+    return int(100 * (view.progress or 0.0))

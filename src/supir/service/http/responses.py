@@ -40,6 +40,8 @@ class JobView(BaseModel):
     waits_for: str | None = Field(None, description="queued: what it waits for beside those before it")
     step: int | None = Field(None, description="running: steps done")
     num_steps: int = Field(description="steps in all")
+    progress: float | None = Field(None, description="running: how much of the work is done, from 0 to 1, in time")
+    seconds_left: float | None = Field(None, description="running: for how long it will go on; null: not known yet")
     preview: bool = Field(False, description="the clean preview can be fetched")
     error: str | None = Field(None, description="failed: why")
     warnings: list[str] = Field(
@@ -116,7 +118,8 @@ def job_view(job: StoredJob, progress: Progress, keep: float) -> JobView:
         options=dataclasses.asdict(job.options), created=_time(job.created), started=_time(job.started),
         finished=_time(job.finished), expires=_time(expires), position=progress.position,
         waits_for=progress.waits_for, step=progress.step,
-        num_steps=job.options.num_steps, preview=progress.preview, error=job.error, sha256=job.sha256,
+        num_steps=job.options.num_steps, progress=progress.share, seconds_left=progress.seconds_left,
+        preview=progress.preview, error=job.error, sha256=job.sha256,
         until=job.until, source=job.source, caption=job.caption, preset=job.preset,  # type: ignore[arg-type]
     )  # fmt: skip
 

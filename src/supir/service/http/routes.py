@@ -78,8 +78,8 @@ class Routes:
     ) -> None:  # fmt: skip
         self._engine, self._metrics, self._clients = engine, metrics, clients
         self._everybody, self._pace = Client(name=LOCAL, limits=limits), RateLimiter()
-        self._submitting = Submitting(engine, log_details)
         self._estimates, self._address = Estimates(engine.model), address
+        self._submitting = Submitting(engine, log_details, self._estimates)
         self.hub: Hub | None = None
         """Made when the event loop runs."""
 
@@ -171,9 +171,9 @@ class Routes:
     async def events(self, request: Request, job: JobID) -> EventStream:
         """News of a job as server-sent events: first its present state, then each change; the stream ends with the job.
 
-        The events are the states (queued, running, done, failed, cancelled, expired), preview, step, and deleted;
-        each carries the job as `GET /v1/jobs/{job}` has it, without its options. There is nothing to resume: a new
-        stream begins with the present state, whatever Last-Event-ID says.
+        The events are the states (queued, running, done, failed, cancelled, expired), preview, step, progress (another
+        percent of the work is done) and deleted; each carries the job as `GET /v1/jobs/{job}` has it, without its
+        options. There is nothing to resume: a new stream begins with the present state, whatever Last-Event-ID says.
         """
         client = self._told(request, job)
         await run_in_threadpool(self._engine.look, job, client)  # a 404 comes before the stream

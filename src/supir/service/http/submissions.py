@@ -14,6 +14,7 @@ from pydantic import WithJsonSchema
 from supir.errors import SupirError
 from supir.options import RestoreOptions
 from supir.service.engine import Engine
+from supir.service.http.estimates import Estimates
 from supir.service.http.responses import job_view
 from supir.service.http.uploads import drop_rest, read_form, read_json, sha256_of
 from supir.service.limits import Client
@@ -59,10 +60,11 @@ class Submitting:
     Args:
         engine: queues.
         log_details: file names and options go into the log as well.
+        estimates: tell how long a clean preview takes.
     """
 
-    def __init__(self, engine: Engine, log_details: bool) -> None:
-        self._engine, self._log_details = engine, log_details
+    def __init__(self, engine: Engine, log_details: bool, estimates: Estimates) -> None:
+        self._engine, self._log_details, self._estimates = engine, log_details, estimates
 
     async def submit(self, request: Request, reuse: Reuse = False, idempotency_key: Key = None) -> Response:
         """Queue a picture. Its bytes and header are checked while it comes; it is decoded by a worker, later."""
@@ -115,15 +117,20 @@ class Submitting:
         self, job: str, name: str, asked: _Asked, client: Client, earlier: StoredJob | None = None
     ) -> Submission:
         """The submission of an upload that lies in the folder."""
-        upload = self._engine.folder.upload(job)
-        side = asked.own.preview_side if asked.own.until == "preview" else None
+        upload, alone = self._engine.folder.upload(job), asked.own.until == "preview"
+        side, seconds = asked.own.preview_side if alone else None, asked.own.preview_seconds if alone else None
         kind, width, height, options = checked_picture(upload, name, asked.options, client.limits, side, asked.own)
-        if side is None and options.scale != asked.options.scale:
+        if seconds is not None:
+            options = options.replace(scale=self._estimates.preview_scale(width, height, options, seconds))
+        lowered = options.scale != asked.options.scale
+        if lowered and not alone:
             told = f"scale {options.scale:g} is taken, not {asked.options.scale:g}, so that the result is not too large"
             asked.idle.append(told)
         suffix = suffix_of(asked.own.format, kind, asked.own.until)
         words = {} if earlier is None else {name: getattr(earlier, name) for name in ("source", "caption", "captioner")}
-        digest = digest_of(sha256_of(upload), options, suffix, asked.own.until)
+        # A preview that was made smaller is the same whatever it was to be at first, and however fast it goes now.
+        same = options.replace(scale=1.0) if lowered and alone else options
+        digest = digest_of(sha256_of(upload), same, suffix, asked.own.until)
         return Submission(
             id=job, client=client.name, name=name, options=options, suffix=suffix, width=width, height=height,
             digest=digest, idempotency_key=asked.key, until=asked.own.until, preset=asked.own.preset, **words,

@@ -2,6 +2,7 @@
 
 const KEPT = 24;      // pictures that are held in memory beside those on the screen
 const SCREEN = Math.min(4096, Math.max(512, Math.round(Math.max(screen.width, screen.height) * devicePixelRatio)));
+const PREVIEW = 4;    // seconds that a clean preview may take
 const AGAIN = 1000;   // milliseconds until a lost connection is tried again
 
 // kind: a class of the service's errors, or `key`, or `unreachable`; the sentence is the service's, in English.
@@ -53,6 +54,7 @@ export const upload = (file, options) => {
   body.append('file', file, file.name);
   body.append('until', 'preview');
   body.append('preview_side', SCREEN);
+  body.append('preview_seconds', PREVIEW);
   body.append('options', options);
   return json('POST', 'v1/jobs?reuse=true', {body, headers: {'Idempotency-Key': crypto.getRandomValues(new Uint32Array(4)).join('-')}});
 };

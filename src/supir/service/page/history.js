@@ -3,7 +3,7 @@
 import {picture} from './api.js';
 import {element} from './element.js';
 import {date, put, t} from './text.js';
-import {isActive, isPhoto, short} from './words.js';
+import {isActive, isPhoto, percent, short} from './words.js';
 
 export class History {
   constructor(root, {onOpen, onToggle, onChoose, onSearch}) {
@@ -71,7 +71,7 @@ export class History {
     const frame = this.frames.get(job.id), [open, add] = frame.children, under = frame.querySelector('.under');
     const what = short(job, made), badge = frame.querySelector('.badge');
     const state = job.state === 'done' ? '' : t(`state.${job.state}`);
-    const share = job.state === 'running' && job.step ? `${Math.round(100 * job.step / job.num_steps)} %` : state;
+    const share = job.state === 'running' && !isPhoto(job) ? percent(job) : state;
     const named = {name: job.name, what, state, time: date(Date.parse(job.created), {timeStyle: 'short'})};
     put(open, state ? 'history.frame.state' : 'history.frame', named, 'label');
     put(open, 'history.frame.title', named, 'title');

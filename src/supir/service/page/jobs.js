@@ -32,7 +32,7 @@ export class Jobs {
   learn(view, {ordered = false, sent = false} = {}) {
     const known = this.byId.get(view.id) ?? {}, before = known.state;
     const late = !ordered && age(view) < age(known);
-    this.byId.set(view.id, Object.assign(known, late ? {...view, ...known} : view));
+    this.byId.set(view.id, Object.assign(known, late ? {...view, ...known} : {...view, heard: performance.now()}));
     if (known.state === 'failed' && (sent || before && before !== 'failed')) this.onFailure(known);
     return known;
   }
@@ -63,4 +63,4 @@ export class Jobs {
   }
 }
 
-const age = ({state, step}) => ({queued: 0, running: 1 + (step ?? 0)}[state] ?? (state ? Infinity : -1));
+const age = ({state, progress}) => ({queued: 0, running: 1 + (progress ?? 0)}[state] ?? (state ? Infinity : -1));

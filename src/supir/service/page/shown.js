@@ -2,7 +2,7 @@
 
 import {element} from './element.js';
 import {put, t, unput} from './text.js';
-import {facts, hasPreview, isActive, isPhoto, progress} from './words.js';
+import {facts, hasPreview, isActive, isPhoto, progress, share} from './words.js';
 
 export class Shown {
   constructor(stage, pictures, jobs, told) {
@@ -26,12 +26,12 @@ export class Shown {
   }
 
   caption(figure, job, {compared, opening}) {
-    const share = job.state === 'running' && !isPhoto(job) ? job.step / job.num_steps : null;
+    const done = job.state === 'running' && !isPhoto(job) ? share(job) : null;
     const bar = figure.querySelector('progress'), active = isActive(job), what = figure.querySelector('.what');
     figure.dataset.job = job.id;
     figure.dataset.state = job.state;
     bar.hidden = !active;
-    if (share === null) bar.removeAttribute('value'); else bar.value = share;
+    if (done === null) bar.removeAttribute('value'); else bar.value = done;
     const known = isPhoto(job) ? [hasPreview(job) ? t('preview') : t('photo')] : facts(job, this.pictures.size(job), {told: this.told});
     const said = [...known, progress(job, opening)].filter(Boolean).join(' · ');
     if (what.dataset.said !== said + job.error) {

@@ -14,7 +14,7 @@ import {Removal} from './removal.js';
 import {Shown} from './shown.js';
 import {MOST, Stage} from './stage.js';
 import {number, put, startSpeaking} from './text.js';
-import {isActive, isPhoto, progress, resultName, stem} from './words.js';
+import {isActive, isPhoto, percent, progress, resultName, stem} from './words.js';
 
 const $ = selector => document.querySelector(selector);
 const messages = new Messages($('#message'));
@@ -226,10 +226,10 @@ function status(active) {
   const one = active.length === 1 && active[0];
   if (sending) put(line, 'status.sending');
   else if (active.length > 1) put(line, 'status.several', {count: active.length});
-  else if (one) put(line, 'status.one', {get what() { return progress(one, opening); }});
+  else if (one) put(line, 'status.one', {get what() { return progress(one, opening, {numbers: false}); }});   // it is read aloud
   else put(line, opening ? 'state.opening' : 'status.ready');
-  const first = shown.map(id => jobs.get(id)).find(job => job?.state === 'running' && job.step);
-  document.title = first ? `${Math.round(100 * first.step / first.num_steps)} % – ${first.name}` : 'supir';
+  const first = shown.map(id => jobs.get(id)).find(job => job?.state === 'running' && !isPhoto(job));
+  document.title = first ? `${percent(first)} – ${first.name}` : 'supir';
 }
 
 function older(page) {
@@ -295,6 +295,7 @@ async function start() {
   $('#more').addEventListener('click', () => attempt(more()));
   put($('#status'), 'status.model', {model: told.model}, 'title');
   render();
+  setInterval(() => { if (jobs.newest().some(job => job.state === 'running')) render(); }, 1000);   // what is at work moves on
   follow({
     onOpen: async () => {
       messages.unsay('connection');

@@ -2,7 +2,6 @@
 
 import {number, t} from './text.js';
 
-const arrivals = new Map();   // of each job at work, when its first step came
 const LONG = 40;              // signs of a caption that are shown
 const SAID = ['prompt', 'negative_prompt', 'positive_prompt', 'tile_prompts'];
 
@@ -12,18 +11,35 @@ export const hasPreview = job => Boolean(job.preview) || isPhoto(job) && job.sta
 export const stem = name => name.replace(/\.[^.]*$/, '') || name;
 export const resultName = job => `${stem(job.name)}.restored${job.format}`;
 
-export function progress(job, opening) {
+// With numbers: how much of it is done, and for how long it will go on.
+export function progress(job, opening, {numbers = true} = {}) {
   if (job.state === 'queued') {
     if (opening) return t('state.opening');
     if (job.position) return t('state.before', {count: job.position});
     return job.waits_for ? t('state.waiting', {what: waitedFor(job.waits_for)}) : t('state.next');
   }
   if (job.state === 'running') {
-    if (isPhoto(job) || !job.preview) return t('state.preview');
-    return `${t('state.step', {step: number(job.step), steps: number(job.num_steps)})}${remaining(job)}`;
+    return isPhoto(job) || !numbers ? doing(job) : `${doing(job)}, ${percent(job)}${remaining(job)}`;
   }
   return ['failed', 'cancelled', 'expired'].includes(job.state) ? t(`state.${job.state}`) : '';
 }
+
+function doing(job) {
+  if (isPhoto(job) || !job.preview) return t('state.preview');
+  if (job.step >= job.num_steps) return t('state.finishing');
+  return job.num_steps > 1 ? t('state.step', {step: number(job.step), steps: number(job.num_steps)}) : t('state.restoring');
+}
+
+// How much of the work is done, and for how long it will go on, by now: as was told last, moved on since.
+const UNTOLD = 0.9;   // of the rest, what may pass for done before that is told
+
+function reached({progress: done = 0, seconds_left: left, heard}) {
+  const passed = left ? Math.min((performance.now() - heard) / 1000 / left, UNTOLD) : 0;
+  return {done: done + (1 - done) * passed, left: left && (1 - passed) * left};
+}
+
+export const share = job => reached(job).done;
+export const percent = job => `${number(Math.floor(100 * share(job)))} %`;
 
 // The service says it in English.
 function waitedFor(text) {
@@ -84,10 +100,6 @@ export function duration(seconds) {
 }
 
 function remaining(job) {
-  if (!job.step) return '';
-  const first = arrivals.get(job.id) ?? {step: job.step, time: performance.now()};
-  arrivals.set(job.id, first);
-  if (job.step < first.step + 2) return '';
-  const seconds = (performance.now() - first.time) / 1000 / (job.step - first.step) * (job.num_steps - job.step);
-  return seconds < 2 ? '' : `, ${t('time.left', {time: duration(seconds)})}`;
+  const {left} = reached(job);
+  return left >= 2 ? `, ${t('time.left', {time: duration(left)})}` : '';
 }
