@@ -97,6 +97,11 @@ def test_what_is_wrong_with_files_is_told_before_torch_is_imported(folder: Path,
     assert {"torch", "diffusers", "transformers"}.isdisjoint(imported_by("restore", *wrong, code=1))
 
 
+@pytest.mark.usefixtures("folder")
+def test_a_plan_with_the_bundled_model_waits_for_no_library_of_networks() -> None:
+    assert {"diffusers", "transformers", "accelerate"}.isdisjoint(imported_by("plan", "one.jpg", "--rate", "30"))
+
+
 def test_sentences_before_the_work(folder: Path, model: Path) -> None:
     before = files(folder)
     for words, code, sentence in (

@@ -39,15 +39,12 @@ def foretell(console: Console, jobs: Sequence[Job], model: Model, scale_said: bo
     looked_at = jobs[:: math.ceil(len(jobs) / MOST)] if jobs else []
     if not looked_at:
         return
-    from supir.weights.silence import silence_libraries
-
-    silence_libraries()  # first: they complain while they are imported
     from supir.planner.kept import KeptCosts, kept_rate
     from supir.weights.model_folder import BUNDLED_MODEL
 
     device = model.placed().devices[0]
     folder = model.folder or BUNDLED_MODEL
-    costs = KeptCosts(folder, model.networks, device.split(":")[0])
+    costs = KeptCosts(folder, model.networks, device.split(":")[0], quiet=True)
     rate = kept_rate(costs.key, device, costs.dtype)
     shown, seconds = [], 0.0
     for job in looked_at:

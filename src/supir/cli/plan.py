@@ -40,9 +40,6 @@ def plan(
     with exit_on_error():
         networks = options_of(NetworkOptions, overrides)
         options = model_of(model).options(preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions))
-        from supir.weights.silence import silence_libraries
-
-        silence_libraries()
         from supir.image import read_size
         from supir.planner.kept import KeptCosts, kept_rate
         from supir.planner.plan import GIGABYTE, advice, make_plan, size_on
@@ -53,7 +50,7 @@ def plan(
         width, height = read_size(photo)
         place = device or best_device()
         kind = kind_of(place)
-        costs = KeptCosts(model or BUNDLED_MODEL, networks, kind)
+        costs = KeptCosts(model or BUNDLED_MODEL, networks, kind, quiet=True)
         size = size_on(costs, options, width, height)
         picture = options, size.padded_width, size.padded_height
         here = _device(place)

@@ -35,8 +35,7 @@ from supir.restoration.restorer import Restorer
 from supir.restoration.schedules import noise_schedule
 from supir.sampling.noise import SampleNoise
 from supir.tensors.memory import stored_bytes
-from supir.weights.model_folder import check_model_index, dtypes_of, read_model_index
-from supir.weights.runtime import STORED
+from supir.weights.model_folder import STORED, check_model_index, dtypes_of, read_model_index
 
 NUM_TOKENS = 77
 TRACED = 32

@@ -23,6 +23,7 @@ from supir.files import write_whole
 from supir.options import NetworkOptions
 from supir.planner.costs import Cost, Costs, Networks, measured_rate, networks_of
 from supir.weights.model_folder import BUNDLED_MODEL, dtypes_of, read_model_index
+from supir.weights.silence import silence_libraries
 
 FORMAT = 1
 """Of the files: another reads none of these."""
@@ -32,12 +33,16 @@ SHIPPED = Path(__file__).parents[1] / "assets" / "costs"
 class KeptCosts(Costs):
     """As ``Costs(networks_of(...))``, the arguments of which it takes.
 
+    Args:
+        folder, options, device: as ``networks_of`` takes them.
+        quiet: the libraries that build networks, which are imported where something is not known, are silenced.
+
     Raises:
         OptionError, WeightsError: as ``networks_of``.
     """
 
-    def __init__(self, folder: Path, options: NetworkOptions, device: str = "cpu") -> None:
-        self._folder, self._options, self._device = folder, options, device
+    def __init__(self, folder: Path, options: NetworkOptions, device: str = "cpu", *, quiet: bool = False) -> None:
+        self._folder, self._options, self._device, self._quiet = folder, options, device, quiet
         index = read_model_index(folder, "SupirPipeline")
         self._dtype, self._coder_dtype = dtypes_of(folder, index, options, device)
         held = [FORMAT, str(self._dtype), str(self._coder_dtype), options.quantize]
@@ -50,6 +55,8 @@ class KeptCosts(Costs):
     @cached_property
     def traced(self) -> Costs:
         """What is asked where something is not known."""
+        if self._quiet:
+            silence_libraries()  # first: they complain while they are imported
         return Costs(networks_of(self._folder, self._options, self._device))
 
     @cached_property

@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from supir.models.adaptor import SupirAdaptor
-from supir.models.text import TextTowers
-from supir.models.unet import SupirUNet, condition_vector
 from supir.options import RestoreOptions
 from supir.prompts import whole_prompts
 from supir.sampling.feature_cache import StepCache
 from supir.tensors.tiling import Layout
+
+if TYPE_CHECKING:  # a plan needs none of the networks
+    from supir.models.adaptor import SupirAdaptor
+    from supir.models.text import TextTowers
+    from supir.models.unet import SupirUNet
 
 SIZE_IDS = (1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0)
 """Original size, crop and target size told to SDXL, whatever the picture's (reference section 4)."""
@@ -52,6 +54,8 @@ def embed(towers: TextTowers, options: RestoreOptions, batch: int, size_width: i
 
     ``size_width`` are the features that each of ``SIZE_IDS`` becomes.
     """
+    from supir.models.unet import condition_vector
+
     positive, negative = whole_prompts(options)
     text = towers.encode([*positive, negative], long_prompt=options.long_prompt)
     sizes = torch.tensor([SIZE_IDS] * len(text.pooled), device=text.pooled.device)

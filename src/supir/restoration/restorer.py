@@ -8,16 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property, partial
-from typing import Any, ParamSpec, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, overload
 
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 from supir.errors import OptionError
-from supir.models.adaptor import SupirAdaptor
-from supir.models.autoencoder import SupirAutoencoder
 from supir.models.norms import shared_group_statistics
-from supir.models.unet import SupirUNet
 from supir.options import RestoreOptions
 from supir.prompts import split_prompts
 from supir.restoration import color
@@ -34,6 +30,12 @@ from supir.sampling.sigmas import Schedule, initial_latent
 from supir.sampling.solvers import Denoiser, Step, StepCallback, dpmpp_2m, edm_euler, lcm
 from supir.tensors.arrays import ArrayLike, MemmapArray
 from supir.tensors.tiling import Layout, blended, mosaic, reference_gaussian, tiled
+
+if TYPE_CHECKING:  # a plan needs none of the networks, and diffusers takes seconds
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+    from supir.models.adaptor import SupirAdaptor
+    from supir.models.unet import SupirUNet
 
 P = ParamSpec("P")
 Store = Callable[[tuple[int, ...]], MemmapArray]
@@ -313,6 +315,8 @@ class Restorer:
 
     def encode(self, pixels: ArrayLike, *, degraded: bool) -> DiagonalGaussianDistribution:
         """Posterior of the unscaled latent, in tiles where the picture is larger than one."""
+        from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
         kind, factor = self.autoencoder.dtype, self.latent_factor
         encode = self.autoencoder.encode_degraded if degraded else self.autoencoder.encode
         if degraded and self.options.detail is not None and getattr(self.autoencoder, "has_detail", False):
@@ -409,7 +413,7 @@ class Restorer:
     @property
     def _in_lock_step(self) -> bool:
         """The public code's tiles hold the networks in lock step; they know SDXL's autoencoder only."""
-        return self.options.reference_quirks and isinstance(self.autoencoder, SupirAutoencoder)
+        return self.options.reference_quirks and hasattr(self.autoencoder, "encode_in_lock_step")
 
     def latent_layout(self) -> Layout:
         """Tiles of the sampling, in pixels of the latent."""

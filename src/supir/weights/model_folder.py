@@ -16,6 +16,8 @@ from supir.weights.catalog import PARTS, REPORT_NAME
 if TYPE_CHECKING:
     import torch
 
+STORED = ("unet", "adaptor")
+"""The components that every step runs, nearly all of the weights; the others stay as they are."""
 BUNDLED_MODEL = Path(__file__).parents[1] / "assets" / "model"
 INDEX = "model_index.json"
 TRUSTED_LIBRARIES = frozenset(

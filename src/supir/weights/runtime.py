@@ -22,7 +22,7 @@ from supir.weights.checkpoint import Merged, open_checkpoint
 from supir.weights.device import DTYPES, choose_dtype, choose_vae_dtype
 from supir.weights.gather import Gathered
 from supir.weights.layout import COMPONENTS, HeadDims
-from supir.weights.model_folder import BUNDLED_MODEL
+from supir.weights.model_folder import BUNDLED_MODEL, STORED
 from supir.weights.plan import make_plan
 from supir.weights.report import KeyReport
 
@@ -87,8 +87,6 @@ def fill(model: nn.Module, name: str, tensor: Tensor, dtype: torch.dtype | None)
         setattr(parent, own_name, tensor)
 
 
-STORED = ("unet", "adaptor")
-"""The components that every step runs, nearly all of the weights; the others stay as they are."""
 _STEM = "diffusion_pytorch_model"
 
 

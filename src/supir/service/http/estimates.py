@@ -100,14 +100,12 @@ class Estimates:
 
     @cached_property
     def _costs(self):  # type: ignore[no-untyped-def]
-        from supir.weights.silence import silence_libraries
-
-        silence_libraries()  # first: they complain while they are imported, and the log is JSON
         from supir.planner.kept import KeptCosts
         from supir.weights.device import kind_of
         from supir.weights.model_folder import BUNDLED_MODEL
 
-        return KeptCosts(self._model.folder or BUNDLED_MODEL, self._model.networks, kind_of(self._device))
+        place = kind_of(self._device)
+        return KeptCosts(self._model.folder or BUNDLED_MODEL, self._model.networks, place, quiet=True)
 
     def _rate(self) -> float | None:
         """Operations a second, as workers reached them last, or as measured; None for a device that is not here."""
