@@ -15,6 +15,7 @@ from torch import nn
 
 from one_thread import one_thread
 from supir.image import write
+from supir.jobs import Model
 from supir.options import NetworkOptions, restore_options
 from supir.pipeline import SupirPipeline
 from supir.planner import kept
@@ -23,6 +24,7 @@ from supir.planner.kept import KeptCosts
 from supir.planner.plan import Passes, make_plan
 from supir.restoration import streaming
 from supir.restoration.work import BEGUN, Reached, Work
+from supir.service.http.estimates import Estimates
 from supir.weights.model_folder import BUNDLED_MODEL
 from test_pipeline import picture
 from tiny import save_tiny_model, tiny_pipeline
@@ -53,6 +55,29 @@ def test_every_tile_step_and_band_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     assert told[0] == Reached(BEGUN)
     assert told[-1] == Reached(1.0, 0.0, previewed=large == 1000, steps=1.0)
     assert {reached.steps for reached in told} == {0.0, 0.5, 1.0}
+
+
+def test_what_is_there_already_is_no_work() -> None:
+    told: list[Reached] = []
+    work = Work({"encoding": 6.0, "sampling": 3.0, "writing": 1.0}, told.append, pace=0.5, clock=lambda: 0.0)
+    work.skip(["encoding"])
+    assert [reached.seconds_left for reached in told] == [20.0, 8.0]
+
+
+@pytest.mark.parametrize(("width", "height"), [(225, 150), (2000, 1500), (9000, 6000)])
+def test_a_clean_preview_is_as_large_as_its_time_allows(
+    width: int, height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimates, options = Estimates(Model(devices=("cpu",))), restore_options("quality", scale=2.0, min_size=256)
+    monkeypatch.setattr(Estimates, "_rate", lambda self: 1.6e11)  # of two cores
+    scale = estimates.preview_scale(width, height, options, 4.0)
+    work = estimates._work(width, height, options.replace(scale=scale))
+    seconds = (work["encoding"] + work["preview"]) / 1.6e11
+    assert seconds <= 4.0
+    assert scale == 2.0 or seconds > 2.8
+    assert estimates.preview_scale(width, height, options, 0.5) * max(width, height) >= 384
+    monkeypatch.setattr(Estimates, "_rate", lambda self: None)
+    assert estimates.preview_scale(width, height, options, 4.0) == 2.0, "where nothing is known nothing is lowered"
 
 
 def test_operations_of_three_sizes_tell_those_of_all() -> None:

@@ -29,7 +29,7 @@ def test_the_result_is_what_the_library_makes(server: Server, pipeline: Any, tmp
         kinds = [event.kind for event in events]
         assert kinds[0] in ("queued", "running")
         assert kinds[-1] == "done"
-        assert set(kinds) <= {"queued", "running", "preview", "step", "done"}
+        assert set(kinds) <= {"queued", "running", "preview", "step", "progress", "done"}
         assert kinds.index("preview") < len(kinds) - 1
         done = client.wait(job)
         assert client.result(job) == restored(pipeline, data, tmp_path, **options)

@@ -20,7 +20,7 @@ from supir.options import GOES_WITH, PRESETS, TRADE_OFFS, RestoreOptions, restor
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 from supir.service.limits import new_key
 
-OWN = ("file", "options", "format", "until", "preview_side", "preset")
+OWN = ("file", "options", "format", "until", "preview_side", "preview_seconds", "preset")
 
 
 @pytest.fixture

@@ -24,8 +24,18 @@ OF_SAMPLING = frozenset((
 ))  # fmt: skip
 """Options that are heard after the anchor is made; all others, and those to come, count as heard before."""
 
-Once = Callable[[str, Callable[[], Tensor]], Tensor]
-"""Called with the name of a part and what makes it."""
+
+class Kept:
+    """The parts of one photo that are there; called with the name of a part and what makes it."""
+
+    def __init__(self, parts: dict[str, Tensor]) -> None:
+        self.parts = parts
+
+    def __call__(self, part: str, make: Callable[[], Tensor]) -> Tensor:
+        """The part, made where it is not there."""
+        if part not in self.parts:
+            self.parts[part] = make()
+        return self.parts[part]
 
 
 class LastEncodings:
@@ -36,8 +46,8 @@ class LastEncodings:
     def __init__(self) -> None:
         self._photos: OrderedDict[tuple[Any, ...], dict[str, Tensor]] = OrderedDict()
 
-    def once(self, pixels: Tensor, options: RestoreOptions, dtype: Any) -> Once | None:
-        """How the parts of (B, 3, H, W) pixels are made, or found; None where they are made anew each time.
+    def once(self, pixels: Tensor, options: RestoreOptions, dtype: Any) -> Kept | None:
+        """The parts of (B, 3, H, W) pixels; None where they are made anew each time.
 
         Args:
             pixels: at working size.
@@ -53,10 +63,4 @@ class LastEncodings:
         self._photos.move_to_end(photo)
         while sum(math.prod(shape) for _, shape, *_ in self._photos) > 3 * MOST_PIXELS:
             self._photos.popitem(last=False)
-
-        def once(part: str, make: Callable[[], Tensor]) -> Tensor:
-            if part not in parts:
-                parts[part] = make()
-            return parts[part]
-
-        return once
+        return Kept(parts)

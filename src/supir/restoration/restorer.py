@@ -19,7 +19,7 @@ from supir.prompts import split_prompts
 from supir.restoration import color
 from supir.restoration.backoff import TileBackoff, smaller_vae_tile, smallest_tile
 from supir.restoration.denoiser_network import CACHE_KEYS, Conditions, GuidedNetwork, cache_keys
-from supir.restoration.encoding import LastEncodings, Once
+from supir.restoration.encoding import Kept, LastEncodings
 from supir.restoration.finite import check_latents, finite_at_first, finite_at_last, not_widened
 from supir.restoration.schedules import branches, highest_sigma, noise_schedule, ramp, text_guidance
 from supir.restoration.work import ANCHOR, DECODING, ENCODING, PREVIEW, SAMPLING, NoWork, Work
@@ -110,7 +110,9 @@ class Restorer:
         """
         self.check_tile_prompts(pixels)
         kept = None if self.last is None else self.last.once(pixels, self.options, self.autoencoder.dtype)
-        once: Once = kept or (lambda part, make: make())
+        once = kept or Kept({})
+        parts = {"lq_latent": ENCODING, "preview": PREVIEW, "anchor": ANCHOR}
+        self.work.skip([parts[name] for name in once.parts])
         lq_latent = once("lq_latent", lambda: self.encode_degraded(pixels))
         preview = once("preview", lambda: self.decode(lq_latent))
         if on_preview is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -65,7 +65,7 @@ class Work:
 
     def __post_init__(self) -> None:
         self._last = self.clock()
-        self._now(seconds_left=sum(self.expected.values()) / self.pace if self.pace else None)
+        self._foretell()
 
     def at(self, part: str, share: float) -> None:
         """A part is done to this share; what came since the last call is its time."""
@@ -77,6 +77,16 @@ class Work:
         if spent + left > 0:
             share = max(self._reached.share, min(1.0, spent / (spent + left)))
             self._now(share=share, seconds_left=left)
+
+    def skip(self, parts: Sequence[str]) -> None:
+        """These parts are there already, from an earlier picture."""
+        if parts:
+            self.expected = {part: taken for part, taken in self.expected.items() if part not in parts}
+            self._foretell()
+
+    def _foretell(self) -> None:
+        """What it will all take, before any of it is done."""
+        self._now(seconds_left=sum(self.expected.values()) / self.pace if self.pace else None)
 
     def stepped(self, share: float) -> None:
         """So many of the steps are done, from 0 to 1."""
@@ -118,7 +128,7 @@ class Work:
         rest = 0.0
         parts = list(self.expected.items())
         last = max((index for index, (part, _) in enumerate(parts) if part in self._done), default=0)
-        for part, expected in parts[last:]:  # one that was passed over was known from an earlier picture
+        for part, expected in parts[last:]:  # one that was passed over is not told of
             taken, planned = kinds.get(LIKE.get(part, part), [0.0, 0.0])
             rest += (1 - self._done.get(part, 0.0)) * expected * (taken / planned if planned else common)
         return rest
