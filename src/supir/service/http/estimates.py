@@ -85,13 +85,33 @@ class Estimates:
                 work = self._work(width, height, options.replace(scale=scale))
                 return rate is None or (work[ENCODING] + work[PREVIEW]) / rate <= seconds
 
-            low, high = min(options.scale, _LEAST_PREVIEW / max(width, height)), options.scale
+            low, high = min(options.scale, max(0.05, _LEAST_PREVIEW / max(width, height))), options.scale
             if fits(high):
                 return high
             for _ in range(_HALVINGS):
                 middle = (low * high) ** 0.5
                 low, high = (middle, high) if fits(middle) else (low, middle)
             return low
+
+    def _work(self, width: int, height: int, options: RestoreOptions) -> dict[str, float]:
+        key = width, height, options.replace(seed=0, prompt="", tile_prompts="")
+        if key not in self._counted:
+            costs = self._costs
+            from supir.planner.plan import size_on, work_on
+
+            if len(self._counted) >= _MOST_KEPT:
+                self._counted.clear()
+            self._counted[key] = work_on(costs, options, size_on(costs, options, width, height))
+        return self._counted[key]
+
+    @cached_property
+    def _costs(self):  # type: ignore[no-untyped-def]
+        from supir.planner.kept import KeptCosts
+        from supir.weights.device import kind_of
+        from supir.weights.model_folder import BUNDLED_MODEL
+
+        place = kind_of(self._device)
+        return KeptCosts(self._model.folder or BUNDLED_MODEL, self._model.networks, place, quiet=True)
 
     def _rate(self) -> float | None:
         """Operations a second, as workers reached them last, or as measured; None for a device that is not here."""
