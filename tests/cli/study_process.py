@@ -13,7 +13,7 @@ from skimage.data import astronaut
 
 import supir
 
-FIRST, SECOND = "amberjack", "zanzibar"
+FIRST, SECOND, THIRD = "amberjack", "zanzibar", "quetzal"
 """The methods: words that occur nowhere by chance."""
 PICTURES = ("heliotrope", "marigold", "snapdragon", "wisteria")
 NUM_QUESTIONS = len(PICTURES)
@@ -21,10 +21,15 @@ WIDTH, HEIGHT = 240, 160
 
 
 def save_pictures(folder: Path) -> None:
-    """Both methods' results of every picture, with their inputs, and metadata that would give all away."""
+    """Three methods' results of every picture, with their inputs, and metadata that would give all away."""
     for number, name in enumerate(PICTURES):
         whole = astronaut()[40 * number : 40 * number + HEIGHT, 60 : 60 + WIDTH]
-        for method, pixels in {FIRST: whole, SECOND: whole // 8 * 8, "lq": whole[::4, ::4]}.items():
+        for method, pixels in {
+            FIRST: whole,
+            SECOND: whole // 8 * 8,
+            THIRD: whole // 32 * 32,
+            "lq": whole[::4, ::4],
+        }.items():
             told = PngImagePlugin.PngInfo()
             told.add_text("Software", method)
             (folder / method).mkdir(parents=True, exist_ok=True)
@@ -32,7 +37,7 @@ def save_pictures(folder: Path) -> None:
 
 
 class StudyServer:
-    """One that can be killed and started again at the same address."""
+    """One that can be killed and started again at the same address; of the first two methods and what flags add."""
 
     def __init__(self, folder: Path, *flags: str) -> None:
         self.folder, self.flags = folder, flags

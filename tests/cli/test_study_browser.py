@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Response, expect
 
 from chromium import PHONE, chromium, touch
-from cli.study_process import FIRST, NUM_QUESTIONS, PICTURES, SECOND, StudyServer
+from cli.study_process import FIRST, NUM_QUESTIONS, PICTURES, SECOND, THIRD, StudyServer
 from service.serving import until
 from supir.evaluation.study.store import Store
 
@@ -21,6 +21,15 @@ Visit = Callable[..., Page]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudyServer]:
     running = StudyServer(tmp_path_factory.mktemp("study"))
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="module")
+def best(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudyServer]:
+    """One that asks for the best of three."""
+    folder = tmp_path_factory.mktemp("best")
+    running = StudyServer(folder, "--ask", "best", "--method", f"{THIRD}={folder / THIRD}")
     yield running
     running.kill()
 
@@ -36,12 +45,12 @@ def visit(server: StudyServer, browser: Browser) -> Iterator[Visit]:
     """Opens the page as somebody new, and reads what the page complains of."""
     contexts, complaints = [], []
 
-    def opened(**options: Any) -> Page:
+    def opened(url: str = server.url, **options: Any) -> Page:
         contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 720}, **options}))
         page = contexts[-1].new_page()
         page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(server.url)
+        page.goto(url)
         page.get_by_role("button", name="Start").click()
         arrived(page, 1)
         return page
@@ -54,11 +63,9 @@ def visit(server: StudyServer, browser: Browser) -> Iterator[Visit]:
 
 def arrived(page: Page, number: int) -> None:
     """The question is shown and can be answered. Asked often: Playwright's own waiting slows down to half seconds."""
-    shown = (
-        "document.querySelector('#count').innerText + document.querySelector('[data-choice]:enabled')?.dataset.choice"
-    )
+    shown = "document.querySelector('#count').innerText + document.querySelector('[data-place]:enabled')?.dataset.place"
     for _ in range(3000):
-        if page.evaluate(shown) == f"{number} of {NUM_QUESTIONS}left":
+        if page.evaluate(shown) == f"{number} of {NUM_QUESTIONS}0":
             return
         page.wait_for_timeout(20)
     raise AssertionError(f"question {number} did not come: {page.evaluate(shown)}")
@@ -69,18 +76,14 @@ def transforms(page: Page) -> list[str]:
 
 
 def scale(page: Page) -> float:
-    one, other = transforms(page)
-    assert one == other
+    [one] = set(transforms(page))
     return float(one.removeprefix("matrix(").split(",")[0])
 
 
-def choices(server: StudyServer, before: int) -> list[str]:
-    """By side, in the order they were asked."""
+def choices(server: StudyServer, before: int) -> list[int | None]:
+    """By place, in the order they were asked."""
     votes = Store(server.database).votes()[before:]
-    return [
-        "tie" if vote.choice == "tie" else "left" if (vote.choice == "first") == vote.first_is_left else "right"
-        for vote in votes
-    ]
+    return [None if vote.chosen is None else vote.shown.index(vote.chosen) for vote in votes]
 
 
 def test_a_whole_study_by_keyboard_and_no_name_anywhere(server: StudyServer, visit: Visit) -> None:
@@ -95,10 +98,10 @@ def test_a_whole_study_by_keyboard_and_no_name_anywhere(server: StudyServer, vis
         if number < 5:
             arrived(page, (2, 3, 2, 3, 4)[number])
     expect(page.locator("#message")).to_contain_text(f"All {NUM_QUESTIONS} questions are answered")
-    assert choices(server, before) == ["left", "left", "tie", "tie"]
+    assert choices(server, before) == [0, 0, None, None]
     page.keyboard.press("Backspace")
     arrived(page, NUM_QUESTIONS)
-    assert choices(server, before) == ["left", "left", "tie"]
+    assert choices(server, before) == [0, 0, None]
     told = page.content().encode()
     for response in responses:
         told += response.url.encode() + str(response.all_headers()).encode() + response.body()
@@ -115,7 +118,7 @@ def test_sides_and_order_differ_between_people(visit: Visit) -> None:
     ]
     assert len({address for found in addresses for address in found}) == 6  # two sides and the input, of each their own
     for found in addresses:
-        assert re.search(r"/picture/[\w-]{22}/left$", found[0])
+        assert re.search(r"/picture/[\w-]{22}/0$", found[0])
 
 
 def test_one_look_for_both_pictures(visit: Visit) -> None:
@@ -169,17 +172,17 @@ def test_the_input_is_there_while_it_is_held(visit: Visit) -> None:
 def test_a_double_click_is_one_vote(server: StudyServer, visit: Visit) -> None:
     before = len(Store(server.database).votes())
     page = visit()
-    page.dblclick("[data-choice=right]")
+    page.dblclick("[data-place='1']")
     arrived(page, 2)
     page.wait_for_timeout(400)
     page.keyboard.press("Space")  # "no preference", not the button that was clicked
     arrived(page, 3)
-    assert choices(server, before) == ["right", "tie"]
+    assert choices(server, before) == [1, None]
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("ArrowLeft")  # not while the help is open
     page.keyboard.press("Escape")
-    assert choices(server, before) == ["right", "tie"]
+    assert choices(server, before) == [1, None]
 
 
 def test_a_killed_server_comes_back_and_all_go_on(server: StudyServer, visit: Visit) -> None:
@@ -197,7 +200,7 @@ def test_a_killed_server_comes_back_and_all_go_on(server: StudyServer, visit: Vi
     arrived(one, 3)
     other.reload()
     arrived(other, 2)
-    assert choices(server, before) == ["left", "right", "tie"]
+    assert choices(server, before) == [0, 1, None]
 
 
 def test_on_a_phone(visit: Visit, tmp_path: Path) -> None:
@@ -229,3 +232,60 @@ def test_on_a_phone(visit: Visit, tmp_path: Path) -> None:
     assert one is not None
     assert other is not None
     assert other["y"] == one["y"]
+
+
+def test_the_best_of_three_with_the_input_beside(best: StudyServer, visit: Visit) -> None:
+    page = visit(best.url)
+    assert page.title() == "Which picture is best?"
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    assert page.locator(".pane figcaption").all_inner_texts() == ["1", "2", "3", "Input"]
+    seen = "images => images.filter(i => getComputedStyle(i).visibility === 'visible').map(i => i.alt)"
+    assert page.eval_on_selector_all(".sheet img", seen) == ["Picture 1", "Picture 2", "Picture 3", "Input"]
+    page.keyboard.press("z")
+    assert scale(page) == 1  # of all four
+    for number, key in enumerate(("3", "4", "ArrowLeft", "Backspace", "2", " ", "1"), 1):
+        page.keyboard.press(key)
+        if number < 7:
+            arrived(page, (2, 2, 2, 1, 2, 3)[number - 1])
+    arrived(page, 4)
+    page.reload()
+    arrived(page, 4)
+    assert choices(best, 0) == [1, None, 0]
+    page.get_by_role("button", name="3 is best").click()
+    expect(page.locator("#message")).to_contain_text(f"All {NUM_QUESTIONS} questions are answered")
+    assert choices(best, 0) == [1, None, 0, 2]
+    told = page.content() + str(asked)
+    for word in (FIRST, SECOND, THIRD, *PICTURES):
+        assert word not in told
+
+
+def test_two_windows_of_one_person_are_one(best: StudyServer, visit: Visit) -> None:
+    before = len(Store(best.database).votes())
+    page = visit(best.url)
+    other = page.context.new_page()
+    other.goto(best.url)
+    arrived(other, 1)
+    page.keyboard.press("1")
+    arrived(page, 2)
+    other.keyboard.press("3")  # answered already: it sees where the other is
+    arrived(other, 2)
+    assert choices(best, before) == [0]
+
+
+def test_the_best_on_a_phone(best: StudyServer, visit: Visit) -> None:
+    page = visit(best.url, **PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+    for name in ("1 is best", "2 is best", "3 is best", "Cannot tell"):
+        box = page.get_by_role("button", name=name, exact=True).bounding_box()
+        assert box is not None
+        assert min(box["width"], box["height"]) >= 40
+    cut = "buttons => buttons.filter(each => each.scrollWidth > each.clientWidth).map(each => each.innerText)"
+    assert page.eval_on_selector_all("button", cut) == []
+    places = [page.locator(".pane").nth(k).bounding_box() for k in range(4)]
+    assert len({(place["x"], place["y"]) for place in places if place is not None}) == 4
+    before = len(Store(best.database).votes())
+    page.get_by_role("button", name="Cannot tell").tap()
+    arrived(page, 2)
+    assert choices(best, before) == [None]

@@ -77,27 +77,28 @@ def test_left_is_left_and_nothing_tells_a_name(server: StudyServer, person: Pers
     before = Store(server.database).votes()
     for page in ("", "study.js", "view.js", "study.css", "icon.svg"):
         assert person.ask(page)[0] == 200
-    assert person.state() == {"joined": False, "total": NUM_QUESTIONS}
+    assert person.state() == {"joined": False, "at_once": 2, "total": NUM_QUESTIONS}
     state = person.state("join", {})
     chosen, tokens = [], []
     while (question := state["current"]) is not None:
         assert state["beside"][question] == ["input"]
-        data = {place: person.ask(f"picture/{question}/{place}")[1] for place in ("left", "right", "input")}
+        data = {place: person.ask(f"picture/{question}/{place}")[1] for place in ("0", "1", "input")}
         seen = {place: np.asarray(Image.open(io.BytesIO(found))) for place, found in data.items()}
         [(name, method)] = [
             (name, method)
             for name in PICTURES
             for method in (FIRST, SECOND)
-            if np.array_equal(seen["left"], Image.open(server.folder / method / f"{name}.png"))
+            if np.array_equal(seen["0"], Image.open(server.folder / method / f"{name}.png"))
         ]
         other = SECOND if method == FIRST else FIRST
-        np.testing.assert_array_equal(seen["right"], Image.open(server.folder / other / f"{name}.png"))
+        np.testing.assert_array_equal(seen["1"], Image.open(server.folder / other / f"{name}.png"))
         np.testing.assert_array_equal(seen["input"], Image.open(server.folder / "lq" / f"{name}.png"))
-        assert person.ask(f"picture/{question}/original")[0] == 404
+        for place in ("original", "2", "left", "-1"):
+            assert person.ask(f"picture/{question}/{place}")[0] == 404
         chosen.append((name, method))
         tokens.append(question)
-        state = person.state("vote", {"question": question, "choice": "left", "id": f"answer-{question}"})
-    assert [(vote.picture, getattr(vote, vote.choice)) for vote in votes_since(server, before)] == chosen
+        state = person.state("vote", {"question": question, "place": 0, "id": f"answer-{question}"})
+    assert [(vote.picture, vote.chosen) for vote in votes_since(server, before)] == chosen
     assert len(set(tokens)) == NUM_QUESTIONS == state["answered"]
     assert state["last"] == tokens[-1]
     for word in (FIRST, SECOND, *PICTURES, str(server.folder)):
@@ -106,16 +107,18 @@ def test_left_is_left_and_nothing_tells_a_name(server: StudyServer, person: Pers
 
 def test_what_is_refused_stores_nothing(server: StudyServer, person: Person) -> None:
     before = Store(server.database).votes()
-    assert person.ask("vote", {"question": "abcdefgh", "choice": "left", "id": "abcdefgh"})[0] == 401
+    assert person.ask("vote", {"question": "abcdefgh", "place": 0, "id": "abcdefgh"})[0] == 401
     state = person.state("join", {})
     other = Person(server.url)
     theirs = other.state("join", {})["current"]
-    good = {"question": state["current"], "choice": "left", "id": "an-id-of-mine"}
+    good = {"question": state["current"], "place": 0, "id": "an-id-of-mine"}
     refused: list[tuple[int, Any]] = [
         (404, {**good, "question": theirs}),
         (404, {**good, "question": "abcdefgh"}),
         (404, {**good, "question": state["following"]}),
-        (422, {**good, "choice": "both"}),
+        (422, {**good, "place": 2}),
+        (422, {**good, "place": "left"}),
+        (422, {"question": state["current"], "id": "an-id-of-mine"}),
         (422, {**good, "id": ""}),
         (422, {**good, "id": "x" * 65}),
         (422, {}),
@@ -124,7 +127,7 @@ def test_what_is_refused_stores_nothing(server: StudyServer, person: Person) -> 
     ]
     for status, body in refused:
         assert person.ask("vote", body)[0] == status, body
-    assert person.ask(f"picture/{theirs}/left")[0] == 404
+    assert person.ask(f"picture/{theirs}/0")[0] == 404
     assert person.ask("picture/..%2F..%2Fetc/passwd")[0] in (404, 422)
     assert person.ask("picture/%2e%2e/%2e%2e/pyproject.toml")[0] in (404, 422)
     assert person.ask("undo", {"question": theirs})[0] == 404
@@ -146,9 +149,9 @@ def test_bodies_too_large_or_of_unknown_size_are_not_read(server: StudyServer, h
 def test_twice_is_once_and_undo_asks_again(server: StudyServer, person: Person) -> None:
     before = Store(server.database).votes()
     first = person.state("join", {})["current"]
-    body = {"question": first, "choice": "right", "id": "an-id-of-mine"}
+    body = {"question": first, "place": 1, "id": "an-id-of-mine"}
     assert person.state("vote", body) == person.state("vote", body)
-    assert person.ask("vote", {**body, "id": "another-id", "choice": "tie"})[0] == 409
+    assert person.ask("vote", {**body, "id": "another-id", "place": None})[0] == 409
     assert len(votes_since(server, before)) == 1
     assert person.state("join", {})["answered"] == 1  # who has joined stays who they are
     assert person.state("undo", {"question": first})["current"] == first
@@ -160,19 +163,19 @@ def test_twice_is_once_and_undo_asks_again(server: StudyServer, person: Person) 
 
 def test_a_changed_picture_is_not_shown_and_names_nothing(server: StudyServer, person: Person) -> None:
     state = person.state("join", {})
-    _, name, method = Store(server.database).shown(_last_participant(server), state["current"], "left")
+    _, name, (method, _) = Store(server.database).shown(_last_participant(server), state["current"])
     path = server.folder / method / f"{name}.png"
     kept = path.read_bytes()
     try:
         for damaged in ((server.folder / "lq" / f"{name}.png").read_bytes(), b"none"):
             path.write_bytes(damaged)
-            status, text = person.ask(f"picture/{state['current']}/left")
+            status, text = person.ask(f"picture/{state['current']}/0")
             assert status == 500
             assert b"cannot be answered" in text
             assert method.encode() not in person.heard
     finally:
         path.write_bytes(kept)
-    assert person.ask(f"picture/{state['current']}/left")[0] == 200
+    assert person.ask(f"picture/{state['current']}/0")[0] == 200
 
 
 def _last_participant(server: StudyServer) -> int:

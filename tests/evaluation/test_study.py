@@ -8,6 +8,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -33,17 +34,22 @@ def store(tmp_path: Path) -> Store:
     return Store.begin(tmp_path / "study.sqlite", METHODS, IDENTITIES)
 
 
+@pytest.fixture
+def best(tmp_path: Path) -> Store:
+    """One that asks for the best of all methods."""
+    return Store.begin(tmp_path / "best.sqlite", METHODS, IDENTITIES, at_once=3)
+
+
 def joined(store: Store, num_questions: int | None = None) -> int:
     who = store.participant(store.join(num_questions))
     assert who is not None
     return who
 
 
-def answer(store: Store, who: int, choose: Callable[[str, str], str]) -> None:
-    """Answer all that is left; ``choose`` is told the methods on the left and on the right."""
+def answer(store: Store, who: int, choose: Callable[[tuple[str, ...]], int | None]) -> None:
+    """Answer all that is left; ``choose`` is told the methods by place."""
     while (question := store.progress(who).current) is not None:
-        left, right = (store.shown(who, question, side)[2] for side in ("left", "right"))
-        store.vote(who, question, choose(left, right), f"id of {question}")
+        store.vote(who, question, choose(store.shown(who, question)[2]), f"id of {question}")
 
 
 def save(path: Path, seed: int, size: tuple[int, int] = (24, 16)) -> None:
@@ -123,30 +129,40 @@ def test_everybody_is_asked_everything_in_an_order_of_their_own(store: Store) ->
         who = joined(store)
         order = []
         while (question := store.progress(who).current) is not None:
-            recipe, picture, left = store.shown(who, question, "left")
-            order.append((recipe, picture, left, store.shown(who, question, "right")[2]))
-            assert store.shown(who, question, INPUT) == (recipe, picture, INPUT)
-            store.vote(who, question, "tie", "an id")
+            recipe, picture, methods = store.shown(who, question)
+            order.append((recipe, picture, *methods))
+            store.vote(who, question, None, "an id")
         orders.append(order)
     for order in orders:
         assert len({(*question[:2], *sorted(question[2:])) for question in order}) == NUM_QUESTIONS
     assert len({tuple(order) for order in orders}) == 8
-    on_the_left = sum(vote.first_is_left for vote in store.votes())
+    on_the_left = sum(vote.shown == vote.methods for vote in store.votes())
     assert scipy.stats.binomtest(on_the_left, 8 * NUM_QUESTIONS).pvalue > 1e-6
+
+
+def test_the_best_is_asked_of_all_methods_at_once(best: Store) -> None:
+    assert (best.at_once, best.num_questions()) == (3, 8)
+    for _ in range(30):
+        answer(best, joined(best), lambda shown: shown.index("theirs"))
+    votes = best.votes()
+    assert {(vote.recipe, vote.picture) for vote in votes} == {(recipe, name) for recipe, name, _ in IDENTITIES}
+    assert {vote.methods for vote in votes} == {METHODS}
+    assert {vote.chosen for vote in votes} == {"theirs"}
+    orders = [vote.shown for vote in votes]
+    assert scipy.stats.chisquare([orders.count(order) for order in permutations(METHODS)]).pvalue > 1e-6
 
 
 def test_a_subset_goes_to_what_has_fewest_votes(store: Store) -> None:
     for _ in range(4):
-        answer(store, joined(store, NUM_QUESTIONS // 2), lambda left, right: "left")
-    asked = [(vote.recipe, vote.picture, vote.first, vote.second) for vote in store.votes()]
+        answer(store, joined(store, NUM_QUESTIONS // 2), lambda shown: 0)
+    asked = [(vote.recipe, vote.picture, vote.methods) for vote in store.votes()]
     assert sorted(asked) == sorted([*set(asked)] * 2)
     assert len(set(asked)) == NUM_QUESTIONS
 
 
-def test_a_vote_is_for_what_was_on_that_side(store: Store) -> None:
-    answer(store, joined(store), lambda left, right: "left" if left < right else "right")
-    for vote in store.votes():
-        assert getattr(vote, vote.choice) == min(vote.first, vote.second)
+def test_a_vote_is_for_what_was_in_that_place(store: Store) -> None:
+    answer(store, joined(store), lambda shown: shown.index(min(shown)))
+    assert all(vote.chosen == min(vote.methods) for vote in store.votes())
 
 
 def test_a_vote_counts_once_and_changes_by_undo_alone(store: Store) -> None:
@@ -154,9 +170,9 @@ def test_a_vote_counts_once_and_changes_by_undo_alone(store: Store) -> None:
     first = store.progress(who).current
     assert first is not None
     for _ in range(3):
-        store.vote(who, first, "left", "one")
+        store.vote(who, first, 0, "one")
     with pytest.raises(AlreadyAnswered, match="take the answer back"):
-        store.vote(who, first, "right", "two")
+        store.vote(who, first, 1, "two")
     [before] = store.votes()
     second = store.progress(who).current
     assert second not in (None, first)
@@ -164,12 +180,12 @@ def test_a_vote_counts_once_and_changes_by_undo_alone(store: Store) -> None:
         store.undo(who, first)
     assert store.votes() == []
     assert store.progress(who).current == first
-    store.vote(who, first, "left", "one")  # late, or sent again: it was taken back
+    store.vote(who, first, 0, "one")  # late, or sent again: it was taken back
     assert store.votes() == []
-    store.vote(who, first, "right", "three")
+    store.vote(who, first, 1, "three")
     [after] = store.votes()
-    assert {before.choice, after.choice} == {"first", "second"}
-    store.vote(who, str(second), "tie", "four")
+    assert (before.chosen, after.chosen) == before.shown == after.shown
+    store.vote(who, str(second), None, "four")
     with pytest.raises(AlreadyAnswered, match="later questions"):
         store.undo(who, first)
     assert len(store.votes()) == 2
@@ -184,19 +200,20 @@ def test_votes_that_belong_nowhere_are_refused(store: Store, tmp_path: Path) -> 
     stranger = elsewhere.progress(joined(elsewhere)).current
     for question in (str(stranger), str(store.progress(other).current), "never asked"):
         with pytest.raises(NotAsked, match="not asked this question"):
-            store.vote(who, question, "left", "id")
+            store.vote(who, question, 0, "id")
+        with pytest.raises(NotAsked, match="not asked this question"):
+            store.shown(who, question)
     with pytest.raises(NotAsked, match="turn has not come"):
-        store.vote(who, progress.following, "left", "id")
-    with pytest.raises(OptionError, match="choice is 'both'; allowed are left, right, tie"):
-        store.vote(who, progress.current, "both", "id")
-    with pytest.raises(NotAsked, match="no picture 'hq'"):
-        store.shown(who, progress.current, "hq")
+        store.vote(who, progress.following, 0, "id")
+    for place in (-1, 2):
+        with pytest.raises(OptionError, match=f"place is {place}; allowed are 0 to 1, and none"):
+            store.vote(who, progress.current, place, "id")
     assert store.votes() == []
     database = sqlite3.connect(store.path)
     assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     database.execute("PRAGMA foreign_keys = ON")
     with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
-        database.execute("INSERT INTO vote (asked, client_id, choice) VALUES ('never asked', 'id', 'tie')")
+        database.execute("INSERT INTO vote (asked, client_id) VALUES ('never asked', 'id')")
     database.close()
 
 
@@ -204,7 +221,7 @@ def test_the_same_file_goes_on_and_other_pictures_do_not_mix_in(store: Store) ->
     token = store.join()
     who = store.participant(token)
     assert who is not None
-    store.vote(who, str(store.progress(who).current), "left", "id")
+    store.vote(who, str(store.progress(who).current), 0, "id")
     again = Store.begin(store.path, METHODS, IDENTITIES)
     assert (again.name, again.votes(), again.progress(who)) == (store.name, store.votes(), store.progress(who))
     assert again.participant(token) == who
@@ -215,14 +232,75 @@ def test_the_same_file_goes_on_and_other_pictures_do_not_mix_in(store: Store) ->
         Store.begin(store.path, METHODS[:2], {key: value for key, value in IDENTITIES.items() if key[2] != "others"})
 
 
+def test_pairs_and_the_best_do_not_mix(store: Store, best: Store) -> None:
+    assert Store.begin(best.path, METHODS, IDENTITIES, at_once=3).name == best.name
+    with pytest.raises(StudyError, match="its questions show 3 methods, not 2; go on with --ask best, or name another"):
+        Store.begin(best.path, METHODS, IDENTITIES)
+    with pytest.raises(StudyError, match="show 2 methods, not 3; go on with --ask pairs"):
+        Store.begin(store.path, METHODS, IDENTITIES, at_once=3)
+
+
+@pytest.mark.parametrize("opened", [Store, lambda path: Store.begin(path, ("a", 'b"'), {("", "x", "a"): "1"})])
+def test_a_study_of_version_1_is_gone_on_with(tmp_path: Path, opened: Callable[[Path], Store]) -> None:
+    path = tmp_path / "study.sqlite"
+    with sqlite3.connect(path) as database:
+        database.executescript(VERSION_1)
+    store = opened(path)
+    assert {(vote.participant, vote.recipe, vote.methods) for vote in store.votes()} == {(1, "", ("a", 'b"'))}
+    told = [(vote.picture, vote.shown, vote.chosen) for vote in store.votes()]
+    assert told == [("x", ('b"', "a"), 'b"'), ("y", ("a", 'b"'), "a"), ("z", ('b"', "a"), None)]
+    assert (store.name, store.at_once, store.progress(1).current) == ("s", 2, "4")
+    store.vote(1, "3", 0, "late")  # taken back, and asked again
+    store.vote(1, "4", 0, "new")
+    assert [vote.chosen for vote in store.votes()] == ['b"', "a", None, 'b"']
+    assert Store(path).votes() == store.votes()
+    answer(store, joined(store), lambda shown: 1)
+    assert len(store.votes()) == 8
+    with sqlite3.connect(path) as database:
+        assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")} == {
+            "study", "participant", "question", "asked", "vote"
+        }  # fmt: skip
+
+
+VERSION_1 = """
+CREATE TABLE study (name TEXT NOT NULL, pictures TEXT NOT NULL, begun TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT;
+CREATE TABLE question (
+    id INTEGER PRIMARY KEY, recipe TEXT NOT NULL, picture TEXT NOT NULL, first TEXT NOT NULL, second TEXT NOT NULL,
+    CHECK (first <> second), UNIQUE (recipe, picture, first, second)) STRICT;
+CREATE TABLE participant (
+    id INTEGER PRIMARY KEY, token_sha256 TEXT NOT NULL UNIQUE,
+    joined TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT;
+CREATE TABLE asked (
+    token TEXT PRIMARY KEY, participant INTEGER NOT NULL REFERENCES participant, position INTEGER NOT NULL,
+    question INTEGER NOT NULL REFERENCES question, first_is_left INTEGER NOT NULL CHECK (first_is_left IN (0, 1)),
+    UNIQUE (participant, position), UNIQUE (participant, question)) STRICT;
+CREATE TABLE vote (
+    id INTEGER PRIMARY KEY, asked TEXT NOT NULL REFERENCES asked, client_id TEXT NOT NULL,
+    choice TEXT NOT NULL CHECK (choice IN ('first', 'second', 'tie')),
+    undone INTEGER NOT NULL DEFAULT 0 CHECK (undone IN (0, 1)),
+    voted TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, UNIQUE (asked, client_id)) STRICT;
+CREATE UNIQUE INDEX one_vote ON vote (asked) WHERE undone = 0;
+INSERT INTO study (name, pictures) VALUES ('s', '{"x/a": "1"}');
+INSERT INTO participant (token_sha256) VALUES ('t');
+INSERT INTO question (recipe, picture, first, second) VALUES
+    ('', 'x', 'a', 'b"'), ('', 'y', 'a', 'b"'), ('', 'z', 'a', 'b"'), ('', 'w', 'a', 'b"');
+INSERT INTO asked VALUES ('1', 1, 0, 1, 0), ('2', 1, 1, 2, 1), ('3', 1, 2, 3, 0), ('4', 1, 3, 4, 0);
+INSERT INTO vote (asked, client_id, choice, undone) VALUES
+    ('1', 'i', 'second', 0), ('2', 'i', 'first', 0), ('3', 'late', 'first', 1), ('3', 'i', 'tie', 0);
+PRAGMA application_id = 0x73757072;
+PRAGMA user_version = 1;
+"""
+
+
 def test_files_that_are_no_study(store: Store, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database at all, by far" * 100)
     with sqlite3.connect(tmp_path / "foreign") as database:
         database.execute("CREATE TABLE anything (x)")
     with sqlite3.connect(store.path) as database:
-        database.execute("PRAGMA user_version = 2")
+        database.execute("PRAGMA user_version = 3")
     for path, said in {"none": "no such file", "text": "not a database", "foreign": "not the database of a study",
-                       "study.sqlite": "of version 2; this supir reads and writes 1"}.items():  # fmt: skip
+                       "study.sqlite": "of version 3; this supir reads and writes 2"}.items():  # fmt: skip
         with pytest.raises(StudyError, match=said):
             Store(tmp_path / path)
         if path != "none":
@@ -236,13 +314,13 @@ def test_many_at_once(store: Store) -> None:
         while (question := store.progress(who).current) is not None:
             for client_id in ("one", "one", "two"):
                 try:
-                    store.vote(who, question, "left", client_id)
+                    store.vote(who, question, 0, client_id)
                 except AlreadyAnswered:
                     assert client_id == "two"
 
     def same(number: int) -> str:
         try:
-            store.vote(shared, question, "left", f"window {number % 4}")
+            store.vote(shared, question, 0, f"window {number % 4}")
         except AlreadyAnswered:
             return "refused"
         return "taken"
@@ -254,7 +332,7 @@ def test_many_at_once(store: Store) -> None:
         assert list(threads.map(same, range(8))).count("taken") == 2  # the first, and the same request again
     votes = store.votes()
     assert len(votes) == 8 * 6 + 1
-    assert len({(vote.participant, vote.recipe, vote.picture, vote.first, vote.second) for vote in votes}) == len(votes)
+    assert len({(vote.participant, vote.recipe, vote.picture, vote.methods) for vote in votes}) == len(votes)
 
 
 # What they say
@@ -284,8 +362,8 @@ def test_the_cluster_interval_is_that_of_scipys_bootstrap() -> None:
 def test_votes_of_one_mind_are_worth_one_vote() -> None:
     """Twenty people who always say the same: the interval over people is that of twenty votes, not of two hundred."""
     votes = [
-        Vote(participant=who, recipe="", picture=str(k), first="a", second="b",
-             choice="first" if who < 14 else "second", first_is_left=k % 2 == 0)
+        Vote(participant=who, recipe="", picture=str(k), methods=("a", "b"), shown=("a", "b") if k % 2 else ("b", "a"),
+             chosen="a" if who < 14 else "b")
         for who in range(20) for k in range(10)
     ]  # fmt: skip
     [found] = preferences(votes)
@@ -297,6 +375,36 @@ def test_votes_of_one_mind_are_worth_one_vote() -> None:
     assert found.by_pictures == (0.7, 0.7)
 
 
+def test_the_share_of_each_method_among_the_best(best: Store) -> None:
+    """A method nobody chooses has a row; answers that none is the best count for nobody."""
+    first_places = 0
+
+    def choose(shown: tuple[str, ...]) -> int | None:
+        nonlocal first_places
+        place = next(places, None)
+        first_places += place is not None and shown[0] == place
+        return None if place is None else shown.index(place)
+
+    for recipe_votes in (["ours"] * 5 + ["theirs"] * 2 + [None], ["ours"] * 8):
+        places = iter(recipe_votes)
+        answer(best, joined(best), choose)
+    found = {(one.recipe, one.first): one for one in preferences(best.votes())}
+    assert list(found) == [(recipe, method) for recipe in (ALL, "sr4", "sr8") for method in METHODS]
+    shares = [found[ALL, method] for method in METHODS]
+    assert [(one.first_votes, one.second_votes, one.ties) for one in shares] == [(13, 2, 1), (2, 13, 1), (0, 15, 1)]
+    assert [one.wilson for one in shares] == [wilson(13, 15), wilson(2, 15), wilson(0, 15)]
+    assert {(one.second, one.p_value, one.left) for one in shares} == {(None, None, first_places / 15)}
+    for recipe in ("sr4", "sr8"):
+        assert sum(found[recipe, method].preference or 0 for method in METHODS) == pytest.approx(1)
+    shown = report(best.path).stdout
+    assert "| recipe | best | votes |" in shown
+    assert "| all | ours | 13 : 2 | 1 | 86.7 | 62.1 to 96.3 |" in shown
+    assert "by chance 100 by the number of methods" in shown
+    [line] = [line for line in csv.DictReader(io.StringIO(report(best.path, "--csv").stdout))
+              if (line["recipe"], line["first"]) == ("all", "others")]  # fmt: skip
+    assert (line["second"], line["first_votes"], line["preference"], line["p_value"]) == ("", "0", "0.000000", "")
+
+
 def report(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["study", "report", *map(str, arguments)])
 
@@ -304,8 +412,8 @@ def report(*arguments: object) -> Result:
 def test_the_report(store: Store) -> None:
     assert "no votes yet" in report(store.path).stderr
 
-    def choose(left: str, right: str) -> str:
-        return "tie" if "others" in (left, right) else "left" if left == "ours" else "right"
+    def choose(shown: tuple[str, ...]) -> int | None:
+        return None if "others" in shown else shown.index("ours")
 
     for _ in range(3):
         answer(store, joined(store), choose)
@@ -337,6 +445,7 @@ def test_the_report(store: Store) -> None:
         (("--method", "ours=one", "--method", "theirs=three"), 1, "three: does not exist"),
         (("--method", "ours=one", "--method", "theirs=four"), 1, "no picture that every method has"),
         (("--method", "ours=one", "--method", "theirs=two", "--host", "192.0.2.1"), 1, "cannot listen there"),
+        (("--ask", "best", *(f"--method={k}=one" for k in range(10))), 2, "best shows 9 methods at most, not 10"),
     ],
 )
 def test_wrong_usage(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from cli.study_process import THIRD, StudyServer
 from service import patient
 from web.conftest import Visit
 from web.site import WebServer, gradient, open_photo, painted
@@ -72,3 +75,19 @@ def test_the_interface_for_people(server: WebServer, browser: Browser) -> None:
 
 def _routes(server: WebServer) -> dict[str, dict[str, object]]:
     return dict(patient.get(f"{server.url}/openapi.json").json()["paths"])
+
+
+@pytest.mark.parametrize("ask", ["pairs", "best"])
+def test_the_page_of_a_study(browser: Browser, tmp_path: Path, ask: str) -> None:
+    server = StudyServer(tmp_path, "--ask", ask, "--method", f"{THIRD}={tmp_path / THIRD}")
+    try:
+        with browser.new_context() as context:
+            page = context.new_page()
+            page.goto(server.url)
+            page.get_by_role("button", name="Start").wait_for()
+            assert violations(page) == []
+            page.get_by_role("button", name="Start").click()
+            page.locator("[data-place='2']:enabled" if ask == "best" else "[data-place='1']:enabled").wait_for()
+            assert violations(page) == []
+    finally:
+        server.kill()

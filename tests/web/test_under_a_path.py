@@ -97,7 +97,7 @@ def test_a_study_under_a_path(browser: object, tmp_path: Path, strips: bool) -> 
                 for number in range(1, NUM_QUESTIONS + 1):
                     expect(page.locator("#count")).to_have_text(f"{number} of {NUM_QUESTIONS}")
                     expect(page.locator(".pane img").first).to_be_visible()
-                    page.locator("[data-choice=left]").click()
+                    page.locator("[data-place='0']").click()
                 expect(page.locator("#message")).to_contain_text("Thank you!")
             assert patient.head(f"{url}/state").status_code == 200
             assert patient.get(f"{url}/state", headers={"Host": "[::1"}).status_code == 400

@@ -7,7 +7,7 @@ import logging
 import socket
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -15,13 +15,13 @@ from rich.console import Console
 from supir.cli.arguments import Host, Port, RootPath, TrustedProxies, folder, option
 from supir.cli.errors import exit_on_error, say, show_warning
 from supir.cli.serve import address_of, listen
-from supir.errors import StudyError
+from supir.errors import OptionError, StudyError
 
 if TYPE_CHECKING:
     from supir.evaluation.study.pictures import Compared
 
 study_app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Ask people which result is better: blind, in the browser."
+    no_args_is_help=True, add_completion=False, help="Ask people which result is better or best: blind, in the browser."
 )
 
 
@@ -40,6 +40,9 @@ def serve(
     ] = None,
     inputs: Annotated[Path | None, folder("Folder of the degraded pictures, to be looked at.", "--input")] = None,
     originals: Annotated[Path | None, folder("Folder of the originals, likewise.", "--original")] = None,
+    ask: Annotated[
+        Literal["pairs", "best"], option("For the better of every two methods, or for the best of all at once.")
+    ] = "pairs",
     database: Annotated[Path, option("The file of the votes, begun or gone on with.")] = Path("study.sqlite"),
     questions: Annotated[int | None, option("Asked of each participant. Unset: all.", min=1)] = None,
     host: Host = "127.0.0.1",
@@ -47,14 +50,14 @@ def serve(
     root_path: RootPath = "",
     trusted_proxies: TrustedProxies = "",
 ) -> None:
-    """Serve a page where people choose the better of two results, without knowing what made them.
+    """Serve a page where people choose the better of two results, or the best of all, without knowing what made them.
 
-    The order, the sides and, with --questions, which are asked are random for every participant. Votes are kept in
+    The order, the places and, with --questions, which are asked are random for every participant. Votes are kept in
     one SQLite file; stopped and started again, everyone goes on where they were.
     """
     with exit_on_error() as console:
         from supir.evaluation.study.pictures import identities
-        from supir.evaluation.study.store import Store
+        from supir.evaluation.study.store import MOST_AT_ONCE, Store
         from supir.service.http.addressing import Front
         from supir.service.http.logs import set_up_logs
         from supir.service.http.server import Server
@@ -62,9 +65,14 @@ def serve(
 
         front = Front.of(root_path, trusted_proxies)
         names, cases = _cases(console, benchmark, methods, recipes, method, inputs, originals)
+        at_once = 2 if ask == "pairs" else len(names)
+        if at_once > MOST_AT_ONCE:
+            raise OptionError(
+                f"--ask best shows {MOST_AT_ONCE} methods at most, not {at_once}; name fewer, or ask pairs"
+            )
         with console.status(f"reading the pictures of {len(cases)} cases"):
             hashes = identities(cases, names)
-        store = Store.begin(database, names, hashes)
+        store = Store.begin(database, names, hashes, at_once)
         listening = _listen(console, host, port)
         count = store.num_questions()
         say(console, f"{count} questions about {len(cases)} pictures; votes go to {database}")
@@ -80,7 +88,7 @@ def report(
     as_csv: Annotated[bool, option("As CSV in place of a markdown table.", "--csv")] = False,
     as_json: Annotated[bool, option("As JSON likewise.", "--json")] = False,
 ) -> None:
-    """Say for each pair of methods which was preferred, and how sure that is. May run while votes come in."""
+    """Say which method of each pair, or of all, was preferred, and how sure that is. May run while votes come in."""
     with exit_on_error() as console:
         from supir.evaluation.study import report as reports
         from supir.evaluation.study.store import Store

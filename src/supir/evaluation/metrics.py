@@ -238,7 +238,10 @@ def _score(network: Any, picture: Tensor, reference: Tensor) -> float:
 
 
 def _clip_iqa(weights: Path | None) -> Measure:
-    """How much nearer the picture is to "Good photo." than to "Bad photo." for CLIP, which prepares it as ever."""
+    """How much nearer the picture is to "Good photo." than to "Bad photo." for CLIP ViT-B/16, which prepares it.
+
+    Not the authors' variant: RN50 without its position embedding, on the picture at its own size.
+    """
     folder = _need(weights, "openai/clip-vit-base-patch16", "https://huggingface.co/openai/clip-vit-base-patch16")
     from transformers import CLIPModel, CLIPProcessor
 
@@ -316,8 +319,9 @@ METRICS: dict[str, Metric] = {
         Metric(name="dists", title="DISTS", source="Ding et al. 2020, VGG16", open=_perceptual(load_dists), **_LOWER),
         *_alone(Metric(name="niqe", title="NIQE", source="Mittal et al. 2013, rounded luma",
                        open=lambda _: lambda picture, reference: niqe(picture), decimals=2, **_LOWER)),
-        *_alone(Metric(name="clip_iqa", title="CLIP-IQA", source="Wang et al. 2023, CLIP ViT-B/16; transformers",
-                       open=_clip_iqa)),
+        *_alone(Metric(name="clip_iqa", title="CLIP-IQA ViT-B/16",
+                       source="Wang et al. 2023, but CLIP ViT-B/16 and one pair of prompts by transformers, not RN50"
+                       " without position embedding", open=_clip_iqa)),
         *_alone(Metric(name="maniqa", title="ManIQA", source="Yang et al. 2022; pyiqa", open=_pyiqa("maniqa"))),
         *_alone(Metric(name="musiq", title="MUSIQ", source="Ke et al. 2021, KonIQ; pyiqa", open=_pyiqa("musiq"),
                        limits=(0.0, 100.0), decimals=2)),

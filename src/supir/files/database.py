@@ -40,7 +40,7 @@ class Kind:
     schema: str
     """The statements that make the tables, each ended by a semicolon and a line end."""
     upgrades: Mapping[int, str] = field(default_factory=dict)
-    """The statement that makes a file of a version one of the next."""
+    """The statements that make a file of a version one of the next, as in `schema`."""
     error: type[SupirError]
     """Raised when a file is not of this kind or version, or SQLite refuses."""
     unwritable: type[SupirError] | None = None
@@ -54,9 +54,9 @@ class Kind:
 class Database:
     """A file. Any thread may ask; those of this process write one after the other.
 
-    Nothing is opened until something is asked: `begin` makes the file, `check` wants it to be there. Connections are
-    kept for those who ask next, whichever thread: to open one takes 2 ms, to read by it 0.05, and while one is open a
-    reader needs no room on the disk.
+    Nothing is opened until something is asked: `begin` makes the file, `check` wants it to be there; both upgrade it.
+    Connections are kept for those who ask next, whichever thread: to open one takes 2 ms, to read by it 0.05, and while
+    one is open a reader needs no room on the disk.
     """
 
     def __init__(self, path: Path, kind: Kind) -> None:
@@ -81,35 +81,28 @@ class Database:
         """
         with self.writing() as database:
             if not database.execute("SELECT 1 FROM sqlite_master").fetchall():
-                for statement in self._kind.schema.split(";\n"):
-                    database.execute(statement)
+                _run(database, self._kind.schema)
                 database.execute(f"PRAGMA application_id = {self._kind.application}")
                 database.execute(f"PRAGMA user_version = {self._kind.version}")
                 fill(database)
-            self._upgrade(database)
         self.check()
         with self._connected() as database:
             # So that nobody who reads waits for those who write. The file remembers it.
             database.execute("PRAGMA journal_mode = WAL")
 
-    def _upgrade(self, database: sqlite3.Connection) -> None:
-        """Make a file of an earlier version one of the present, if that is known."""
-        [[application]] = database.execute("PRAGMA application_id")
-        [[version]] = database.execute("PRAGMA user_version")
-        while application == self._kind.application and version in self._kind.upgrades:
-            database.execute(self._kind.upgrades[version])
-            version += 1
-            database.execute(f"PRAGMA user_version = {version}")
-
     def check(self) -> None:
-        """See that the file is of its kind and version.
+        """See that the file is of its kind and version, or make it one of this version where that is known.
 
         Raises:
             SupirError: of the kind's classes: it is not, or SQLite refuses.
         """
         with self.reading() as database:
-            [[application]] = database.execute("PRAGMA application_id")
-            [[version]] = database.execute("PRAGMA user_version")
+            application, version = _marks(database)
+        if application == self._kind.application and version in self._kind.upgrades:
+            with self.writing() as database:
+                while (version := _marks(database)[1]) in self._kind.upgrades:
+                    _run(database, self._kind.upgrades[version])
+                    database.execute(f"PRAGMA user_version = {version + 1}")
         if application != self._kind.application:
             raise self._kind.error(f"{self.path}: not the database of {self._kind.name}")
         if version != self._kind.version:
@@ -193,6 +186,19 @@ class Database:
         with suppress(OSError):
             return shutil.disk_usage(self.path.parent).free < 1 << 16
         return False
+
+
+def _marks(database: sqlite3.Connection) -> tuple[int, int]:
+    """Application and version."""
+    [[application]] = database.execute("PRAGMA application_id")
+    [[version]] = database.execute("PRAGMA user_version")
+    return application, version
+
+
+def _run(database: sqlite3.Connection, statements: str) -> None:
+    """Within a transaction, which `executescript` would end."""
+    for statement in statements.split(";\n"):
+        database.execute(statement)
 
 
 def _close_all(connections: list[sqlite3.Connection]) -> None:

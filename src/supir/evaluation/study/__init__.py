@@ -1,4 +1,4 @@
-"""Which of two restored pictures do people prefer? The web page that asks them is ``supir.service.http.study``.
+"""Which of two or more restored pictures do people prefer? The web page that asks them is ``supir.service.http.study``.
 
 pictures   what is compared: a benchmark's results, or folders; their identity
 store      the SQLite file: questions, participants and votes

@@ -1,4 +1,4 @@
-"""What the votes say: for every two methods how often each was preferred, and how sure that is.
+"""What the votes say: how often a method was preferred to the other of a pair, or to all others, and how sure that is.
 
 The votes of one participant, or about one picture, are alike, so that they tell less than as many independent ones.
 Three intervals of the same preference stand side by side: as if all votes were independent (Wilson), over other
@@ -30,14 +30,17 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Preference:
-    """Two methods, compared by the votes over one recipe or all."""
+    """Two methods, or one and all that were shown with it, compared by the votes over one recipe or all."""
 
     recipe: str
     first: str
-    second: str
+    second: str | None
+    """None where more than two were shown at once: all others."""
     first_votes: int
     second_votes: int
+    """For the second, or for any of the others."""
     ties: int
+    """Answers that none is the best."""
     participants: int
     pictures: int
     preference: float | None
@@ -48,42 +51,46 @@ class Preference:
     """95 %, by a bootstrap over participants; None with fewer than two."""
     by_pictures: Interval | None
     """95 %, by a bootstrap over pictures; None with fewer than two."""
-    p_value: float
-    """Of an exact two-sided sign test, were all votes independent."""
+    p_value: float | None
+    """Of an exact two-sided sign test, were all votes independent; None where more than two were shown at once."""
     left: float | None
-    """The share of the left side, of the votes that are no ties: far from 0.5, somebody did not look."""
+    """The share of the first place, of the votes that are no ties: far from one in so many places, somebody did not
+    look."""
 
 
 def preferences(votes: Sequence[Vote]) -> list[Preference]:
-    """Every pair of methods over all votes, then by recipe where there are any; in the order they were first seen."""
+    """Over all votes, then by recipe where there are any: every pair of methods, or every method against all others."""
     found = []
     recipes = sorted({vote.recipe for vote in votes} - {""})
     for recipe in [ALL, *recipes]:
         chosen = [vote for vote in votes if recipe in (ALL, vote.recipe)]
-        for pair in sorted({(vote.first, vote.second) for vote in chosen}):
-            found.append(_preference(recipe, [vote for vote in chosen if (vote.first, vote.second) == pair]))
+        for methods in sorted({vote.methods for vote in chosen}):
+            votes_for = [vote for vote in chosen if vote.methods == methods]
+            first, *others = methods
+            found += [_preference(recipe, votes_for, one) for one in (methods if others[1:] else (first,))]
     return found
 
 
-def _preference(recipe: str, votes: Sequence[Vote]) -> Preference:
-    """Of votes about one pair of methods."""
-    first, second, ties = (sum(vote.choice == choice for vote in votes) for choice in ("first", "second", "tie"))
-    decided = [vote for vote in votes if vote.choice != "tie"]
-    left = sum((vote.choice == "first") == vote.first_is_left for vote in decided)
+def _preference(recipe: str, votes: Sequence[Vote], method: str) -> Preference:
+    """Of votes about questions with the same methods."""
+    methods = votes[0].methods
+    decided = [vote for vote in votes if vote.chosen is not None]
+    first = sum(vote.chosen == method for vote in decided)
+    left = sum(vote.chosen == vote.shown[0] for vote in decided)
     return Preference(
         recipe=recipe,
-        first=votes[0].first,
-        second=votes[0].second,
+        first=method,
+        second=methods[1] if len(methods) == 2 else None,
         first_votes=first,
-        second_votes=second,
-        ties=ties,
+        second_votes=len(decided) - first,
+        ties=len(votes) - len(decided),
         participants=len({vote.participant for vote in votes}),
         pictures=len({vote.picture for vote in votes}),
         preference=first / len(decided) if decided else None,
         wilson=wilson(first, len(decided)) if decided else None,
-        by_participants=_clustered(decided, lambda vote: vote.participant),
-        by_pictures=_clustered(decided, lambda vote: vote.picture),
-        p_value=sign_test(first, second),
+        by_participants=_clustered(decided, method, lambda vote: vote.participant),
+        by_pictures=_clustered(decided, method, lambda vote: vote.picture),
+        p_value=sign_test(first, len(decided) - first) if len(methods) == 2 else None,
         left=left / len(decided) if decided else None,
     )
 
@@ -114,45 +121,54 @@ def cluster_interval(counts: npt.NDArray[np.int64]) -> Interval:
     return float(low), float(high)
 
 
-def _clustered(votes: Sequence[Vote], cluster: Callable[[Vote], object]) -> Interval | None:
+def _clustered(votes: Sequence[Vote], method: str, cluster: Callable[[Vote], object]) -> Interval | None:
     counts: dict[object, list[int]] = {}
     for vote in votes:
-        counts.setdefault(cluster(vote), [0, 0])[vote.choice == "second"] += 1
+        counts.setdefault(cluster(vote), [0, 0])[vote.chosen != method] += 1
     # sorted, so that the order in which the votes came does not change what is drawn
     return cluster_interval(np.array(sorted(counts.values()))) if len(counts) > 1 else None
 
 
 def as_markdown(found: Sequence[Preference]) -> str:
-    """A row a pair, in percent, and under it what its columns are."""
+    """A row a pair, or a method that was shown with several, in percent, and under it what its columns are."""
     head = (
         "recipe,question,votes,ties,preferred,95 % Wilson,95 % participants,95 % pictures,p,participants,pictures,left"
     )
-    rows = [head.split(",")]
+    pairs = all(one.second is not None for one in found)
+    rows = [head.split(",") if pairs else head.replace("question", "best").replace("left", "first place").split(",")]
     for one in found:
         intervals = (one.wilson, one.by_participants, one.by_pictures)
         rows.append(
             [
                 one.recipe,
-                f"{one.first} over {one.second}",
+                f"{one.first} over {one.second}" if one.second is not None else one.first,
                 f"{one.first_votes} : {one.second_votes}",
                 str(one.ties),
                 _percent(one.preference),
                 *("–" if ends is None else f"{_percent(ends[0])} to {_percent(ends[1])}" for ends in intervals),
-                f"{one.p_value:.4f}",
+                "–" if one.p_value is None else f"{one.p_value:.4f}",
                 str(one.participants),
                 str(one.pictures),
                 _percent(one.left),
             ]
         )
-    return f"{markdown_table(rows)}\n\n{_LEGEND}"
+    return f"{markdown_table(rows)}\n\n{_OF_PAIRS if pairs else _OF_BEST}{_LEGEND}"
 
 
-_LEGEND = f"""\
+_OF_PAIRS = """\
 - preferred: the share of the first among the votes that are no ties, in percent
-- 95 % Wilson: the interval of that share, were all votes independent; p: exact two-sided sign test, likewise
+- left: the share of the left picture among the votes that are no ties, about 50 when people look
+- p: exact two-sided sign test, were all votes independent
+"""
+_OF_BEST = """\
+- votes: for the method as the best of all that were shown at once, and for any other; ties: none could be told the best
+- preferred: the method's share of the votes that are no ties, in percent; by chance 100 by the number of methods
+- first place: the share of the first picture of those votes, about 100 by the number of methods when people look
+"""
+_LEGEND = f"""\
+- 95 % Wilson: the interval of the share that is preferred, were all votes independent
 - 95 % participants, 95 % pictures: when whole participants, or whole pictures, are drawn anew ({RESAMPLES} bootstrap
-  samples, seed 0, percentiles); too narrow where there are few of them
-- left: the share of the left picture among the votes that are no ties, about 50 when people look"""
+  samples, seed 0, percentiles); too narrow where there are few of them"""
 
 
 def _percent(value: float | None) -> str:
@@ -160,7 +176,10 @@ def _percent(value: float | None) -> str:
 
 
 def as_csv(found: Sequence[Preference]) -> str:
-    """A line a pair; shares from 0 to 1 with six decimals, intervals in two columns, empty where there is none."""
+    """A line as a row of `as_markdown`; shares from 0 to 1 with six decimals, intervals in two columns.
+
+    What there is not is empty.
+    """
     rows = []
     for one in found:
         cells: dict[str, object] = {}

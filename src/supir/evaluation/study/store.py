@@ -1,6 +1,7 @@
 """A study: its questions, who was asked what in which order, and the votes. Nothing else is kept.
 
-All that chance decides (which questions, their order, the sides) is drawn when a participant joins, and stored: a
+A question shows one picture by two methods or more at once, and asks for the best: a pair is one of two. All that
+chance decides (which questions, their order, the methods' places) is drawn when a participant joins, and stored: a
 server can die at any moment, several can share the file. A vote taken back stays in the file, marked as such, so that
 a request that was late or is repeated does not bring it back.
 """
@@ -18,35 +19,58 @@ from itertools import combinations
 from pathlib import Path
 
 from supir.errors import OptionError, StudyError
-from supir.evaluation.study.pictures import INPUT, ORIGINAL
 from supir.files.database import Database, Kind
 
 _SCHEMA = """
 CREATE TABLE study (name TEXT NOT NULL, pictures TEXT NOT NULL, begun TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT;
-CREATE TABLE question (
-    id INTEGER PRIMARY KEY, recipe TEXT NOT NULL, picture TEXT NOT NULL, first TEXT NOT NULL, second TEXT NOT NULL,
-    CHECK (first <> second), UNIQUE (recipe, picture, first, second)) STRICT;
 CREATE TABLE participant (
     id INTEGER PRIMARY KEY, token_sha256 TEXT NOT NULL UNIQUE,
     joined TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT;
+"""
+_QUESTIONS = """\
+CREATE TABLE question (
+    id INTEGER PRIMARY KEY, recipe TEXT NOT NULL, picture TEXT NOT NULL, methods TEXT NOT NULL,
+    UNIQUE (recipe, picture, methods)) STRICT;
 CREATE TABLE asked (
     token TEXT PRIMARY KEY, participant INTEGER NOT NULL REFERENCES participant, position INTEGER NOT NULL,
-    question INTEGER NOT NULL REFERENCES question, first_is_left INTEGER NOT NULL CHECK (first_is_left IN (0, 1)),
+    question INTEGER NOT NULL REFERENCES question, shown TEXT NOT NULL,
     UNIQUE (participant, position), UNIQUE (participant, question)) STRICT;
 CREATE TABLE vote (
-    id INTEGER PRIMARY KEY, asked TEXT NOT NULL REFERENCES asked, client_id TEXT NOT NULL,
-    choice TEXT NOT NULL CHECK (choice IN ('first', 'second', 'tie')),
+    id INTEGER PRIMARY KEY, asked TEXT NOT NULL REFERENCES asked, client_id TEXT NOT NULL, chosen TEXT,
     undone INTEGER NOT NULL DEFAULT 0 CHECK (undone IN (0, 1)),
     voted TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, UNIQUE (asked, client_id)) STRICT;
 CREATE UNIQUE INDEX one_vote ON vote (asked) WHERE undone = 0;
 """
+"""``methods``, and as ``shown`` by place, are JSON lists; ``chosen`` is one of them, NULL where none is the best."""
+_UPGRADE_1 = f"""\
+ALTER TABLE question RENAME TO old_question;
+ALTER TABLE asked RENAME TO old_asked;
+ALTER TABLE vote RENAME TO old_vote;
+DROP INDEX one_vote;
+{_QUESTIONS}
+INSERT INTO question SELECT id, recipe, picture, json_array(first, second) FROM old_question;
+INSERT INTO asked SELECT token, participant, position, question,
+    CASE first_is_left WHEN 1 THEN json_array(first, second) ELSE json_array(second, first) END
+    FROM old_asked JOIN old_question ON old_question.id = question;
+INSERT INTO vote SELECT old_vote.id, asked, client_id,
+    CASE choice WHEN 'first' THEN first WHEN 'second' THEN second END, undone, voted
+    FROM old_vote JOIN old_asked ON token = asked JOIN old_question ON old_question.id = question;
+DROP TABLE old_vote;
+DROP TABLE old_asked;
+DROP TABLE old_question;
+"""
+"""Version 1 knew a first and a second method alone."""
 
-_STUDY = Kind(name="a study", application=0x73757072, version=1, schema=_SCHEMA, error=StudyError)  # "supr"
-
-
-SIDES = ("left", "right")
-CHOICES = (*SIDES, "tie")
-"""What a participant can say."""
+_STUDY = Kind(
+    name="a study",
+    application=0x73757072,  # "supr"
+    version=2,
+    schema=_SCHEMA + _QUESTIONS,
+    upgrades={1: _UPGRADE_1},
+    error=StudyError,
+)
+MOST_AT_ONCE = 9
+"""Methods of a question: as many as there are keys for them."""
 
 
 class NotAsked(StudyError):
@@ -78,11 +102,12 @@ class Vote:
     participant: int
     recipe: str
     picture: str
-    first: str
-    second: str
-    choice: str
-    """first, second or tie."""
-    first_is_left: bool
+    methods: tuple[str, ...]
+    """Of the question, in the order in which the study names them."""
+    shown: tuple[str, ...]
+    """The same by place."""
+    chosen: str | None
+    """One of them; None where none was better than the others."""
 
 
 class Store:
@@ -99,17 +124,22 @@ class Store:
         self._database.check()
         with self._database.reading() as database:
             [[name]] = database.execute("SELECT name FROM study")
+            [[methods]] = database.execute("SELECT methods FROM question LIMIT 1")
         self.name = str(name)
         """A random word that tells studies apart."""
+        self.at_once = len(json.loads(methods))
+        """Methods of a question."""
 
     @staticmethod
-    def begin(path: Path, methods: Sequence[str], identities: Mapping[tuple[str, str, str], str]) -> Store:
-        """Open a study, or make the file with every pair of methods for every picture as a question.
+    def begin(
+        path: Path, methods: Sequence[str], identities: Mapping[tuple[str, str, str], str], at_once: int = 2
+    ) -> Store:
+        """Open a study, or make the file, with every ``at_once`` of the methods for every picture as a question.
 
         ``identities`` are those of ``supir.evaluation.study.pictures``.
 
         Raises:
-            StudyError: as the class, or it was begun with other pictures.
+            StudyError: as the class, or it was begun with other pictures, or with questions of another kind.
         """
         hashes = {"/".join(filter(None, key)): sha256 for key, sha256 in identities.items()}
 
@@ -117,15 +147,22 @@ class Store:
             named = secrets.token_hex(6), json.dumps(hashes)
             database.execute("INSERT INTO study (name, pictures) VALUES (?, ?)", named)
             pictures = dict.fromkeys((recipe, name) for recipe, name, _ in identities)
-            questions = [(*picture, *pair) for picture in pictures for pair in combinations(methods, 2)]
-            database.executemany("INSERT INTO question (recipe, picture, first, second) VALUES (?, ?, ?, ?)", questions)
+            together = [json.dumps(chosen) for chosen in combinations(methods, at_once)]
+            questions = [(*picture, chosen) for picture in pictures for chosen in together]
+            database.executemany("INSERT INTO question (recipe, picture, methods) VALUES (?, ?, ?)", questions)
 
         study = Database(path, _STUDY)
         study.begin(fill)
         with study.reading() as database:
             [[known]] = database.execute("SELECT pictures FROM study")
         _check_same(path, json.loads(known), hashes)
-        return Store(path)
+        store = Store(path)
+        if store.at_once != at_once:
+            raise StudyError(
+                f"{path}: its questions show {store.at_once} methods, not {at_once}; go on with --ask"
+                f" {'pairs' if store.at_once == 2 else 'best'}, or name another --database"
+            )
+        return store
 
     def num_questions(self) -> int:
         """All that there are; a participant may be asked fewer."""
@@ -134,7 +171,7 @@ class Store:
         return int(count)
 
     def join(self, num_questions: int | None = None) -> str:
-        """A new participant: draws the questions (those with fewest votes first), their order and the sides.
+        """A new participant: draws the questions (those with fewest votes first), their order and the methods' places.
 
         None, or more than there are, asks all questions. Returns the secret by which the participant is known; the file
         keeps its hash alone.
@@ -142,20 +179,21 @@ class Store:
         token, chance = secrets.token_urlsafe(24), random.SystemRandom()
         with self._database.writing() as database:
             counts = database.execute(
-                "SELECT question.id, COUNT(vote.id) FROM question LEFT JOIN asked ON asked.question = question.id"
+                "SELECT question.id, methods, COUNT(vote.id) FROM question"
+                " LEFT JOIN asked ON asked.question = question.id"
                 " LEFT JOIN vote ON vote.asked = asked.token AND NOT vote.undone GROUP BY question.id"
             ).fetchall()
             chance.shuffle(counts)
-            chosen = sorted(counts, key=lambda row: row[1])[:num_questions]
+            chosen = sorted(counts, key=lambda row: row[-1])[:num_questions]
             chance.shuffle(chosen)
             participant = database.execute(
                 "INSERT INTO participant (token_sha256) VALUES (?)", (_hash(token),)
             ).lastrowid
             database.executemany(
-                "INSERT INTO asked (token, participant, position, question, first_is_left) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO asked (token, participant, position, question, shown) VALUES (?, ?, ?, ?, ?)",
                 [
-                    (secrets.token_urlsafe(16), participant, position, question, chance.randrange(2))
-                    for position, (question, _) in enumerate(chosen)
+                    (secrets.token_urlsafe(16), participant, position, question, _shuffled(chance, methods))
+                    for position, (question, methods, _) in enumerate(chosen)
                 ],
             )
         return token
@@ -171,20 +209,21 @@ class Store:
         with self._database.reading() as database:
             return _progress(database, participant)
 
-    def vote(self, participant: int, question: str, choice: str, client_id: str) -> None:
-        """Store the answer, of ``CHOICES``, to the current question. The same once more changes nothing.
+    def vote(self, participant: int, question: str, place: int | None, client_id: str) -> None:
+        """Store the answer to the current question. The same once more changes nothing.
 
-        ``client_id`` is made anew for every time that the question is shown; a repeated request has the same.
+        ``place``, from 0, is that of the best; None says that there is none. ``client_id`` is made anew for every
+        time that the question is shown; a repeated request has the same.
 
         Raises:
-            OptionError: no such choice.
+            OptionError: no such place.
             NotAsked: the question is not this participant's, or its turn has not come.
             AlreadyAnswered: with another ``client_id``.
         """
-        if choice not in CHOICES:
-            raise OptionError(f"choice is {choice!r}; allowed are {', '.join(CHOICES)}")
         with self._database.writing() as database:
-            first_is_left = _asked(database, participant, question)[1]
+            *_, shown = _asked(database, participant, question)
+            if place is not None and not 0 <= place < len(shown):
+                raise OptionError(f"place is {place}; allowed are 0 to {len(shown) - 1}, and none")
             votes = database.execute("SELECT client_id, undone FROM vote WHERE asked = ?", (question,)).fetchall()
             if client_id in [known for known, _ in votes]:
                 return
@@ -192,10 +231,9 @@ class Store:
                 raise AlreadyAnswered("this question is answered; take the answer back to change it")
             if question != _progress(database, participant).current:
                 raise NotAsked("this question's turn has not come")
-            names = ("first", "second") if first_is_left else ("second", "first")
             database.execute(
-                "INSERT INTO vote (asked, client_id, choice) VALUES (?, ?, ?)",
-                (question, client_id, {**dict(zip(SIDES, names, strict=True)), "tie": "tie"}[choice]),
+                "INSERT INTO vote (asked, client_id, chosen) VALUES (?, ?, ?)",
+                (question, client_id, None if place is None else shown[place]),
             )
 
     def undo(self, participant: int, question: str) -> None:
@@ -212,33 +250,25 @@ class Store:
             if database.execute(taken_back, (question,)).rowcount and question != last:
                 raise AlreadyAnswered("later questions are answered; take those answers back first")
 
-    def shown(self, participant: int, question: str, place: str) -> tuple[str, str, str]:
-        """What is seen in a place, one of ``SIDES``, ``INPUT`` or ``ORIGINAL``: the key of ``identities``.
+    def shown(self, participant: int, question: str) -> tuple[str, str, tuple[str, ...]]:
+        """What is asked: the recipe, the picture, and the methods by place.
 
         Raises:
-            NotAsked: the question is not this participant's, or there is no such place.
+            NotAsked: the question is not this participant's.
         """
         with self._database.reading() as database:
-            number, first_is_left = _asked(database, participant, question)
-            [[recipe, picture, *pair]] = database.execute(
-                "SELECT recipe, picture, first, second FROM question WHERE id = ?", (number,)
-            )
-        places = dict(zip(SIDES, pair if first_is_left else reversed(pair), strict=True))
-        kind = {**places, INPUT: INPUT, ORIGINAL: ORIGINAL}.get(place)
-        if kind is None:
-            raise NotAsked(f"there is no picture {place!r}")
-        return recipe, picture, kind
+            return _asked(database, participant, question)
 
     def votes(self) -> list[Vote]:
         """All that count, in the order they came."""
         with self._database.reading() as database:
             rows = database.execute(
-                "SELECT participant, recipe, picture, first, second, choice, first_is_left FROM vote"
+                "SELECT participant, recipe, picture, methods, shown, chosen FROM vote"
                 " JOIN asked ON asked.token = vote.asked JOIN question ON question.id = asked.question"
                 " WHERE NOT undone ORDER BY vote.id"
             ).fetchall()
-        names = list(Vote.__dataclass_fields__)
-        return [Vote(**{**dict(zip(names, row, strict=True)), "first_is_left": bool(row[-1])}) for row in rows]
+        lists = ("methods", "shown")
+        return [Vote(**{**dict(row), **{name: tuple(json.loads(row[name])) for name in lists}}) for row in rows]
 
 
 def _check_same(path: Path, known: Mapping[str, str], told: Mapping[str, str]) -> None:
@@ -269,14 +299,22 @@ def _progress(database: sqlite3.Connection, participant: int) -> Progress:
     return Progress(answered=answered, total=len(tokens), current=current, following=following, last=last)
 
 
-def _asked(database: sqlite3.Connection, participant: int, question: str) -> tuple[int, bool]:
-    """A question's number and whether its first method is on the left."""
+def _asked(database: sqlite3.Connection, participant: int, question: str) -> tuple[str, str, tuple[str, ...]]:
+    """Recipe, picture, and the methods by place."""
     found = database.execute(
-        "SELECT question, first_is_left FROM asked WHERE token = ? AND participant = ?", (question, participant)
+        "SELECT recipe, picture, shown FROM asked JOIN question ON question.id = asked.question"
+        " WHERE token = ? AND participant = ?",
+        (question, participant),
     ).fetchone()
     if found is None:
         raise NotAsked("you were not asked this question in this study")
-    return int(found[0]), bool(found[1])
+    return found[0], found[1], tuple(json.loads(found[2]))
+
+
+def _shuffled(chance: random.Random, methods: str) -> str:
+    """A JSON list in another order."""
+    known = json.loads(methods)
+    return json.dumps(chance.sample(known, len(known)))
 
 
 def _hash(token: str) -> str:

@@ -1,6 +1,6 @@
 """The web side of a study: the page, its pictures, the votes.
 
-What a browser is told about a picture is the participant's own random word for the question, and left or right: nothing
+What a browser is told about a picture is the participant's own random word for the question, and its place: nothing
 that could be held against another question, and no method's name. Nothing from a request is ever part of a path.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from pydantic import BaseModel, StringConstraints
 
-from supir.errors import SupirError
+from supir.errors import OptionError, SupirError
 from supir.evaluation.study.pictures import INPUT, ORIGINAL, Compared, served
 from supir.evaluation.study.store import AlreadyAnswered, NotAsked, Store
 from supir.service.http.addressing import Front
@@ -26,7 +26,7 @@ BODY_LIMIT = 4096
 _AT_ONCE = 2
 """Pictures that are read at the same time: each takes some hundred megabytes when it is large."""
 _YEAR = 365 * 24 * 3600
-_STATUS: dict[type[SupirError], int] = {NotAsked: 404, AlreadyAnswered: 409}
+_STATUS: dict[type[SupirError], int] = {NotAsked: 404, AlreadyAnswered: 409, OptionError: 422}
 
 Token = Annotated[str, StringConstraints(min_length=8, max_length=64, pattern="^[A-Za-z0-9_-]+$")]
 
@@ -35,7 +35,8 @@ class Answer(BaseModel):
     """A vote as the page sends it."""
 
     question: Token
-    choice: Literal["left", "right", "tie"]
+    place: int | None
+    """Of the best, from 0; null where there is none."""
     id: Token
 
 
@@ -72,7 +73,11 @@ class _Study:
         who = self._who(request)
         if who is None:
             whole = self._store.num_questions()
-            return {"joined": False, "total": min(self._num_questions or whole, whole)}
+            return {
+                "joined": False,
+                "at_once": self._store.at_once,
+                "total": min(self._num_questions or whole, whole),
+            }
         return self._state(who)
 
     def join(self, request: Request, response: Response) -> dict[str, Any]:
@@ -86,7 +91,7 @@ class _Study:
 
     def vote(self, request: Request, answer: Answer) -> dict[str, Any]:
         who = self._member(request)
-        self._store.vote(who, answer.question, answer.choice, answer.id)
+        self._store.vote(who, answer.question, answer.place, answer.id)
         return self._state(who)
 
     def undo(self, request: Request, taken_back: TakenBack) -> dict[str, Any]:
@@ -95,7 +100,9 @@ class _Study:
         return self._state(who)
 
     def picture(self, request: Request, question: Token, place: str) -> Response:
-        key = self._store.shown(self._member(request), question, place)
+        recipe, name, methods = self._store.shown(self._member(request), question)
+        kinds = {**{str(k): method for k, method in enumerate(methods)}, INPUT: INPUT, ORIGINAL: ORIGINAL}
+        key = recipe, name, kinds.get(place, "")
         if key not in self._paths:
             raise NotAsked(f"there is no picture {place!r}")
         with self._reading:
@@ -116,9 +123,9 @@ class _Study:
         progress = self._store.progress(who)
         beside = {}
         for question in filter(None, (progress.current, progress.following)):
-            recipe, name, _ = self._store.shown(who, question, "left")
+            recipe, name, _ = self._store.shown(who, question)
             beside[question] = [kind for kind in (INPUT, ORIGINAL) if (recipe, name, kind) in self._paths]
-        return {"joined": True, **asdict(progress), "beside": beside}
+        return {"joined": True, "at_once": self._store.at_once, **asdict(progress), "beside": beside}
 
 
 def web_app(

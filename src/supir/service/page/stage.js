@@ -40,20 +40,12 @@ export class Stage extends View {
     this.refresh();
   }
 
-  // As many columns as show the pictures largest.
   refresh() {
-    if (!this.width) return;
-    const {width, height} = this.stage.getBoundingClientRect(), bar = this.figures[0].querySelector('figcaption').offsetHeight;
-    let best = {scale: 0, columns: 1};
-    for (let columns = 1; columns <= this.count; columns++) {
-      const rows = Math.ceil(this.count / columns);
-      const scale = Math.min(width / columns / this.width, (height / rows - bar) / this.height);
-      if (scale > best.scale) best = {scale, columns};
-    }
-    this.stage.style.gridTemplateColumns = `repeat(${best.columns}, minmax(0, 1fr))`;
-    this.stage.classList.toggle('several', this.count > 1);
-    if (this.fitted) this.fit(); else this.place(this.scale, this.x, this.y);
+    if (this.width) this.stage.classList.toggle('several', this.count > 1);
+    super.refresh();
   }
+
+  get bar() { return this.figures[0].querySelector('figcaption').offsetHeight; }
 
   get whole() {
     const {width, height} = this.pane;

@@ -9,9 +9,6 @@ const HOLDS = {i: 'input', o: 'original'};
 
 const element = id => document.getElementById(id);
 const stage = element('stage'), help = element('help'), message = element('message');
-const choices = [...document.querySelectorAll('[data-choice]')];
-const captions = document.querySelectorAll('figcaption');
-const view = new View(stage, () => element('zoom').setAttribute('aria-pressed', view.isActual));
 const loaded = new Map();   // by question: a promise of its pictures
 
 let state = {}, answerId = '', ready = false;
@@ -34,6 +31,33 @@ async function ask(path, body) {
   }
 }
 
+// The page asks in one of two ways: for the better of A and B, or for the best of 1 to N, with the input as a last pane.
+const first = await (await ask('state')).json(), several = first.at_once > 2;
+const names = several ? [...'123456789'].slice(0, first.at_once) : ['A', 'B'];
+build();
+const choices = [...document.querySelectorAll('[data-place]')];
+const view = new View(stage, () => element('zoom').setAttribute('aria-pressed', view.isActual));
+
+function build() {
+  document.body.classList.toggle('several', several);
+  for (const found of document.querySelectorAll('.pairs, .best')) {
+    if (found.matches(several ? '.pairs' : '.best')) found.remove(); else found.hidden = false;
+  }
+  document.title = document.querySelector('h1').textContent;
+  for (const name of several ? [...names, NAMES.input] : names) {
+    const pane = element('pane').content.firstElementChild.cloneNode(true);
+    pane.querySelector('figcaption').textContent = name;
+    message.before(pane);
+  }
+  if (several) names.forEach((name, place) => {
+    const button = document.createElement('button');
+    Object.assign(button, {textContent: name, disabled: true});
+    button.setAttribute('aria-label', `${name} is best`);
+    button.dataset.place = place;
+    element('tie').before(button);
+  });
+}
+
 async function act(path, body) {
   settle(false);
   let response = await ask(path, body);
@@ -42,6 +66,7 @@ async function act(path, body) {
 }
 
 async function arrive(found) {
+  if (found.at_once !== first.at_once) return location.reload();   // another study, which asks in the other way
   state = found;
   const {joined, answered = 0, total, current} = state;
   element('bar').max = total;
@@ -58,7 +83,7 @@ async function arrive(found) {
   await present(current);
 }
 
-// Both pictures appear at the same moment: which of them came first would tell something.
+// All pictures appear at the same moment: which of them came first would tell something.
 async function present(question) {
   stage.classList.add('waiting');
   let layers;
@@ -96,12 +121,15 @@ async function load(question) {
     await image.decode();
     return image;
   };
-  const pane = async (side, name) => {
-    const layers = {result: await one(side, `Picture ${name}`)};
-    for (const kind of state.beside[question]) layers[kind] = await one(kind, NAMES[kind]);
+  const beside = state.beside[question];
+  const pane = async (_, place) => {
+    const layers = {};
+    if (place < names.length) layers.result = await one(place, `Picture ${names[place]}`);
+    else if (!beside.includes('input')) return layers;
+    for (const kind of beside) layers[kind] = await one(kind, NAMES[kind]);
     return layers;
   };
-  return Promise.all([pane('left', 'A'), pane('right', 'B')]);
+  return Promise.all(view.panes.map(pane));
 }
 
 function settle(on) {
@@ -109,8 +137,8 @@ function settle(on) {
   choices.forEach(button => { button.disabled = !on; });
 }
 
-function choose(choice) {
-  if (ready && !help.open) act('vote', {question: state.current, choice, id: answerId});
+function choose(place) {
+  if (ready && !help.open) act('vote', {question: state.current, place, id: answerId});
 }
 
 function undo() {
@@ -121,13 +149,16 @@ function hold(kind, on) {
   if (on && element(kind).hidden) return;
   view.reveal(on ? kind : 'result');
   element(kind).setAttribute('aria-pressed', on);
-  captions.forEach((caption, k) => { caption.textContent = on ? NAMES[kind] : 'AB'[k]; });
+  view.panes.forEach((pane, k) => {
+    pane.querySelector('figcaption').textContent = on ? NAMES[kind] : names[k] ?? NAMES.input;
+  });
 }
 
 const release = () => Object.keys(NAMES).forEach(kind => hold(kind, false));
 
 choices.forEach(button => button.addEventListener('click', event => {
-  if (event.detail < 2) choose(button.dataset.choice);   // not the second half of a double click
+  const {place} = button.dataset;
+  if (event.detail < 2) choose(place ? Number(place) : null);   // not the second half of a double click
 }));
 element('undo').addEventListener('click', event => { if (event.detail < 2) undo(); });
 element('zoom').addEventListener('click', () => view.toggle());
@@ -148,11 +179,12 @@ for (const kind of Object.keys(NAMES)) {
   });
 }
 
+const NUMBERS = Object.fromEntries(names.map((_, place) => [place + 1, () => choose(place)]));
 const KEYS = {
-  ArrowLeft: () => choose('left'),
-  ArrowRight: () => choose('right'),
-  ArrowDown: () => choose('tie'),
-  ' ': () => choose('tie'),
+  ...NUMBERS,
+  ...several ? {} : {ArrowLeft: NUMBERS[1], ArrowRight: NUMBERS[2]},
+  ArrowDown: () => choose(null),
+  ' ': () => choose(null),
   Backspace: undo,
   u: undo,
   z: () => view.toggle(),
@@ -181,4 +213,4 @@ document.addEventListener('keyup', event => {
 });
 window.addEventListener('blur', release);
 
-arrive(await (await ask('state')).json());
+arrive(first);

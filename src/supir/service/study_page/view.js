@@ -1,4 +1,4 @@
-// Two panes that show the same part of two pictures of one size: one scale and one shift for both.
+// Panes that show the same part of pictures of one size: one scale and one shift for all.
 
 const FARTHEST = 8;      // device pixels for one of the picture, at most
 const PIXELS_FROM = 2;   // from so many on single pixels are shown, unsmoothed
@@ -9,6 +9,7 @@ export class View {
     this.panes = [...stage.querySelectorAll('.pane')];
     this.sheets = this.panes.map(pane => pane.querySelector('.sheet'));
     this.onChange = onChange;
+    this.count = this.panes.length;   // of them that are seen
     this.pointers = new Map();
     this.width = this.height = 0;
     this.fitted = true;
@@ -16,8 +17,10 @@ export class View {
     new ResizeObserver(() => this.refresh()).observe(stage);
   }
 
-  // Show pictures: for each pane an object of images by kind, result among them.
+  // Show pictures: for each pane an object of images by kind, result among those of the first. Empty ones are not seen.
   show(layers) {
+    this.panes.forEach((pane, k) => { pane.hidden = !Object.keys(layers[k]).length; });
+    this.count = this.panes.filter(pane => !pane.hidden).length;
     const {naturalWidth, naturalHeight} = layers[0].result;
     [this.width, this.height] = [naturalWidth, naturalHeight];
     this.sheets.forEach((sheet, k) => {
@@ -39,17 +42,22 @@ export class View {
     }
   }
 
-  get pane() { return this.panes[0].getBoundingClientRect(); }   // both have one size
+  get pane() { return this.panes[0].getBoundingClientRect(); }   // all have one size
   get actual() { return 1 / window.devicePixelRatio; }           // CSS pixels for one of the picture at 1:1
+  get bar() { return 0; }                                        // CSS pixels of what stands over each pane
   get whole() { return Math.min(this.pane.width / this.width, this.pane.height / this.height); }
 
-  // Side by side, but one over the other where an upright window shows them larger so.
+  // As many columns as show the pictures largest.
   refresh() {
-    const {width, height} = this.stage.getBoundingClientRect();
-    const side = Math.min(width / 2 / this.width, height / this.height);
-    const over = Math.min(width / this.width, height / 2 / this.height);
-    this.stage.classList.toggle('stacked', height > width && over > side);
     if (!this.width) return;
+    const {width, height} = this.stage.getBoundingClientRect(), {bar} = this;
+    let best = {scale: 0, columns: 1};
+    for (let columns = 1; columns <= this.count; columns++) {
+      const rows = Math.ceil(this.count / columns);
+      const scale = Math.min(width / columns / this.width, (height / rows - bar) / this.height);
+      if (scale > best.scale) best = {scale, columns};
+    }
+    this.stage.style.gridTemplateColumns = `repeat(${best.columns}, minmax(0, 1fr))`;
     if (this.fitted) this.fit(); else this.place(this.scale, this.x, this.y);
   }
 
