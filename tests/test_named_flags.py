@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from supir.cli.main import COMMANDS, load_command
+from supir.options import PRESETS
 
 SOURCE = Path(__file__).parents[1] / "src" / "supir"
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9](?![a-z0-9-])")
@@ -47,6 +48,16 @@ def test_every_option_that_a_message_names_exists() -> None:
                 named += 1
                 assert option in every, f"{path.name}:{line} names {option}, which no command has"
     assert named > 40
+
+
+def test_documents_for_those_who_come_from_elsewhere_name_options_that_exist() -> None:
+    root, every = SOURCE.parents[1], set().union(*OPTIONS.values())
+    for name in ("docs/coming-from.md", "README.ko.md"):
+        named = set(FLAG.findall((root / name).read_text(encoding="utf-8"))) - {"--index-url", "--depth"}
+        assert len(named) > 5
+        assert named <= every, (name, named - every)
+    presets = re.findall(r"^\| `([a-z]+)` \|", (root / "README.ko.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(presets) == set(PRESETS)
 
 
 def test_what_is_said_of_weights_names_options_of_the_conversion() -> None:
