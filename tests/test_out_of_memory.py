@@ -136,6 +136,12 @@ def test_halving_starts_at_the_picture_and_ends_at_64_pixels() -> None:
     assert (found := smaller_vae_tile(options, 600)) is not None
     assert found.vae_tile == 300
     assert smaller_vae_tile(options, 127) is None
+    apart = RestoreOptions(vae_tile=512, decoder_tile=2048)
+    for wanted in ((512, 750), (375, 375), (187, 187)):
+        smaller = smaller_vae_tile(apart, 1500)
+        assert smaller is not None
+        assert (smaller.vae_tile, smaller.decoder_tile) == wanted
+        apart = smaller
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from supir.restoration import restorer as restoration
 from supir.restoration.backoff import SmallerTilesWarning
 from supir.sampling.solvers import Step
 from supir.tensors import memory
+from weights.tiny_files import tiny_lora
 
 TILES = {"tile": 64, "vae_tile": 64, "num_steps": 2}
 
@@ -181,3 +183,16 @@ def test_a_step_waits_for_nothing_and_copies_little(there: SupirPipeline, more: 
     few, many = counted(2), counted(3)
     assert many.copies - few.copies <= copies
     assert many.waits == few.waits <= 2
+
+
+@pytest.mark.parametrize("way", ["none", "model", "group", pytest.param("sequential", marks=pytest.mark.slow)])
+def test_loras_come_on_and_off_where_weights_come_and_go(way: str, tmp_path: Path) -> None:
+    """The way to offload stays, and the picture is that of the processor, with and without."""
+    style = str(tiny_lora(tmp_path / "style.safetensors"))
+    near, far = fresh_pipeline(), fresh_pipeline().place("sim", way)
+    plain = near.options(**(QUICK | TILES))
+    for options in (plain.replace(lora=style), plain):
+        expected, found = (each.restore_pixels(some_pixels(), options).pixels for each in (near, far))
+        assert (found.cpu() - expected).abs().max() < 0.02
+        assert far.offload == way
+    assert ("sim" in where(far)) == (way == "none")

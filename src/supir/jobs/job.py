@@ -88,7 +88,13 @@ def settings_sha256(options: RestoreOptions, identity: Mapping[str, str]) -> str
     chosen = asdict(options)
     del chosen["salvage"]  # it decides which files are read at all
     del chosen["lora"]  # the identity says what is in its files, wherever they lie
-    for name, off in (("keep_grain", 0.0), ("color_strength", 1.0), ("blend", 0.0), ("blend_mask", "")):
+    for name, off in (
+        ("keep_grain", 0.0),
+        ("color_strength", 1.0),
+        ("blend", 0.0),
+        ("blend_mask", ""),
+        ("decoder_tile", None),
+    ):
         if chosen[name] == off:
             del chosen[name]  # as before there was such an option
     if options.blend_mask and options.blend:

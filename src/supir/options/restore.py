@@ -117,6 +117,7 @@ class RestoreOptions(Options):
     )
     tile_batch: int = number(1, 1, 1024, "tiles in one network call", unit="tiles")
     vae_tile: int = number(1024, 64, 65536, "tile side for encoding and decoding", unit="px")
+    decoder_tile: int | None = number(None, 64, 65536, "tile side for decoding; unset: vae_tile", unit="px")
     memory: float | None = number(
         None, 0.1, 100000, "make tiles so small that all fits into this; unset: tiles as they are said", unit="GB"
     )
@@ -306,7 +307,12 @@ def dialled(preset: str, detail: float) -> dict[str, float]:
     }
 
 
-GOES_WITH = {"text_guidance": "text_guidance_start", "control_scale": "control_scale_start", "tile": "tile_overlap"}
+GOES_WITH = {
+    "text_guidance": "text_guidance_start",
+    "control_scale": "control_scale_start",
+    "tile": "tile_overlap",
+    "vae_tile": "decoder_tile",
+}
 """What is unset when the first is set without it: a ramp's start, an overlap, belong to the end and the tile that they
 were chosen with."""
 

@@ -79,8 +79,9 @@ class TileBackoff:
 
     def _named(self) -> str:
         options = self.options
+        decoder = "" if options.decoder_tile is None else f", decoder_tile {options.decoder_tile}"
         apart = "" if self.together else ", one branch of guidance at a time"
-        return f"tile {options.tile}, tile_batch {options.tile_batch}, vae_tile {options.vae_tile}{apart}"
+        return f"tile {options.tile}, tile_batch {options.tile_batch}, vae_tile {options.vae_tile}{decoder}{apart}"
 
 
 def smallest_tile(options: RestoreOptions, native: int | None) -> int:
@@ -111,6 +112,14 @@ def smaller_tiles(options: RestoreOptions, longest: int, smallest: int = SMALLES
 
 
 def smaller_vae_tile(options: RestoreOptions, longest: int) -> RestoreOptions | None:
-    """Half the tile of encoding and decoding; None where it is the smallest. ``longest`` as in ``smaller_tiles``."""
-    tile = min(options.vae_tile, longest) // 2
-    return None if tile < SMALLEST_TILE else options.replace(vae_tile=tile)
+    """Half the tile of encoding and decoding, of the larger first where they differ; None where both are the smallest.
+
+    ``longest`` as in ``smaller_tiles``.
+    """
+    coder, decoder = (min(each or options.vae_tile, longest) for each in (options.vae_tile, options.decoder_tile))
+    tile = max(coder, decoder) // 2
+    if tile < SMALLEST_TILE:
+        return None
+    if options.decoder_tile is None:
+        return options.replace(vae_tile=tile)
+    return options.replace(vae_tile=min(coder, tile), decoder_tile=min(decoder, tile))

@@ -330,7 +330,9 @@ class Restorer:
 
         def moments() -> Tensor:
             if self._in_lock_step and isinstance(pixels, Tensor):
-                found: Tensor = self.autoencoder.encode_in_lock_step(pixels.to(kind), self._vae_tile, degraded=degraded)
+                found: Tensor = self.autoencoder.encode_in_lock_step(
+                    pixels.to(kind), self._vae_tile(1), degraded=degraded
+                )
             else:
                 reach = "degraded_halo" if degraded else "halo"
                 alike = self._with_common_norms(of_part, pixels, 1, reach)
@@ -355,7 +357,7 @@ class Restorer:
 
         def pixels() -> Tensor | MemmapArray:
             if self._in_lock_step and store is None:
-                found: Tensor = self.autoencoder.decode_in_lock_step(latent, self._vae_tile // factor)
+                found: Tensor = self.autoencoder.decode_in_lock_step(latent, self._vae_tile(factor) // factor)
                 return found
             alike = self._with_common_norms(self._decoded, latent, factor, "halo")
             layout = self.pixel_layout(factor, "halo")
@@ -386,15 +388,16 @@ class Restorer:
         self, run: Callable[[Tensor], Tensor], source: ArrayLike, unit: int, reach: str
     ) -> Callable[[Tensor], Tensor]:
         """``run``; tiles of ``source``, in units of so many pixels, are normalised alike where it sees all of one."""
-        tile = self._vae_tile // unit
+        tile = self._vae_tile(unit) // unit
         one_tile = max(source.shape[-2:]) <= tile
-        if one_tile or self._vae_tile < COMMON_NORMS_TILE or getattr(self.autoencoder, reach, None) is not None:
+        if one_tile or self._vae_tile(unit) < COMMON_NORMS_TILE or getattr(self.autoencoder, reach, None) is not None:
             return run  # nothing to agree on, or no good sample of it, or only its surroundings matter to a pixel
         return shared_group_statistics(run, mosaic(source, tile, align=max(self.latent_factor // unit, 1)))
 
-    @property
-    def _vae_tile(self) -> int:
-        return self.backoff.options.vae_tile
+    def _vae_tile(self, unit: int) -> int:
+        """Of what is encoded, in units of one pixel, or of what is decoded, in those of the latent's."""
+        options = self.backoff.options
+        return options.vae_tile if unit == 1 or options.decoder_tile is None else options.decoder_tile
 
     @property
     def smallest_tile(self) -> int:
@@ -435,7 +438,7 @@ class Restorer:
         dropped, half blended.
         """
         factor = self.latent_factor
-        tile = max(self._vae_tile // factor, 8) * factor
+        tile = max(self._vae_tile(unit) // factor, 8) * factor
         halo = getattr(self.autoencoder, reach, None)
         if halo is not None:
             tile, overlap, fade = max(tile, 4 * halo), 2 * halo, 0
