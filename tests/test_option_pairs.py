@@ -37,14 +37,14 @@ VALUES: dict[str, Any] = {
     "start_sigma": 3.0, "detail": 0.5, "s_churn": 0.8, "s_noise": 0.7, "eta": 0.5, "adaptor_every": 2,
     "deep_cache_every": 2, "color_fix": "none", "tile": 96, "tile_overlap": 8, "tile_batch": 2, "vae_tile": 96,
     "memory": 4.0, "salvage": True, "keep_grain": 0.5, "reference_quirks": True, "lora": "style.safetensors",
-    "color_strength": 0.5, "blend": 0.5, "blend_mask": "mask.png", "decoder_tile": 96,
+    "color_strength": 0.5, "blend": 0.5, "blend_mask": "mask.png", "decoder_tile": 96, "marking": False,
 }  # fmt: skip
 ON_OTHER_INPUTS = (
     "long_prompt", "memory", "salvage", "min_size", "tile", "tile_batch", "vae_tile", "tile_overlap", "detail",
-    "keep_grain", "lora", "decoder_tile",
+    "keep_grain", "lora", "decoder_tile", "marking",
 )  # fmt: skip
 """They act from some length, size, damage or grain of the input on, on the work alone, or with models that have both
-ends, with a file that is there: not always on this picture."""
+ends, with a file that is there, on what is written beside the pixels: not always on this picture."""
 
 
 def base(model: str, preset: str) -> RestoreOptions:

@@ -83,7 +83,7 @@ def test_files_and_pil_pictures(pipeline: SupirPipeline, tmp_path: Path) -> None
     assert torch.equal(from_file.picture.pixels, from_pil.picture.pixels)
     from_file.save(tmp_path / "restored.png")
     record = read_record(tmp_path / "restored.png")
-    assert record == from_file.record
+    assert record.items() >= from_file.record.items()
     assert record["seed"] == "0"
     assert '"num_steps": 3' in record["options"]
 

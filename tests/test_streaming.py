@@ -80,7 +80,7 @@ def test_the_same_result_as_in_memory(
         monkeypatch.setattr(streaming, "LARGE", large)
         target, preview = (tmp_path / f"{kind}{large}{suffix}" for kind in ("result", "preview"))
         record = pipeline.restore_file(source, target, preview=preview, record={"who": "me"}, **QUICK | options)
-        assert read_record(target) == record
+        assert read_record(target).items() >= record.items()
         assert record["who"] == "me"
         found.append((read(target), read(preview), record))
     (result, preview, record), (streamed, streamed_preview, its_record) = found

@@ -49,7 +49,11 @@ from supir.sampling.noise import NoiseSource, SampleNoise
 from supir.sampling.solvers import Step, StepCallback
 from supir.tensors.memory import naming_lack_of_memory
 from supir.weights import opening
+from supir.weights.catalog import file_hash
 from supir.weights.runtime import keep_from_overflow
+
+PREVIEW = "the clean preview alone: nothing was sampled"
+"""What the record of a preview says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,8 @@ class Restored:
     picture: Picture
     preview: Picture
     record: dict[str, str]
+    marking: bool = True
+    """Whether the record goes into the file, and with it that the picture was made with a trained model."""
 
     @property
     def image(self) -> Image.Image:
@@ -70,8 +76,8 @@ class Restored:
         self.image.show()
 
     def save(self, path: str | Path) -> None:
-        """Write the picture with its record in the metadata; the suffix chooses the format."""
-        image.write(self.picture, path, record=self.record)
+        """Write the picture, marked, with its record in the metadata; the suffix chooses the format."""
+        image.write(self.picture, path, record=self.record if self.marking else None)
 
     def __repr__(self) -> str:
         by = self.record.get("model", "an unnamed model")
@@ -188,6 +194,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             picture=given.result(result.pixels[0]),
             preview=given.finish(result.preview[0]),
             record=self._record(result.options) | dict(given.notes),
+            marking=options.marking,
         )
 
     @torch.no_grad()
@@ -211,7 +218,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             target: the result, replaced if there is one; it is written whole or not at all.
             options: everything there is to set; None takes ``self.options(**overrides)``.
             preview: where the clean preview is written as soon as it exists.
-            record: what else to keep in the result's metadata.
+            record: what else to keep in the result's metadata, unless the options want no marking.
             on_step: called after each sampling step; raise from it to cancel.
             on_preview: called before the sampling begins, when the preview, if wanted, has been written.
             on_work: told how far the work is, after each tile, step and band; raise from it to cancel.
@@ -233,6 +240,8 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         for written in filter(None, (target, preview)):  # what cannot be written is found before the work
             image.check_target(written, (size.output_height, size.output_width))
         work = self._work_of(options, size, on_work)
+        input_hash = {"source_sha256": file_hash(source)}
+        preview_record = self._preview_record(options) | input_hash if preview and options.marking else None
 
         def previewed() -> None:
             work.previewed()
@@ -251,24 +260,25 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
                     preview=preview,
                     on_step=report,
                     on_preview=previewed,
+                    preview_record=preview_record,
                 )
-                about = streaming.restore(source, target, lambda used: self._record(used) | dict(record))
+                about = streaming.restore(source, target, lambda used: self._record(used) | input_hash | dict(record))
             self._keep_pace(work, options, size)
             return about
 
         def show(found: Picture) -> None:
             if preview is not None:
-                image.write(found, preview)
+                image.write(found, preview, record=preview_record, source_type=image.PREVIEWED)
             previewed()
 
         wanted = preview is not None or on_preview is not None
         picture = image.read(source, salvage=options.salvage)
         restored = self._restore(picture, options, on_step, show if wanted else None, work)
-        about = restored.record | dict(record)
-        image.write(restored.picture, target, record=about)
+        restored = replace(restored, record=restored.record | input_hash | dict(record))
+        restored.save(target)
         work.at(WRITING, 1.0)
         self._keep_pace(work, options, size)
-        return about
+        return restored.record
 
     def _work_of(
         self, options: RestoreOptions, size: image.WorkingSize, tell: Callable[[Reached], None] | None
@@ -479,12 +489,19 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
     def _record(self, options: RestoreOptions) -> dict[str, str]:
         """What was done, for the metadata of the result: enough to do it again."""
         positive, negative = whole_prompts(options)
+        chosen = {name: value for name, value in asdict(options).items() if name != "marking"}
         return {
             "software": f"supir {__version__}",
             **self.identity,
             "seed": str(options.seed),
             "prompt": " | ".join(positive),
             "negative_prompt": negative,
-            "options": json.dumps(asdict(options), sort_keys=True),
+            "options": json.dumps(chosen, sort_keys=True),
             "notice": NOTICE,
         }
+
+    def _preview_record(self, options: RestoreOptions) -> dict[str, str]:
+        """The same of the clean preview, which hears no words and no seed."""
+        found = self._record(options)
+        unheard = ("seed", "prompt", "negative_prompt", "adapters")
+        return {"made": PREVIEW, **{name: value for name, value in found.items() if name not in unheard}}

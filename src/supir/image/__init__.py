@@ -9,6 +9,7 @@ find_pictures, by_name       files, folders, globs; the same by their names
 read_frame, glimpsed, write_shown   for screens: what a header tells, a small picture of it, a file that browsers show
 read_reduced                 a file made small while it is decoded
 as_picture, fitted           whatever a user hands over; its pixels at working size
+PREVIEWED, RESTORED          what a result says of its digital source
 notes_of, with_grain, mask_of   what the record says of that; the photo's grain on the result; a mask at working size
 working_size, scale_within, resize, pad_to_multiple, side_by_side, write_sheet
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from supir.image.comparing import sheet_size, side_by_side, write_sheet
     from supir.image.fitting import PictureLike, as_picture, fitted, mask_of, notes_of, with_grain
     from supir.image.large import LARGE, LargePicture, open_large
+    from supir.image.marking import PREVIEWED, RESTORED
     from supir.image.opening import MAX_PIXELS, read_size
     from supir.image.paths import DEVELOPED, SUFFIXES, by_name, check_target, find_pictures
     from supir.image.picture import Picture, from_pil, to_pil
@@ -38,6 +40,7 @@ __getattr__ = lazy_names(
         "comparing": ("sheet_size", "side_by_side", "write_sheet"),
         "fitting": ("PictureLike", "as_picture", "fitted", "mask_of", "notes_of", "with_grain"),
         "large": ("LARGE", "LargePicture", "open_large"),
+        "marking": ("PREVIEWED", "RESTORED"),
         "paths": ("DEVELOPED", "SUFFIXES", "by_name", "check_target", "find_pictures"),
         "picture": ("Picture", "from_pil", "to_pil"),
         "opening": ("MAX_PIXELS", "read_size"),

@@ -12,6 +12,7 @@ from supir.image.large import LargePicture, open_large
 from supir.image.picture import Picture, on_white
 from supir.image.sizes import resize
 from supir.image.writing import write_in_bands
+from supir.image.xmp import record_of
 
 _ROWS = 256
 
@@ -47,7 +48,7 @@ def side_by_side(before: Picture, after: Picture) -> Picture:
 def write_sheet(before: Path, after: Path, target: Path, *, salvage: bool = False) -> None:
     """Write before and after, two picture files, side by side; from file to file, so that their size hardly matters.
 
-    With ``salvage`` the first may be damaged.
+    With ``salvage`` the first may be damaged. The sheet has the record of the second, where that has one.
 
     Raises:
         ImageReadError, ImageTooLargeError, ImageWriteError: as ``read`` and ``write``.
@@ -57,7 +58,8 @@ def write_sheet(before: Path, after: Path, target: Path, *, salvage: bool = Fals
         grey = first.frame.grey and second.frame.grey
         frame = second.frame if grey or not second.frame.grey else replace(second.frame, pixels=torch.ones(3, 1, 1))
         size = sheet_size(second.height, second.width)
-        write_in_bands(replace(frame, alpha=None), size, _sheet_bands(first, second), target)
+        record = record_of(frame.xmp) or None
+        write_in_bands(replace(frame, alpha=None), size, _sheet_bands(first, second), target, record=record)
 
 
 def _sheet_bands(before: LargePicture, after: LargePicture) -> Iterator[Picture]:

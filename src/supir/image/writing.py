@@ -13,7 +13,8 @@ import pyvips
 
 from supir.errors import ImageWriteError, OptionError
 from supir.files import sentence, temporary_file, written_whole
-from supir.image.opening import quiet_libvips
+from supir.image.marking import PIXELS, RESTORED, pixels_sha256
+from supir.image.opening import load, quiet_libvips
 from supir.image.paths import MAX_SIDE, check_size, check_target, kind_of
 from supir.image.picture import Picture, on_white, to_integers
 from supir.image.profiles import icc_kind
@@ -31,6 +32,7 @@ def write(
     quality: int = 95,
     bits: int | None = None,
     record: Mapping[str, str] | None = None,
+    source_type: str = RESTORED,
 ) -> None:
     """Writes a picture with its alpha, ICC profile, EXIF, XMP, IPTC, comments and resolution.
 
@@ -48,13 +50,17 @@ def write(
         bits: 8 or 16 per channel; None is the picture's own in PNG and TIFF, and 8 in JPEG and WebP, which have no
             other.
         record: what was done, as plain names and texts, kept in the XMP (`read_record`); "bits" is added where a
-            16-bit picture is stored in 8.
+            16-bit picture is stored in 8, and the hash of the stored pixels.
+        source_type: what the XMP says beside the record of the picture's digital source, a URI of the IPTC's.
 
     Raises:
         ImageWriteError: the suffix, the size or the bits are not of this format, or the file cannot be written there.
         OptionError: quality or bits outside what is allowed, or a record key that is not a plain name.
     """
-    form = _Form.of(picture, (picture.height, picture.width), Path(path), quality=quality, bits=bits, record=record)
+    form = _Form.of(
+        picture, (picture.height, picture.width), Path(path), quality=quality, bits=bits, record=record,
+        source_type=source_type,
+    )  # fmt: skip
     values = form.integers(picture)
     image = pyvips.Image.new_from_array(values)
     store(form.path, lambda stream: form.save(image, stream))
@@ -67,6 +73,7 @@ def write_in_bands(
     path: Path | str,
     *,
     record: Mapping[str, str] | None = None,
+    source_type: str = RESTORED,
 ) -> None:
     """As ``write``, of a picture too large for memory: its bands of rows, from top to bottom, are asked for one by one.
 
@@ -74,12 +81,12 @@ def write_in_bands(
         frame: any picture with the metadata, bits and channels of the whole; transparent if the whole may be.
         size: (height, width) of the whole.
         bands: pictures of the whole's width.
-        path, record: as in ``write``, whose defaults hold for the rest.
+        path, record, source_type: as in ``write``, whose defaults hold for the rest.
 
     Raises:
         ImageWriteError, OptionError: as ``write``.
     """
-    form = _Form.of(frame, size, Path(path), record=record)
+    form = _Form.of(frame, size, Path(path), record=record, source_type=source_type)
 
     def save(stream: BinaryIO) -> None:
         with temporary_file(form.path.parent) as integers:
@@ -105,11 +112,13 @@ class _Form:
     quality: int
     bits: int
     beside: Beside
+    record: Mapping[str, str] | None
+    source_type: str
 
     @staticmethod
     def of(
         frame: Picture, size: tuple[int, int], path: Path, *, quality: int = 95, bits: int | None = None,
-        record: Mapping[str, str] | None,
+        record: Mapping[str, str] | None, source_type: str,
     ) -> _Form:  # fmt: skip
         """Checked, as ``write`` says."""
         kind = kind_of(path)
@@ -128,9 +137,11 @@ class _Form:
         if record is not None:
             if frame.damage is not None:
                 record = {**record, "damage": frame.damage}
-            frame = replace(frame, xmp=add_record(frame.xmp, record))
-        beside = beside_of(frame, kind, path)
-        return _Form(frame=frame, path=path, kind=kind, quality=quality, bits=stored_bits, beside=beside)
+            add_record(None, record, source_type)  # what is wrong with it is said first
+        return _Form(
+            frame=frame, path=path, kind=kind, quality=quality, bits=stored_bits, beside=beside_of(frame, kind, path),
+            record=record, source_type=source_type,
+        )  # fmt: skip
 
     def integers(self, picture: Picture) -> npt.NDArray[Any]:
         """(H, W, C) of a picture or a band of it; a JPEG is laid on white."""
@@ -146,10 +157,18 @@ class _Form:
         if icc is not None:
             image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc)
         if self.kind == "WebP":  # libvips has it in memory as a whole in any case
-            stream.write(webp_with(image.webpsave_buffer(Q=self.quality, keep="none"), self.beside, icc))
+            data = image.webpsave_buffer(Q=self.quality, keep="none")
+            stream.write(webp_with(data, self._beside(data), icc))
             return
         _save(image, pyvips.Target.new_to_descriptor(stream.fileno()), self.kind, self.quality)
-        put_beside(stream, self.kind, self.beside)
+        put_beside(stream, self.kind, self._beside(stream.fileno()))
+
+    def _beside(self, stored: int | bytes) -> Beside:
+        """What goes beside the pixels, which are stored and hashed as they will be read."""
+        if self.record is None:
+            return self.beside
+        record = {**self.record, PIXELS: pixels_sha256(load(self.kind, stored, "error"))}
+        return replace(self.beside, xmp=add_record(self.beside.xmp, record, self.source_type))
 
 
 def _save(image: Any, target: Any, kind: str, quality: int) -> None:

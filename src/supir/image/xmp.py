@@ -2,7 +2,8 @@
 
 The packet a photo came with is kept byte for byte, but for what describes the old file (orientation, dimensions,
 thumbnails) and an earlier record of ours. It is handled as text so that nothing else in it changes; it is never
-trusted: a document type or entity declaration makes it count as damaged.
+trusted: a document type or entity declaration makes it count as damaged. Beside our record stands what it comes to in
+the IPTC's words, the digital source type, in place of what the old file was.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
 
 from supir.errors import OptionError
+from supir.image.marking import weightier
 
 NAMESPACE = "urn:supir:record:1"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -33,10 +35,19 @@ _PREFIXES = {
 """Of the properties that are added; ``kept`` is ours, for texts that have a keyword and no property."""
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_STALE_NAMES = r"(?:tiff:Orientation|tiff:ImageWidth|tiff:ImageLength|exif:PixelXDimension|exif:PixelYDimension)"
-_STALE = re.compile(
-    rf"""\s{_STALE_NAMES}\s*=\s*(?:"[^"<]*"|'[^'<]*')|<({_STALE_NAMES})\b[^<>]*(?:/>|(?<!/)>[^<]*</\1\s*>)"""
+_EXTENSION = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+_SOURCE_TYPE = f"{{{_EXTENSION}}}DigitalSourceType"
+
+
+def _property(names: str) -> re.Pattern[str]:
+    """Plain properties of these names, as attributes and as elements."""
+    return re.compile(rf"""\s{names}\s*=\s*(?:"[^"<]*"|'[^'<]*')|<({names})\b[^<>]*(?:/>|(?<!/)>[^<]*</\1\s*>)""")
+
+
+_STALE = _property(  # the last is where the C2PA manifest of the old file may be fetched
+    r"(?:tiff:Orientation|tiff:ImageWidth|tiff:ImageLength|exif:PixelXDimension|exif:PixelYDimension|dcterms:provenance)"
 )
+_SOURCE_TYPES = _property(r"[\w.-]{1,40}:DigitalSourceType")
 _THUMBNAILS = re.compile(r"<xmp:Thumbnails\b[^<>]*(?<!/)>")
 _EMPTY_PACKET = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
@@ -54,20 +65,53 @@ def clean_xmp(packet: bytes) -> bytes | None:
     return cleaned.encode() if _parse(cleaned) is not None else text.encode()
 
 
-def add_record(packet: bytes | None, record: Mapping[str, str]) -> bytes:
+def add_record(packet: bytes | None, record: Mapping[str, str], source_type: str) -> bytes:
     """The packet (a new one if there is none or it is damaged) with `record` in place of an earlier record.
+
+    Args:
+        packet: of the picture as it came. What it said of its digital source is replaced, unless that says more, and
+            stays in the record.
+        record: plain names and texts.
+        source_type: a URI of the IPTC's digital source types.
 
     Raises:
         OptionError: a key that is not a plain name (letters, digits, `_`, `-`, `.`, not beginning with a digit).
     """
-    lines = []
+    said, lines = source_type_of(packet), []
+    if said is not None:
+        record = {"input_source_type": said, **record}
+        packet = _without_source_type(packet)
     for key, value in record.items():
         if not _KEY.fullmatch(key):
             raise OptionError(f"record key {key!r}: allowed are letters, digits, '_', '-' and '.', a letter first")
         lines.append(f" <supir:{key}>{_escaped(str(value))}</supir:{key}>\n")
+    lines.append(f" {_said(weightier(source_type, said))}\n")
     head = f'<rdf:Description xmlns:rdf="{_RDF}" rdf:about="" xmlns:supir="{NAMESPACE}">\n'
     ours = head + "".join(lines) + "</rdf:Description>\n"
     return _with_description(packet, ours)
+
+
+def source_type_of(packet: bytes | None) -> str | None:
+    """What the packet says of the picture's digital source, a URI; None where it says nothing."""
+    text = None if packet is None else _text_of(packet)
+    root = None if text is None else _parse(text)
+    for each in [] if root is None else root.iter():
+        if each.tag == _SOURCE_TYPE:
+            return (each.text or "").strip() or each.get(f"{{{_RDF}}}resource", "")
+        if (found := each.get(_SOURCE_TYPE)) is not None:
+            return found.strip()
+    return None
+
+
+def _said(source_type: str) -> str:
+    element = "Iptc4xmpExt:DigitalSourceType"
+    return f'<{element} xmlns:Iptc4xmpExt="{_EXTENSION}">{_escaped(source_type)}</{element}>'
+
+
+def _without_source_type(packet: bytes | None) -> bytes | None:
+    """None where it cannot be taken out."""
+    cleaned = _SOURCE_TYPES.sub("", (None if packet is None else _text_of(packet)) or "").encode()
+    return cleaned if _text_of(cleaned) is not None and source_type_of(cleaned) is None else None
 
 
 def _with_description(packet: bytes | None, description: str) -> bytes:
@@ -131,11 +175,16 @@ def named_profile(packet: bytes | None) -> str | None:
 def extended(packet: bytes, room: int) -> tuple[bytes, list[bytes]]:
     """(the packet that stands in JPEG's segment, the segments with the rest), for one that does not fit into it.
 
-    The long form of XMP (part 3, 1.1.3.1): each further segment has the digest, the length of all and its offset.
+    The long form of XMP (part 3, 1.1.3.1): each further segment has the digest, the length of all and its offset. Many
+    readers look at the first packet alone, so the digital source stands there.
     """
+    said = source_type_of(packet)
+    if said is not None:
+        packet = _without_source_type(packet) or packet
     digest = hashlib.md5(packet, usedforsecurity=False).hexdigest().upper()
     names = f'xmlns:rdf="{_RDF}" xmlns:xmpNote="{_NOTE}"'
-    note = f'<rdf:Description {names} rdf:about="" xmpNote:HasExtendedXMP="{digest}"/>\n'
+    note = f'<rdf:Description {names} rdf:about="" xmpNote:HasExtendedXMP="{digest}">'
+    note += f"{'' if said is None else _said(said)}</rdf:Description>\n"
     step = room - 40
     parts = [
         digest.encode() + struct.pack(">II", len(packet), start) + packet[start : start + step]

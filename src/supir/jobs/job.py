@@ -88,14 +88,8 @@ def settings_sha256(options: RestoreOptions, identity: Mapping[str, str]) -> str
     chosen = asdict(options)
     del chosen["salvage"]  # it decides which files are read at all
     del chosen["lora"]  # the identity says what is in its files, wherever they lie
-    for name, off in (
-        ("keep_grain", 0.0),
-        ("color_strength", 1.0),
-        ("blend", 0.0),
-        ("blend_mask", ""),
-        ("decoder_tile", None),
-    ):
-        if chosen[name] == off:
+    for name in ("keep_grain", "color_strength", "blend", "blend_mask", "decoder_tile", "marking"):
+        if chosen[name] == RestoreOptions.fields()[name].default:
             del chosen[name]  # as before there was such an option
     if options.blend_mask and options.blend:
         chosen["blend_mask"] = file_sha256(Path(options.blend_mask))

@@ -26,7 +26,7 @@ _OTHER_TOOLS = re.compile(r"\([^()]*:\s*\d*\.?\d+\s*\)|\bBREAK\b")
 """What other tools read as more than letters."""
 AS_THEY_ARE = (
     "scale", "min_size", "seed", "long_prompt", "detail", "color_fix", "tile", "tile_batch", "vae_tile", "memory",
-    "salvage", "keep_grain", "lora", "blend", "decoder_tile",
+    "salvage", "keep_grain", "lora", "blend", "decoder_tile", "marking",
 )  # fmt: skip
 """Options that act whatever the others are; those about tiles, length and damage on some inputs alone."""
 OFF = {

@@ -122,6 +122,10 @@ class RestoreOptions(Options):
         None, 0.1, 100000, "make tiles so small that all fits into this; unset: tiles as they are said", unit="GB"
     )
     salvage: bool = flag(False, "restore what is there of damaged and truncated files, which are refused otherwise")
+    marking: bool = flag(
+        True,
+        "say in the result's metadata that and how it was made; without it neither mark nor record (docs/marking.md)",
+    )
     reference_quirks: bool = flag(False, "compute as the public code does where it differs (see docs/reference.md)")
 
     def __post_init__(self) -> None:

@@ -14,6 +14,8 @@ from torch import Tensor
 from supir.errors import ImageWriteError
 from supir.image import (
     LARGE,
+    PREVIEWED,
+    RESTORED,
     LargePicture,
     Picture,
     WorkingSize,
@@ -57,11 +59,14 @@ class Streaming:
     preview: Path | None
     on_step: StepCallback
     on_preview: Callable[[], None]
+    preview_record: Mapping[str, str] | None
+    """What is stored with the preview."""
 
     def restore(self, source: Path, target: Path, record: Callable[[RestoreOptions], dict[str, str]]) -> dict[str, str]:
         """Write the result whole or not at all.
 
-        ``record`` makes what is stored with the result, by the options really used; it is returned.
+        ``record`` makes what is stored with the result, by the options really used, unless they want no marking; it is
+        returned.
 
         Raises:
             ImageError: as ``read`` and ``write``; the target's folder has no room for the pixels in between, 24 bytes
@@ -76,7 +81,8 @@ class Streaming:
 
             def show(preview: ArrayLike) -> None:
                 if self.preview is not None:
-                    _write(picture, size, fixed_bands(preview, preview, "none"), self.preview)
+                    bands = fixed_bands(preview, preview, "none")
+                    _write(picture, size, bands, self.preview, self.preview_record, source_type=PREVIEWED)
                 self.on_preview()
 
             covered, padded = (size.height, size.width), (size.padded_height, size.padded_width)
@@ -92,7 +98,8 @@ class Streaming:
                 return with_grain(band, grain, options, size.output_height, top)
 
             work = self.restorer.work
-            _write(picture, size, result, target, about, grained, lambda share: work.at(WRITING, _GATHERED * share))
+            written = about if options.marking else None
+            _write(picture, size, result, target, written, grained, lambda share: work.at(WRITING, _GATHERED * share))
             work.at(WRITING, 1.0)
         return about
 
@@ -122,10 +129,11 @@ def _write(
     record: Mapping[str, str] | None = None,
     grained: Callable[[Picture, int], Picture] = lambda band, top: band,
     told: Callable[[float], None] = lambda share: None,
+    source_type: str = RESTORED,
 ) -> None:
     height, width = size.output_height, size.output_width
     whole = picture.with_bands(size, _cut(found, height, width, told), grained)
-    write_in_bands(picture.frame, (height, width), whole, path, record=record)
+    write_in_bands(picture.frame, (height, width), whole, path, record=record, source_type=source_type)
 
 
 def _cut(found: Iterator[Tensor], height: int, width: int, told: Callable[[float], None]) -> Iterator[Tensor]:
