@@ -16,7 +16,9 @@ import supir
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "supir"
 README = (ROOT / "README.md").read_text()
-IMPORT_NAMES = {"pillow": "PIL", "opencv-python-headless": "cv2", "prometheus-client": "prometheus_client"}
+IMPORT_NAMES = {
+    "pillow": "PIL", "opencv-python-headless": "cv2", "prometheus-client": "prometheus_client", "c2pa-python": "c2pa",
+}  # fmt: skip
 
 
 def tracked() -> list[Path]:

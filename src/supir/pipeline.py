@@ -28,7 +28,7 @@ from supir.models.adaptor import SupirAdaptor
 from supir.models.offload import OffloadedByLeaves
 from supir.models.text import TextTowers
 from supir.models.unet import SupirUNet
-from supir.options import DEFAULT_PRESET, NOTICE, RestoreOptions, restore_options
+from supir.options import DEFAULT_PRESET, NOTICE, RestoreOptions, SigningOptions, restore_options
 from supir.options.distilled import mismatch
 from supir.options.loras import split_loras
 from supir.planner.costs import Costs, on_meta
@@ -65,6 +65,8 @@ class Restored:
     record: dict[str, str]
     marking: bool = True
     """Whether the record goes into the file, and with it that the picture was made with a trained model."""
+    signature: image.Signature | None = None
+    """What signs the file; None where nothing does."""
 
     @property
     def image(self) -> Image.Image:
@@ -77,7 +79,7 @@ class Restored:
 
     def save(self, path: str | Path) -> None:
         """Write the picture, marked, with its record in the metadata; the suffix chooses the format."""
-        image.write(self.picture, path, record=self.record if self.marking else None)
+        image.write(self.picture, path, record=self.record if self.marking else None, signature=self.signature)
 
     def __repr__(self) -> str:
         by = self.record.get("model", "an unnamed model")
@@ -131,6 +133,9 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             tokenizer_2=tokenizer_2,
         )
         self.register_to_config(presets=presets, dtypes=dtypes)
+
+    signing: SigningOptions = SigningOptions()
+    """Who signs results of picture files, by C2PA."""
 
     last_encodings: LastEncodings | None = None
     """Set one, and another seed or preset of the photo that was restored last begins with the sampling."""
@@ -195,6 +200,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             preview=given.finish(result.preview[0]),
             record=self._record(result.options) | dict(given.notes),
             marking=options.marking,
+            signature=self._signature(picture.path, options),
         )
 
     @torch.no_grad()
@@ -237,8 +243,11 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         if unscaled:
             options = _scaled(options, *image.read_size(source), target.suffix)
         size = size_of(*image.read_size(source), self._restorer(options))
+        signature = self._signature(source, options)
         for written in filter(None, (target, preview)):  # what cannot be written is found before the work
             image.check_target(written, (size.output_height, size.output_width))
+            if signature is not None:
+                signature.check(written)
         work = self._work_of(options, size, on_work)
         input_hash = {"source_sha256": file_hash(source)}
         preview_record = self._preview_record(options) | input_hash if preview and options.marking else None
@@ -261,6 +270,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
                     on_step=report,
                     on_preview=previewed,
                     preview_record=preview_record,
+                    signature=signature,
                 )
                 about = streaming.restore(source, target, lambda used: self._record(used) | input_hash | dict(record))
             self._keep_pace(work, options, size)
@@ -268,7 +278,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
 
         def show(found: Picture) -> None:
             if preview is not None:
-                image.write(found, preview, record=preview_record, source_type=image.PREVIEWED)
+                image.write(found, preview, record=preview_record, source_type=image.PREVIEWED, signature=signature)
             previewed()
 
         wanted = preview is not None or on_preview is not None
@@ -499,6 +509,9 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             "options": json.dumps(chosen, sort_keys=True),
             "notice": NOTICE,
         }
+
+    def _signature(self, source: Path | None, options: RestoreOptions) -> image.Signature | None:
+        return image.Signature(self.signing, source) if self.signing and options.marking and source else None
 
     def _preview_record(self, options: RestoreOptions) -> dict[str, str]:
         """The same of the clean preview, which hears no words and no seed."""

@@ -18,7 +18,7 @@ from supir import image
 from supir.cli.main import app, load_command
 from supir.cli.progress import Display
 from supir.jobs import Job
-from supir.options import CaptionOptions, NetworkOptions, RestoreOptions
+from supir.options import CaptionOptions, NetworkOptions, RestoreOptions, SigningOptions
 from supir.restoration.work import Reached
 
 
@@ -172,6 +172,7 @@ def test_every_field_of_the_options_is_an_option_without_a_default_of_its_own() 
     parameters = {parameter.name: parameter for parameter in load_command("batch").params}
     own = {"inputs", "output", "manifest", "variants", "runner", "workers", "ray_address", "preset", "model", "device",
            "quiet", "as_json", "help"}  # fmt: skip
-    fields = {*RestoreOptions.fields(), *CaptionOptions.fields(), *NetworkOptions.fields()}
+    kinds = (RestoreOptions, CaptionOptions, NetworkOptions, SigningOptions)
+    fields = {name for kind in kinds for name in kind.fields()}
     assert set(parameters) - own == fields
     assert all(parameters[name].default is None for name in fields)

@@ -16,7 +16,7 @@ import typer
 
 from supir.errors import OptionError
 from supir.jobs.model import Model
-from supir.options import DEFAULT_PRESET, PRESETS, CaptionOptions, NetworkOptions, RestoreOptions
+from supir.options import DEFAULT_PRESET, PRESETS, CaptionOptions, NetworkOptions, RestoreOptions, SigningOptions
 from supir.options.fields import Field, Options
 
 FLAGS = {"num_steps": "--steps"}
@@ -31,6 +31,7 @@ PANELS: dict[type[Options], str] = {
     RestoreOptions: COMMON_PANEL,
     CaptionOptions: "Captions (see docs/captions.md)",
     NetworkOptions: "Networks (see docs/performance.md)",
+    SigningOptions: "Signatures (see docs/marking.md)",
 }
 """Headings in the help."""
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -144,11 +145,24 @@ def options_of(kind: type[Made], overrides: Mapping[str, Any]) -> Made:
 
 
 def model_of(
-    folder: Path | None, device: str | None = None, networks: NetworkOptions | None = None, loras: Path | None = None
+    folder: Path | None,
+    device: str | None = None,
+    networks: NetworkOptions | None = None,
+    loras: Path | None = None,
+    signing: SigningOptions | None = None,
 ) -> Model:
-    """The model that a command names; ``device`` may name several, with commas between."""
+    """The model that a command names; ``device`` may name several, with commas between.
+
+    Raises:
+        OptionError, MissingExtraError: nothing can be signed as ``signing`` says.
+    """
     devices = tuple(device.split(",")) if device else ()
-    return Model(folder=folder, devices=devices, networks=networks or NetworkOptions(), loras=loras)
+    found = Model(
+        folder=folder, devices=devices, networks=networks or NetworkOptions(), loras=loras,
+        signing=signing or SigningOptions(),
+    )  # fmt: skip
+    found.check_signing()
+    return found
 
 
 def settings_of(kind: type[Options], texts: Sequence[str] | None) -> dict[str, Any]:

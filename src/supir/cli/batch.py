@@ -34,12 +34,13 @@ from supir.jobs.job import Outcome
 from supir.jobs.manifest import read_manifest
 from supir.jobs.model import Model
 from supir.jobs.plan import BatchItem, discover, left_out, plan_batch
-from supir.options import DEFAULT_PRESET, CaptionOptions, NetworkOptions, RestoreOptions
+from supir.options import DEFAULT_PRESET, CaptionOptions, NetworkOptions, RestoreOptions, SigningOptions
 from supir.pool import Processes, Runner, Serial
 
 RUNNERS = ("serial", "processes", "ray")
 
 
+@with_options(SigningOptions)
 @with_options(CaptionOptions)
 @with_options(NetworkOptions)
 @with_options(RestoreOptions)
@@ -88,7 +89,8 @@ def batch(
     start = time.perf_counter()
     outcomes: list[Outcome] = []
     with exit_on_error() as console:
-        weights = model_of(model, device, options_of(NetworkOptions, overrides))
+        signing = options_of(SigningOptions, overrides)
+        weights = model_of(model, device, options_of(NetworkOptions, overrides), signing=signing)
         captioning = captioning_of(overrides, weights.devices[0] if weights.devices else None, preset)
         chosen = {"preset": preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions)}
         wanted, outcomes = _wanted(inputs or [], manifest, output, weights, chosen)

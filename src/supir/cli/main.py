@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "Train a part of a model, from its named run to a model folder for `supir restore --model`.",
     "degrade": "Make low-quality pictures of good ones, to restore them and hold the results against what was there.",
     "evaluate": "Score pictures, each alone and against its original where --reference holds one of its size.",
+    "verify": "Say of pictures whether and how they are marked as made with AI, and whether that still holds.",
     "convert": "Turn SDXL and a published SUPIR file into a model folder for `supir restore --model`.",
     "presets": "List the presets and the values that each comes to with a model; every value can be overridden by its"
     " option.",

@@ -29,9 +29,10 @@ from supir.cli.progress import clock, run_shown, show_failure
 from supir.jobs.job import Outcome
 from supir.jobs.plan import find_sources, plan_jobs, with_fitting_scale
 from supir.jobs.restoring import part_ready
-from supir.options import DEFAULT_PRESET, CaptionOptions, NetworkOptions, RestoreOptions
+from supir.options import DEFAULT_PRESET, CaptionOptions, NetworkOptions, RestoreOptions, SigningOptions
 
 
+@with_options(SigningOptions)
 @with_options(CaptionOptions)
 @with_options(NetworkOptions)
 @with_options(RestoreOptions)
@@ -57,7 +58,8 @@ def restore(
     """
     start = time.perf_counter()
     with exit_on_error() as console:
-        weights = model_of(model, device, options_of(NetworkOptions, overrides))
+        signing = options_of(SigningOptions, overrides)
+        weights = model_of(model, device, options_of(NetworkOptions, overrides), signing=signing)
         options = weights.options(preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions))
         captioning = captioning_of(overrides, device, preset)
         sources, outcomes = find_sources(photos, results=False)

@@ -24,7 +24,7 @@ from supir.cli.arguments import (
 )
 from supir.cli.errors import exit_on_error
 from supir.errors import OptionError, ServiceError
-from supir.options import NetworkOptions
+from supir.options import NetworkOptions, SigningOptions
 from supir.pool import Runner
 from supir.service.limits import Limits, new_key, read_keys
 
@@ -35,6 +35,7 @@ LogFormat = Annotated[
 LIMITS_PANEL = "Limits of a key that sets none"
 
 
+@with_options(SigningOptions)
 @with_options(NetworkOptions)
 @with_options(Limits, LIMITS_PANEL)
 def serve(
@@ -101,7 +102,7 @@ def serve(
                 " everybody ask"
             )
         listening = listen(host, port, open_to_all=clients is not None or insecure)
-        weights = model_of(model, device, networks, loras)
+        weights = model_of(model, device, networks, loras, options_of(SigningOptions, overrides))
         runner = None if ray_address is None else _on_ray(workers, ray_address)
         engine = Engine(data, weights, num_workers=workers, max_queued=queue, keep=seconds, runner=runner)
         app = web_app(engine, clients, limits, front=front, insecure=insecure, log_details=log_details)

@@ -29,7 +29,7 @@ from supir.cli.arguments import (
 from supir.cli.errors import exit_on_error
 from supir.cli.serve import LIMITS_PANEL, LogFormat, address_of, listen, seconds_of
 from supir.errors import OptionError
-from supir.options import CaptionOptions, NetworkOptions
+from supir.options import CaptionOptions, NetworkOptions, SigningOptions
 from supir.service.limits import LOCAL, Client, Limits, new_key
 
 _GRACE = 2.0
@@ -37,6 +37,7 @@ _GRACE = 2.0
 
 
 @with_options(CaptionOptions, only=("captioner", "caption_model", "caption_bits", *OF_THE_PAPER))
+@with_options(SigningOptions)
 @with_options(NetworkOptions)
 @with_options(Limits, LIMITS_PANEL, only=("megapixels", "work_megapixels", "megabytes"))
 def web(
@@ -80,7 +81,7 @@ def web(
         listening = listen(host, port, open_to_all=True)
         key, clients = _key(listening, limits, open_to_all=bool(front.proxies))
         data = data or user_data_path("supir", appauthor=False) / "web"
-        weights = model_of(model, device, networks, loras)
+        weights = model_of(model, device, networks, loras, options_of(SigningOptions, overrides))
         engine = Engine(data, weights, num_workers=workers, keep=seconds, watched=True, captioner=captioner)
         shown = _address(listening, None, root_path)
         lan = None if is_loopback(listening.getsockname()[0]) else shown

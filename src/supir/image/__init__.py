@@ -9,6 +9,8 @@ find_pictures, by_name       files, folders, globs; the same by their names
 read_frame, glimpsed, write_shown   for screens: what a header tells, a small picture of it, a file that browsers show
 read_reduced                 a file made small while it is decoded
 as_picture, fitted           whatever a user hands over; its pixels at working size
+verify, Verdict              what holds of a picture that says how it was made
+Signature                    what signs a result
 PREVIEWED, RESTORED          what a result says of its digital source
 notes_of, with_grain, mask_of   what the record says of that; the photo's grain on the result; a mask at working size
 working_size, scale_within, resize, pad_to_multiple, side_by_side, write_sheet
@@ -22,6 +24,7 @@ from supir.lazy import lazy_names
 
 if TYPE_CHECKING:
     from supir.image.comparing import sheet_size, side_by_side, write_sheet
+    from supir.image.credentials import Signature
     from supir.image.fitting import PictureLike, as_picture, fitted, mask_of, notes_of, with_grain
     from supir.image.large import LARGE, LargePicture, open_large
     from supir.image.marking import PREVIEWED, RESTORED
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from supir.image.reading import check_file, read, read_record
     from supir.image.showing import glimpsed, read_frame, read_reduced, read_toning, write_shown
     from supir.image.sizes import pad_to_multiple, resize
+    from supir.image.verifying import Verdict, verify
     from supir.image.working import UNASKED, WorkingSize, scale_within, working_size
     from supir.image.writing import write, write_in_bands
 
@@ -38,6 +42,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "comparing": ("sheet_size", "side_by_side", "write_sheet"),
+        "credentials": ("Signature",),
         "fitting": ("PictureLike", "as_picture", "fitted", "mask_of", "notes_of", "with_grain"),
         "large": ("LARGE", "LargePicture", "open_large"),
         "marking": ("PREVIEWED", "RESTORED"),
@@ -47,6 +52,7 @@ __getattr__ = lazy_names(
         "reading": ("check_file", "read", "read_record"),
         "showing": ("glimpsed", "read_frame", "read_reduced", "read_toning", "write_shown"),
         "sizes": ("pad_to_multiple", "resize"),
+        "verifying": ("Verdict", "verify"),
         "working": ("UNASKED", "WorkingSize", "scale_within", "working_size"),
         "writing": ("write", "write_in_bands"),
     },

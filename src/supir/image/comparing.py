@@ -8,11 +8,13 @@ from pathlib import Path
 
 import torch
 
+from supir.image.credentials import Signature
 from supir.image.large import LargePicture, open_large
 from supir.image.picture import Picture, on_white
 from supir.image.sizes import resize
 from supir.image.writing import write_in_bands
 from supir.image.xmp import record_of
+from supir.options import SigningOptions
 
 _ROWS = 256
 
@@ -45,10 +47,13 @@ def side_by_side(before: Picture, after: Picture) -> Picture:
     return replace(after, pixels=sheet, alpha=None)
 
 
-def write_sheet(before: Path, after: Path, target: Path, *, salvage: bool = False) -> None:
+def write_sheet(
+    before: Path, after: Path, target: Path, *, salvage: bool = False, signing: SigningOptions | None = None
+) -> None:
     """Write before and after, two picture files, side by side; from file to file, so that their size hardly matters.
 
-    With ``salvage`` the first may be damaged. The sheet has the record of the second, where that has one.
+    With ``salvage`` the first may be damaged. The sheet has the record of the second, where that has one, and is then
+    signed with ``signing``.
 
     Raises:
         ImageReadError, ImageTooLargeError, ImageWriteError: as ``read`` and ``write``.
@@ -59,7 +64,9 @@ def write_sheet(before: Path, after: Path, target: Path, *, salvage: bool = Fals
         frame = second.frame if grey or not second.frame.grey else replace(second.frame, pixels=torch.ones(3, 1, 1))
         size = sheet_size(second.height, second.width)
         record = record_of(frame.xmp) or None
-        write_in_bands(replace(frame, alpha=None), size, _sheet_bands(first, second), target, record=record)
+        signature = Signature(signing, before) if signing else None
+        bands = _sheet_bands(first, second)
+        write_in_bands(replace(frame, alpha=None), size, bands, target, record=record, signature=signature)
 
 
 def _sheet_bands(before: LargePicture, after: LargePicture) -> Iterator[Picture]:

@@ -13,6 +13,7 @@ import pyvips
 
 from supir.errors import ImageWriteError, OptionError
 from supir.files import sentence, temporary_file, written_whole
+from supir.image.credentials import Signature
 from supir.image.marking import PIXELS, RESTORED, pixels_sha256
 from supir.image.opening import load, quiet_libvips
 from supir.image.paths import MAX_SIDE, check_size, check_target, kind_of
@@ -33,6 +34,7 @@ def write(
     bits: int | None = None,
     record: Mapping[str, str] | None = None,
     source_type: str = RESTORED,
+    signature: Signature | None = None,
 ) -> None:
     """Writes a picture with its alpha, ICC profile, EXIF, XMP, IPTC, comments and resolution.
 
@@ -52,6 +54,7 @@ def write(
         record: what was done, as plain names and texts, kept in the XMP (`read_record`); "bits" is added where a
             16-bit picture is stored in 8, and the hash of the stored pixels.
         source_type: what the XMP says beside the record of the picture's digital source, a URI of the IPTC's.
+        signature: signs what has a record.
 
     Raises:
         ImageWriteError: the suffix, the size or the bits are not of this format, or the file cannot be written there.
@@ -59,11 +62,11 @@ def write(
     """
     form = _Form.of(
         picture, (picture.height, picture.width), Path(path), quality=quality, bits=bits, record=record,
-        source_type=source_type,
+        source_type=source_type, signature=signature,
     )  # fmt: skip
     values = form.integers(picture)
     image = pyvips.Image.new_from_array(values)
-    store(form.path, lambda stream: form.save(image, stream))
+    store(form.path, lambda stream: form.write(image, stream))
 
 
 def write_in_bands(
@@ -74,6 +77,7 @@ def write_in_bands(
     *,
     record: Mapping[str, str] | None = None,
     source_type: str = RESTORED,
+    signature: Signature | None = None,
 ) -> None:
     """As ``write``, of a picture too large for memory: its bands of rows, from top to bottom, are asked for one by one.
 
@@ -81,12 +85,12 @@ def write_in_bands(
         frame: any picture with the metadata, bits and channels of the whole; transparent if the whole may be.
         size: (height, width) of the whole.
         bands: pictures of the whole's width.
-        path, record, source_type: as in ``write``, whose defaults hold for the rest.
+        path, record, source_type, signature: as in ``write``, whose defaults hold for the rest.
 
     Raises:
         ImageWriteError, OptionError: as ``write``.
     """
-    form = _Form.of(frame, size, Path(path), record=record, source_type=source_type)
+    form = _Form.of(frame, size, Path(path), record=record, source_type=source_type, signature=signature)
 
     def save(stream: BinaryIO) -> None:
         with temporary_file(form.path.parent) as integers:
@@ -97,7 +101,7 @@ def write_in_bands(
                 integers.write(values.tobytes())
             integers.flush()
             kind = "ushort" if form.bits == 16 else "uchar"
-            form.save(pyvips.Image.rawload(integers.name, size[1], size[0], num_channels, format=kind), stream)
+            form.write(pyvips.Image.rawload(integers.name, size[1], size[0], num_channels, format=kind), stream)
 
     store(form.path, save)
 
@@ -114,11 +118,12 @@ class _Form:
     beside: Beside
     record: Mapping[str, str] | None
     source_type: str
+    signature: Signature | None
 
     @staticmethod
     def of(
         frame: Picture, size: tuple[int, int], path: Path, *, quality: int = 95, bits: int | None = None,
-        record: Mapping[str, str] | None, source_type: str,
+        record: Mapping[str, str] | None, source_type: str, signature: Signature | None,
     ) -> _Form:  # fmt: skip
         """Checked, as ``write`` says."""
         kind = kind_of(path)
@@ -140,12 +145,21 @@ class _Form:
             add_record(None, record, source_type)  # what is wrong with it is said first
         return _Form(
             frame=frame, path=path, kind=kind, quality=quality, bits=stored_bits, beside=beside_of(frame, kind, path),
-            record=record, source_type=source_type,
+            record=record, source_type=source_type, signature=signature,
         )  # fmt: skip
 
     def integers(self, picture: Picture) -> npt.NDArray[Any]:
         """(H, W, C) of a picture or a band of it; a JPEG is laid on white."""
         return to_integers(on_white(picture) if self.kind == "JPEG" else picture, self.bits)
+
+    def write(self, image: Any, stream: BinaryIO) -> None:
+        """As ``save``, and signed where it is to be."""
+        if self.signature is None or self.record is None:
+            self.save(image, stream)
+            return
+        with temporary_file(self.path.parent) as unsigned:
+            self.save(image, unsigned)
+            self.signature.put(unsigned, stream, self.kind, self.record, self.source_type)
 
     def save(self, image: Any, stream: BinaryIO) -> None:
         """Write the libvips image of the integers into an open file, with all that goes beside the pixels."""

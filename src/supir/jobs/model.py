@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supir.options import DEFAULT_PRESET, NetworkOptions, RestoreOptions, restore_options
+from supir.errors import OptionError
+from supir.options import DEFAULT_PRESET, NetworkOptions, RestoreOptions, SigningOptions, restore_options
 from supir.options.loras import split_loras
 from supir.pool import EmptyClusterWarning
 
@@ -29,6 +30,8 @@ class Model:
     """In which arithmetic they run, how they are stored, whether they are compiled."""
     loras: Path | None = None
     """The folder whose LoRAs options may name, and no others; None: any file."""
+    signing: SigningOptions = field(default_factory=SigningOptions)
+    """Who signs the results."""
 
     @cached_property
     def presets(self) -> dict[str, dict[str, Any]]:
@@ -65,14 +68,16 @@ class Model:
         return weights | ({"networks": ", ".join(words)} if words else {})
 
     def identity_with(self, lora: str) -> dict[str, str]:
-        """The same with LoRAs, as options name them: all that decides a result beside its options.
+        """The same with LoRAs, as options name them, and who signs: all that decides a result beside its options.
 
         Raises:
             WeightsError: a file of them is not there.
         """
+        from supir.weights.catalog import file_hash
         from supir.weights.lora_files import identity_of_loras
 
-        return {**self.identity, **identity_of_loras(lora, self.loras)}
+        signed = {"c2pa_cert_sha256": file_hash(self.signing.c2pa_cert)} if self.signing else {}
+        return {**self.identity, **identity_of_loras(lora, self.loras), **signed}
 
     def check_loras(self, texts: Iterable[str]) -> None:
         """See that LoRAs are there and of this base, by what their files say first.
@@ -85,6 +90,18 @@ class Model:
             from supir.weights.lora_files import check_lora_file
 
             check_lora_file(lora, self.loras, self._path)
+
+    def check_signing(self) -> None:
+        """See that results can be signed, where they are to be.
+
+        Raises:
+            OptionError: not with this certificate and key.
+            MissingExtraError: c2pa-python is not installed.
+        """
+        if self.signing:
+            from supir.image import Signature
+
+            Signature(self.signing).check(Path("any.png"))
 
     def placed(self, elsewhere: str | None = None) -> Model:
         """The same with the devices on which workers will run it, so that it is known what they will make.
@@ -139,8 +156,17 @@ class Model:
         return {"networks": " or ".join(way.get("networks", "float32") for way in ways)}
 
     def options(self, preset: str = DEFAULT_PRESET, **overrides: Any) -> RestoreOptions:
-        """As ``SupirPipeline.options``, without loading the weights."""
-        return restore_options(preset, model_presets=self.presets, **overrides)
+        """As ``SupirPipeline.options``, without loading the weights.
+
+        Raises:
+            OptionError: also where a result that is to be signed would say nothing of itself.
+        """
+        found = restore_options(preset, model_presets=self.presets, **overrides)
+        if self.signing and not found.marking:
+            raise OptionError(
+                "marking is False, and c2pa_cert is to sign what results say of themselves; leave out one"
+            )
+        return found
 
     def open(self, place: int = 0) -> SupirPipeline:
         """Load the weights.
@@ -175,6 +201,7 @@ class Model:
         pipeline = SupirPipeline.from_pretrained(self.folder, device=devices[place % len(devices)], **given)
         pipeline.set_progress_bar_config(disable=True)
         pipeline.lora_folder = self.loras
+        pipeline.signing = self.signing
         if "identity" in vars(self):  # every byte was read for it once
             pipeline.weights_identity = {name: self.identity[name] for name in ("model", "model_sha256")}
         return pipeline

@@ -89,7 +89,7 @@ def _restore(
         on_work=on_work,
     )
     if job.compare is not None:
-        image.write_sheet(job.source, job.target, job.compare, salvage=job.options.salvage)
+        image.write_sheet(job.source, job.target, job.compare, salvage=job.options.salvage, signing=pipeline.signing)
     _show(job)
     return {name: record[name] for name in WORDS if name in record}
 

@@ -21,6 +21,7 @@ from supir.options.restore import (
     IdleOptionWarning,
     NetworkOptions,
     RestoreOptions,
+    SigningOptions,
     restore_options,
     unused_by_model,
     unused_options,

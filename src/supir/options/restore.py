@@ -244,6 +244,26 @@ class NetworkOptions(Options):
         return {"networks": ", ".join(words)} if words else {}
 
 
+@dataclass(frozen=True, kw_only=True)
+class SigningOptions(Options):
+    """Who signs results, by C2PA: both files or neither. They are the operator's, and no request may name others."""
+
+    c2pa_cert: str = text(
+        "", "sign results by C2PA with this certificate: a PEM file, with those it stands on behind it"
+    )
+    c2pa_key: str = text("", "the private key of that certificate: a PEM file in PKCS#8 without a password")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if bool(self.c2pa_cert) != bool(self.c2pa_key):
+            there, missing = ("c2pa_cert", "c2pa_key") if self.c2pa_cert else ("c2pa_key", "c2pa_cert")
+            raise OptionError(f"{there} is given without {missing}; signing needs both")
+
+    def __bool__(self) -> bool:
+        """Whether anything is signed."""
+        return bool(self.c2pa_cert)
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     "reference": {
         "num_steps": 50,

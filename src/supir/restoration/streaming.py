@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +16,9 @@ from supir.errors import ImageWriteError
 from supir.image import (
     LARGE,
     PREVIEWED,
-    RESTORED,
     LargePicture,
     Picture,
+    Signature,
     WorkingSize,
     check_file,
     mask_of,
@@ -61,6 +62,7 @@ class Streaming:
     on_preview: Callable[[], None]
     preview_record: Mapping[str, str] | None
     """What is stored with the preview."""
+    signature: Signature | None = None
 
     def restore(self, source: Path, target: Path, record: Callable[[RestoreOptions], dict[str, str]]) -> dict[str, str]:
         """Write the result whole or not at all.
@@ -82,7 +84,8 @@ class Streaming:
             def show(preview: ArrayLike) -> None:
                 if self.preview is not None:
                     bands = fixed_bands(preview, preview, "none")
-                    _write(picture, size, bands, self.preview, self.preview_record, source_type=PREVIEWED)
+                    marks = {"source_type": PREVIEWED, "signature": self.signature}
+                    _write(picture, size, bands, self.preview, self.preview_record, marks)
                 self.on_preview()
 
             covered, padded = (size.height, size.width), (size.padded_height, size.padded_width)
@@ -99,7 +102,12 @@ class Streaming:
 
             work = self.restorer.work
             written = about if options.marking else None
-            _write(picture, size, result, target, written, grained, lambda share: work.at(WRITING, _GATHERED * share))
+            marks = {"signature": self.signature}
+
+            def told(share: float) -> None:
+                work.at(WRITING, _GATHERED * share)
+
+            _write(picture, size, result, target, written, marks, grained, told)
             work.at(WRITING, 1.0)
         return about
 
@@ -126,14 +134,14 @@ def _write(
     size: WorkingSize,
     found: Iterator[Tensor],
     path: Path,
-    record: Mapping[str, str] | None = None,
+    record: Mapping[str, str] | None,
+    marks: Mapping[str, Any],
     grained: Callable[[Picture, int], Picture] = lambda band, top: band,
     told: Callable[[float], None] = lambda share: None,
-    source_type: str = RESTORED,
 ) -> None:
     height, width = size.output_height, size.output_width
     whole = picture.with_bands(size, _cut(found, height, width, told), grained)
-    write_in_bands(picture.frame, (height, width), whole, path, record=record, source_type=source_type)
+    write_in_bands(picture.frame, (height, width), whole, path, record=record, **marks)
 
 
 def _cut(found: Iterator[Tensor], height: int, width: int, told: Callable[[float], None]) -> Iterator[Tensor]:
