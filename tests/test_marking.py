@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pyvips
 from PIL import Image
 from typer.testing import CliRunner
 
 from picture_files import SUFFIXES, encode, exif, picture, smooth
 from supir.cli.main import app
 from supir.errors import OptionError
-from supir.image import PREVIEWED, RESTORED, read, read_record, verify, write, write_sheet
+from supir.image import PREVIEWED, RESTORED, Signature, read, read_record, verify, write, write_sheet
 from supir.image.marking import PIXELS
 from supir.image.xmp import source_type_of
 from supir.jobs.model import Model
@@ -238,6 +239,16 @@ def test_a_signed_result_is_valid_until_it_is_edited(
     found = verify(made)
     assert (found.holds, found.pixels, found.c2pa.state) == (False, "unchanged", "invalid")
     assert "assertion.dataHash.mismatch" in str(found)
+
+
+def test_the_input_may_be_of_a_phone(chain: Path, tmp_path: Path) -> None:
+    source, made = tmp_path / "a.avif", tmp_path / "made.png"
+    pyvips.Image.new_from_array(smooth()).heifsave(str(source), compression="av1")
+    signature = Signature(signing(chain), source)
+    signature.check(made)
+    write(read(source), made, record={"seed": "1"}, signature=signature)
+    assert (verify(made).c2pa.state, verify(made).c2pa.inputs[0]["format"]) == ("valid", "image/avif")
+    assert verify(source).c2pa.state == "absent"
 
 
 @pytest.mark.parametrize(
