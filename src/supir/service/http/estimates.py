@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from functools import cached_property
 from statistics import median
 
-from supir.errors import OptionError
+from supir.errors import OptionError, SupirError
 from supir.jobs.model import Model
 from supir.options import RestoreOptions
 from supir.service.http.responses import PlanView
@@ -17,6 +18,8 @@ from supir.service.validation import check_work
 _MOST_KEPT = 1000
 _HALVINGS = 6
 """Of the range in which the largest scale is looked for."""
+_PATIENCE = 1.0
+"""Seconds that an upload waits for what is being counted."""
 _LEAST_PREVIEW = 384
 """Pixels of a clean preview's longer side below which little is seen of a photo."""
 
@@ -32,6 +35,7 @@ class Estimates:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._lock = threading.Lock()
+        self._begun, self._prepared = False, threading.Event()
         self._counted: dict[tuple[int, int, RestoreOptions], dict[str, float]] = {}
 
     def plan(self, width: int, height: int, options: RestoreOptions, limits: Limits, done: list[StoredJob]) -> PlanView:
@@ -72,10 +76,28 @@ class Estimates:
             work = sum(self._work(width, height, options).values())
             return (None if rate is None else work / rate), bool(rates)
 
+    def prepare(self) -> None:
+        """Count, in a thread of its own, what takes seconds the first time: torch is imported, unknown networks traced,
+        the machine measured.
+        """
+
+        def count() -> None:
+            with suppress(SupirError), self._lock:  # a model that cannot be counted is told of where it is opened
+                self._work(1000, 1000, self._model.options())
+                self._rate()
+                self._prepared.set()
+
+        if not self._begun:
+            self._begun = True
+            threading.Thread(target=count, name="estimates", daemon=True).start()
+
     def preview_scale(self, width: int, height: int, options: RestoreOptions, seconds: float) -> float:
         """The largest scale, at most that of the options, whose clean preview is made within about so many seconds; of
-        a picture of ``width`` by ``height`` pixels.
+        a picture of ``width`` by ``height`` pixels. That of the options until `prepare` has counted: nobody waits.
         """
+        self.prepare()
+        if not self._prepared.wait(_PATIENCE):
+            return options.scale
         from supir.restoration.work import ENCODING, PREVIEW
 
         with self._lock:

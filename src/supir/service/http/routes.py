@@ -78,8 +78,8 @@ class Routes:
     ) -> None:  # fmt: skip
         self._engine, self._metrics, self._clients = engine, metrics, clients
         self._everybody, self._pace = Client(name=LOCAL, limits=limits), RateLimiter()
-        self._estimates, self._address = Estimates(engine.model), address
-        self._submitting = Submitting(engine, log_details, self._estimates)
+        self.estimates, self._address = Estimates(engine.model), address
+        self._submitting = Submitting(engine, log_details, self.estimates)
         self.hub: Hub | None = None
         """Made when the event loop runs."""
 
@@ -249,7 +249,7 @@ class Routes:
         def planned() -> PlanView:
             done = self._engine.store.page(client.name, 10 * _TOLD_BY, state="done")
             made = [job for job in done if job.until == "result"][:_TOLD_BY]
-            return self._estimates.plan(width, height, options, client.limits, made)
+            return self.estimates.plan(width, height, options, client.limits, made)
 
         return await run_in_threadpool(planned)
 

@@ -53,6 +53,8 @@ def web_app(
     async def life(app: FastAPI) -> AsyncIterator[None]:
         routes.hub = app.state.hub = Hub(engine)
         engine.start()
+        if page:
+            routes.estimates.prepare()
         yield
 
     app = FastAPI(title="supir", description=_ABOUT, version=__version__, docs_url=None, redoc_url=None, lifespan=life)
