@@ -71,7 +71,8 @@ def test_a_clean_preview_is_as_large_as_its_time_allows(
     estimates, options = Estimates(Model(devices=("cpu",))), restore_options("quality", scale=2.0, min_size=256)
     monkeypatch.setattr(Estimates, "_rate", lambda self: 1.6e11)  # of two cores
     monkeypatch.setattr("supir.service.http.estimates._PATIENCE", 0.0)
-    assert estimates.preview_scale(width, height, options, 4.0) == 2.0, "nobody waits for what is being counted"
+    with estimates._lock:  # as while it counts
+        assert estimates.preview_scale(width, height, options, 4.0) == 2.0, "nobody waits"
     assert estimates._prepared.wait(60)
     scale = estimates.preview_scale(width, height, options, 4.0)
     work = estimates._work(width, height, options.replace(scale=scale))
