@@ -65,8 +65,8 @@ def command(notes: Path, *arguments: object) -> subprocess.Popen[str]:
     """`supir batch` in a process of its own, with a model that takes notes."""
     code = (
         "import sys\nfrom functools import partial\nfrom pathlib import Path\n"
-        "from jobs.test_cluster import Noting\nfrom supir.cli import batch, main\n"
-        f"batch.Model = partial(Noting, notes=Path({str(notes)!r}))\nmain.app(sys.argv[1:])\n"
+        "from jobs.test_cluster import Noting\nfrom supir.cli import arguments, main\n"
+        f"arguments.Model = partial(Noting, notes=Path({str(notes)!r}))\nmain.app(sys.argv[1:])\n"
     )
     line = [sys.executable, "-c", code, "batch", *map(str, arguments), *FLAGS, "--runner", "ray", "--json"]
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
