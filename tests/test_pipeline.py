@@ -98,11 +98,11 @@ def test_same_seed_same_picture_alone_and_in_a_batch(pipeline: SupirPipeline) ->
     assert (other[0] - together[0]).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("tile_batch", [2, 5])
-def test_same_picture_in_any_tile_batch(pipeline: SupirPipeline, tile_batch: int) -> None:
-    given = picture(130, 170)
+def test_same_picture_in_any_tile_batch(pipeline: SupirPipeline) -> None:
+    given = picture(90, 110)  # nine tiles
     expected = restore(pipeline, given, tile=64)
-    assert torch.allclose(restore(pipeline, given, tile=64, tile_batch=tile_batch), expected, atol=1e-4)
+    for tile_batch in (2, 5):
+        assert torch.allclose(restore(pipeline, given, tile=64, tile_batch=tile_batch), expected, atol=1e-4)
 
 
 def test_nothing_touches_the_global_generator(pipeline: SupirPipeline) -> None:

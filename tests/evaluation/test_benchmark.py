@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +199,30 @@ def test_the_command_twice_and_its_page(model: Path, pictures: list[Path], tmp_p
     shown = set(re.findall(r"<img data-method='([^']+)' alt='[^']+' src='data:image/jpeg;base64,", page))
     assert shown == {"input", "bicubic", "preview", "fast", "truth"}
     assert not re.findall(r"(?:src|href)=['\"](?!data:)", page), "the page needs no other file"
+
+
+@pytest.mark.slow
+def test_another_kind_of_processor_gives_the_same_values(model: Path, pictures: list[Path], tmp_path: Path) -> None:
+    """Sums in another order: the last bits of floats differ, and so may a pixel here and there, but no value shown."""
+    quick = ("--methods", "preview,fast", "--set", "num_steps=1", "--set", "min_size=64", "--model", str(model))
+    found = []
+    old = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+    for name, processor in (("new", {}), ("old", old)):
+        words = ["table1", "--data", str(tmp_path / "good"), "-o", str(tmp_path / name), "--measures", "psnr,ssim,niqe"]
+        subprocess.run(
+            [sys.executable, "-m", "supir.cli", "benchmark", *words, *quick],
+            env={
+                **os.environ,
+                **({"ATEN_CPU_CAPABILITY": capability, "ONEDNN_MAX_CPU_ISA": instructions} if capability else {}),
+            },
+            check=True,
+            capture_output=True,
+        )
+        lines = sorted((tmp_path / name).glob("*/*/scores.jsonl"))
+        found.append([json.loads(line)["values"] for path in lines for line in path.read_text().splitlines()])
+    assert len(found[0]) == len(found[1]) > 20
+    for new, old in zip(*found, strict=True):
+        assert new == pytest.approx(old, abs=2e-3)
 
 
 def test_a_frozen_set_is_its_own_pictures_and_no_changed_ones(pictures: list[Path], tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ class StageOptions(Options):
 
     perceptual: str = text(
         "",
-        "file of LPIPS's networks, as `supir evaluate --fetch` makes it: VGG16 steers, AlexNet measures the held-out",
+        "file of LPIPS's networks, as `supir evaluate --fetch` makes it: VGG16 steers and keeps the best",
     )
     perceptual_weight: float = number(
         1.0, 0, 1e6, "of the distance to the clean picture in VGG16's features; 0: pixels alone, without that file"

@@ -1,0 +1,155 @@
+"""From an SDXL file and a folder of photographs to every trained part, by the documented commands, on two processes.
+
+The file is laid out as SDXL's, in small widths; each run ends in a model folder that restores a picture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from supir.models.adaptor import SupirAdaptor
+from supir.models.autoencoder import SupirAutoencoder
+from supir.models.unet import SupirUNet
+from supir.pipeline import SupirPipeline
+from supir.training.states import load_latest
+from supir.weights.layout import ADAPTOR, CONNECTORS, DEGRADED_ENCODER
+from tiny import randomised
+from weights.originals import numbering_of, original_weights
+
+pytestmark = pytest.mark.slow
+SETTINGS = ("steps=4", "batch=1", "crop=64", "workers=0", "warmup_steps=1", "checkpoint_steps=2", "validation_steps=4")
+TWO = ("-m", "accelerate.commands.launch", "--num_processes", "2", "--use_fsdp", "-m", "supir.cli", "train")
+ONE = ("-m", "supir.cli", "train")
+
+
+def started(*command: object) -> subprocess.Popen[str]:
+    """Python with these arguments, and all that it starts in a group of its own."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def killed(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def ran(*command: object) -> str:
+    process = started(*command)
+    try:
+        said, _ = process.communicate(timeout=1800)
+    finally:
+        killed(process)
+    assert process.returncode == 0, said[-3000:]
+    return said
+
+
+def settings(*more: str) -> Iterator[str]:
+    for setting in (*SETTINGS, *more):
+        yield from ("--set", setting)
+
+
+def restores(model: Path, photographs: Path, out: Path) -> None:
+    ran("-m", "supir.cli", "restore", photographs / "shapes.png", "--model", model, "-o", out, "--steps", 2,
+        "--min-size", 64, "--scale", 1, "--overwrite")  # fmt: skip
+    assert out.is_file()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `supir convert --lenient` makes of a file that is laid out as SDXL's: heads of 64, depths 1, 2, 10."""
+    folder = tmp_path_factory.mktemp("sdxl")
+    trunk = {
+        "block_out_channels": (64, 128, 128),
+        "layers_per_block": 2,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "transformer_layers_per_block": (1, 2, 10),
+        "attention_head_dim": (1, 2, 2),
+        "cross_attention_dim": 128,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 6 * 8 + 64,
+        "use_linear_projection": True,
+    }
+    up = ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")
+    tower = {"hidden_size": 64, "num_attention_heads": 1, "intermediate_size": 128, "num_hidden_layers": 2}
+    models = {
+        "autoencoder": SupirAutoencoder(block_out_channels=(32, 32, 32, 32), layers_per_block=1, sample_size=64),
+        "unet": SupirUNet(**trunk, up_block_types=up, sample_size=16),
+        "adaptor": SupirAdaptor(**trunk),
+        "text_encoder": CLIPTextModel(CLIPTextConfig(**tower)),
+        "text_encoder_2": CLIPTextModelWithProjection(CLIPTextConfig(**tower, projection_dim=64, hidden_act="gelu")),
+    }
+    for number, model in enumerate(models.values()):
+        randomised(model, number)
+    own = (ADAPTOR, CONNECTORS, DEGRADED_ENCODER)
+    weights = original_weights(models, numbering_of(models))
+    sdxl = {key: tensor.contiguous() for key, tensor in weights.items() if not key.startswith(own)}
+    save_file(sdxl, folder / "sdxl.safetensors")
+    ran("-m", "supir.cli", "convert", folder / "sdxl.safetensors", "-o", folder / "base", "--lenient")
+    return folder / "base"
+
+
+def test_from_an_sdxl_file_to_every_part(base: Path, photographs: Path, tmp_path: Path) -> None:
+    def trained(stage: str, start: Path, *more: str) -> Path:
+        out = tmp_path / stage
+        said = ran(*TWO, f"paper/{stage}", "--data", photographs, "--from", start, "--out", out, *settings(), *more)
+        assert said.count(f"wrote {out / 'model'}") == 1
+        restores(out / "model", photographs, tmp_path / f"{stage}.png")
+        return out / "model"
+
+    encoder = trained("encoder", base)
+    negatives = tmp_path / "negatives"
+    made = ("pictures=2", "size=64", "num_steps=2")
+    ran(*TWO, "negatives", "--data", photographs, "--from", encoder, "--out", negatives,
+        *(word for setting in made for word in ("--set", setting)))  # fmt: skip
+    labels = [json.loads(line) for line in (negatives / "labels.jsonl").read_text().splitlines()]
+    assert [label["file"] for label in labels] == ["000000.png", "000001.png"]
+    adaptor = trained("adaptor", encoder, "--negatives", str(negatives), "--set", "negative_share=0.5")
+    assert tuple(SupirPipeline.from_pretrained(adaptor).adaptor.config.transformer_layers_per_block) == (1, 1, 5)
+    trained("lora", adaptor, "--set", "accumulation=2")
+
+
+def test_killed_in_the_middle_and_gone_on_with(base: Path, photographs: Path, tmp_path: Path) -> None:
+    """On two processes again to the same bits; on one, with twice the batch, to rounding."""
+
+    def command(out: Path, batch: int = 1) -> tuple[object, ...]:
+        run = "paper/encoder", "--data", photographs, "--from", base, "--out", out
+        return *run, *settings(f"batch={batch}", "mixed_precision=no", "frozen_dtype=float32", "learning_rate=1e-4")
+
+    ran(*TWO, *command(tmp_path / "whole"))
+    for out in (tmp_path / "two", tmp_path / "one"):
+        process = started(*TWO, *command(out))
+        until = time.monotonic() + 900
+        while load_latest(out) is None and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        killed(process)
+        state = load_latest(out)
+        assert state is not None
+        assert state.numbers["step"] < 4, "it ended before it was killed"
+    ran(*TWO, *command(tmp_path / "two"))
+    ran(*ONE, *command(tmp_path / "one", batch=2))
+    whole, two, one = (load_latest(tmp_path / name) for name in ("whole", "two", "one"))
+    assert whole is not None and two is not None and one is not None  # noqa: PT018
+    assert all(torch.equal(whole.ema[name], tensor) for name, tensor in two.ema.items())
+    for name, tensor in one.ema.items():
+        torch.testing.assert_close(tensor, whole.ema[name], atol=2e-4, rtol=0)
