@@ -211,10 +211,7 @@ def test_another_kind_of_processor_gives_the_same_values(model: Path, pictures: 
         words = ["table1", "--data", str(tmp_path / "good"), "-o", str(tmp_path / name), "--measures", "psnr,ssim,niqe"]
         subprocess.run(
             [sys.executable, "-m", "supir.cli", "benchmark", *words, *quick],
-            env={
-                **os.environ,
-                **({"ATEN_CPU_CAPABILITY": capability, "ONEDNN_MAX_CPU_ISA": instructions} if capability else {}),
-            },
+            env={**os.environ, **processor},
             check=True,
             capture_output=True,
         )
