@@ -18,6 +18,7 @@ SOURCE = ROOT / "src" / "supir"
 README = (ROOT / "README.md").read_text()
 IMPORT_NAMES = {
     "pillow": "PIL", "opencv-python-headless": "cv2", "prometheus-client": "prometheus_client", "c2pa-python": "c2pa",
+    "pillow-heif": "pillow_heif",
 }  # fmt: skip
 
 
