@@ -30,17 +30,34 @@ BATCH, CROP, RATE, DECAY = 12, 128, 6e-4, 0.995
 
 @torch.no_grad()
 def begin(large: torch.nn.Module, small: torch.nn.Module) -> None:
-    """Copy each tensor, or as much of it as fits; the decoder's levels are counted from the fine end."""
-    known = large.state_dict()
-    levels = [len(getattr(each, "up_blocks", ())) for each in (large, small)]
+    """Copy each tensor, or as much of it as fits; a decoder's levels, and the layers of each, count from the fine end."""
+    known, theirs = large.state_dict(), decoder_parts(large)
+    places = {f"{mine}.": f"{part}." for place, mine in decoder_parts(small).items() if (part := theirs.get(place))}
     for name, own in small.state_dict().items():
-        parts = name.split(".")
-        if parts[0] == "up_blocks":
-            parts[1] = str(int(parts[1]) + levels[0] - levels[1])
-        other = known.get(".".join(parts))
+        mine = next((part for part in places if name.startswith(part)), "")
+        other = known.get(places.get(mine, "") + name.removeprefix(mine))
         if other is not None and other.dim() == own.dim():
             shared = tuple(slice(min(sizes)) for sizes in zip(own.shape, other.shape, strict=True))
             own[shared] = other[shared]
+
+
+def decoder_parts(network: Any) -> dict[tuple[str | int, ...], str]:
+    """A UNet's decoder, part by part: where it stands, counted from the fine end, and its name."""
+    found: dict[tuple[str | int, ...], str] = {}
+    blocks = list(getattr(network, "up_blocks", ()))
+    number = len(getattr(network, "connectors", ()))
+    if number:
+        found["middle",] = f"connectors.{(number := number - 1)}"
+    for level, block in enumerate(blocks, -len(blocks)):
+        name = f"up_blocks.{level + len(blocks)}"
+        for layer in range(-len(block.resnets), 0):
+            place = layer + len(block.resnets)
+            found[level, layer, "joined"] = f"connectors.{(number := number - 1)}"
+            found |= {(level, layer, kind): f"{name}.{kind}.{place}" for kind in ("resnets", "attentions")}
+        if block.upsamplers is not None:
+            found[level, "crossed"] = f"connectors.{(number := number - 1)}"
+            found[level, "upsamplers"] = f"{name}.upsamplers"
+    return found
 
 
 def learn(pipeline: SupirPipeline, tiles: Path, minutes: float) -> None:

@@ -71,7 +71,7 @@ def tower(width: int, layers: int, heads: int, **extra: Any) -> dict[str, Any]:
 
 TEXT_WIDTH = 32
 SIZE_WIDTH = 32
-TRUNK = trunk((96, 96), (3, 3), TEXT_WIDTH, SIZE_WIDTH)
+TRUNK = trunk((96, 96), (3, 3), TEXT_WIDTH, SIZE_WIDTH) | {"layers_per_block": 1}
 """Configuration shared by the UNet and the adaptor of the bundled model."""
 
 _LITTLE = {"min_size": 64, "text_guidance": 1.0, "text_guidance_start": None, "s_churn": 0.0}
