@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -13,7 +14,9 @@ import pytest
 import torch
 from smoke_runs import ROOT, needed
 
+from supir.models.unet import SupirUNet
 from supir.pipeline import SupirPipeline
+from supir.training.sizes import build_size
 
 COMMAND = [sys.executable, str(ROOT / "tools" / "bundled_model" / "make.py")]
 SHORT = {"steps": 3, "batch": 2, "crop": 64, "warmup_steps": 1, "checkpoint_steps": 1, "validation_steps": 3}
@@ -44,3 +47,24 @@ def test_from_pictures_to_a_model_through_a_kill(photographs: Path, tmp_path: Pa
     assert torch.isfinite(restored.picture.pixels).all()
     assert pipeline.autoencoder.config.dense_blocks == 1
     assert pipeline.autoencoder.has_detail
+
+
+def test_a_cut_decoder_keeps_the_layers_nearest_to_the_picture_with_their_connectors() -> None:
+    spec = importlib.util.spec_from_file_location("begin_smaller", COMMAND[1].replace("make.py", "begin_smaller.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    own = {name: value for name, value in build_size("smoke")["unet"].config.items() if not name.startswith("_")}
+    large, small = (SupirUNet(**{**own, "layers_per_block": layers}) for layers in (2, 1))
+    tool.begin(large, small)
+    for mine, theirs in (
+        ("connectors.0", "connectors.0"),  # joins the last layer of all
+        ("connectors.2", "connectors.3"),  # crosses before the last enlargement
+        ("up_blocks.0.resnets.1", "up_blocks.0.resnets.2"),
+        ("up_blocks.0.upsamplers.0", "up_blocks.0.upsamplers.0"),
+        ("connectors.8", "connectors.11"),  # after the middle
+        ("down_blocks.1.resnets.0", "down_blocks.1.resnets.0"),
+    ):
+        parts = zip(small.get_submodule(mine).parameters(), large.get_submodule(theirs).parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in parts), mine

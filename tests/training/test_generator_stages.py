@@ -15,6 +15,7 @@ from torch import Tensor
 
 from supir.errors import OptionError
 from supir.models.restorers import HALO, DenseRestorer, RealEsrgan
+from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.prompts import NEGATIVE_PROMPT
 from supir.training.loop import Stage
 from supir.training.runs import make_stage
@@ -141,6 +142,22 @@ def test_under_negative_words_alone_no_picture_is_asked_for(photographs: Path, m
     _, values = stage.loss(poor[:2], 0.5)
     assert "l1" not in values
     assert values["negative"] > 0
+
+
+def test_what_the_plain_end_made_is_to_stay_as_it_is(photographs: Path, more: dict[str, dict[str, Any]]) -> None:
+    """Of a fixed share of the samples; else detail would no longer reach the faithful end."""
+    materials = make_materials(photographs, smoke("generator", negative_share=0.0, **more["generator"]))
+    own = {**materials.networks["autoencoder"].config, "dense_blocks": 1, "plain_end": True}
+    coder = ThinAutoencoder(**{name: value for name, value in own.items() if not name.startswith("_")})
+    stage = generator_stage(dataclasses.replace(materials, networks=materials.networks | {"autoencoder": coder}))
+    assert stage.draw is not None
+    sample = stage.draw(np.random.default_rng(0), 0)
+    _, plain = stage.loss([dataclasses.replace(sample, timestep=0)], 0.5)
+    assert "l1" not in plain
+    assert plain["plain"] > 0
+    _, vivid = stage.loss([dataclasses.replace(sample, timestep=1)], 0.5)
+    assert "l1" in vivid
+    assert vivid["plain"] == 0
 
 
 def _pixels(draw: int) -> Tensor:

@@ -30,7 +30,7 @@ BATCH, CROP, RATE, DECAY = 12, 128, 6e-4, 0.995
 
 @torch.no_grad()
 def begin(large: torch.nn.Module, small: torch.nn.Module) -> None:
-    """Copy each tensor, or as much of it as fits; a decoder's levels, and the layers of each, count from the fine end."""
+    """Copy each tensor, or as much of it as fits; a decoder's levels and their layers count from the fine end."""
     known, theirs = large.state_dict(), decoder_parts(large)
     places = {f"{mine}.": f"{part}." for place, mine in decoder_parts(small).items() if (part := theirs.get(place))}
     for name, own in small.state_dict().items():

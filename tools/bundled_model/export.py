@@ -31,6 +31,10 @@ def export(model: Path, out: Path) -> None:
     known = {name: own[name] for name in own if name not in trained.components}
     known |= {"presets": PRESETS, "dtypes": DTYPES}
     SupirPipeline(**trained.components, **known).save_pretrained(out, safe_serialization=True)
+    for file in out.glob(
+        "tokenizer*/tokenizer.json"
+    ):  # three times as large as the vocabulary beside it that it repeats
+        file.unlink()
     for file in out.glob("*/config.json"):  # where it lay on the machine that made it is nobody's concern
         config = json.loads(file.read_text())
         config.pop("_name_or_path", None)

@@ -160,10 +160,14 @@ class Denoising:
         self._signal = alphas_cumprod().float().to(self.device)
 
     @torch.no_grad()
-    def latent(self, pictures: Tensor, *, degraded: bool = False) -> Tensor:
-        """Scaled latents (B, C, h, w) of pictures (B, 3, 8h, 8w) in [-1, 1], by E or by E_dr: the posterior's mode."""
+    def latent(self, pictures: Tensor, *, degraded: bool = False, detail: float | None = None) -> Tensor:
+        """Scaled latents (B, C, h, w) of pictures (B, 3, 8h, 8w) in [-1, 1], by E or by E_dr: the posterior's mode.
+
+        ``detail`` is E_dr's, for one that has it; None takes its own.
+        """
         encode = self.autoencoder.encode_degraded if degraded else self.autoencoder.encode
-        moments: Tensor = encode(pictures.to(self.device, self.autoencoder.dtype)).latent_dist.mode()
+        more = () if detail is None else (detail,)
+        moments: Tensor = encode(pictures.to(self.device, self.autoencoder.dtype), *more).latent_dist.mode()
         return moments.float() * self.scaling
 
     @torch.no_grad()

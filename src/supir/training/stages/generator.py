@@ -7,7 +7,7 @@ decoded, and its pixels are asked for what ``Losses`` says: the truth, VGG16's f
 of high wavelet sub-bands takes for real. (One-step distillation through the decoder: OSEDiff, arXiv 2406.08177.)
 
 Under the negative words the answer is to be the degraded picture's own latent, so that guidance away from them goes
-away from the damage (paper section 3.2).
+away from the damage (paper section 3.2). What E_dr's plain end made is kept.
 """
 
 from __future__ import annotations
@@ -35,8 +35,11 @@ NUM_STEPS = (1, 1, 1, 2, 4)
 """Steps of a sampling that learns, one of these by chance."""
 KEPT_WEIGHT = 1.0
 """Of the decoder's ordinary task, the picture of a clean latent: it also makes the preview."""
-NEGATIVE_WEIGHT = 0.1
-"""Of the negative samples' distance in scaled latents."""
+LATENT_WEIGHT = 0.1
+"""Of the distance in scaled latents of what is to be one latent, and no picture: negative and plain samples."""
+PLAIN = 14
+"""One in so many samples begins from E_dr's plain end, where it has one, and is to stay as it is: else the dial from
+faithful to vivid would end where UNet and adaptor paint."""
 
 
 def generator_stage(materials: StageContext) -> Stage:
@@ -54,20 +57,31 @@ def generator_stage(materials: StageContext) -> Stage:
         )
     losses, denoising = Losses(options, materials.device), Denoising(materials, controlled=True)
     opponent = WaveletDiscriminator().to(materials.device) if options.adversarial_share else None
+    two_ends = bool(getattr(networks["autoencoder"], "has_detail", False))
 
     def loss(samples: Sequence[Sample], progress: float) -> tuple[Tensor, dict[str, Value]]:
         degraded = to_tensor([sample.degraded for sample in samples]).to(materials.device)
         clean = to_tensor([sample.target for sample in samples]).to(materials.device)
         told = [sample.prompt == NEGATIVE_PROMPT for sample in samples]  # known here: the device need not be asked
-        poor = torch.tensor(told, device=materials.device)
-        hint = denoising.latent(degraded, degraded=True)
+        plain = [
+            two_ends and sample.timestep % PLAIN == 0 and not poor for sample, poor in zip(samples, told, strict=True)
+        ]
+        hint, wanted = denoising.latent(degraded, degraded=True), denoising.latent(degraded)
+        for place in (place for place, is_plain in enumerate(plain) if is_plain):
+            hint[place] = wanted[place] = denoising.latent(degraded[place : place + 1], degraded=True, detail=0.0)[0]
         found = _answer(denoising, samples, hint)
-        left = (found - denoising.latent(degraded)).square().mean((1, 2, 3))
-        total = NEGATIVE_WEIGHT * (left * poor).mean()
-        values: dict[str, Value] = {"negative": (left * poor).mean().detach()}
+        left = (found - wanted).square().mean((1, 2, 3))
+        values: dict[str, Value] = {}
+        for name, which in (("negative", told), ("plain", plain)):
+            values[name] = (left * torch.tensor(which, device=materials.device)).mean()
+        total = LATENT_WEIGHT * (values["negative"] + values["plain"])
+        values = {name: value.detach() for name, value in values.items()}
+        aside = [one or other for one, other in zip(told, plain, strict=True)]
         values[LONG] = float(denoising.words.num_long([sample.prompt for sample in samples]))
-        if not all(told):
-            good = torch.tensor([place for place, is_poor in enumerate(told) if not is_poor], device=materials.device)
+        if not all(aside):
+            good = torch.tensor(
+                [place for place, is_aside in enumerate(aside) if not is_aside], device=materials.device
+            )
             made = _decoded(denoising, found[good])
             asked, more = opposed(losses, opponent, made, clean[good], degraded[good], progress)
             total = total + asked
