@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,12 +52,17 @@ def sharpness(pixels: Tensor) -> float:
 
 
 def test_it_is_small_half_precision_and_described() -> None:
-    files = [path for path in BUNDLED_MODEL.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 42_000_000
+    weights_files = list(BUNDLED_MODEL.glob("*/*.safetensors"))
+    assert sum(path.stat().st_size for path in weights_files) <= 36_000_000
     assert (BUNDLED_MODEL / "MODEL_CARD.md").is_file()
-    for path in BUNDLED_MODEL.glob("*/*.safetensors"):
+    for path in weights_files:
         with safe_open(path, "pt") as weights:
             assert {str(weights.get_slice(key).get_dtype()) for key in weights.keys()} <= {"F16", "I64"}  # noqa: SIM118
+
+
+def test_its_numbers_are_those_that_it_would_be_exported_with(pipeline: SupirPipeline) -> None:
+    tool = Path(__file__).parents[1] / "tools" / "bundled_model" / "presets.json"
+    assert pipeline.config.presets == json.loads(tool.read_text())
 
 
 def test_presets_differ_where_they_come_to_something_else(pipeline: SupirPipeline) -> None:

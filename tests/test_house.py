@@ -30,6 +30,11 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in names if Path(name).suffix in text and (ROOT / name).is_file()]
 
 
+def test_what_is_tracked_is_small_enough_to_be_sent_whole() -> None:
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert sum((ROOT / name).stat().st_size for name in done.stdout.split("\n")[:-1] if (ROOT / name).is_file()) < 55e6
+
+
 def test_public_names_are_sorted_and_importable() -> None:
     upper = [name for name in supir.__all__ if name.isupper()]
     classes = [name for name in supir.__all__ if name[0].isupper() and not name.isupper()]

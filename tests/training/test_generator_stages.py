@@ -149,7 +149,7 @@ def test_what_the_plain_end_made_is_to_stay_as_it_is(photographs: Path, more: di
     materials = make_materials(photographs, smoke("generator", negative_share=0.0, **more["generator"]))
     own = {**materials.networks["autoencoder"].config, "dense_blocks": 1, "plain_end": True}
     coder = ThinAutoencoder(**{name: value for name, value in own.items() if not name.startswith("_")})
-    stage = generator_stage(dataclasses.replace(materials, networks=materials.networks | {"autoencoder": coder}))
+    stage = make_stage(dataclasses.replace(materials, networks=materials.networks | {"autoencoder": coder}))
     assert stage.draw is not None
     sample = stage.draw(np.random.default_rng(0), 0)
     _, plain = stage.loss([dataclasses.replace(sample, timestep=0)], 0.5)

@@ -71,17 +71,13 @@ def generator_stage(materials: StageContext) -> Stage:
             hint[place] = wanted[place] = denoising.latent(degraded[place : place + 1], degraded=True, detail=0.0)[0]
         found = _answer(denoising, samples, hint)
         left = (found - wanted).square().mean((1, 2, 3))
-        values: dict[str, Value] = {}
-        for name, which in (("negative", told), ("plain", plain)):
-            values[name] = (left * torch.tensor(which, device=materials.device)).mean()
-        total = LATENT_WEIGHT * (values["negative"] + values["plain"])
-        values = {name: value.detach() for name, value in values.items()}
-        aside = [one or other for one, other in zip(told, plain, strict=True)]
+        of_poor, of_plain = ((left * torch.tensor(each, device=materials.device)).mean() for each in (told, plain))
+        total = LATENT_WEIGHT * (of_poor + of_plain)
+        values: dict[str, Value] = {"negative": of_poor.detach(), "plain": of_plain.detach()}
         values[LONG] = float(denoising.words.num_long([sample.prompt for sample in samples]))
-        if not all(aside):
-            good = torch.tensor(
-                [place for place, is_aside in enumerate(aside) if not is_aside], device=materials.device
-            )
+        painted = [place for place in range(len(samples)) if not told[place] and not plain[place]]
+        if painted:
+            good = torch.tensor(painted, device=materials.device)
             made = _decoded(denoising, found[good])
             asked, more = opposed(losses, opponent, made, clean[good], degraded[good], progress)
             total = total + asked
