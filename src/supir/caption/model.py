@@ -104,7 +104,7 @@ class ModelCaptioner(Closable):
         """What the model generates; signs of thinking are left in it, other special tokens are not."""
         import torch
 
-        with torch.random.fork_rng(devices=[] if model.device.type == "cpu" else [model.device]):
+        with torch.random.fork_rng(devices=[]):  # not every device's state can be kept, and nothing of ours draws there
             torch.manual_seed(0)
             drawn = {"do_sample": True, "temperature": self.temperature, "top_p": TOP_P} if self.temperature else {}
             tokens = model.generate(**inputs, max_new_tokens=max_tokens, **drawn or {"do_sample": False})
