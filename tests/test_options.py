@@ -39,8 +39,8 @@ def test_guidance_of_one_is_off_whatever_the_preset(preset: str, model: str) -> 
 
 @pytest.mark.parametrize(("name", "partner"), GOES_WITH.items())
 def test_a_number_unsets_what_goes_with_an_earlier_one(name: str, partner: str) -> None:
-    value = {"tile": 512}.get(name, 0.8)
-    other = {"tile_overlap": 128}.get(partner, 0.5)
+    value = {"tile": 512, "vae_tile": 512}.get(name, 0.8)
+    other = {"tile_overlap": 128, "decoder_tile": 128}.get(partner, 0.5)
     ramp = {name: 2 * value, partner: other}
     model = {"all": ramp}
     assert getattr(restore_options(model_presets=model), partner) == other

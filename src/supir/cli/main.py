@@ -31,7 +31,7 @@ COMMANDS = {
     " option.",
     "data": "Build data sets for training, and look at them.",
     "benchmark": "Compare methods over many pictures: tables, a page of pictures, resumable.",
-    "study": "Ask people which result is better: blind, in the browser.",
+    "study": "Ask people which result is better or best: blind, in the browser.",
 }
 """With the first sentence of the help of each. ``supir.cli.NAME`` holds it, as ``NAME`` or as a group, ``NAME_app``."""
 

@@ -142,13 +142,12 @@ def come_to(options: RestoreOptions) -> tuple[Any, ...]:
 
 def _left_by_the_first_step(options: RestoreOptions, steps: Steps) -> tuple[Any, ...] | None:
     """What later steps take from a first step whose own answer does not count: features of the branches it asked."""
-    if not steps.live.start or max(options.adaptor_every, options.deep_cache_every) == 1:
-        return None
     guided, control = steps.guidance[steps.live], steps.control[steps.live]
+    of_adaptor, of_unet = options.adaptor_every > 1 and any(control), options.deep_cache_every > 1
+    if not steps.live.start or not (of_adaptor or of_unet):
+        return None
     one_branch = steps.guidance[0] == 1 if any(strength != 1 for strength in guided) else None
-    if options.deep_cache_every > 1:
-        return one_branch, *_rounded(steps.control[:1])
-    return one_branch, steps.control[0] == 0 if any(control) else None
+    return one_branch, *(_rounded(steps.control[:1]) if of_unet else [steps.control[0] == 0])
 
 
 def without_effect(options: RestoreOptions, names: Collection[str], baseline: RestoreOptions) -> dict[str, str]:
