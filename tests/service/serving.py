@@ -1,6 +1,6 @@
 """`supir serve` as a process of its own, pictures to send, and what the library makes of them."""
 
-from __future__ import annotations
+from __future__ import hashlib
 
 import io
 import json
@@ -102,6 +102,7 @@ def restored(pipeline: Any, data: bytes, folder: Path, suffix: str = ".png", **o
     """The file that the library makes, with the record of a batch."""
     (folder / "source").write_bytes(data)
     [made] = pipeline(folder / "source", pipeline.options(**options))
-    record = made.record | record_of_words(options.get("prompt", ""), None)
+    origin = {"source_sha256": hashlib.sha256(data).hexdigest()}
+    record = made.record | origin | record_of_words(options.get("prompt", ""), None)
     image.write(made.picture, folder / f"result{suffix}", record=record)
     return (folder / f"result{suffix}").read_bytes()
