@@ -1,7 +1,8 @@
 """`supir serve` as a process of its own, pictures to send, and what the library makes of them."""
 
-from __future__ import hashlib
+from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
