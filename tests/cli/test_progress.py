@@ -229,4 +229,4 @@ def test_what_will_become_of_large_photos_is_foretold(tmp_path: Path, monkeypatc
     assert file.getvalue() == f"6000 x 4000 to 6000 x 4000 {reason}, about 15 minutes\n"
     many = with_fitting_scale(jobs[:1]) * 450  # of which every third is looked at
     foretell(Console(file=file, width=300), many, model, scale_said=False, at_once=2)
-    assert file.getvalue().splitlines()[1] == "450 pictures, about 60 hours"
+    assert file.getvalue().splitlines()[1] == "450 pictures, about 58 hours"

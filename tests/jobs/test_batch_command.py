@@ -136,7 +136,7 @@ def test_any_name_is_kept_and_shown_in_one_line(folder: Path, tmp_path: Path) ->
     assert set(results(tmp_path / "out")) == set(names)
     assert "\x1b[31m" not in result.stderr
     lines = result.stderr.splitlines()
-    assert len(lines) == len(names) + 3, lines
+    assert len(lines) == len(names) + 4, lines  # what was left out, what is foretold, the error, the sum
     assert len([line for line in lines if line.startswith("error: ") and "bad\\nname.png: a text file" in line]) == 1
     assert "left out, as supir does not read them: 1 .gif, 2 .jxl" in result.stderr
 
