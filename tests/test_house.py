@@ -158,6 +158,7 @@ def test_the_bundled_model_is_small() -> None:
     assert sum(path.stat().st_size for path in assets.rglob("*") if path.is_file()) <= 60e6
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_at_tiny_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "bench"))
     import full_size_call as bench

@@ -137,11 +137,12 @@ class _DeadlyPipeline:
         self._pipeline, self._model = pipeline, model
         self.identity = pipeline.identity
 
-    def restore_file(self, source: Path, target: Path, options: RestoreOptions, *, on_step: Any, **more: Any) -> Any:
-        def step(done: Any) -> None:
-            on_step(done)
+    def restore_file(self, source: Path, target: Path, options: RestoreOptions, *, on_work: Any, **more: Any) -> Any:
+        def tell(reached: Any) -> None:
+            if on_work is not None:
+                on_work(reached)
             if source.name == self._model.victim and not (self._model.notes / "killed").exists():
                 (self._model.notes / "killed").touch()
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        return self._pipeline.restore_file(source, target, options, on_step=step, **more)
+        return self._pipeline.restore_file(source, target, options, on_work=tell, **more)

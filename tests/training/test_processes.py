@@ -64,6 +64,7 @@ def ran(*command: object) -> str:
     return said
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_of_twice_the_batch(photographs: Path, tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text(RUN)

@@ -77,6 +77,19 @@ class PlacedPipeline(DiffusionPipeline):
         self._chosen = (self._execution_device, way) if offload == "auto" else None
         return self
 
+    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str | None = None) -> None:
+        """As diffusers', which arranges it anew around a LoRA: without a device on the one before."""
+        super().enable_model_cpu_offload(gpu_id, self._offloaded_to(gpu_id, device))
+
+    def enable_sequential_cpu_offload(
+        self, gpu_id: int | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """As ``enable_model_cpu_offload``."""
+        super().enable_sequential_cpu_offload(gpu_id, self._offloaded_to(gpu_id, device))
+
+    def _offloaded_to(self, gpu_id: int | None, device: torch.device | str | None) -> torch.device | str | None:
+        return device if device is not None or gpu_id is not None else getattr(self, "_offload_device", None)
+
     @property
     def offload(self) -> str:
         """How the networks are offloaded now, whoever has arranged that: as in ``NetworkOptions``, never ``auto``."""

@@ -37,7 +37,7 @@ class _Text(logging.Formatter):
 
 
 def _details(record: logging.LogRecord) -> dict[str, Any]:
-    return {name: value for name, value in vars(record).items() if name not in _PLAIN}
+    return {name: value for name, value in vars(record).items() if name not in _PLAIN and name[0] != "_"}
 
 
 def _shown(value: Any) -> str:
