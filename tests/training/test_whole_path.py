@@ -85,10 +85,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "transformer_layers_per_block": (1, 2, 10),
         "attention_head_dim": (1, 2, 2),
         "cross_attention_dim": 128,
-        "addition_embed_type": "text_time",
         "addition_time_embed_dim": 8,
         "projection_class_embeddings_input_dim": 6 * 8 + 64,
-        "use_linear_projection": True,
     }
     up = ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")
     tower = {"hidden_size": 64, "num_attention_heads": 1, "intermediate_size": 128, "num_hidden_layers": 2}
