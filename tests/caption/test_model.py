@@ -64,7 +64,7 @@ def test_words_that_are_drawn_are_the_same_for_the_same_picture(llava: Path) -> 
     assert drawn.identity != likeliest.identity
 
 
-def test_what_is_asked_is_an_option_and_the_reference_asks_as_the_paper(llava: Path) -> None:
+def test_what_is_asked_is_an_option_and_the_reference_asks_as_the_paper(llava: Path, tmp_path: Path) -> None:
     def asked(preset: str | None = None, **more: object) -> ModelCaptioner:
         captioning = captioning_of({"captioner": str(llava), **more}, "cpu", preset)
         assert captioning is not None
@@ -79,6 +79,9 @@ def test_what_is_asked_is_an_option_and_the_reference_asks_as_the_paper(llava: P
     assert (paper.prompt, paper.max_tokens, paper.temperature) == (question, 100, 0.2)
     with pytest.raises(OptionError, match="caption_tokens is for a captioner that looks at pictures"):
         captioner_of(CaptionOptions(captioner="beside", caption_tokens=20))
+    words = tmp_path / "WORDS.TXT"
+    words.write_text("A cat.\n")
+    assert captioning_of({"captioner": str(words)}, "cpu", "reference") is not None, "it cannot be asked, and is not"
     endpoint: Any = captioner_of(
         CaptionOptions(
             captioner="http://localhost:1/v1", caption_model="a", caption_temperature=0.5, caption_question="Which?"

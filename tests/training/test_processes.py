@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import two_processes
+from launched import ran
 
 from supir.pipeline import SupirPipeline
 from supir.training.loop import Trainer
@@ -43,25 +40,6 @@ accelerator.end_training()
 
 
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-
-
-def ran(*command: object) -> str:
-    """What Python said that was started with these arguments, when it and all that it started have ended well."""
-    process = subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        said, complained = process.communicate(timeout=1200)
-    finally:
-        with suppress(ProcessLookupError):  # processes that wait for one another would do so for half an hour
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, complained[-3000:]
-    return said
 
 
 @pytest.mark.slow

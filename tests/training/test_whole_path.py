@@ -6,17 +6,13 @@ The file is laid out as SDXL's, in small widths; each run ends in a model folder
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+from launched import killed, ran, started
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -33,34 +29,6 @@ pytestmark = pytest.mark.slow
 SETTINGS = ("steps=4", "batch=1", "crop=64", "workers=0", "warmup_steps=1", "checkpoint_steps=2", "validation_steps=4")
 TWO = ("-m", "accelerate.commands.launch", "--num_processes", "2", "--use_fsdp", "-m", "supir.cli", "train")
 ONE = ("-m", "supir.cli", "train")
-
-
-def started(*command: object) -> subprocess.Popen[str]:
-    """Python with these arguments, and all that it starts in a group of its own."""
-    return subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def killed(process: subprocess.Popen[str]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def ran(*command: object) -> str:
-    process = started(*command)
-    try:
-        said, _ = process.communicate(timeout=1800)
-    finally:
-        killed(process)
-    assert process.returncode == 0, said[-3000:]
-    return said
 
 
 def settings(*more: str) -> Iterator[str]:

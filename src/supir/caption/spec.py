@@ -42,6 +42,16 @@ class PictureCaptioner(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
 
+def is_text_file(spec: str) -> bool:
+    """Whether a captioner's name means a file of words."""
+    return spec.lower().endswith(".txt") and not Path(spec).is_dir()
+
+
+def looks_at_pictures(spec: str) -> bool:
+    """Whether a captioner of this name is shown pictures, and so can be asked about them."""
+    return spec not in ("none", "beside") and not is_text_file(spec)
+
+
 def captioner_of(options: CaptionOptions, *, device: str | None = None) -> PictureCaptioner | TextFileCaptioner | None:
     """The captioner that the options name, not loaded yet; None for ``none``.
 
@@ -56,16 +66,16 @@ def captioner_of(options: CaptionOptions, *, device: str | None = None) -> Pictu
     spec = options.captioner
     shown = "a URL" if "://" in spec else repr(spec)  # it may hold a password
     is_url = spec.startswith(("http://", "https://"))
-    is_text = spec.lower().endswith(".txt") and not Path(spec).is_dir()
+    is_text, looking = is_text_file(spec), looks_at_pictures(spec)
     if options.caption_model and not is_url:
         raise OptionError(f"caption_model is for an endpoint, and captioner is {shown}")
-    if options.caption_bits != "off" and (is_url or is_text or spec in ("none", "beside")):
+    if options.caption_bits != "off" and (is_url or not looking):
         raise OptionError(f"caption_bits is for a model folder, and captioner is {shown}")
-    if not options.caption_cache and (is_text or spec in ("none", "beside")):
+    if not options.caption_cache and not looking:
         raise OptionError(f"caption_cache is for a captioner that looks at pictures, and captioner is {shown}")
     asking = {name: getattr(options, name) for name in OF_THE_PAPER}
     unasked = {name: getattr(CaptionOptions(), name) for name in OF_THE_PAPER}
-    if is_text or spec in ("none", "beside"):
+    if not looking:
         for name, value in asking.items():
             if value != unasked[name]:
                 raise OptionError(f"{name} is for a captioner that looks at pictures, and captioner is {shown}")

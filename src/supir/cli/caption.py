@@ -44,10 +44,10 @@ def captioning_of(overrides: dict[str, Any], device: str | None, preset: str | N
     options = options_of(CaptionOptions, overrides)
     if options == CaptionOptions():
         return None
-    from supir.caption.spec import captioner_of
+    from supir.caption.spec import captioner_of, looks_at_pictures
     from supir.caption.words import OF_THE_PAPER
 
-    if preset == "reference" and options.captioner not in ("none", "beside") and not options.captioner.endswith(".txt"):
+    if preset == "reference" and looks_at_pictures(options.captioner):
         options = options_of(CaptionOptions, OF_THE_PAPER | {k: v for k, v in overrides.items() if v is not None})
 
     captioner = captioner_of(options, device=device)

@@ -38,9 +38,8 @@ from supir.training.stages.encoder import encoder_stage
 from supir.training.stages.generator import generator_stage
 from supir.training.stages.lora import ADAPTER, add_layers, lora_stage, merge, save_adapter
 from supir.training.stages.prior import prior_stage
-from supir.training.stages.restorer import restorer_stage, with_asked_restorer
+from supir.training.stages.restorer import restorer_stage, vgg_metric, with_asked_restorer
 from supir.weights.model_folder import BUNDLED_MODEL, check_replaceable, read_model_index
-from supir.weights.perceptual import load_lpips
 
 logger = logging.getLogger(__name__)
 
@@ -159,11 +158,7 @@ def open_run(
 
 def _metrics(given: Mapping[str, Metric] | None, options: StageOptions) -> dict[str, Metric]:
     """Of the held-out pictures, LPIPS by VGG16 among them where it is at hand."""
-    found = dict(given or {"psnr": psnr})
-    if options.perceptual:
-        vgg = load_lpips(Path(options.perceptual), "vgg16")
-        found["vgg"] = lambda made, truth: float(vgg(made, truth).mean())
-    return found
+    return dict(given or {"psnr": psnr}) | ({"vgg": vgg_metric(Path(options.perceptual))} if options.perceptual else {})
 
 
 def make_stage(materials: StageContext) -> Stage:

@@ -95,16 +95,12 @@ def generator_stage(materials: StageContext) -> Stage:
             shown[name] = denoising.picture(latent)
         return shown
 
-    def more() -> dict[str, float]:
-        result, clean = pictures()["result"].clamp(-1, 1), materials.heldout.clean.to(materials.device)
-        return {"result_vgg": losses.perceived(losses.features(result), losses.features(clean)).mean().item()}
-
     modules: dict[str, nn.Module] = {name: networks[name] for name in ("autoencoder", "unet", "adaptor")}
     return Stage(
         "generator",
         modules if opponent is None else modules | {"opponent": opponent},
         loss,
-        materials.sheet(pictures, more),
+        materials.sheet(pictures),
         frozen=lambda name: name.startswith("autoencoder.") and not name.startswith("autoencoder.decoder."),
         pace={"opponent": DISCRIMINATOR_RATE},
         draw=make_draw(materials),

@@ -29,7 +29,7 @@ from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.training.loop import Stage
 from supir.training.pairs import to_tensor
 from supir.training.recipes import StageOptions
-from supir.training.stage_context import StageContext
+from supir.training.stage_context import Metric, StageContext
 from supir.training.stages.encoder import Draw
 from supir.weights.perceptual import load_lpips
 
@@ -232,6 +232,20 @@ class Losses:
         return total, {"l1": apart.detach(), "vgg": perceived.detach(), "taught": taught}
 
 
+def vgg_metric(path: Path) -> Metric:
+    """What ``Losses`` asks in VGG16's features, as a measure of held-out pictures.
+
+    Args:
+        path: file of LPIPS's networks.
+    """
+    vgg = load_lpips(path, "vgg16")
+
+    def apart(found: Tensor, truth: Tensor) -> float:
+        return float(vgg.between(vgg.features(found, LEVELS), vgg.features(truth, LEVELS)).mean())
+
+    return apart
+
+
 def to_channels_last(network: Any) -> None:
     """Lay out a network's filters as convolutions are fastest with: measured in float32 on processors."""
     network.to(memory_format=torch.channels_last)
@@ -324,19 +338,12 @@ def restorer_stage(materials: StageContext) -> Stage:
             "preview": preview(result),
         }
 
-    def more() -> dict[str, float]:
-        if losses.vgg is None:
-            return {}
-        x, lq = heldout.clean.to(materials.device), heldout.degraded.to(materials.device)
-        seen, wanted = losses.features(preview(restored(lq)).clamp(-1, 1)), losses.features(x)
-        return {"preview_vgg": losses.perceived(seen, wanted).mean().item()}
-
     modules: dict[str, nn.Module] = {"autoencoder": model}
     return Stage(
         "restorer",
         modules if opponent is None else modules | {"opponent": opponent},
         loss,
-        materials.sheet(pictures, more),
+        materials.sheet(pictures),
         frozen=_not_plain if options.plain_end else lambda name: name.startswith("autoencoder.encoder."),
         pace={"opponent": DISCRIMINATOR_RATE},
         draw=Draw(materials.photographs, options),
