@@ -1,12 +1,13 @@
-"""Python with arguments, and all that it starts, in a group of processes of its own: run to its end, or killed."""
+"""Python with arguments, and all that it starts, run to its end or killed."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from contextlib import suppress
+
+import psutil
 
 
 def started(*command: object) -> subprocess.Popen[str]:
@@ -17,24 +18,26 @@ def started(*command: object) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
     )
 
 
 def killed(process: subprocess.Popen[str]) -> None:
-    """End it and all that it started: processes that wait for one another would do so for half an hour."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """End it and all that it started: launchers put workers into sessions of their own, where they would go on."""
+    with suppress(psutil.NoSuchProcess):
+        launcher = psutil.Process(process.pid)
+        for each in (launcher, *launcher.children(recursive=True)):  # it first: it would start others in their place
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
     process.communicate()
 
 
 def ran(*command: object) -> str:
-    """What Python said that was started with these arguments, when it and all that it started have ended well."""
+    """What Python said that was started with these arguments, when it has ended well."""
     process = started(*command)
     try:
         said, complained = process.communicate(timeout=1200)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+    except subprocess.TimeoutExpired:
+        killed(process)
+        raise
     assert process.returncode == 0, complained[-3000:]
     return said

@@ -26,7 +26,17 @@ from tiny import randomised
 from weights.originals import numbering_of, original_weights
 
 pytestmark = pytest.mark.slow
-SETTINGS = ("steps=4", "batch=1", "crop=64", "workers=0", "warmup_steps=1", "checkpoint_steps=2", "validation_steps=4")
+STEPS = 4
+"""Of each run; the one that is killed has its first state after two."""
+SETTINGS = (
+    f"steps={STEPS}",
+    "batch=1",
+    "crop=64",
+    "workers=0",
+    "warmup_steps=1",
+    "checkpoint_steps=2",
+    "validation_steps=4",
+)
 TWO = ("-m", "accelerate.commands.launch", "--num_processes", "2", "--use_fsdp", "-m", "supir.cli", "train")
 ONE = ("-m", "supir.cli", "train")
 
@@ -100,18 +110,19 @@ def test_killed_in_the_middle_and_gone_on_with(base: Path, photographs: Path, tm
 
     def command(out: Path, batch: int = 1) -> tuple[object, ...]:
         run = "paper/encoder", "--data", photographs, "--from", base, "--out", out
-        return *run, *settings(f"batch={batch}", "mixed_precision=no", "frozen_dtype=float32", "learning_rate=1e-4")
+        exact = "mixed_precision=no", "frozen_dtype=float32", "learning_rate=1e-4"
+        return *run, *settings(f"batch={batch}", *exact)
 
     ran(*TWO, *command(tmp_path / "whole"))
     for out in (tmp_path / "two", tmp_path / "one"):
         process = started(*TWO, *command(out))
         until = time.monotonic() + 900
-        while load_latest(out) is None and process.poll() is None and time.monotonic() < until:
-            time.sleep(0.05)
+        while not list(out.glob("checkpoints/step_*")) and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
         killed(process)
         state = load_latest(out)
         assert state is not None
-        assert state.numbers["step"] < 4, "it ended before it was killed"
+        assert state.numbers["step"] < STEPS, "it ended before it was killed"
     ran(*TWO, *command(tmp_path / "two"))
     ran(*ONE, *command(tmp_path / "one", batch=2))
     whole, two, one = (load_latest(tmp_path / name) for name in ("whole", "two", "one"))
