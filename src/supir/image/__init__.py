@@ -5,6 +5,7 @@ open_large, write_in_bands   the same, of pictures too large for memory
 read_record, read_size, check_file   what a file's header says
 check_target                 whether a result can be written, before the work
 from_pil, to_pil             PIL in and out
+from_batch, to_batch         tensors in and out, as ComfyUI has them
 find_pictures, by_name       files, folders, globs; the same by their names
 read_frame, glimpsed, write_shown   for screens: what a header tells, a small picture of it, a file that browsers show
 read_reduced                 a file made small while it is decoded
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 from supir.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from supir.image.batches import from_batch, to_batch
     from supir.image.comparing import sheet_size, side_by_side, write_sheet
     from supir.image.credentials import Signature
     from supir.image.fitting import PictureLike, as_picture, fitted, mask_of, notes_of, with_grain
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 __getattr__ = lazy_names(
     __name__,
     {
+        "batches": ("from_batch", "to_batch"),
         "comparing": ("sheet_size", "side_by_side", "write_sheet"),
         "credentials": ("Signature",),
         "fitting": ("PictureLike", "as_picture", "fitted", "mask_of", "notes_of", "with_grain"),

@@ -23,12 +23,14 @@ _QUALITY = 85
 _WHITE = 255
 
 
-def read_frame(path: Path | str) -> tuple[tuple[int, int], Picture]:
+def read_frame(path: Path | str | Picture) -> tuple[tuple[int, int], Picture]:
     """((width, height) upright, a picture of one pixel that carries the colour space). Only the header is read.
 
     Raises:
         ImageReadError, ImageTooLargeError: as ``read``.
     """
+    if isinstance(path, Picture):
+        return (path.width, path.height), Picture(pixels=path.pixels[:, :1, :1], icc=path.icc, path=path.path)
     (height, width, num_channels), source = header_of(Path(path))
     frame = assemble(torch.zeros(num_channels, 1, 1), **source.about)
     bare = Picture(pixels=frame.pixels, icc=frame.icc, path=frame.path)
@@ -83,13 +85,13 @@ def glimpsed(
     return frame.with_pixels(pixels)
 
 
-def read_toning(path: Path | str, side: int, *, salvage: bool = False) -> Toning | None:
-    """The toning of a picture file, from its pixels as ``read_reduced`` gives them.
+def read_toning(path: Path | str | Picture, side: int, *, salvage: bool = False) -> Toning | None:
+    """The toning of a picture; of a file, from its pixels as ``read_reduced`` gives them.
 
     Raises:
         ImageReadError, ImageTooLargeError: as ``read``.
     """
-    picture = read_reduced(path, side, salvage=salvage)
+    picture = path if isinstance(path, Picture) else read_reduced(path, side, salvage=salvage)
     return None if picture.grey else toning_of_pixels(picture.pixels)
 
 

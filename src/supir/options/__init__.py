@@ -6,6 +6,7 @@
     combinations    which options act together, and which have no effect beside others
     levels          noise levels as plain numbers
     loras           the LoRAs that a text names
+    published       settings as the retired ComfyUI nodes call them
     distilled       bases distilled to few steps, and which options are not for them
 
 Nothing heavy is imported here.

@@ -132,6 +132,12 @@ class PlacedPipeline(DiffusionPipeline):
                 network.to("cpu")
             memory.give_back()
 
+    def rest(self) -> None:
+        """All networks to the processor, and their memory back to the device: until ``place`` is called again."""
+        if self._execution_device.type != "cpu" or self.offload != "none":
+            self._take_back()
+            self._chosen = None
+
     def _put(self, device: torch.device, way: str) -> None:
         if self.offload != "none":
             self._take_back()
