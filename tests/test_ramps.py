@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from supir.pipeline import SupirPipeline
-from supir.restoration import restorer as restoration
+from supir.restoration import stack as restoration
 from supir.sampling.solvers import Step
 from tiny import tiny_pipeline
 

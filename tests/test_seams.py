@@ -1,4 +1,4 @@
-"""Tiles leave no seams: on borders the result is as rough as elsewhere, compared with a result of one tile."""
+"""Tiles and regions leave no seams: on borders the result is as rough as elsewhere, compared with a result of one."""
 
 from __future__ import annotations
 
@@ -80,3 +80,37 @@ def test_borders_are_as_rough_as_elsewhere(pipeline: SupirPipeline, photo: Tenso
 def test_without_blending_seams_are_seen(pipeline: SupirPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Restorer, "latent_layout", lambda self: blended(self.options.tile // FACTOR, 0))
     assert roughness(pipeline, sky(), pipeline.options(scale=1.0, min_size=SIDE)) > 1.02
+
+
+REGIONS = ("protect=preview", "detail=0", "restoration_guidance=0.5", "control_scale=0.6")
+
+
+@pytest.mark.parametrize("photo", [sky(), grass()], ids=["sky", "grass"])
+@pytest.mark.parametrize("dial", REGIONS)
+def test_regions_have_no_borders_that_are_seen(pipeline: SupirPipeline, photo: Tensor, dial: str) -> None:
+    """Across the middle, where a region ends and fades, the result is no rougher than the rougher of its two sides."""
+    options, half = pipeline.options(scale=1.0, min_size=SIDE), SIDE // 2
+    found = {}
+    for name, area in (("none", ""), ("all", f"0,0,100%,100%; {dial}"), ("half", f"0,0,{half},100%; {dial}")):
+        [made] = pipeline(Picture(pixels=photo.clone()), options.replace(region=area))
+        found[name] = energy(made.picture.pixels)
+    fading = slice(half - WIDTH, half + options.region_edge + WIDTH)
+    here = {name: float(each[:, fading].sum()) for name, each in found.items()}
+    ratio = here["half"] / max(here["none"], here["all"])
+    print(f"{dial}: {ratio:.4f} of the roughness of the rougher side")
+    assert ratio < 1.02
+
+
+def test_a_region_without_a_soft_edge_is_seen(pipeline: SupirPipeline) -> None:
+    options = pipeline.options(scale=1.0, min_size=SIDE, color_fix="none", region_edge=0)
+    region = f"0,0,{SIDE // 2},100%; protect"
+    darker = Picture(pixels=sky())
+    [made] = pipeline(darker, options.replace(region=region, blend=0.0))
+    [plain] = pipeline(darker, options)
+    place = slice(SIDE // 2 - 1, SIDE // 2)
+    step = [
+        (each.picture.pixels[..., place.stop] - each.picture.pixels[..., place.start]).abs().mean()
+        for each in (made, plain)
+    ]
+    print(f"a step of {step[0]:.4f} where there was {step[1]:.4f}")
+    assert step[0] > step[1]

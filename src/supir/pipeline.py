@@ -39,7 +39,7 @@ from supir.restoration.backoff import ADVICE
 from supir.restoration.denoiser_network import Conditions, embed
 from supir.restoration.encoding import LastEncodings
 from supir.restoration.finite import widen_networks
-from supir.restoration.restorer import RestoredPixels, Restorer, size_multiple
+from supir.restoration.restorer import RestoredPixels, Restorer, latent_factor, size_multiple
 from supir.restoration.schedules import noise_schedule
 from supir.restoration.step_preview import SIDE as GLIMPSE
 from supir.restoration.step_preview import StepPreviews
@@ -191,13 +191,18 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             if on_preview is not None:
                 on_preview(given.finish(preview[0].clone()))  # what is finished is used up
 
-        mask = image.mask_of(options, picture.width, picture.height, given.covered, given.pixels.shape[-2:])
-        result = self.restore_pixels(
-            given.pixels[None], options, on_step=on_step, on_preview=show, work=work, mask=mask
-        )
+        frame = options, picture.width, picture.height, given.covered, given.pixels.shape[-2:]
+        shares = image.shares_of(*frame, latent_factor(self.autoencoder))
+        masks: dict[str, Any] = {"mask": image.mask_of(*frame), "shares": shares}
+        result = self.restore_pixels(given.pixels[None], options, on_step=on_step, on_preview=show, work=work, **masks)
+        made, preview = given.result(result.pixels[0]), given.finish(result.preview[0])
+        kept = image.Kept.of(options, (picture.height, picture.width), (made.height, made.width))
+        if kept is not None:
+            own = image.resize(picture.pixels, made.height, made.width)
+            made = kept.put_on(made, lambda rows: own[:, rows], lambda rows: preview.pixels[:, rows])
         return Restored(
-            picture=given.result(result.pixels[0]),
-            preview=given.finish(result.preview[0]),
+            picture=made,
+            preview=preview,
             record=self._record(result.options) | dict(given.notes),
             marking=options.marking,
             signature=self._signature(picture.path, options),
@@ -373,6 +378,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         on_preview: Callable[[Tensor], None] | None = None,
         work: Work | None = None,
         mask: Tensor | None = None,
+        shares: Tensor | None = None,
     ) -> RestoredPixels:
         """Restore tensors of working size; ``Restorer.restore`` tells more.
 
@@ -385,11 +391,18 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             on_preview: shown the clean preview before the sampling begins; it must leave it as it is.
             work: told of every tile and step.
             mask: (H, W) in [0, 1], how much of ``blend`` there is; None takes ``blend_mask`` for all of the pixels.
+            shares: (R, h, w) in [0, 1], of each latent pixel what the regions with dials have; None takes those of
+                ``region`` for all of the pixels. Whose pixels stay is no matter of these.
         """
         self._prepare(options)
         height, width = pixels.shape[-2:]
-        mask = image.mask_of(options, width, height, (height, width), (height, width)) if mask is None else mask
-        restorer = replace(self._planned(options, width, height), work=work or NoWork(), mask=mask)
+        frame = options, width, height, (height, width), (height, width)
+        restorer = replace(
+            self._planned(options, width, height),
+            work=work or NoWork(),
+            mask=image.mask_of(*frame) if mask is None else mask,
+            shares=image.shares_of(*frame, latent_factor(self.autoencoder)) if shares is None else shares,
+        )
         place = self._execution_device
         given = None if conditions is None else conditions.to(place)
         with self._at_work(), self._reporting(options, on_step) as report:

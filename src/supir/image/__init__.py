@@ -13,7 +13,8 @@ as_picture, fitted           whatever a user hands over; its pixels at working s
 verify, Verdict              what holds of a picture that says how it was made
 Signature                    what signs a result
 PREVIEWED, RESTORED          what a result says of its digital source
-notes_of, with_grain, mask_of   what the record says of that; the photo's grain on the result; a mask at working size
+notes_of, with_grain         what the record says of that; the photo's grain on the result
+mask_of, masks_in, check_masks, shares_of, Kept   masks and regions at working size, in latent pixels, on the result
 working_size, scale_within, resize, pad_to_multiple, side_by_side, write_sheet
 
 Names are loaded when first used: what finds pictures and names results needs no torch.
@@ -27,13 +28,15 @@ if TYPE_CHECKING:
     from supir.image.batches import from_batch, to_batch
     from supir.image.comparing import sheet_size, side_by_side, write_sheet
     from supir.image.credentials import Signature
-    from supir.image.fitting import PictureLike, as_picture, fitted, mask_of, notes_of, with_grain
+    from supir.image.fitting import PictureLike, as_picture, fitted, notes_of, with_grain
     from supir.image.large import LARGE, LargePicture, open_large
     from supir.image.marking import PREVIEWED, RESTORED
+    from supir.image.masks import check_masks, mask_of, masks_in
     from supir.image.opening import MAX_PIXELS, read_size
     from supir.image.paths import DEVELOPED, SUFFIXES, by_name, check_target, find_pictures
     from supir.image.picture import Picture, from_pil, to_pil
     from supir.image.reading import check_file, read, read_record
+    from supir.image.regions import Kept, shares_of
     from supir.image.showing import glimpsed, read_frame, read_reduced, read_toning, write_shown
     from supir.image.sizes import pad_to_multiple, resize
     from supir.image.verifying import Verdict, verify
@@ -46,13 +49,15 @@ __getattr__ = lazy_names(
         "batches": ("from_batch", "to_batch"),
         "comparing": ("sheet_size", "side_by_side", "write_sheet"),
         "credentials": ("Signature",),
-        "fitting": ("PictureLike", "as_picture", "fitted", "mask_of", "notes_of", "with_grain"),
+        "fitting": ("PictureLike", "as_picture", "fitted", "notes_of", "with_grain"),
         "large": ("LARGE", "LargePicture", "open_large"),
         "marking": ("PREVIEWED", "RESTORED"),
+        "masks": ("check_masks", "mask_of", "masks_in"),
         "paths": ("DEVELOPED", "SUFFIXES", "by_name", "check_target", "find_pictures"),
         "picture": ("Picture", "from_pil", "to_pil"),
         "opening": ("MAX_PIXELS", "read_size"),
         "reading": ("check_file", "read", "read_record"),
+        "regions": ("Kept", "shares_of"),
         "showing": ("glimpsed", "read_frame", "read_reduced", "read_toning", "write_shown"),
         "sizes": ("pad_to_multiple", "resize"),
         "verifying": ("Verdict", "verify"),

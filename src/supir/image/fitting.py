@@ -5,8 +5,7 @@ The public code's (reference section 9), quirks included, is that of the `refere
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +15,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from supir.errors import ImageError, OptionError
+from supir.errors import OptionError
 from supir.image.grain import Grain, grain_of
 from supir.image.picture import Picture, from_pil, luma, reader_of, to_pil
 from supir.image.reading import read
-from supir.image.sizes import mirrored_indices, pad_to_multiple, resize
+from supir.image.sizes import pad_to_multiple, resize
 from supir.image.toning import Toning, toning_of_pixels
 from supir.image.transparency import filled
 from supir.image.working import working_size
@@ -28,9 +27,6 @@ from supir.options import RestoreOptions
 
 _MAX_REFERENCE_AREA = 16
 """Squares of min_size that a picture may be enlarged to as the public code does it: strips of up to 1 to 16."""
-
-_SAME_SHAPE = 0.02
-"""Of the logarithm of sides' ratios: by so much a mask's shape may differ, as rounding does."""
 
 PictureLike = str | Path | Image.Image | Picture
 
@@ -110,36 +106,6 @@ def _fitted_as_reference(picture: Picture, options: RestoreOptions) -> Fitted:
     notes = notes_of(None, grain, options)
     covered = stretched.shape[-2], stretched.shape[-1]
     return Fitted(pixels=stretched, covered=covered, finish=cut_to_integers, notes=notes, grain=grain, options=options)
-
-
-def mask_of(
-    options: RestoreOptions, width: int, height: int, covered: tuple[int, int], padded: Sequence[int]
-) -> Tensor | None:
-    """The picture that ``blend_mask`` names, (H, W) from 0, black, to 1, white, at working size; None where none acts.
-
-    Args:
-        options: with the name of its file.
-        width, height: of the photo, whose shape it must have.
-        covered: (height, width) that the photo takes at working size.
-        padded: (height, width) of all; beyond the photo the mask is mirrored as the photo is.
-
-    Raises:
-        OptionError: it is no picture, or has another shape.
-    """
-    if not options.blend_mask or not options.blend:
-        return None
-    try:
-        found = read(options.blend_mask)
-    except ImageError as error:
-        raise OptionError(f"blend_mask: {error}") from error
-    if abs(math.log(found.width / found.height * height / width)) > _SAME_SHAPE:
-        raise OptionError(
-            f"blend_mask is {found.width} x {found.height} pixels and the photo {width} x {height}; it must have the"
-            " photo's shape, at any size"
-        )
-    grey = resize(luma(found.pixels.expand(3, -1, -1)), *covered)[0]
-    rows, columns = (mirrored_indices(0, side, size) for side, size in zip(padded, covered, strict=True))
-    return ((grey + 1) / 2)[rows][:, columns]
 
 
 def notes_of(toning: Toning | None, grain: Grain | None, options: RestoreOptions) -> dict[str, str]:

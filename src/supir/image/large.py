@@ -138,6 +138,18 @@ class LargePicture:
         pixels = _resampled(on_white, down, across, rows, slice(0, width))
         return replace(self.frame, pixels=(pixels * 2 - 1).clamp_(-1, 1), alpha=None)
 
+    def band(self, size: WorkingSize, pixels: Tensor, top: int) -> Picture:
+        """Rows (3, rows, W) of a result in the photo's own channels and tones, without transparency."""
+        if self.toning is not None:
+            pixels = self.toning.coloured(luma(pixels), (size.output_height, size.output_width), top)
+        return replace(self.frame, alpha=None).with_pixels(pixels)
+
+    def own_band(self, size: WorkingSize, rows: slice) -> Tensor:
+        """Rows of the photo itself at the result's size, (3 or 1, rows, W) in [-1, 1]."""
+        down, across = Resampling(self.height, size.output_height), Resampling(self.width, size.output_width)
+        read = self._reader(slice(0, 1 if self.frame.grey else 3))
+        return (_resampled(read, down, across, rows, slice(0, size.output_width)) * 2 - 1).clamp_(-1, 1)
+
     def with_bands(
         self, size: WorkingSize, found: Iterable[Tensor], grained: Callable[[Picture, int], Picture]
     ) -> Iterator[Picture]:
@@ -145,13 +157,11 @@ class LargePicture:
 
         ``grained`` is given each band and its first row.
         """
-        bare, top = replace(self.frame, alpha=None), 0
+        top = 0
         down, across = Resampling(self.height, size.output_height), Resampling(self.width, size.output_width)
         for pixels in found:
             bottom = top + pixels.shape[1]
-            if self.toning is not None:
-                pixels = self.toning.coloured(luma(pixels), (size.output_height, size.output_width), top)
-            band = grained(bare.with_pixels(pixels), top)
+            band = grained(self.band(size, pixels, top), top)
             if self.frame.alpha is not None:
                 whole = slice(0, size.output_width)
                 alpha = _resampled(self._reader(slice(-1, None)), down, across, slice(top, bottom), whole)
@@ -169,4 +179,6 @@ def _resampled(
 ) -> Tensor:
     """Rows and columns (C, rows, columns) of the resampled picture, of which only what they need is read."""
     part = read(down.needed(rows), across.needed(columns))
-    return down.weights(rows) @ part @ across.weights(columns).T
+    if down.size != down.result:
+        part = down.weights(rows) @ part
+    return part if across.size == across.result else part @ across.weights(columns).T

@@ -11,6 +11,7 @@ from pathlib import Path
 from supir.caption import Caption
 from supir.errors import ImageReadError
 from supir.options import RestoreOptions
+from supir.options.regions import INLINE, joined_regions, split_regions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +89,23 @@ def settings_sha256(options: RestoreOptions, identity: Mapping[str, str]) -> str
     chosen = asdict(options)
     del chosen["salvage"]  # it decides which files are read at all
     del chosen["lora"]  # the identity says what is in its files, wherever they lie
-    for name in ("keep_grain", "color_strength", "blend", "blend_mask", "decoder_tile", "marking"):
+    later = "keep_grain", "color_strength", "blend", "blend_mask", "decoder_tile", "marking", "region", "region_edge"
+    for name in later:
         if chosen[name] == RestoreOptions.fields()[name].default:
             del chosen[name]  # as before there was such an option
     if options.blend_mask and options.blend:
-        chosen["blend_mask"] = file_sha256(Path(options.blend_mask))
+        chosen["blend_mask"] = _mask_sha256(options.blend_mask)
+    if options.region:
+        regions = split_regions(options.region)
+        chosen["region"] = joined_regions(
+            tuple(each.with_mask(_mask_sha256(each.mask)) if each.mask else each for each in regions)
+        )
     decisive = {"options": chosen, "weights": dict(identity)}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _mask_sha256(name: str) -> str:
+    return name if name.startswith(INLINE) else file_sha256(Path(name))
 
 
 def file_sha256(path: Path) -> str:

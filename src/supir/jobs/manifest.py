@@ -24,6 +24,7 @@ from supir.jobs.plan import BatchItem
 from supir.options import RestoreOptions
 from supir.options.fields import Field, json_object
 from supir.options.loras import joined_loras, split_loras
+from supir.options.regions import INLINE, joined_regions, split_regions
 
 _OWN = ("path", "output", "preset", "caption", "captioner")
 """The last two say what was made by whom before somebody edited the prompt; they are for the record alone."""
@@ -78,7 +79,12 @@ def _wanted(
     place = _inside("path", given.pop("path", None))
     output = _inside("output", given.pop("output", str(place)))
     if given.get("blend_mask") and isinstance(given["blend_mask"], str):
-        given["blend_mask"] = str(folder / given["blend_mask"])
+        given["blend_mask"] = _beside(folder, given["blend_mask"])
+    if isinstance(given.get("region"), str):
+        regions = split_regions(given["region"])
+        given["region"] = joined_regions(
+            tuple(each.with_mask(_beside(folder, each.mask)) if each.mask else each for each in regions)
+        )
     for field in _TEXTS:
         field.check(given.get(field.name, ""))
     caption = _caption(given.pop("caption", ""), given.pop("captioner", ""))
@@ -94,6 +100,10 @@ def _wanted(
     scaled = chosen.get("scale") is not None
     own = caption if given.get("prompt") else None  # without a prompt in its line there is nothing that it was made for
     return BatchItem(source=folder / place, place=output, options=options(**chosen), caption=own, scaled=scaled)
+
+
+def _beside(folder: Path, mask: str) -> str:
+    return mask if mask.startswith(INLINE) else str(folder / mask)
 
 
 def _caption(text: str, captioner: str) -> Caption | None:

@@ -11,7 +11,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from supir.caption.words import WORDS, record_of_words
-from supir.errors import DeviceLostError, ImageError, ImageReadError, ImageWriteError, SupirError, WeightsError
+from supir.errors import (
+    DeviceLostError,
+    ImageError,
+    ImageReadError,
+    ImageWriteError,
+    OptionError,
+    SupirError,
+    WeightsError,
+)
 from supir.files import lacks_room, sentence
 from supir.jobs.job import BROWSERS_SHOW, THUMBNAIL, Job, Outcome, file_sha256, settings_sha256
 from supir.jobs.model import Model
@@ -107,12 +115,14 @@ def _check_written(job: Job) -> None:
     Raises:
         ImageError: its source is no picture, or one of its results cannot be written as it is called, where it is, or
             as large as it would be.
+        OptionError: a mask is not there, or has another shape.
     """
     from supir import image
 
     width, height = image.read_size(job.source)
     size = image.working_size(width, height, job.options.scale)
     result = size.output_height, size.output_width
+    image.check_masks(job.options, width, height)
     image.check_target(job.target, result)
     if job.compare is not None:
         image.check_target(job.compare, image.sheet_size(*result))
@@ -128,7 +138,7 @@ def part_ready(jobs: Sequence[Job], *, overwrite: bool) -> tuple[list[Job], list
         try:
             _check_free(job, overwrite)
             _check_written(job)
-        except ImageError as error:
+        except (ImageError, OptionError) as error:
             failures.append(Outcome(source=job.source, target=job.target, error=str(error)))
         else:
             kept.append(job)

@@ -54,7 +54,8 @@ class ZeroSFT(nn.Module):
     ) -> Tensor:
         """Modulated concatenation ``[decoder, skip]``, all of one height and width.
 
-        ``control_scale`` 1 is the full connector and 0 the plain concatenation of SDXL; a tensor holds one per sample.
+        ``control_scale`` 1 is the full connector and 0 the plain concatenation of SDXL; a tensor holds one per sample,
+        (B,), or a map of them, (B, 1, H, W) at any size.
         ``control`` is not looked at where it is the number 0, and may be None.
         """
         scale = per_sample(control_scale, skip)
@@ -134,7 +135,9 @@ def is_number(scale: float | Tensor, number: int) -> bool:
 
 
 def per_sample(scale: float | Tensor, like: Tensor) -> float | Tensor:
-    """A scalar as a float, or one scale per sample shaped to multiply ``like`` (B, C, h, w)."""
+    """A scalar as a float, or one scale per sample shaped to multiply ``like`` (B, C, h, w); of a map its means."""
     if not isinstance(scale, Tensor):
         return float(scale)
+    if scale.ndim == 4:
+        return F.adaptive_avg_pool2d(scale.to(like), (like.shape[-2], like.shape[-1]))
     return scale.to(like).reshape(-1, 1, 1, 1)

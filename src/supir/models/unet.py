@@ -197,8 +197,8 @@ class SupirUNet(OffloadedByLeaves, UNet2DConditionModel, ModelMixin):
             encoder_hidden_states: text tokens (B, tokens, cross_attention_dim).
             added_cond_kwargs: see ``condition_vector``.
             control: the adaptor's features in emission order; None is the plain SDXL forward of diffusers.
-            control_scale: strength of the connectors in [0, 1], one or (B,). Where it is the number 0, ``control`` is
-                not looked at, and may be empty.
+            control_scale: strength of the connectors in [0, 1], one, (B,) or (B, 1, h, w). Where it is the number 0,
+                ``control`` is not looked at, and may be empty.
             deep: that of an earlier evaluation at a nearby ``timestep``: then only the first encoder and the last
                 decoder block are run (the idea of DeepCache, arXiv 2312.00858), and of ``control`` only the features
                 before the first downsampling are read.

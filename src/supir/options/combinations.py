@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from supir.errors import OptionError
 from supir.options.levels import MAX_CHURN, SPACINGS, cut, even_timesteps, karras, training_levels
+from supir.options.regions import options_in, split_regions
 from supir.prompts import whole_prompts
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _OTHER_TOOLS = re.compile(r"\([^()]*:\s*\d*\.?\d+\s*\)|\bBREAK\b")
 """What other tools read as more than letters."""
 AS_THEY_ARE = (
     "scale", "min_size", "seed", "long_prompt", "detail", "color_fix", "tile", "tile_batch", "vae_tile", "memory",
-    "salvage", "keep_grain", "lora", "blend", "decoder_tile", "marking",
+    "salvage", "keep_grain", "lora", "blend", "decoder_tile", "marking", "region",
 )  # fmt: skip
 """Options that act whatever the others are; those about tiles, length and damage on some inputs alone."""
 OFF = {
@@ -37,6 +38,7 @@ OFF = {
     "prompt": "",
     "tile_prompts": "",
     "blend_mask": "",
+    "region": "",
 }
 """Values that ask for nothing: nobody need be told that they have no effect. Unset is one too."""
 
@@ -126,6 +128,7 @@ def come_to(options: RestoreOptions) -> tuple[Any, ...]:
         options.reference_quirks,
         options.color_strength if options.color_fix != "none" else 0.0,
         options.blend_mask if options.blend else "",
+        options.region_edge if options.region else 0,
         options.tile // halves if options.tile_overlap is None else options.tile_overlap,
         options.start_sigma is None,
         multistep and count > 2,  # before that it has no earlier answer to extrapolate from
@@ -171,10 +174,23 @@ def without_effect(options: RestoreOptions, names: Collection[str], baseline: Re
         value = getattr(options, name)
         if isinstance(value, str) and name not in found and _OTHER_TOOLS.search(value) and "prompt" in name:
             found[name] = f"{name}: weights as (word:1.2) and BREAK are read as plain letters here; say it in words"
+    if "region" in names:
+        found |= _idle_in_regions(options)
     taken = len(levels_of(options))
     if taken < options.num_steps and {"num_steps", "start_sigma"} & set(names):
         sentence = f"num_steps {options.num_steps}: {taken} are taken, those of the public code's schedule that begin"
         found.setdefault("num_steps", f"{sentence} at or below start_sigma {options.start_sigma}")
+    return found
+
+
+def _idle_in_regions(options: RestoreOptions) -> dict[str, str]:
+    """What regions say that acts nowhere."""
+    found = {}
+    plain = type(options).silent(**(vars(options) | {"region": ""}))
+    for number, region in enumerate(split_regions(options.region), 1):
+        dials = [name for name, _ in region.dials]
+        for name, sentence in without_effect(options_in(options, region), dials, plain).items():
+            found[f"region {number} {name}"] = f"region {number}: {sentence}"
     return found
 
 
@@ -224,6 +240,7 @@ def _reason(options: RestoreOptions, name: str, before: Any) -> str:
     cases = {
         "color_fix is none, and nothing is taken": name == "color_strength",
         "blend is 0, so that nothing of the preview is mixed in": name == "blend_mask",
+        "there is no region": name == "region_edge",
         "tile_prompts say what each tile shows": name == "prompt" and bool(options.tile_prompts),
         f"text guidance is 0 {in_steps}, where the negative words alone are read": all(s == 0 for s in guided),
         "no step begins at a noise level between text_guidance_low and text_guidance_high": outside

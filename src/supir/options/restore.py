@@ -16,6 +16,8 @@ from supir.errors import OptionError
 from supir.options.combinations import without_effect
 from supir.options.fields import Options, choice, flag, number, text
 from supir.options.loras import DIVIDER, split_loras
+from supir.options.regions import DIVIDER as REGIONS
+from supir.options.regions import options_in, split_regions
 
 MAX_SEED = 2**63 - 1
 
@@ -108,6 +110,15 @@ class RestoreOptions(Options):
     color_strength: float = number(1.0, 0, 1, "how much of the way to those colours")
     blend: float = number(0.0, 0, 1, "share of the clean preview in the result; 0: none")
     blend_mask: str = text("", "a picture, white where that share is mixed in and black where not; unset: everywhere")
+    region: str = text(
+        "",
+        "a place with its own rules, as 'face.png; protect' or '10%,20%,30%,40%; prompt=a cat; detail=0.3' (see"
+        f" docs/regions.md); several divided by {REGIONS}",
+        divider=REGIONS,
+    )
+    region_edge: int = number(
+        16, 0, 1024, "over so many pixels of the result a region fades, outside of what is protected", unit="px"
+    )
     keep_grain: float = number(
         0.0, 0, 1, "share of the photo's grain that the result has again, drawn anew from the seed; 0: none"
     )
@@ -140,6 +151,8 @@ class RestoreOptions(Options):
                 f"text_guidance_low is {low} and text_guidance_high {high}; the lower bound must be below the upper"
             )
         split_loras(self.lora)
+        for region in split_regions(self.region):
+            options_in(self, region)
         if _telling.get():
             specs = RestoreOptions.fields()
             self.tell([name for name, spec in specs.items() if getattr(self, name) != spec.default], None)

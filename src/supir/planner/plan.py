@@ -17,7 +17,7 @@ from supir.options import NetworkOptions, RestoreOptions
 from supir.planner.costs import Costs, Evaluation, evaluations, networks_of
 from supir.restoration.backoff import ADVICE, TileBackoff, smaller_vae_tile
 from supir.restoration.restorer import Restorer, size_multiple
-from supir.restoration.schedules import branches, noise_schedule
+from supir.restoration.schedules import noise_schedule, number_of_branches
 from supir.restoration.work import ANCHOR, DECODING, ENCODING, PREVIEW, SAMPLING, WRITING
 from supir.tensors.tiling import Layout
 from supir.weights.model_folder import borne_dtypes, read_model_index
@@ -204,7 +204,7 @@ class Passes:
     @cached_property
     def branches(self) -> int:
         """Of text guidance, at most, in one step."""
-        return branches(self.options, noise_schedule(self.options))
+        return number_of_branches(self.options, noise_schedule(self.options))
 
     def changed(self, options: RestoreOptions, together: bool) -> Passes:
         """With other tiles."""

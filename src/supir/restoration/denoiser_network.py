@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from supir.options import RestoreOptions
+from supir.options.regions import prompts_of_regions
 from supir.prompts import whole_prompts
 from supir.sampling.feature_cache import StepCache
 from supir.tensors.tiling import Layout
@@ -32,13 +33,15 @@ SIZE_IDS = (1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0)
 class Conditions:
     """What the words say to the networks: text tokens (B, tokens, features) and condition vectors (B, features).
 
-    Lists hold one for each tile, row by row.
+    Lists hold one for each tile, row by row; those of ``placed_`` one for each prompt of regions.
     """
 
     tokens: Tensor | list[Tensor]
     vector: Tensor | list[Tensor]
     negative_tokens: Tensor
     negative_vector: Tensor
+    placed_tokens: list[Tensor] = field(default_factory=list)
+    placed_vectors: list[Tensor] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Conditions:
         """The same on a device."""
@@ -50,23 +53,28 @@ class Conditions:
 
 
 def embed(towers: TextTowers, options: RestoreOptions, batch: int, size_width: int) -> Conditions:
-    """Embed the prompt, or one a tile, with its quality words, and the negative prompt; once for the whole batch.
+    """Embed the prompt, or one a tile, those of regions, with their quality words, and the negative prompt; once for
+    the whole batch.
 
     ``size_width`` are the features that each of ``SIZE_IDS`` becomes.
     """
     from supir.models.unet import condition_vector
 
     positive, negative = whole_prompts(options)
-    text = towers.encode([*positive, negative], long_prompt=options.long_prompt)
+    placed, _ = prompts_of_regions(options)
+    text = towers.encode([*positive, *placed, negative], long_prompt=options.long_prompt)
     sizes = torch.tensor([SIZE_IDS] * len(text.pooled), device=text.pooled.device)
     vector = condition_vector({"text_embeds": text.pooled, "time_ids": sizes}, size_width)
     tokens = [each.expand(batch, -1, -1) for each in text.tokens[:, None]]
     vectors = [each.expand(batch, -1) for each in vector[:, None]]
+    own = len(positive)
     return Conditions(
-        tokens=tokens[:-1] if options.tile_prompts else tokens[0],
-        vector=vectors[:-1] if options.tile_prompts else vectors[0],
+        tokens=tokens[:own] if options.tile_prompts else tokens[0],
+        vector=vectors[:own] if options.tile_prompts else vectors[0],
         negative_tokens=tokens[-1],
         negative_vector=vectors[-1],
+        placed_tokens=tokens[own:-1],
+        placed_vectors=vectors[own:-1],
     )
 
 
@@ -86,6 +94,8 @@ class GuidedNetwork:
     adaptor: SupirAdaptor
     control_scale: Callable[[Tensor], Tensor]
     """Strength of the connectors (B,) for the solver's levels (B,). Where it is 0 the adaptor is not run."""
+    control_by_place: Callable[[Tensor], Callable[[Tensor], Tensor]] | None = None
+    """The same, by place, of the shares of regions that the condition has: (B, R, h, w) as ``places``."""
     control_kept: StepCache = field(default_factory=lambda: StepCache(1))
     """Features of the adaptor: all, or after a step of kept deep features those that it read."""
     deep_kept: StepCache = field(default_factory=lambda: StepCache(1))
@@ -94,14 +104,15 @@ class GuidedNetwork:
         """The prediction (B, C, h, w), float32, for ``x`` scaled by c_in.
 
         ``condition`` holds ``tokens`` (B, tokens, features), ``vector`` (B, features), ``control``, the LQ latent, in
-        the shape of ``x``, and ``rows`` where a cache is in use.
+        the shape of ``x``, ``rows`` where a cache is in use, and ``places`` where regions are.
         """
         kind = self.unet.dtype
         x, tokens, hint = x.to(kind), condition["tokens"].to(kind), condition["control"].to(kind)
         vector = {"vector": condition["vector"].to(kind)}
         rows = condition[CACHE_KEYS].tolist() if CACHE_KEYS in condition else []
         deep = self.deep_kept.get(rows)
-        scale = one_number(self.control_scale(sigma))
+        strength = self.control_by_place(condition["places"]) if self.control_by_place else self.control_scale
+        scale = one_number(strength(sigma))
         control = [] if isinstance(scale, float) and scale == 0 else self.control_kept.get(rows)
         num_outer = len(self.unet.up_blocks[-1].resnets)
         if control is None or (deep is None and len(control) == num_outer):
@@ -124,6 +135,8 @@ class GuidedNetwork:
 
 def one_number(values: Tensor) -> float | Tensor:
     """What all of (B,) are, where they lie on the processor and are alike: networks do less for numbers they know."""
+    if values.ndim > 1:
+        return values
     if values.device.type == "cpu" and bool((values == values[0]).all()):
         return float(values[0])
     return values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -18,13 +17,13 @@ from supir.options import RestoreOptions
 from supir.prompts import split_prompts
 from supir.restoration import color
 from supir.restoration.backoff import TileBackoff, smaller_vae_tile, smallest_tile
-from supir.restoration.denoiser_network import CACHE_KEYS, Conditions, GuidedNetwork, cache_keys
+from supir.restoration.denoiser_network import Conditions
 from supir.restoration.encoding import Kept, LastEncodings
 from supir.restoration.finite import check_latents, finite_at_first, finite_at_last, not_widened
-from supir.restoration.schedules import branches, highest_sigma, noise_schedule, ramp, text_guidance
-from supir.restoration.work import ANCHOR, DECODING, ENCODING, PREVIEW, SAMPLING, NoWork, Work
-from supir.sampling.denoiser import discrete_denoiser, in_tiles, restored_towards, text_guided
-from supir.sampling.feature_cache import StepCache, counting_steps
+from supir.restoration.regions import Places
+from supir.restoration.schedules import noise_schedule, number_of_branches, number_of_tiles
+from supir.restoration.stack import stacked
+from supir.restoration.work import ANCHOR, DECODING, ENCODING, PREVIEW, NoWork, Work
 from supir.sampling.noise import NoiseSource
 from supir.sampling.sigmas import Schedule, initial_latent
 from supir.sampling.solvers import Denoiser, Step, StepCallback, dpmpp_2m, edm_euler, lcm
@@ -41,9 +40,6 @@ P = ParamSpec("P")
 Store = Callable[[tuple[int, ...]], MemmapArray]
 """Makes a place for (B, C, H, W) outside of memory."""
 
-REFERENCE_MIN_NEXT_SIGMA = 0.05
-"""With quirks, steps that end at or below this level are not pulled toward the anchor (reference section 6); ours are
-pulled in all but the last, whose answer is the result."""
 COMMON_NORMS_TILE = 384
 """Pixels of the smallest autoencoder tile whose norms are made to agree: a smaller mosaic would have too many cuts."""
 LATENT_ALIGN = 4
@@ -84,6 +80,8 @@ class Restorer:
     """Told of every tile that is done."""
     mask: Tensor | None = None
     """(H, W) in [0, 1], where ``blend`` of the options acts; None is everywhere."""
+    shares: Tensor | None = None
+    """(R, h, w) in [0, 1], how much of each latent pixel each region with dials has; None where there are none."""
 
     @cached_property
     def backoff(self) -> TileBackoff:
@@ -184,7 +182,7 @@ class Restorer:
         """``(x, sigma) -> denoised``: in smaller tiles where memory runs out, in a wider type where numbers do."""
 
         def build() -> Denoiser:
-            return self._stack(lq_latent, anchor, words, schedule)
+            return stacked(self, lq_latent, anchor, words, schedule)
 
         words = conditions() if callable(conditions) else conditions
         stack = build()
@@ -192,7 +190,7 @@ class Restorer:
         smaller = partial(
             self.backoff.smaller_calls,
             longest=longest,
-            branches=branches(self.options, schedule),
+            branches=number_of_branches(self.options, schedule),
             smallest=self.smallest_tile,
         )
 
@@ -208,47 +206,6 @@ class Restorer:
             rebuild()
 
         return finite_at_first(lambda x, sigma: self.backoff.run(lambda: stack(x, sigma), smaller, rebuild), widen)
-
-    def _stack(self, lq_latent: Tensor, anchor: Tensor, conditions: Conditions, schedule: Schedule) -> Denoiser:
-        """The stack of wrappers, for the tiles of now."""
-        options = self.backoff.options
-        sigma_max = highest_sigma(options, schedule)
-        fixed = options.solver == "reference_dpmpp_2m"  # the public one hears neither (reference section 15, quirk 6)
-        control_scale = ramp(options.control_scale, None if fixed else options.control_scale_start, sigma_max)
-        network = GuidedNetwork(
-            unet=self.unet,
-            adaptor=self.adaptor,
-            control_scale=lambda sigma: control_scale(schedule.before_churn(sigma)),
-            control_kept=StepCache(options.adaptor_every),
-            deep_kept=StepCache(options.deep_cache_every),
-        )
-        kept = network.control_kept, network.deep_kept
-        denoise = discrete_denoiser(network, self.unet.config.prediction_type, quantised=options.reference_quirks)
-        positive: dict[str, Any] = {"tokens": conditions.tokens, "vector": conditions.vector, "control": lq_latent}
-        negative = positive | {"tokens": conditions.negative_tokens, "vector": conditions.negative_vector}
-        layout = self.latent_layout()
-        # One call for each batch of tiles, and for every branch that is alone.
-        calls = schedule.num_steps * math.ceil(_number_of(layout, lq_latent) / options.tile_batch)
-        calls *= 1 if self.backoff.together else branches(self.options, schedule)
-        denoise = self._counted(denoise, SAMPLING, calls)
-        if any(cache.in_use for cache in kept):
-            negative[CACHE_KEYS], positive[CACHE_KEYS] = cache_keys(lq_latent, layout)
-        strength = text_guidance(options, sigma_max)
-        guided = text_guided(
-            in_tiles(denoise, layout, batch=options.tile_batch),
-            positive,
-            negative,
-            strength if options.reference_quirks else lambda sigma: strength(schedule.before_churn(sigma)),
-            in_one_batch=self.backoff.together,
-        )
-        return restored_towards(
-            counting_steps(guided, *kept),
-            anchor,
-            None if fixed else options.restoration_guidance,
-            schedule=schedule,
-            sigma_max=sigma_max,
-            min_next_sigma=REFERENCE_MIN_NEXT_SIGMA if options.reference_quirks else 0.0,
-        )
 
     def sample(
         self,
@@ -313,16 +270,31 @@ class Restorer:
 
     def encode_degraded(self, pixels: ArrayLike) -> Tensor:
         """The scaled LQ latent of degraded pixels: the mode of the robust encoder's posterior."""
-        return self.encode(pixels, degraded=True).mode() * self.scaling
 
-    def encode(self, pixels: ArrayLike, *, degraded: bool) -> DiagonalGaussianDistribution:
+        def latent(detail: float | None) -> Tensor:
+            return self.encode(pixels, degraded=True, detail=detail).mode() * self.scaling
+
+        return latent(self.options.detail) if self.places is None else self.places.detailed(latent)
+
+    @cached_property
+    def places(self) -> Places | None:
+        """The regions with dials of their own."""
+        if self.shares is None:
+            return None
+        return Places(shares=self.shares, options=self.options, own_ends=self._has_detail)
+
+    @property
+    def _has_detail(self) -> bool:
+        return bool(getattr(self.autoencoder, "has_detail", False))
+
+    def encode(self, pixels: ArrayLike, *, degraded: bool, detail: float | None = None) -> DiagonalGaussianDistribution:
         """Posterior of the unscaled latent, in tiles where the picture is larger than one."""
         from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
         kind, factor = self.autoencoder.dtype, self.latent_factor
         encode = self.autoencoder.encode_degraded if degraded else self.autoencoder.encode
-        if degraded and self.options.detail is not None and getattr(self.autoencoder, "has_detail", False):
-            encode = partial(encode, detail=self.options.detail)
+        if degraded and detail is not None and self._has_detail:
+            encode = partial(encode, detail=detail)
 
         def of_part(part: Tensor) -> Tensor:
             moments: Tensor = encode(part.to(kind)).latent_dist.parameters
@@ -337,7 +309,7 @@ class Restorer:
                 reach = "degraded_halo" if degraded else "halo"
                 alike = self._with_common_norms(of_part, pixels, 1, reach)
                 layout = self.pixel_layout(1, reach)
-                counted = self._counted(alike, ENCODING if degraded else ANCHOR, _number_of(layout, pixels))
+                counted = self.counted(alike, ENCODING if degraded else ANCHOR, number_of_tiles(layout, pixels))
                 found = tiled(counted, layout, scale=Fraction(1, factor))(pixels)
             return found
 
@@ -361,7 +333,7 @@ class Restorer:
                 return found
             alike = self._with_common_norms(self._decoded, latent, factor, "halo")
             layout = self.pixel_layout(factor, "halo")
-            counted = self._counted(alike, part, _number_of(layout, latent))
+            counted = self.counted(alike, part, number_of_tiles(layout, latent))
             made: Tensor | MemmapArray = tiled(counted, layout, scale=factor, into=store)(latent)
             return made
 
@@ -369,7 +341,7 @@ class Restorer:
         whole = self.backoff.run(pixels, smaller)
         return whole.float() if isinstance(whole, Tensor) else whole
 
-    def _counted(self, run: Callable[P, Tensor], part: str, number: int) -> Callable[P, Tensor]:
+    def counted(self, run: Callable[P, Tensor], part: str, number: int) -> Callable[P, Tensor]:
         """``run``, each call of which is told to the work: so many make the part."""
         done = itertools.count(1)
 
@@ -445,13 +417,6 @@ class Restorer:
         else:
             overlap, fade = tile // 4, tile // 8
         return blended(tile // unit, overlap // unit, fade=fade // unit, align=max(factor // unit, 1))
-
-
-def _number_of(layout: Layout, source: ArrayLike) -> int:
-    """Of the tiles of a picture."""
-    height, width = source.shape[-2:]
-    rows, columns = layout(height, width, Fraction(1))
-    return len(rows) * len(columns)
 
 
 def latent_factor(autoencoder: Any) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 from supir.options import RestoreOptions
+from supir.options.regions import options_in, split_regions
 from supir.sampling.denoiser import Ramp, linear_in_sigma, within
 from supir.sampling.sigmas import (
     REFERENCE_SIGMA_MAX,
@@ -14,6 +16,8 @@ from supir.sampling.sigmas import (
     reference_karras_sigmas,
     starting_at,
 )
+from supir.tensors.arrays import ArrayLike
+from supir.tensors.tiling import Layout
 
 
 def noise_schedule(options: RestoreOptions) -> Schedule:
@@ -59,3 +63,17 @@ def branches(options: RestoreOptions, schedule: Schedule) -> int:
     strength = text_guidance(options, highest_sigma(options, schedule))
     levels = schedule.churned if options.reference_quirks else schedule.sigmas[:-1]
     return 1 if bool((strength(levels) == 1).all()) else 2
+
+
+def number_of_branches(options: RestoreOptions, schedule: Schedule) -> int:
+    """The same of a picture with its regions, which may be guided where the rest is not."""
+    regions = [each for each in split_regions(options.region) if each.dials]
+    places = [options, *(options_in(options, each, own_ends=False) for each in regions)]
+    return max(branches(each, schedule) for each in places)
+
+
+def number_of_tiles(layout: Layout, source: ArrayLike) -> int:
+    """Of a picture."""
+    height, width = source.shape[-2:]
+    rows, columns = layout(height, width, Fraction(1))
+    return len(rows) * len(columns)

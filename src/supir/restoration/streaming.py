@@ -16,6 +16,7 @@ from supir.errors import ImageWriteError
 from supir.image import (
     LARGE,
     PREVIEWED,
+    Kept,
     LargePicture,
     Picture,
     Signature,
@@ -24,6 +25,7 @@ from supir.image import (
     mask_of,
     notes_of,
     open_large,
+    shares_of,
     with_grain,
     working_size,
     write_in_bands,
@@ -81,7 +83,10 @@ class Streaming:
         with open_large(source, target.parent, salvage=self.restorer.options.salvage) as picture:
             size = size_of(picture.width, picture.height, self.restorer)
 
+            previews = list[ArrayLike]()
+
             def show(preview: ArrayLike) -> None:
+                previews.append(preview)
                 if self.preview is not None:
                     bands = fixed_bands(preview, preview, "none")
                     marks = {"source_type": PREVIEWED, "signature": self.signature}
@@ -89,16 +94,26 @@ class Streaming:
                 self.on_preview()
 
             covered, padded = (size.height, size.width), (size.padded_height, size.padded_width)
-            mask = mask_of(self.restorer.options, picture.width, picture.height, covered, padded)
-            result = replace(self.restorer, mask=mask).restore_large(
+            frame = self.restorer.options, picture.width, picture.height, covered, padded
+            shares = shares_of(*frame, self.restorer.latent_factor)
+            result = replace(self.restorer, mask=mask_of(*frame), shares=shares).restore_large(
                 picture.at_working_size(size, self.device), self.conditions, self.noise, store, self.on_step, show
             )
             options = self.restorer.backoff.options
             grain = picture.grain if options.keep_grain else None
             about = record(options) | notes_of(picture.toning, grain, options)
 
+            kept = Kept.of(options, (picture.height, picture.width), (size.output_height, size.output_width))
+
+            def previewed(rows: slice) -> Tensor:
+                band = previews[0][..., rows, slice(0, size.output_width)]
+                return picture.band(size, band[0].float().cpu().clamp(-1, 1), rows.start).pixels
+
             def grained(band: Picture, top: int) -> Picture:
-                return with_grain(band, grain, options, size.output_height, top)
+                made = with_grain(band, grain, options, size.output_height, top)
+                if kept is None:
+                    return made
+                return kept.put_on(made, lambda rows: picture.own_band(size, rows), previewed, top)
 
             work = self.restorer.work
             written = about if options.marking else None

@@ -1,8 +1,8 @@
 """From a network to the one function a solver calls, `(x, sigma) -> denoised`, as a stack of wrappers.
 
-    network ─ discrete_denoiser ─ in_tiles ─ text_guided ─ restored_towards ─▶ solver
+    network ─ discrete_denoiser ─ worded_by_place ─ in_tiles ─ text_guided ─ restored_towards ─▶ solver
 
-The inner two also take a `Condition`: what the network knows of the picture and the prompt. `text_guided` binds the
+The inner ones also take a `Condition`: what the network knows of the picture and the prompt. `text_guided` binds the
 positive and the negative one, and from there on only `x` (B, C, h, w) and `sigma` (B,) are left.
 """
 
@@ -21,12 +21,12 @@ from supir.sampling.solvers import Denoiser
 from supir.tensors.tiling import Layout, Tile, tiled
 
 PredictionType = Literal["epsilon", "v_prediction"]
-#: (B,) levels -> (B,) strengths
+#: (B,) levels -> strengths, (B,) or a map of them (B, 1, h, w)
 Ramp = Callable[[Tensor], Tensor]
 #: Name -> tensor with the batch first, or a list of such tensors, one per tile.
 Condition = Mapping[str, Tensor | Sequence[Tensor]]
 #: Entries of a condition that lie over the picture as the latent does.
-SPATIAL = ("control",)
+SPATIAL = ("control", "places", "worded")
 ConditionedDenoiser = Callable[[Tensor, Tensor, Condition], Tensor]
 
 
@@ -94,6 +94,59 @@ def within(strength: float | Ramp, low: float = 0.0, high: float = math.inf, out
     return ramp
 
 
+def by_place(strengths: Sequence[Ramp], places: Tensor) -> Ramp:
+    """A strength that differs over the picture: (B,) levels -> (B, 1, h, w), or (B,) where it is everywhere the same.
+
+    `places` (1 or B, R, h, w) are the shares of each latent pixel that the strengths after the first have; the first
+    has the rest.
+    """
+
+    def ramp(sigma: Tensor) -> Tensor:
+        rest, *others = (strength(sigma) for strength in strengths)
+        if all(torch.equal(other, rest) for other in others):
+            return rest
+        found = rest.to(places).view(-1, 1, 1, 1).expand(-1, 1, *places.shape[-2:])
+        for index, other in enumerate(others):
+            found = found + places[:, index : index + 1] * (other - rest).to(places).view(-1, 1, 1, 1)
+        return found
+
+    return ramp
+
+
+def worded_by_place(denoise: ConditionedDenoiser, apart: int) -> ConditionedDenoiser:
+    """Answers to several prompts, each where its share of the latent pixel says: mixed as tiles are.
+
+    Of the condition, `worded` (B, P, h, w) are the shares of each prompt, and `present` (B, P), on the processor, says
+    which are there at all: no other is evaluated. The words of prompt k > 0 are the entries `tokens.k` and `vector.k`,
+    the first's the plain ones. `apart` is added k times to `rows`, so that each prompt has names of its own there.
+    """
+
+    def mixed(x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+        known = {name: value for name, value in condition.items() if isinstance(value, Tensor)}
+        present, shares = known.pop("present"), known.pop("worded")
+        plain = {name: value for name, value in known.items() if "." not in name}
+        if bool(present[:, 0].all()) and not bool(present[:, 1:].any()):
+            return denoise(x, sigma, plain)
+        answer = torch.zeros_like(x, dtype=torch.float32)
+        for number in range(present.shape[1]):
+            rows = present[:, number].nonzero()[:, 0]
+            if not len(rows):
+                continue
+            here = {name: known.get(f"{name}.{number}", value)[_at(rows, value)] for name, value in plain.items()}
+            if "rows" in here:
+                here["rows"] = here["rows"] + number * apart
+            place = _at(rows, x)
+            found = denoise(x[place], sigma[_at(rows, sigma)], here)
+            answer[place] += found * shares[place, number : number + 1]
+        return answer
+
+    return mixed
+
+
+def _at(rows: Tensor, tensor: Tensor) -> Tensor:
+    return rows.to(tensor.device)
+
+
 def text_guided(
     denoise: ConditionedDenoiser,
     positive: Condition,
@@ -142,7 +195,7 @@ def _joined(negative: Tensor | Sequence[Tensor], positive: Tensor | Sequence[Ten
 def restored_towards(
     denoise: Denoiser,
     anchor: Tensor,
-    tau_r: float | None,
+    tau_r: float | Ramp | None,
     *,
     schedule: Schedule | None = None,
     sigma_max: float = REFERENCE_SIGMA_MAX,
@@ -151,20 +204,27 @@ def restored_towards(
     """Restoration guidance: pull each answer toward `anchor` by k = (sigma / sigma_max) ** tau_r (paper, Algorithm 1).
 
     `anchor` (B, C, h, w) is the latent of the clean preview. A larger tau_r pulls less; None or 0 and below is off.
+    In its place may stand what makes k of sigma / sigma_max, as `pull` does, for one that differs by place.
     With a `schedule`, sigma is the level before churn, and steps that end at or below `min_next_sigma` are not pulled:
     0.05 in the public code (reference section 6). Without one, every call is pulled at its own sigma.
     """
-    if tau_r is None or tau_r <= 0:
+    if tau_r is None or (not callable(tau_r) and tau_r <= 0):
         return denoise
+    strength = tau_r if callable(tau_r) else pull(tau_r)
 
     def restored(x: Tensor, sigma: Tensor) -> Tensor:
         denoised = denoise(x, sigma)
-        pull = ((schedule.before_churn(sigma) if schedule else sigma) / sigma_max) ** tau_r
-        if schedule:
-            pull = torch.where(schedule.after(sigma) > min_next_sigma, pull, torch.zeros_like(pull))
-        return denoised - (denoised - anchor) * per_sample(pull, x)
+        level = (schedule.before_churn(sigma) if schedule else sigma) / sigma_max
+        if schedule:  # of nothing the pull is none
+            level = torch.where(schedule.after(sigma) > min_next_sigma, level, torch.zeros_like(level))
+        return denoised - (denoised - anchor) * per_sample(strength(level), x)
 
     return restored
+
+
+def pull(tau_r: float | None) -> Ramp:
+    """k of sigma / sigma_max, none where there is no tau_r."""
+    return lambda level: torch.zeros_like(level) if tau_r is None or tau_r <= 0 else level**tau_r
 
 
 def in_tiles(
@@ -175,7 +235,7 @@ def in_tiles(
 ) -> ConditionedDenoiser:
     """Denoise in blended tiles, `batch` of them in one call.
 
-    The entry `control` of the condition is cropped as `x` is; of an entry that is a list, tile i gets item
+    The entries of `SPATIAL` in the condition are cropped as `x` is; of an entry that is a list, tile i gets item
     i (a prompt per tile); every other entry is the same for all tiles. Solvers are linear in `denoised`, so blending
     here equals stepping every tile and blending.
     """

@@ -139,11 +139,13 @@ def initial_latent(noise: Tensor, sigmas: Tensor, anchor: Tensor | None = None) 
 
 
 def per_sample(values: Tensor, x: Tensor) -> Tensor:
-    """Numbers, one per sample (B,), in the shape that multiplies `x` (B, C, h, w).
+    """Numbers, one per sample (B,), in the shape that multiplies `x` (B, C, h, w); maps (B, 1, h, w) as they are.
 
     Where all samples have the same, as a solver's do, that is the number itself: a tensor would first have to be copied
     to the device of `x`, and the copy waits for all that the device has still to do.
     """
+    if values.ndim == 4:
+        return values.to(x.device)
     known = values.device.type == "cpu" and torch.promote_types(values.dtype, x.dtype) is x.dtype
     if known and bool((values == values[0]).all()):
         return values[0]

@@ -17,6 +17,7 @@ from supir.options import DEFAULT_PRESET, PRESETS, RestoreOptions, unused_by_mod
 from supir.options.combinations import without_effect
 from supir.options.distilled import mismatch
 from supir.options.fields import Options, choice, json_object, number
+from supir.options.regions import INLINE, split_regions
 from supir.service.limits import Limits
 from supir.service.stored_job import UNTIL
 
@@ -108,7 +109,7 @@ def checked_picture(
         ImageTooLargeError: it has more pixels than the client may send.
         OptionError: restored at this scale and size, it has more than the client may ask for.
     """
-    from supir.image import check_file
+    from supir.image import check_file, check_masks, masks_in, read_size
 
     try:
         kind, width, height = check_file(path, max_pixels=int(limits.megapixels * 1e6))
@@ -121,6 +122,8 @@ def checked_picture(
     if preview_side is not None:
         options = options.replace(scale=max(0.05, min(options.scale, preview_side / max(width, height))))
     check_work(width, height, options, limits)
+    if masks_in(options):
+        check_masks(options, *read_size(path))  # as it stands upright
     return FORMATS[kind.lower()], width, height, options
 
 
@@ -189,8 +192,13 @@ def _check_texts(options: RestoreOptions) -> None:
 
 def _check_files(options: RestoreOptions, model: Model) -> None:
     """Only what the operator has put into a folder may be named: never a path."""
-    if options.blend_mask:
-        raise OptionError(f"blend_mask is {options.blend_mask!r}; it names a file, and a service opens none of its own")
+    masks = [("blend_mask", options.blend_mask)] if options.blend_mask else []
+    for option, name in (*masks, *(("region", each.mask) for each in split_regions(options.region) if each.mask)):
+        if not name.startswith(INLINE):
+            raise OptionError(
+                f"{option} is {name!r}; it names a file, and a service opens none of its own: send the mask as a small"
+                f" PNG, {INLINE}..."
+            )
     if options.lora and model.loras is None:
         raise OptionError(f"lora is {options.lora!r}; this service offers none")
     try:

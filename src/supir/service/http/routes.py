@@ -209,7 +209,6 @@ class Routes:
         """What may be set, its ranges, and what each preset sets."""
         model = self._engine.model
         unused = unused_options(model.options(), model.presets)
-        unused["blend_mask"] = "it names a file of the machine"
         if model.loras is None:
             unused["lora"] = "none is offered here"
         return OptionsView(
