@@ -12,6 +12,7 @@ from supir.errors import OptionError
 from supir.options import GOES_WITH, PRESETS, TRADE_OFFS, IdleOptionWarning, RestoreOptions, restore_options
 from supir.options.combinations import come_to, levels_of, steps_of, without_effect
 from supir.options.presets import trade_offs
+from supir.prompts import weighted_parts
 from supir.restoration.schedules import noise_schedule
 from supir.weights.model_folder import BUNDLED_MODEL
 
@@ -180,12 +181,40 @@ def test_a_manifest_with_many_prompts_is_judged_at_once() -> None:
 
 @pytest.mark.parametrize("text", ["a (red:1.2) door", "a door BREAK a cat", "(sharp, clear:0.8)"])
 def test_signs_of_other_tools_are_told_once(text: str) -> None:
-    with pytest.warns(IdleOptionWarning, match="prompt: weights as .* are read as plain letters") as caught:
-        assert restore_options(prompt=text).prompt == text
+    with pytest.warns(
+        IdleOptionWarning, match="prompt: .* read as plain letters, since prompt_weights is off"
+    ) as caught:
+        assert restore_options("reference", prompt=text).prompt == text
     assert len(caught) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        restore_options(prompt="a clock (at 12:30 pm), BREAKFAST on a table (1:24 scale model)")
+        restore_options("reference", prompt="a clock (at 12:30 pm), BREAKFAST on a table (1:24 scale model)")
+        restore_options(prompt=text)
+    with pytest.warns(IdleOptionWarning, match="prompt_weights False has no effect: no prompt says"):
+        restore_options(prompt="a door", prompt_weights=False)
+    with pytest.warns(IdleOptionWarning, match="prompt: BREAK begins no other chunk"):
+        restore_options(prompt="a door BREAK a cat", long_prompt="truncate")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("a (red:1.2) door", [[("a ", 1), ("red", 1.2), (" door", 1)]]),
+        ("((a:1.2) b:0.5)", [[("a", 0.6), (" b", 0.5)]]),
+        ("a BREAK (b c:2)", [[("a ", 1)], [(" ", 1), ("b c", 2)]]),
+        (r"\(a:1.2\) (b)", [[("(a:1.2) (b)", 1)]]),
+        ("(x:1.2", [[("(x:1.2", 1)]]),
+        ("x:1.2)", [[("x:1.2)", 1)]]),
+        ("(12:30) (ratio:40) (a (b) c:2)", [[("(12:30) (ratio:40) ", 1), ("a (b) c", 2)]]),
+        ("[a] ((b)) BREAKFAST", [[("[a] ((b)) BREAKFAST", 1)]]),
+        ("", [[]]),
+    ],
+)
+def test_weights_are_read_as_in_other_tools(text: str, parts: list[list[tuple[str, float]]]) -> None:
+    found = weighted_parts(text)
+    assert [[word for word, _ in part] for part in found] == [[word for word, _ in part] for part in parts]
+    for part, expected in zip(found, parts, strict=True):
+        assert [weight for _, weight in part] == pytest.approx([weight for _, weight in expected])
 
 
 def test_what_a_model_does_not_use_is_told() -> None:

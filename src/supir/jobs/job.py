@@ -12,6 +12,7 @@ from supir.caption import Caption
 from supir.errors import ImageReadError
 from supir.options import RestoreOptions
 from supir.options.regions import INLINE, joined_regions, split_regions
+from supir.prompts import holds_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,8 @@ def settings_sha256(options: RestoreOptions, identity: Mapping[str, str]) -> str
     for name in later:
         if chosen[name] == RestoreOptions.fields()[name].default:
             del chosen[name]  # as before there was such an option
+    if not options.prompt_weights or not holds_weights(options):
+        del chosen["prompt_weights"]  # letters, as before there was such an option
     if options.blend_mask and options.blend:
         chosen["blend_mask"] = _mask_sha256(options.blend_mask)
     if options.region:

@@ -7,7 +7,6 @@ it comes to the same, and two presets are one where they do.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,15 +15,13 @@ from typing import TYPE_CHECKING, Any
 from supir.errors import OptionError
 from supir.options.levels import MAX_CHURN, SPACINGS, cut, even_timesteps, karras, training_levels
 from supir.options.regions import options_in, split_regions
-from supir.prompts import whole_prompts
+from supir.prompts import plain_parts, weighted_parts, whole_prompts
 
 if TYPE_CHECKING:
     from supir.options import RestoreOptions
 
 PUBLIC_HIGHEST, PUBLIC_MIN_NEXT = 14.6146, 0.05
 """The top of the public code's ramps; and the level at or below which a step must end to be left unpulled."""
-_OTHER_TOOLS = re.compile(r"\([^()]*:\s*\d*\.?\d+\s*\)|\bBREAK\b")
-"""What other tools read as more than letters."""
 AS_THEY_ARE = (
     "scale", "min_size", "seed", "long_prompt", "detail", "color_fix", "tile", "tile_batch", "vae_tile", "memory",
     "salvage", "keep_grain", "lora", "blend", "decoder_tile", "marking", "region",
@@ -122,6 +119,7 @@ def come_to(options: RestoreOptions) -> tuple[Any, ...]:
     count, guided, control = len(steps.levels), steps.guidance[steps.live], steps.control[steps.live]
     multistep = options.solver in ("dpmpp_2m", "reference_dpmpp_2m")
     positive, negative = whole_prompts(options)
+    read = weighted_parts if options.prompt_weights else plain_parts
     halves = 2 if options.reference_quirks else 4
     return (
         *(getattr(options, name) for name in AS_THEY_ARE),
@@ -134,8 +132,8 @@ def come_to(options: RestoreOptions) -> tuple[Any, ...]:
         multistep and count > 2,  # before that it has no earlier answer to extrapolate from
         options.fresh_share if multistep and count > 1 else 0.0,
         options.solver == "lcm" and count > 1,
-        tuple(positive) if any(strength != 0 for strength in guided) else None,
-        negative if any(strength != 1 for strength in guided) else None,
+        tuple(map(read, positive)) if any(strength != 0 for strength in guided) else None,
+        read(negative) if any(strength != 1 for strength in guided) else None,
         min(options.adaptor_every, count) if any(control) else 1,
         min(options.deep_cache_every, count),
         _left_by_the_first_step(options, steps),
@@ -172,8 +170,13 @@ def without_effect(options: RestoreOptions, names: Collection[str], baseline: Re
             found[name] = f"{name} {shown} has no effect: {_reason(options, name, before)}"
     for name in names:
         value = getattr(options, name)
-        if isinstance(value, str) and name not in found and _OTHER_TOOLS.search(value) and "prompt" in name:
-            found[name] = f"{name}: weights as (word:1.2) and BREAK are read as plain letters here; say it in words"
+        if not isinstance(value, str) or name in found or "prompt" not in name or name == "long_prompt":
+            continue
+        parts = weighted_parts(value)
+        if not options.prompt_weights and parts != plain_parts(value):
+            found[name] = f"{name}: (word:1.2) and BREAK are read as plain letters, since prompt_weights is off"
+        elif len(parts) > 1 and options.long_prompt == "truncate":
+            found[name] = f"{name}: BREAK begins no other chunk, since long_prompt is truncate"
     if "region" in names:
         found |= _idle_in_regions(options)
     taken = len(levels_of(options))
@@ -240,6 +243,7 @@ def _reason(options: RestoreOptions, name: str, before: Any) -> str:
     cases = {
         "color_fix is none, and nothing is taken": name == "color_strength",
         "blend is 0, so that nothing of the preview is mixed in": name == "blend_mask",
+        "no prompt says (word:1.2) or BREAK": name == "prompt_weights",
         "there is no region": name == "region_edge",
         "tile_prompts say what each tile shows": name == "prompt" and bool(options.tile_prompts),
         f"text guidance is 0 {in_steps}, where the negative words alone are read": all(s == 0 for s in guided),

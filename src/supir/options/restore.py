@@ -49,6 +49,9 @@ class RestoreOptions(Options):
     positive_prompt: str | None = text(None, "quality words appended to the prompt; unset: the paper's")
     negative_prompt: str | None = text(None, "what the result must not look like; unset: the paper's words")
     long_prompt: str = choice("chunks", ("chunks", "truncate"), "beyond 77 tokens: carry in chunks, or cut and warn")
+    prompt_weights: bool = flag(
+        True, "read (word:1.2) and BREAK in prompts as A1111 and ComfyUI do; without it they are letters"
+    )
     seed: int = number(0, 0, MAX_SEED, "the same seed gives the same picture")
     solver: str = choice(
         "edm_euler",
@@ -285,6 +288,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "s_churn": 5.0,
         "s_noise": 1.01,
         "long_prompt": "truncate",
+        "prompt_weights": False,
         "tile": 65536,  # one: the public command tiles neither the sampling nor the autoencoder unless told
         "vae_tile": 65536,
         "reference_quirks": True,

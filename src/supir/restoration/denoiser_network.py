@@ -62,7 +62,9 @@ def embed(towers: TextTowers, options: RestoreOptions, batch: int, size_width: i
 
     positive, negative = whole_prompts(options)
     placed, _ = prompts_of_regions(options)
-    text = towers.encode([*positive, *placed, negative], long_prompt=options.long_prompt)
+    text = towers.encode(
+        [*positive, *placed, negative], long_prompt=options.long_prompt, weighted=options.prompt_weights
+    )
     sizes = torch.tensor([SIZE_IDS] * len(text.pooled), device=text.pooled.device)
     vector = condition_vector({"text_embeds": text.pooled, "time_ids": sizes}, size_width)
     tokens = [each.expand(batch, -1, -1) for each in text.tokens[:, None]]
