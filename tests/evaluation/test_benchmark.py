@@ -28,7 +28,7 @@ from supir.evaluation.metrics import open_measures
 from supir.evaluation.summary import Score
 from supir.image import Picture, read, resize, write
 from supir.pipeline import SupirPipeline
-from tiny import save_tiny_model
+from tiny import save_tiny_model, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +107,29 @@ def test_nothing_finished_is_made_again(pictures: list[Path], tmp_path: Path) ->
     assert third.calls == 0
 
 
+def test_pictures_of_one_size_are_made_together_and_as_alone(pictures: list[Path], tmp_path: Path) -> None:
+    other = tmp_path / "good" / "c.png"  # of another size
+    write(Picture(pixels=tensor(astronaut()[:64, :96])), other)
+    pipeline = tiny_pipeline()
+    pipeline.set_progress_bar_config(disable=True)
+    passes: list[int] = []
+    hook = pipeline.unet.register_forward_pre_hook(lambda module, given: passes.append(len(given[0])))
+
+    def scores(batch: int) -> list[Score]:
+        methods = Preview(pipeline), Preset(pipeline, "fast", min_size=64, num_steps=2, text_guidance=1.0)
+        found = run([pictures[0], other, pictures[1]], tmp_path / str(batch), *methods, side=128, batch=batch)
+        return sorted((one for one in found if isinstance(one, Score)), key=lambda one: (one.method, one.picture))
+
+    together, at_once = scores(2), max(passes)
+    passes.clear()
+    alone, one_by_one = scores(1), max(passes)
+    hook.remove()
+    assert at_once == 2 * one_by_one
+    assert [(one.method, one.picture) for one in together] == [(one.method, one.picture) for one in alone]
+    for one, other_one in zip(together, alone, strict=True):
+        assert one.values == pytest.approx(other_one.values, abs=0.02)
+
+
 def test_what_was_made_otherwise_is_made_anew(pictures: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(pictures, out, Counting())
@@ -153,12 +176,13 @@ def test_methods_of_a_model(model: Path, pictures: list[Path]) -> None:
     pipeline.set_progress_bar_config(disable=True)
     low = read(pictures[0]).rgb
     preset = Preset(pipeline, "fast", num_steps=2, min_size=64)
-    assert preset(low, 192, 256).shape == (3, 192, 256)
+    [found] = preset(low[None], 192, 256)
+    assert found.shape == (3, 192, 256)
     [whole] = pipeline(pictures[0], pipeline.options("fast", num_steps=2, min_size=64, scale=2))
-    torch.testing.assert_close(preset(low, 192, 256), whole.picture.rgb)
+    torch.testing.assert_close(found, whole.picture.rgb)
     preview = Preview(pipeline)
     expected = pipeline.preview(pictures[0], pipeline.options(scale=2))
-    torch.testing.assert_close(preview(low, 192, 256), expected.rgb)
+    torch.testing.assert_close(preview(low[None], 192, 256)[0], expected.rgb)
     torch.testing.assert_close(
         pipeline.preview(pictures[0], preset="fast", min_size=64, scale=2).rgb, whole.preview.rgb
     )

@@ -142,6 +142,15 @@ def test_odd_targets_and_headers(server: Server, request_of: bytes, status: int)
         assert " " in answer.detail
 
 
+@pytest.mark.parametrize("path", ["/v1/results", "/v1/plan"])
+@pytest.mark.parametrize("body", [b'"\xe9\x00\xff', b"\xff\xfe{}", b"{", b'{"jobs": "\xed\xa0\x80"}', b"[" * 100_000])
+def test_a_body_that_is_no_json(server: Server, path: str, body: bytes) -> None:
+    head = asked(path, "localhost", "POST", "Content-Type: application/json", f"Content-Length: {len(body)}")
+    answer = raw(server, head + body)
+    assert answer.status == 422
+    assert " " in answer.detail
+
+
 @pytest.mark.parametrize(
     "kind",
     [

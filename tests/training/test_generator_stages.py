@@ -16,9 +16,11 @@ from torch import Tensor
 from supir.errors import OptionError
 from supir.models.restorers import HALO, DenseRestorer, RealEsrgan
 from supir.models.thin_autoencoder import ThinAutoencoder
+from supir.options import PRESETS, restore_options
 from supir.prompts import NEGATIVE_PROMPT
 from supir.training.loop import Stage
 from supir.training.runs import make_stage
+from supir.training.stages.generator import presets_of
 from supir.training.stages.restorer import Losses, begin_from, high_bands, opposed
 
 
@@ -131,6 +133,39 @@ def test_the_generator_learns_through_the_decoder_with_it(photographs: Path, mor
     learned = _learned(make_stage(materials))
     assert {name.split(".")[0] for name in learned} == {"autoencoder", "unet", "adaptor", "opponent"}
     assert all(".decoder." in name for name in learned if name.startswith("autoencoder"))
+
+
+def test_beside_a_frozen_prior_adaptor_and_connectors_learn_alone(
+    photographs: Path, more: dict[str, dict[str, Any]]
+) -> None:
+    options = smoke("generator", negative_share=0.0, frozen_prior=True, start_sigma=0.57, **more["generator"])
+    materials = make_materials(photographs, options)
+    stage = make_stage(materials)
+    learned = _learned(stage)
+    assert {name.split(".")[0] for name in learned} == {"unet", "adaptor", "opponent"}
+    assert all(name.startswith("unet.connectors.") for name in learned if name.startswith("unet."))
+    prior = {name: p for name, p in materials.networks["unet"].named_parameters() if not name.startswith("connectors.")}
+    assert all(p.grad is None for p in (*prior.values(), *materials.networks["autoencoder"].parameters()))
+    assert stage.draw is not None
+    _, values = stage.loss([stage.draw(np.random.default_rng(0), 0)], 0.5)
+    assert "kept" not in values, "the decoder does not change"
+
+
+def test_what_comes_out_takes_the_step_it_learned_under_every_preset() -> None:
+    options = smoke("generator", start_sigma=0.57)
+    before = {
+        "all": {"tile": 512, "num_steps": 20},
+        "fast": {"text_guidance": 3.0, "seed": 4},
+        "unused": {"tile": "no"},
+    }
+    presets = presets_of(options, before)
+    for name in PRESETS:
+        found = restore_options(name, model_presets=presets)
+        assert (found.num_steps, found.start_sigma, found.text_guidance, found.s_churn) == (1, 0.57, 1.0, 0.0)
+        assert (found.solver, found.eta, found.control_scale) == ("edm_euler", None, 1.0)
+        assert (found.text_guidance_start, found.restoration_guidance, found.tile) == (None, None, 512)
+    assert restore_options("fast", model_presets=presets).seed == 4
+    assert presets["unused"] == before["unused"]
 
 
 def test_under_negative_words_alone_no_picture_is_asked_for(photographs: Path, more: dict[str, dict[str, Any]]) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 import two_processes
 from launched import ran
+from smoke_runs import needed
 
 from supir.pipeline import SupirPipeline
 from supir.training.loop import Trainer
@@ -135,13 +136,16 @@ def test_the_plugin_wraps_classes_of_our_networks() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["autoencoder", "prior", "encoder", "adaptor", "lora"])
+@pytest.mark.parametrize("stage", ["autoencoder", "prior", "encoder", "adaptor", "generator", "lora"])
 def test_the_documented_command_shards_every_stage(photographs: Path, tmp_path: Path, stage: str) -> None:
     """`accelerate launch --use_fsdp` as users type it: with the paper's arithmetic, through validation, to a model."""
     out = tmp_path / "run"
     command = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--use_fsdp"]
     command += ["-m", "supir.cli", "train", f"smoke/{stage}", "--data", str(photographs), "--out", str(out)]
     settings = ["steps=2", "validation_steps=1", "mixed_precision=bf16", "frozen_dtype=bfloat16"]
+    if stage == "generator":
+        weights = needed(tmp_path)["generator"]["perceptual"]
+        settings += ["frozen_prior=true", "adversarial_share=0.5", "negative_share=0.5", f"perceptual={weights}"]
     if stage in ("adaptor", "lora"):
         settings += ["gradient_checkpointing=true", "accumulation=2"]
     command += ["--threads", "1", *(word for setting in settings for word in ("--set", setting))]

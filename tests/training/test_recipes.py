@@ -30,7 +30,7 @@ def test_every_named_run_is_valid(name: str) -> None:
 
 def test_the_runs_of_the_issue_exist() -> None:
     expected = {f"{size}/{stage}" for size in ("small", "smoke") for stage in STAGES}
-    expected |= {"paper/encoder", "paper/adaptor", "paper/lora", "mid/adaptor"}
+    expected |= {"paper/encoder", "paper/adaptor", "paper/lora", "mid/adaptor", "paper/generator", "mid/generator"}
     assert expected == set(RUNS)
 
 
@@ -54,6 +54,8 @@ def test_the_paper_s_setting() -> None:
         ("frozen_dtype", "bfloat16", "it needs mixed_precision"),
         ("size", "paper", "stage is 'prior' at size 'paper'"),
         ("trunk", "half", "trunk is 'half' in stage 'prior'; it is for the stage adaptor"),
+        ("frozen_prior", True, "frozen_prior is True in stage 'prior'; it is for the stage generator"),
+        ("start_sigma", 0.5, "start_sigma is 0.5 in stage 'prior'; it is for the stage generator"),
         ("velocity", 1, "'velocity' is not an option of a training run"),
     ],
 )

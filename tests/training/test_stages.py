@@ -27,7 +27,7 @@ from supir.training.recipes import StageOptions, named_run
 from supir.training.runs import Request, load_networks, make_stage, open_run
 from supir.training.sizes import SIZES, build_size, trunk
 from supir.training.stages.adaptor import is_prior, start_from_prior
-from supir.training.stages.encoder import encoder_terms
+from supir.training.stages.encoder import encoder_terms, with_copied_encoder
 from supir.training.stages.lora import add_layers
 from supir.training.states import load_averages
 from tiny import randomised, tiny_components
@@ -81,6 +81,21 @@ def test_only_e_dr_learns_and_its_loss_falls(make: Callable[[], torch.nn.Module]
         assert learns or torch.equal(tensor, before[name]), name
     assert any(not torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert np.mean(losses[-3:]) < np.mean(losses[:3])
+
+
+@pytest.mark.parametrize("make", [thin, sdxl_like])
+def test_e_dr_can_begin_as_e(make: Callable[[], Any]) -> None:
+    model = make()
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.rand(parameter.shape, generator=torch.Generator().manual_seed(1))
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    with torch.no_grad():
+        own = model.encode(picture).latent_dist.mode()
+        assert not torch.allclose(model.encode_degraded(picture).latent_dist.mode(), own)
+        made = with_copied_encoder(model, seed=3)
+        assert torch.equal(made.encode(picture).latent_dist.mode(), own)
+        assert torch.equal(made.encode_degraded(picture).latent_dist.mode(), own)
+    assert any(parameter.requires_grad for parameter in made.parameters())
 
 
 def run(stage: Stage, options: StageOptions) -> list[float]:

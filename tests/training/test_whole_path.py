@@ -14,6 +14,7 @@ import pytest
 import torch
 from launched import killed, ran, started
 from safetensors.torch import save_file
+from smoke_runs import needed
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from supir.models.adaptor import SupirAdaptor
@@ -103,6 +104,9 @@ def test_from_an_sdxl_file_to_every_part(base: Path, photographs: Path, tmp_path
     adaptor = trained("adaptor", encoder, "--negatives", str(negatives), "--set", "negative_share=0.5")
     assert tuple(SupirPipeline.from_pretrained(adaptor).adaptor.config.transformer_layers_per_block) == (1, 1, 5)
     trained("lora", adaptor, "--set", "accumulation=2")
+    perceptual = needed(tmp_path)["generator"]["perceptual"]
+    few = trained("generator", adaptor, "--set", f"perceptual={perceptual}", "--set", "accumulation=2")
+    assert SupirPipeline.from_pretrained(few).config.presets["all"]["num_steps"] == 1
 
 
 def test_killed_in_the_middle_and_gone_on_with(base: Path, photographs: Path, tmp_path: Path) -> None:

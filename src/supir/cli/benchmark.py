@@ -64,6 +64,7 @@ class Benchmark:
         Path | None,
         option("A set written by `supir benchmark freeze`: take its pictures alone, and no changed ones.", exists=True),
     ] = None
+    batch: Annotated[int, option("Pictures of one size that the networks take at a time.", min=1)] = 1
     settings: Annotated[
         list[str] | None, option("An option over every preset. May be repeated.", "--set", metavar="FIELD=VALUE")
     ] = None
@@ -119,7 +120,8 @@ class Benchmark:
         ready, absent = open_measures(self.measures.split(",") if self.measures else list(METRICS), self.weights)
         scores: list[Score] = []
         with console.status("", refresh_per_second=2) as status:
-            for one in run_benchmark(sources[: self.pictures], self.out, methods, ready, **options):
+            chosen = sources[: self.pictures]
+            for one in run_benchmark(chosen, self.out, methods, ready, batch=self.batch, **options):
                 check_interrupted()
                 if isinstance(one, str):
                     failed += 1

@@ -4,6 +4,7 @@ words        negative and positive quality words, with and without negative-qual
 connectors   ZeroSFT and ZeroConv (Table 2c)
 guidance     restoration guidance tau_r (Figure 8)
 encoder      the degradation-robust encoder and the plain one (Figure 14)
+encoder-loss the loss that E_dr learns by: as the paper prints it, with each term added to it, and all
 steps        solvers, and how many steps they take
 control      strength of the connectors
 text         strength of text guidance
@@ -30,11 +31,16 @@ from supir.pipeline import SupirPipeline
 
 GIVEN = "given"
 """The model that is asked about."""
+_ENCODER = "small/encoder --set copy_start=true"
 TRAINED: Mapping[str, str] = {
     "taught": "small/generator for N steps",
     "untaught": "small/generator --set negative_share=0 for as many",
     "zero-sft": "small/generator --set fresh_connectors=true for N steps",
     "zero-conv": "small/generator --set fresh_connectors=true --set connectors=zero_conv for as many",
+    "printed": f"{_ENCODER} --set fixed_weight=0 --set reconstruction_weight=0 for N steps",
+    "printed+fixed": f"{_ENCODER} --set reconstruction_weight=0 for as many",
+    "printed+reconstruction": f"{_ENCODER} --set fixed_weight=0 for as many",
+    "all-terms": f"{_ENCODER} for as many",
 }
 """Models that a study needs beside, and how ``supir train`` makes one of the bundled model."""
 
@@ -88,6 +94,10 @@ STUDIES: Mapping[str, Sequence[Variant]] = {
     "connectors": [Variant(study="connectors", name=name, model=name) for name in ("zero-conv", "zero-sft")],
     "guidance": _sweep("guidance", "restoration_guidance", ["off", 6, 4, 2, 1, 0.5, 0.25, 0.1]),
     "encoder": [Variant(study="encoder", name=name, robust=name == "robust") for name in ("plain", "robust")],
+    "encoder-loss": [
+        Variant(study="encoder-loss", name=name, model=name)
+        for name in ("printed", "printed+fixed", "printed+reconstruction", "all-terms")
+    ],
     "steps": [
         Variant(study="steps", name=f"{solver} {number}", options={"solver": solver, "num_steps": number})
         for solver in ("edm_euler", "dpmpp_2m")

@@ -33,7 +33,7 @@ from supir.evaluation.metrics import Measure
 from supir.evaluation.summary import Score, measured
 from supir.files import add_entries, check_apart, read_entries, write_entries
 from supir.files.report import markdown_table
-from supir.image import Picture, by_name, read, write
+from supir.image import Picture, by_name, read, read_size, write
 
 SCORES = "scores.jsonl"
 TRUTH = "truth"
@@ -64,6 +64,7 @@ def run_benchmark(
     seed: int = 0,
     side: int | None = None,
     scale: float = 2.0,
+    batch: int = 1,
 ) -> Iterator[Score | str]:
     """Make and score what is missing, recipe by recipe; yields every score, known or new, and what went wrong.
 
@@ -72,6 +73,7 @@ def run_benchmark(
         recipes: of the degradations, drawn by ``seed``; or ``PHOTOGRAPHS``.
         side: longest side kept of a good picture.
         scale: of the results of real pictures.
+        batch: pictures of one size that a method is given at a time.
 
     Raises:
         OptionError: two pictures of one name, one that would be overwritten, or a folder of pairs made otherwise.
@@ -89,7 +91,7 @@ def run_benchmark(
         if recipe != PHOTOGRAPHS:
             yield from _scored(whole, folder / TRUTH, None, measures)
         for method in methods:
-            yield from _scored(whole, folder / method.name, method, measures)
+            yield from _scored(whole, folder / method.name, method, measures, batch)
 
 
 def _cases(pictures: Sequence[Path], folder: Path, recipe: str, seed: int, side: int | None) -> Iterator[Case | str]:
@@ -113,47 +115,70 @@ def _real_cases(pictures: Sequence[Path], scale: float) -> Iterator[Case | str]:
 
 
 def _scored(
-    cases: Sequence[Case], folder: Path, method: Method | None, measures: Mapping[str, Measure]
+    cases: Sequence[Case], folder: Path, method: Method | None, measures: Mapping[str, Measure], batch: int = 1
 ) -> Iterator[Score]:
-    """The scores of one method over the cases of one recipe."""
+    """The scores of one method over the cases of one recipe: first of those that are known, then of the others."""
     identity = _hash(dict(method.identity) if method else {"method": TRUTH})
     known = {line["name"]: line for line in read_entries(folder / SCORES)}  # the last line of each
     write_entries(folder / SCORES, known.values())
-    fresh: dict[str, dict[str, Any]] = {}
-    for case in cases:
-        line = known.get(case.name)
-        if line is None or not _holds(line, case, folder, identity, measures):
-            line = _made(case, folder, method, identity, measures)
-            add_entries(folder / SCORES, line)
-        fresh[case.name] = line
+    fresh = {
+        case.name: known[case.name]
+        for case in cases
+        if case.name in known and _holds(known[case.name], case, folder, identity, measures)
+    }
+
+    def score(case: Case, line: Mapping[str, Any]) -> Score:
         values = {name: math.inf if value is None else value for name, value in line["values"].items()}
         wanted = {name: values[name] for name in measures if name in values}
-        yield Score(recipe=case.recipe, picture=case.name, method=folder.name, values=wanted, seconds=line["seconds"])
+        return Score(recipe=case.recipe, picture=case.name, method=folder.name, values=wanted, seconds=line["seconds"])
+
+    yield from (score(case, fresh[case.name]) for case in cases if case.name in fresh)
+    for together in _of_one_size([case for case in cases if case.name not in fresh], batch):
+        if method is not None:
+            seconds = _restore(together, folder, method)
+        for case in together:
+            line = _measured(case, folder, None if method is None else seconds, measures) | {"identity": identity}
+            add_entries(folder / SCORES, line)
+            fresh[case.name] = line
+            yield score(case, line)
     write_entries(folder / SCORES, {**known, **fresh}.values())
 
 
-def _made(
-    case: Case, folder: Path, method: Method | None, identity: str, measures: Mapping[str, Measure]
-) -> dict[str, Any]:
-    """Restore and measure a picture; a line of ``SCORES``."""
-    low = read(case.low).rgb.contiguous()
+def _of_one_size(cases: Sequence[Case], batch: int) -> Iterator[list[Case]]:
+    """So many at a time, in their order, whose degraded pictures and results have the same sizes."""
+    waiting: dict[Any, list[Case]] = {}
+    for case in cases:
+        together = waiting.setdefault((case.size, read_size(case.low)), [])
+        together.append(case)
+        if len(together) == batch:
+            yield together[:]
+            together.clear()
+    yield from filter(None, waiting.values())
+
+
+def _restore(cases: Sequence[Case], folder: Path, method: Method) -> float:
+    """Write what a method makes of pictures of one size; the seconds of each."""
+    low = torch.stack([read(case.low).rgb for case in cases])
+    begun = time.perf_counter()
+    found = method(low, *cases[0].size)
+    seconds = (time.perf_counter() - begun) / len(cases)
+    for case, pixels in zip(cases, found, strict=True):
+        write(Picture(pixels=pixels), folder / f"{case.name}.png")
+    return round(seconds, 3)
+
+
+def _measured(case: Case, folder: Path, seconds: float | None, measures: Mapping[str, Measure]) -> dict[str, Any]:
+    """A line of ``SCORES``, but for the identity: of the result as it is stored, or, of no method, of the original."""
     original = None if case.original is None else read(case.original).rgb
-    seconds = None
-    path = folder / f"{case.name}.png"
-    if method is None:
+    if folder.name == TRUTH:
         assert original is not None
-        result = original
+        result, original = original, None
     else:
-        begun = time.perf_counter()
-        found = method(low, *case.size)
-        seconds = round(time.perf_counter() - begun, 3)
-        write(Picture(pixels=found), path)
-        result = read(path).rgb  # as stored: what is scored is what is shown
-    values = measured(result, original if method else None, measures, [])
+        result = read(folder / f"{case.name}.png").rgb
+    values = measured(result, original, measures, [])
     return {
         "name": case.name,
-        "identity": identity,
-        "low_sha256": pixels_sha256(low),
+        "low_sha256": pixels_sha256(read(case.low).rgb.contiguous()),
         "sha256": pixels_sha256(result),
         "seconds": seconds,
         "measures": list(measures),

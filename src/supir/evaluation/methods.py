@@ -1,4 +1,4 @@
-"""What a benchmark compares: ways from a small picture to a large one, each with what decides its results.
+"""What a benchmark compares: ways from small pictures to large ones, each with what decides its results.
 
 bicubic          enlargement, nothing else
 preview          what supir's degradation-robust encoder makes, before sampling
@@ -9,7 +9,7 @@ real-esrgan      Real-ESRGAN x4plus through ncnn, on the processor; its user bri
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,22 +21,23 @@ import torch
 from torch import Tensor
 
 from supir.errors import WeightsError
-from supir.image import Picture, resize
+from supir.image import Picture, fitted, resize
 from supir.options import RestoreOptions
+from supir.restoration.restorer import size_multiple
 
 if TYPE_CHECKING:
     from supir.pipeline import SupirPipeline
 
 
 class Method(Protocol):
-    """A way from a small picture to a large one."""
+    """A way from small pictures to large ones."""
 
     name: str
     identity: Mapping[str, Any]
     """All that decides its results beside the picture, as JSON has it; another identity, other results."""
 
     def __call__(self, low: Tensor, height: int, width: int) -> Tensor:
-        """(3, h, w) in [-1, 1] restored to (3, height, width)."""
+        """(B, 3, h, w) in [-1, 1] restored to (B, 3, height, width), each as it would be alone but for rounding."""
 
 
 class Bicubic:
@@ -63,8 +64,8 @@ class Preview:
 
     def __call__(self, low: Tensor, height: int, width: int) -> Tensor:
         """See ``Method``."""
-        found = self._pipeline.preview(Picture(pixels=low), self._options, scale=height / low.shape[1])
-        return resize(found.rgb, height, width)
+        options = self._options.replace(scale=height / low.shape[-2])
+        return _by_all(low, options, self._pipeline, self._pipeline.preview_pixels, (height, width))
 
 
 class Preset:
@@ -82,8 +83,26 @@ class Preset:
 
     def __call__(self, low: Tensor, height: int, width: int) -> Tensor:
         """See ``Method``."""
-        [found] = self._pipeline(Picture(pixels=low), self._options, scale=height / low.shape[1])
-        return resize(found.picture.rgb, height, width)
+        options = self._options.replace(scale=height / low.shape[-2])
+
+        def restored(pixels: Tensor, options: RestoreOptions) -> Tensor:
+            return self._pipeline.restore_pixels(pixels, options).pixels
+
+        return _by_all(low, options, self._pipeline, restored, (height, width))
+
+
+def _by_all(
+    low: Tensor,
+    options: RestoreOptions,
+    pipeline: SupirPipeline,
+    made: Callable[[Tensor, RestoreOptions], Tensor],
+    size: tuple[int, int],
+) -> Tensor:
+    """The pictures fitted to the networks, given to them in one batch, and each finished by itself."""
+    multiple = size_multiple(pipeline.autoencoder)
+    given = [fitted(Picture(pixels=each), options, multiple) for each in low]
+    found = made(torch.stack([each.pixels for each in given]), options)
+    return torch.stack([resize(each.result(one).rgb, *size) for each, one in zip(given, found, strict=True)])
 
 
 class RealEsrgan:
@@ -114,10 +133,13 @@ class RealEsrgan:
         self.identity: Mapping[str, Any] = {"method": "real-esrgan x4plus", "sha256": hashes[".bin"]}
 
     def __call__(self, low: Tensor, height: int, width: int) -> Tensor:
-        """Four times larger by the network, then resized to the wanted size."""
+        """Four times larger by the network, one by one, then resized to the wanted size."""
+        return torch.stack([resize(self._enlarged(each), height, width) for each in low])
+
+    def _enlarged(self, low: Tensor) -> Tensor:
         unit = np.ascontiguousarray((low / 2 + 0.5).numpy(), np.float32)  # kept alive: ncnn does not copy
         with self._net.create_extractor() as extractor:
             extractor.input("data", self._ncnn.Mat(unit).clone())
             _, found = extractor.extract("output")
             enlarged = torch.from_numpy(np.array(found)) * 2 - 1
-        return resize(enlarged.clamp(-1, 1), height, width)
+        return enlarged.clamp(-1, 1)

@@ -81,7 +81,11 @@ def linear_in_sigma(at_zero: float, at_max: float, sigma_max: float = REFERENCE_
     For text guidance this is LinearCFG(scale=at_max, scale_min=at_zero); for the control scale it is the "linear"
     option (reference section 6).
     """
-    return lambda sigma: (at_max - at_zero) * sigma / sigma_max + at_zero
+
+    def ramp(sigma: Tensor) -> Tensor:  # exact at both ends: a strength of 1 there is one that is off
+        return torch.lerp(torch.full_like(sigma, at_zero), torch.full_like(sigma, at_max), sigma / sigma_max)
+
+    return ramp
 
 
 def within(strength: float | Ramp, low: float = 0.0, high: float = math.inf, outside: float = 1.0) -> Ramp:

@@ -27,6 +27,7 @@ from supir.training.runs import load_networks, make_stage, taking_part, tokenize
 from supir.training.sharding import make_accelerator
 from supir.training.sizes import Networks, build_size
 from supir.training.stage_context import StageContext
+from supir.training.stages.restorer import Losses
 
 ARITHMETIC = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MOMENT_BYTES = {"adamw": 8, "adamw8bit": 2}
@@ -159,7 +160,7 @@ class Counts(NamedTuple):
 def counts(networks: Networks, stage: Stage) -> Counts:
     """Parameters that learn, that do not, and what the latter take."""
     found = Counts({}, {}, {})
-    for component, module in networks.items():
+    for component, module in (networks | dict(stage.modules)).items():
         for name, parameter in module.named_parameters() if isinstance(module, nn.Module) else ():
             full = f"{component}.{name}"
             place = "connectors" if full.startswith("unet.connectors.") else component
@@ -200,7 +201,7 @@ def _on_meta(options: StageOptions, num_pictures: int | None) -> DryRun:
     for module in materials.networks.values():
         if isinstance(module, nn.Module):
             module.to(dtype=ARITHMETIC[options.mixed_precision])  # so that what is kept is counted in that type
-    run_through = _encoder_pass if options.stage == "encoder" else _diffusion_pass
+    run_through = {"encoder": _encoder_pass, "generator": _few_steps_pass}.get(options.stage, _diffusion_pass)
     with kept_for_backward(materials.networks) as kept:
         result = run_through(materials.networks, options)
     del result
@@ -219,6 +220,16 @@ def _encoder_pass(networks: Networks, options: StageOptions) -> Tensor:
     pictures = torch.zeros(options.batch, 3, options.crop, options.crop, device="meta", dtype=coder.dtype)
     found = [coder.decode(coder.encode_degraded(pictures).latent_dist.mode()).sample for _ in range(2)]
     return torch.stack(found)
+
+
+def _few_steps_pass(networks: Networks, options: StageOptions) -> list[Tensor]:
+    """A step, its picture, and what VGG16 sees in it."""
+    predicted = _diffusion_pass(networks, options)
+    pictures = networks["autoencoder"].decode(predicted).sample
+    losses = Losses(options, torch.device("meta"))
+    if losses.vgg is not None:
+        losses.vgg.to(dtype=ARITHMETIC[options.mixed_precision])
+    return [pictures, *losses.features(pictures)]
 
 
 def _diffusion_pass(networks: Networks, options: StageOptions) -> Tensor:

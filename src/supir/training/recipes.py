@@ -36,6 +36,7 @@ USES: dict[str, tuple[str, ...]] = {
 }
 """The components that take part in a stage; the others stay where the model is stored."""
 SIZES = ("smoke", "small", "mid", "paper")
+_OF_ONE_STAGE = {"trunk": "adaptor", "frozen_prior": "generator", "start_sigma": "generator"}
 CONFIGURATION = "configuration.json"
 """Its file in a run folder."""
 
@@ -107,6 +108,10 @@ class StageOptions(Options):
     plain_end: bool = flag(False, "the restoring network's plain end learns, made as a copy of the vivid one; no other")
     teacher: str = text("", "file of Real-ESRGAN x4plus for ncnn: begins the restoring network and answers for it")
     teacher_share: float = number(0.0, 0, 1, "of the samples, whose target is the teacher's answer where it is nearer")
+    frozen_prior: bool = flag(
+        False, "in stage generator adaptor and connectors learn alone, beside UNet and decoder as they are given"
+    )
+    start_sigma: float = number(1.0, 0.01, 14.6, "noise that E_dr's latent begins with in stage generator")
     adversarial_share: float = number(0.0, 0, 10, "of a discriminator's gradient, the other losses' taken as 1")
 
     def __post_init__(self) -> None:
@@ -116,8 +121,10 @@ class StageOptions(Options):
         shares(self.degradation)
         if self.frozen_dtype != "float32" and self.mixed_precision == "no":
             raise OptionError(f"frozen_dtype is {self.frozen_dtype!r}; it needs mixed_precision bf16 or fp16")
-        if self.trunk != "given" and self.stage != "adaptor":
-            raise OptionError(f"trunk is {self.trunk!r} in stage {self.stage!r}; it is for the stage adaptor")
+        for name in ("trunk", "frozen_prior", "start_sigma"):
+            value, usual = getattr(self, name), type(self).fields()[name].default
+            if value != usual and self.stage != (only := _OF_ONE_STAGE[name]):
+                raise OptionError(f"{name} is {value!r} in stage {self.stage!r}; it is for the stage {only}")
         if self.stage in ("autoencoder", "prior") and self.size in ("mid", "paper"):
             raise OptionError(
                 f"stage is {self.stage!r} at size {self.size!r}; SDXL's own is taken there, not made anew"
@@ -211,6 +218,18 @@ _BY_LOOKS: dict[str, Any] = {"keep_best": "-result_vgg,-loss"}
 """Of what paints: PSNR would keep the most blurred. ``result_vgg`` is there where ``perceptual`` names a file; LPIPS by
 AlexNet, which judges, has no say."""
 
+_FEW_STEPS: dict[str, Any] = {
+    "frozen_prior": True,
+    "copy_start": False,
+    "start_sigma": 0.57,  # timestep 200 of SDXL's schedule, as HYPIR's one step (arXiv 2507.20590)
+    "learning_rate": 5e-5,
+    "steps": 20_000,
+    "perceptual_weight": 2.0,  # OSEDiff's (arXiv 2406.08177)
+    "adversarial_share": 0.5,
+    "keep_best": "-result_vgg",
+}
+"""A trained SUPIR as one of one to four steps, its prior as it is."""
+
 RUNS: dict[str, dict[str, Any]] = {
     "small/autoencoder": {"steps": 12_000, "learning_rate": 1.5e-3, "keep_best": "result_psnr"},
     "small/prior": {"steps": 30_000, **_SMALL_DIFFUSION, "learn_words": True, "keep_best": "-loss"},
@@ -250,8 +269,10 @@ RUNS: dict[str, dict[str, Any]] = {
         **_BY_LOOKS,
     },
     "mid/adaptor": {**_MID, "copy_start": True, **_BY_LOOKS},
+    "mid/generator": {**_MID, **_FEW_STEPS},
     "paper/encoder": {**_PAPER, "steps": 50_000, "negative_share": 0.0},
     "paper/adaptor": {**_PAPER, **_BY_LOOKS, "trunk": "half"},
+    "paper/generator": {**_PAPER, **_FEW_STEPS, "batch": 1, "accumulation": 4},
     # One small GPU: batch 1, added up over 8 passes.
     "paper/lora": {
         **_PAPER,

@@ -34,8 +34,8 @@ from supir.training.sizes import SIZES, Networks, build_size, with_fresh_connect
 from supir.training.stage_context import Metric, StageContext, hold_frozen
 from supir.training.stages.adaptor import adaptor_stage, with_half_trunk
 from supir.training.stages.autoencoder import autoencoder_stage, sampled, start_from_principal_components
-from supir.training.stages.encoder import encoder_stage
-from supir.training.stages.generator import generator_stage
+from supir.training.stages.encoder import encoder_stage, with_copied_encoder
+from supir.training.stages.generator import generator_stage, presets_of
 from supir.training.stages.lora import ADAPTER, add_layers, lora_stage, merge, save_adapter
 from supir.training.stages.prior import prior_stage
 from supir.training.stages.restorer import restorer_stage, vgg_metric, with_asked_restorer
@@ -127,8 +127,7 @@ def open_run(
     accelerator = make_accelerator(
         mixed_precision=options.mixed_precision,
         accumulation=options.accumulation,
-        # The words' last layers; or the opponent, where one process has negative samples alone.
-        unused=(options.stage == "prior" and options.learn_words) or options.stage == "generator",
+        unused=options.stage == "prior" and options.learn_words,  # the words' last layers
     )
     if accelerator.is_main_process:
         freeze(request.out, options, where_from(request, accelerator.num_processes))
@@ -189,7 +188,8 @@ def make_stage(materials: StageContext) -> Stage:
 
 def checkpointed(options: StageOptions) -> tuple[str, ...]:
     """The components that the gradient passes through."""
-    return tuple(name for name in USES[options.stage] if name in _PASSED[options.stage])
+    passed = (*_PASSED[options.stage], *(("autoencoder",) if options.frozen_prior else ()))
+    return tuple(name for name in USES[options.stage] if name in passed)
 
 
 def where_from(request: Request, num_processes: int) -> dict[str, Any]:
@@ -230,6 +230,8 @@ def _begun(networks: Networks, options: StageOptions) -> Networks:
     if options.fresh_connectors or options.connectors not in ("given", kind):
         asked = kind if options.connectors == "given" else options.connectors
         networks = networks | {"unet": with_fresh_connectors(networks["unet"], asked, options.seed)}
+    if options.stage == "encoder" and options.copy_start:
+        return networks | {"autoencoder": with_copied_encoder(networks["autoencoder"], options.seed)}
     if options.stage == "restorer":
         return networks | {"autoencoder": with_asked_restorer(networks["autoencoder"], options)}
     return networks
@@ -288,6 +290,8 @@ def write_model(request: Request, folder: Path, state: checkpoint.State) -> None
     check_replaceable(folder, "SupirPipeline")
     values = {**state.weights, **state.ema}
     networks, presets = load_networks(request.options, request.start)
+    if request.options.stage == "generator":
+        presets = presets_of(request.options, presets)
     layers = add_layers(networks, request.options) if request.options.stage == "lora" else {}
     _put(networks, values)
     if layers:

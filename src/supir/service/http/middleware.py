@@ -178,6 +178,8 @@ def guard(
     def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, StarletteHTTPException)
         detail, headers = str(error.detail), dict(error.headers or {})
+        if error.status_code == 400:  # from FastAPI, of a body that is no text: as of one that is other JSON
+            return _error("UploadError", "the body cannot be read; send JSON in UTF-8, as openapi.json says", 422)
         if error.status_code == 404:
             detail = _NOTHING_HERE + ("; openapi.json lists what there is" if app.openapi_url else "")
         elif error.status_code == 405:  # starlette tells of the first route of this path alone

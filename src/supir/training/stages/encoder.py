@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from supir.data.pixels import Pixels
+from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.training.loop import Stage
 from supir.training.pairs import degrade, to_tensor
 from supir.training.photographs import Photographs
@@ -63,11 +64,24 @@ def encoder_terms(autoencoder: Any, clean: Tensor, degraded: Tensor) -> dict[str
     }
 
 
+def with_copied_encoder(autoencoder: Any, seed: int) -> Any:
+    """The autoencoder whose E_dr is E: SDXL-like, by E's weights; the thin one by a new restoring network, which is the
+    identity before it learns and is drawn by ``seed``."""
+    if hasattr(autoencoder, "degraded_encoder"):
+        autoencoder.degraded_encoder.load_state_dict(autoencoder.encoder.state_dict())
+        return autoencoder
+    own = {name: value for name, value in autoencoder.config.items() if not name.startswith("_")}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = ThinAutoencoder(**own | {"dense_blocks": 0, "plain_end": False})
+    for name in ("encoder", "decoder"):
+        getattr(made, name).load_state_dict(getattr(autoencoder, name).state_dict())
+    return made
+
+
 def encoder_stage(materials: StageContext) -> Stage:
     """The stage: only E_dr learns, which is ``degraded_encoder`` or the thin autoencoder's ``restorer``."""
     model, options, heldout = materials.networks["autoencoder"], materials.options, materials.heldout
-    if options.copy_start and hasattr(model, "degraded_encoder"):
-        model.degraded_encoder.load_state_dict(model.encoder.state_dict())
     weights = {
         "printed": options.printed_weight,
         "fixed": options.fixed_weight,
