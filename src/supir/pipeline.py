@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from supir import __version__, image
-from supir.errors import OutOfMemoryError
+from supir.errors import OptionError, OutOfMemoryError
 from supir.image import Picture, PictureLike
 from supir.models.adaptor import SupirAdaptor
 from supir.models.offload import OffloadedByLeaves
@@ -35,6 +35,7 @@ from supir.planner.costs import Costs, on_meta
 from supir.planner.kept import KeptCosts, keep_rates, seen_rate
 from supir.planner.plan import GIGABYTE, picked, work_on
 from supir.prompts import whole_prompts
+from supir.restoration import as_diffusers
 from supir.restoration.backoff import ADVICE
 from supir.restoration.denoiser_network import Conditions, embed
 from supir.restoration.encoding import LastEncodings
@@ -147,7 +148,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        pictures: PictureLike | list[PictureLike],
+        pictures: PictureLike | list[PictureLike] | None = None,
         options: RestoreOptions | None = None,
         *,
         on_step: StepCallback | None = None,
@@ -156,6 +157,10 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
     ) -> list[Restored]:
         """Restore one picture or several, one after another, each with the same options.
 
+        Arguments of diffusers' pipelines are heard as well (``supir.restoration.as_diffusers``): ``image``,
+        ``generator``, ``num_images_per_prompt``, ``callback_on_step_end``, ``num_inference_steps``, ``guidance_scale``;
+        and ``output_type``, with which an ``ImagePipelineOutput`` is returned.
+
         Args:
             pictures: file paths, PIL images, or ``Picture``s.
             options: everything there is to set; None takes ``self.options(**overrides)``.
@@ -163,6 +168,23 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             on_preview: given each picture's clean preview before its sampling begins, at the size of the result.
             overrides: fields of ``RestoreOptions`` and ``preset``.
         """
+        said, overrides = as_diffusers.taken(overrides)
+        if said is not None:
+            variants = [
+                result
+                for picture, seed in said.each(pictures, overrides.pop("seed", None), options)
+                for result in self(
+                    picture,
+                    options,
+                    on_step=on_step or said.on_step(self),
+                    on_preview=on_preview,
+                    **overrides,
+                    seed=seed,
+                )
+            ]
+            return said.output(variants)
+        if pictures is None:
+            raise OptionError("no picture is given; the first argument, or image, holds one or several")
         unscaled = options is None and overrides.get("scale") is None
         if options is None:
             options = self.options(**overrides)

@@ -27,7 +27,7 @@ from supir.weights.checkpoint import TensorSource
 from supir.weights.gather import gather
 from supir.weights.hub import Opened
 from supir.weights.layout import HeadDims
-from supir.weights.model_folder import BUNDLED_MODEL, check_replaceable
+from supir.weights.model_folder import BUNDLED_MODEL, INDEX, OPENER, OPENER_TEXT, check_replaceable
 from supir.weights.parts import Parts
 from supir.weights.plan import ComponentPlan, Plan, make_plan
 from supir.weights.report import KeyReport
@@ -245,7 +245,8 @@ def _write_folder(
             if on_progress is not None:
                 on_progress(done, total)
     index: dict[str, Any] = {"_class_name": "SupirPipeline", "_diffusers_version": diffusers.__version__}
-    _write_json(folder / "model_index.json", index | {name: list(classes) for name, classes in CLASSES.items()})
+    _write_json(folder / INDEX, index | {name: list(classes) for name, classes in CLASSES.items()})
+    (folder / OPENER).write_text(OPENER_TEXT, encoding="utf-8")
 
 
 def _dtypes(dtype: torch.dtype) -> dict[str, torch.dtype]:

@@ -29,9 +29,21 @@ TRUSTED_LIBRARIES = frozenset(
 )
 """Where the classes of a model folder may come from."""
 
+OPENER = "pipeline.py"
+OPENER_TEXT = '''"""Lets diffusers open this folder where supir is installed; supir itself does not run it.
+
+DiffusionPipeline.from_pretrained(FOLDER, custom_pipeline=FOLDER, trust_remote_code=True)
+"""
+
+from supir.pipeline import SupirPipeline
+
+__all__ = ["SupirPipeline"]
+'''
+"""A file that `DiffusionPipeline` looks for where a folder is its own custom pipeline."""
+
 _MODEL_FILES = (
-    INDEX, REPORT_NAME, PARTS, "MODEL_CARD.md", "*/config.json", "*/*.safetensors", "*/*.safetensors.index.json",
-    "tokenizer*/*",
+    INDEX, OPENER, REPORT_NAME, PARTS, "MODEL_CARD.md", "*/config.json", "*/*.safetensors",
+    "*/*.safetensors.index.json", "tokenizer*/*",
 )  # fmt: skip
 """What we write into a model folder."""
 

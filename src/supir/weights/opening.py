@@ -17,7 +17,7 @@ from diffusers.hooks import HookRegistry
 from torch import nn
 from transformers import CLIPTokenizer
 
-from supir.errors import OptionError, WeightsError
+from supir.errors import KeyMismatchError, OptionError, WeightsError
 from supir.models.offload import LEAVES
 from supir.models.quantized import check_quantized, quantized_kind
 from supir.options import NetworkOptions
@@ -29,7 +29,15 @@ from supir.weights.device import find_device
 from supir.weights.distilled import distilled_folder
 from supir.weights.gather import gather
 from supir.weights.layout import COMPONENTS
-from supir.weights.model_folder import BUNDLED_MODEL, check_complete, check_model_index, dtypes_of
+from supir.weights.model_folder import (
+    BUNDLED_MODEL,
+    OPENER,
+    OPENER_TEXT,
+    check_complete,
+    check_model_index,
+    dtypes_of,
+    read_model_index,
+)
 from supir.weights.parts import Parts
 from supir.weights.runtime import (
     arrange,
@@ -185,6 +193,10 @@ class PlacedPipeline(DiffusionPipeline):
 
 SMALLER = "load with quantize int8 (--quantize int8), choose another device (--device), or free memory"
 """What may help where the weights do not fit."""
+
+
+LENT = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+"""What a pipeline of SDXL has that serves as it is."""
 
 
 class OpenedPipeline(PlacedPipeline, Adapters):
@@ -362,6 +374,44 @@ class OpenedPipeline(PlacedPipeline, Adapters):
         if self.networks.quantize != "none":
             raise OptionError(f"weights stored as {self.networks.quantize} cannot be saved; load with quantize='none'")
         super().save_pretrained(*args, **keywords)
+        folder = Path(args[0] if args else keywords["save_directory"])
+        (folder / OPENER).write_text(OPENER_TEXT, encoding="utf-8")
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, model: Self | str | Path | None = None, **keywords: Any) -> Self:
+        """A pipeline of networks that are in memory.
+
+        Args:
+            pipeline: one of SUPIR, as in diffusers; or of SDXL, whose UNet's weights, text towers and tokenizers are
+                used where they lie, none of them twice.
+            model: for one of SDXL, what SUPIR adds: a model folder, or a pipeline, which has the other weights then.
+            keywords: for ``from_pretrained``, where it is a folder.
+
+        Raises:
+            OptionError: an SDXL pipeline without ``model``.
+            KeyMismatchError: its UNet has another shape than the model's.
+        """
+        if isinstance(pipeline, OpenedPipeline):
+            parts = {name: part for name, part in pipeline.components.items() if name not in keywords}
+            found: Self = super().from_pipe(pipeline, **parts, **keywords)
+            return found
+        base, unet = type(pipeline).__name__, pipeline.unet
+        if model is None:
+            raise OptionError(f"model is not given; {base} lacks what SUPIR adds: name a model folder")
+        lent = {name: getattr(pipeline, name) for name in LENT}
+        kind = {"dtype": unet.dtype, "device": unet.device}
+        own = model if isinstance(model, OpenedPipeline) else cls.from_pretrained(model, **kind, **lent, **keywords)
+        own.register_modules(**lent)
+        own.unet.to(dtype=unet.dtype)
+        try:
+            _, unexpected = own.unet.load_state_dict(unet.state_dict(), strict=False, assign=True)
+        except RuntimeError as error:
+            raise KeyMismatchError(f"the UNet of {base} has other shapes than the model's") from error
+        if unexpected:
+            raise KeyMismatchError(f"the UNet of {base} has parts that the model's has not")
+        name = Path(pipeline.config.get("_name_or_path") or base).name
+        own.__dict__["weights_identity"] = {"model": f"{own.weights_identity['model']} on {name}"}
+        return own
 
     @property
     def identity(self) -> dict[str, str]:
@@ -374,6 +424,16 @@ class OpenedPipeline(PlacedPipeline, Adapters):
         """Name and hash of the weights alone: every byte of them is read for it."""
         if self.originals:
             return identity_of(self.originals)
-        if self.source is None:
+        folder = self.source or self._opened_by_diffusers()
+        if folder is None:
             return {"model": "unnamed"}
-        return {"model": self.source.name, "model_sha256": folder_hash(self.source)}
+        return {"model": folder.name, "model_sha256": folder_hash(folder)}
+
+    def _opened_by_diffusers(self) -> Path | None:
+        """The folder that `DiffusionPipeline.from_pretrained` has opened, which knows nothing of `source`."""
+        folder = Path(self.config.get("_name_or_path") or "")
+        try:
+            read_model_index(folder, type(self).__name__)
+        except WeightsError:
+            return None
+        return folder
