@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ import numpy.typing as npt
 import pillow_heif
 import pytest
 import pyvips
+import torch
 from PIL import Image
 
 from picture_files import SRGB
-from supir.errors import ImageReadError, ImageTooLargeError
-from supir.image import check_file, developing, find_pictures, read, read_size
+from supir.errors import ImageReadError, ImageTooLargeError, ImageWriteError
+from supir.image import check_file, check_target, developing, find_pictures, from_pil, read, read_size, verify, write
+from supir.jobs.plan import plan_jobs
+from supir.options import RestoreOptions
 from tiny import tiny_pipeline
 
 WIDTH, HEIGHT = 96, 64
@@ -159,3 +163,34 @@ def test_what_was_made_for_one_is_not_taken_for_another(tmp_path: Path) -> None:
     first = read(path)
     dng(path, sensor(128, 64))
     assert read(path).width == 128 != first.width
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_an_avif_is_written_with_all_that_came(tmp_path: Path, grey: bool) -> None:
+    values = (RAMP[..., :1] if grey else RAMP) // 257
+    given = from_pil(Image.fromarray(values[..., 0].astype(np.uint8) if grey else values.astype(np.uint8)))
+    alpha = torch.linspace(0, 1, WIDTH).expand(1, HEIGHT, -1).contiguous()
+    given = replace(given, alpha=alpha, icc=None if grey else SRGB, texts=(("Title", "a ramp"),), dpi=(300.0, 300.0))
+    path = tmp_path / "a.avif"
+    write(given, path, record={"model": "tiny", "source_sha256": "0" * 64})
+    found = read(path)
+    assert (found.width, found.height, found.bits) == (WIDTH, HEIGHT, 8)
+    assert (found.rgb - given.rgb).abs().mean() < 0.02
+    assert (found.alpha - alpha).abs().mean() < 0.02
+    assert found.dpi == pytest.approx((300, 300))
+    assert found.icc == (None if grey else SRGB)
+    assert b"a ramp" in found.xmp
+    verdict = verify(path)
+    assert (verdict.holds, verdict.pixels, verdict.record["model"]) == (True, "unchanged", "tiny")
+    write(replace(found, pixels=found.pixels.flip(-1)), tmp_path / "b.avif", record=None)
+    assert verify(tmp_path / "b.avif").record == {} or verify(tmp_path / "b.avif").pixels == "changed"
+
+
+def test_an_avif_is_made_of_an_avif(tmp_path: Path) -> None:
+    write(from_pil(Image.fromarray((RAMP // 257).astype(np.uint8))), tmp_path / "a.avif")
+    [job] = plan_jobs([tmp_path / "a.avif"], None, RestoreOptions(), compare=False)
+    assert job.target.name == "a.restored.avif"
+    with pytest.raises(ImageWriteError, match="AVIF holds 16384 a side at most"):
+        check_target(job.target, (10, 20000))
+    with pytest.raises(ImageWriteError, match="AVIF holds 8 bits per channel"):
+        write(replace(read(tmp_path / "a.avif"), bits=16), job.target, bits=16)

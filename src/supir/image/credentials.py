@@ -85,7 +85,7 @@ class Signature:
         Args:
             unsigned: read from its start.
             signed: empty, read and written.
-            kind: JPEG, PNG, WebP or TIFF.
+            kind: JPEG, PNG, WebP, TIFF or AVIF.
             record: of the result.
             source_type: of the result, a URI of the IPTC's digital source types.
 
@@ -157,7 +157,9 @@ def _manifest(kind: str, record: Mapping[str, str], source_type: str) -> dict[st
 
 def _trial(kind: str) -> bytes:
     image = pyvips.Image.black(16, 16, bands=3).copy(interpretation="srgb")
-    return bytes(image.write_to_buffer({"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "TIFF": ".tif"}[kind]))
+    return bytes(
+        image.write_to_buffer({"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "TIFF": ".tif", "AVIF": ".avif"}[kind])
+    )
 
 
 def _pem(options: SigningOptions, name: str) -> bytes:

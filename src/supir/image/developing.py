@@ -20,6 +20,7 @@ from PIL import Image
 
 from supir.errors import ImageReadError, ImageTooLargeError
 from supir.image.directories import numbers, read_directories
+from supir.image.exif import read_exif
 from supir.image.facts import facts_of
 
 _HEIF, _AVIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"), (b"avif", b"avis")
@@ -118,7 +119,10 @@ def _heic(path: Path, max_pixels: int) -> Any:
 def _avif(path: Path, max_pixels: int) -> Any:
     image = pyvips.Image.heifload(str(path), fail_on="error", access="sequential")
     _check_size(path, image.width, image.height, max_pixels)
-    return image
+    exif = bytes(image.get("exif-data")) if image.get_typeof("exif-data") else None
+    if (dpi := read_exif(exif).dpi) is None:
+        return image
+    return image.copy(xres=dpi[0] / 25.4, yres=dpi[1] / 25.4)  # by which libvips writes EXIF anew
 
 
 def _raw(path: Path, max_pixels: int) -> Any:

@@ -29,7 +29,10 @@ from supir.image.facts import Facts, facts_of
 MAX_PIXELS = 256 * 1000 * 1000
 """Of a picture, where nobody says how many: as float32 it takes 3 GB."""
 _ALLOWED = "allowed are JPEG, PNG, WebP, TIFF, HEIC, AVIF and the raw files of cameras"
-_LOADERS = {"JPEG": "jpegload_source", "PNG": "pngload_source", "WebP": "webpload_source", "TIFF": "tiffload_source"}
+_LOADERS = {
+    "JPEG": "jpegload_source", "PNG": "pngload_source", "WebP": "webpload_source", "TIFF": "tiffload_source",
+    "AVIF": "heifload_source",  # of what is written; what is read is developed first
+}  # fmt: skip
 _BANDS = {"b-w": (1, 2), "grey16": (1, 2), "srgb": (3, 4), "rgb": (3, 4), "rgb16": (3, 4), "cmyk": (4, 5)}
 _COMPRESSION, _PHOTOMETRIC = 259, 262  # tags of TIFF
 _YCBCR, _LAB, _JPEG_IN_TIFF = 6, (8, 9, 10), (6, 7)

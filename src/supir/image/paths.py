@@ -12,15 +12,16 @@ from supir.files import Places, check_writable, name_fault, sentence
 
 SUFFIXES = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WebP", ".tif": "TIFF", ".tiff": "TIFF",
+    ".avif": "AVIF",
 }  # fmt: skip
 """The formats by suffix, in lower case; files of these suffixes are what a folder's pictures are."""
 
 DEVELOPED = (
-    ".avif", ".heic", ".heif", ".dng", ".arw", ".cr2", ".cr3", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw",
+    ".heic", ".heif", ".dng", ".arw", ".cr2", ".cr3", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw",
 )  # fmt: skip
 """Suffixes of files that are read but not written: of phones, and raw ones of cameras."""
 
-MAX_SIDE = {"JPEG": 65500, "WebP": 16383}
+MAX_SIDE = {"JPEG": 65500, "WebP": 16383, "AVIF": 16384}
 """Pixels of the longer side that a format can hold; PNG and TIFF hold whatever memory does."""
 
 

@@ -55,7 +55,7 @@ def beside_of(picture: Picture, kind: str, path: Path) -> Beside:
 
     Args:
         picture: whose.
-        kind: JPEG, PNG, WebP or TIFF.
+        kind: JPEG, PNG, WebP, TIFF or AVIF, which has the places of WebP.
         path: of the file, for the words.
     """
     left: list[str] = []
@@ -82,7 +82,7 @@ def beside_of(picture: Picture, kind: str, path: Path) -> Beside:
         xmp = add_properties(xmp, others)
     if left:
         warnings.warn(f"{path}: {kind} has no place for {' and '.join(left)}; left out", UserWarning, stacklevel=5)
-    exif = with_resolution(exif, picture.dpi, always=kind == "WebP")
+    exif = with_resolution(exif, picture.dpi, always=kind in ("WebP", "AVIF"))
     return Beside(exif=exif, xmp=xmp, iptc=iptc, texts=native, dpi=picture.dpi)
 
 

@@ -21,7 +21,7 @@ from supir.options.regions import INLINE, split_regions
 from supir.service.limits import Limits
 from supir.service.stored_job import UNTIL
 
-FORMATS = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif"}
+FORMATS = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "avif": ".avif"}
 """What a result may be asked for as, and its suffix."""
 MAX_TEXT = 16_384
 """Bytes of all texts of the options together, in UTF-8: a JPEG's record holds no more than four times that."""

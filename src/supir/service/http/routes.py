@@ -44,7 +44,13 @@ from supir.service.stored_job import StoredJob
 from supir.service.validation import FORMATS, chosen_options
 from supir.weights.lora_files import offered
 
-_IMAGES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".tif": "image/tiff"}
+_IMAGES = {
+    ".jpg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".tif": "image/tiff",
+    ".avif": "image/avif",
+}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _EVENT = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
 _BEARER = HTTPBearer(auto_error=False, description="a key that `supir serve --new-key` printed")
