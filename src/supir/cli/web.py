@@ -16,6 +16,7 @@ from platformdirs import user_data_path
 from supir.caption.words import OF_THE_PAPER
 from supir.cli.arguments import (
     Devices,
+    FirstFolder,
     LoraFolder,
     ModelFolder,
     Port,
@@ -46,6 +47,7 @@ def web(
     ] = None,
     model: ModelFolder = None,
     loras: LoraFolder = None,
+    first_models: FirstFolder = None,
     device: Devices = None,
     workers: Annotated[
         int, option("Photos at work at a time; each holds its own copy of the weights.", min=1, metavar="N")
@@ -81,7 +83,7 @@ def web(
         listening = listen(host, port, open_to_all=True)
         key, clients = _key(listening, limits, open_to_all=bool(front.proxies))
         data = data or user_data_path("supir", appauthor=False) / "web"
-        weights = model_of(model, device, networks, loras, options_of(SigningOptions, overrides))
+        weights = model_of(model, device, networks, loras, options_of(SigningOptions, overrides), first_models)
         engine = Engine(data, weights, num_workers=workers, keep=seconds, watched=True, captioner=captioner)
         shown = _address(listening, None, root_path)
         lan = None if is_loopback(listening.getsockname()[0]) else shown

@@ -3,6 +3,7 @@
 bicubic          enlargement, nothing else
 preview          what supir's degradation-robust encoder makes, before sampling
 quality ...      supir by one of its presets
+first            another model of ESRGAN's kind, which its user names by --first
 real-esrgan      Real-ESRGAN x4plus through ncnn, on the processor; its user brings package and model
 """
 
@@ -21,9 +22,9 @@ import torch
 from torch import Tensor
 
 from supir.errors import WeightsError
-from supir.image import Picture, fitted, resize
+from supir.image import Picture, resize
 from supir.options import RestoreOptions
-from supir.restoration.restorer import size_multiple
+from supir.weights.first import first_file, identity_of_first, open_first
 
 if TYPE_CHECKING:
     from supir.pipeline import SupirPipeline
@@ -99,10 +100,23 @@ def _by_all(
     size: tuple[int, int],
 ) -> Tensor:
     """The pictures fitted to the networks, given to them in one batch, and each finished by itself."""
-    multiple = size_multiple(pipeline.autoencoder)
-    given = [fitted(Picture(pixels=each), options, multiple) for each in low]
+    given = [pipeline.fitted(Picture(pixels=each), options) for each in low]
     found = made(torch.stack([each.pixels for each in given]), options)
     return torch.stack([resize(each.result(one).rgb, *size) for each, one in zip(given, found, strict=True)])
+
+
+class FirstAlone:
+    """The model that ``first`` names, alone: what it makes, resized to the wanted size."""
+
+    name = "first"
+
+    def __init__(self, path: str, device: str | None = None) -> None:
+        self._enlarge = open_first(first_file(path), device or "cpu")
+        self.identity: Mapping[str, Any] = {"method": "first", **identity_of_first(path)}
+
+    def __call__(self, low: Tensor, height: int, width: int) -> Tensor:
+        """See ``Method``."""
+        return torch.stack([resize(self._enlarge(each), height, width) for each in low])
 
 
 class RealEsrgan:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from supir.image.batches import from_batch, to_batch
     from supir.image.comparing import sheet_size, side_by_side, write_sheet
     from supir.image.credentials import Signature
-    from supir.image.fitting import PictureLike, as_picture, fitted, notes_of, with_grain
+    from supir.image.fitting import Fitted, PictureLike, as_picture, fitted, notes_of, with_grain
     from supir.image.large import LARGE, LargePicture, open_large
     from supir.image.marking import PREVIEWED, RESTORED
     from supir.image.masks import check_masks, mask_of, masks_in
@@ -49,7 +49,7 @@ __getattr__ = lazy_names(
         "batches": ("from_batch", "to_batch"),
         "comparing": ("sheet_size", "side_by_side", "write_sheet"),
         "credentials": ("Signature",),
-        "fitting": ("PictureLike", "as_picture", "fitted", "notes_of", "with_grain"),
+        "fitting": ("Fitted", "PictureLike", "as_picture", "fitted", "notes_of", "with_grain"),
         "large": ("LARGE", "LargePicture", "open_large"),
         "marking": ("PREVIEWED", "RESTORED"),
         "masks": ("check_masks", "mask_of", "masks_in"),

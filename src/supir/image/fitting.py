@@ -61,14 +61,19 @@ class Fitted:
         return with_grain(self.finish(pixels), self.grain, self.options)
 
 
-def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> Fitted:
+def fitted(
+    picture: Picture, options: RestoreOptions, multiple: int, enlarge: Callable[[Tensor], Tensor] | None = None
+) -> Fitted:
     """The picture at working size, and what makes a picture of the result.
 
     One without colours of its own is shown to the networks in grey, and gets none from them (see ``toning``); but not
     with the public code's quirks.
+
+    ``enlarge`` makes (3, H, W) in [-1, 1] larger before it is resized; it is asked where working size is above the
+    photo's.
     """
     if options.reference_quirks:
-        return _fitted_as_reference(picture, options)
+        return _fitted_as_reference(picture, options, enlarge)
     shown = _shown(picture)
     toning = None if picture.grey else toning_of_pixels(shown)
     size = working_size(picture.width, picture.height, options.scale, options.min_size, multiple)
@@ -84,17 +89,25 @@ def fitted(picture: Picture, options: RestoreOptions, multiple: int) -> Fitted:
     if options.keep_grain:
         grain = grain_of(reader_of(shown), picture.height, picture.width)
     grey = shown if toning is None else luma(shown)
-    pixels = resize(grey.expand(3, -1, -1), size.height, size.width)
+    colours = grey.expand(3, -1, -1)
+    unneeded = enlarge is not None and size.height <= picture.height
+    if enlarge is not None and not unneeded:
+        colours = enlarge(colours)
+    pixels = resize(colours, size.height, size.width)
     padded = pad_to_multiple(pixels, multiple)
-    notes = notes_of(toning, grain, options)
+    notes = notes_of(toning, grain, options) | ({"first": "not asked, since nothing is enlarged"} if unneeded else {})
     covered = size.height, size.width
     return Fitted(pixels=padded, covered=covered, finish=unpad, notes=notes, grain=grain, options=options)
 
 
-def _fitted_as_reference(picture: Picture, options: RestoreOptions) -> Fitted:
+def _fitted_as_reference(
+    picture: Picture, options: RestoreOptions, enlarge: Callable[[Tensor], Tensor] | None
+) -> Fitted:
     _check_reference_area(picture, options)
     opaque = replace(picture, pixels=_shown(picture), alpha=None)
     stretched, reference = reference_preprocess(to_pil(opaque), options.scale, options.min_size)
+    if enlarge is not None and stretched.shape[-2] > picture.height:
+        stretched = resize(enlarge(opaque.rgb), *stretched.shape[-2:])
 
     def cut_to_integers(pixels: Tensor) -> Picture:
         saved = reference_postprocess(pixels, reference.output_height, reference.output_width)

@@ -75,6 +75,7 @@ def run_batch(
     model, runner = model or Model(), runner or Serial()
     start = time.perf_counter()
     model.check_loras(job.options.lora for job in jobs)
+    model.check_first(job.options.first for job in jobs)
     placed = model.placed(runner.device)  # the previews for a captioner are made here, wherever the workers are
     with nullcontext() if out is None else opened(Path(out)) as log:
         outcomes = list(known)
@@ -125,8 +126,8 @@ def _tasks(jobs: Iterable[Job], log: Log, model: Model) -> Iterator[Job | Done[O
     told = False
     for job in jobs:
         lora = job.options.lora
-        former = not lora and log.holds(job, settings_sha256(job.options, model.former_identity))
-        now = settings_sha256(job.options, model.identity_with(lora))
+        former = not (lora or job.options.first) and log.holds(job, settings_sha256(job.options, model.former_identity))
+        now = settings_sha256(job.options, model.identity_with(job.options))
         if log.holds(job, now) or (former and model.on_processor):
             yield Done(Outcome(source=job.source, target=job.target, skipped=True))
             continue

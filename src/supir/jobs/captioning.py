@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 MAX_FAILURES = 3
 """Pictures, one after the other, for which the captioner fails before it is given up for all."""
 
-OF_THE_PREVIEW = ("scale", "min_size", "vae_tile", "reference_quirks", "salvage")
+OF_THE_PREVIEW = ("scale", "min_size", "first", "vae_tile", "reference_quirks", "salvage")
 """The options that a preview depends on; the last decides whether there is one."""
 _MAX_BYTES = 100_000
 """Of an entry of the cache."""

@@ -89,7 +89,7 @@ def settings_sha256(options: RestoreOptions, identity: Mapping[str, str]) -> str
     """What decides a result beside its source: the options and the identity of the weights, as one hash."""
     chosen = asdict(options)
     del chosen["salvage"]  # it decides which files are read at all
-    del chosen["lora"]  # the identity says what is in its files, wherever they lie
+    del chosen["lora"], chosen["first"]  # the identity says what is in their files, wherever they lie
     later = "keep_grain", "color_strength", "blend", "blend_mask", "decoder_tile", "marking", "region", "region_edge"
     for name in later:
         if chosen[name] == RestoreOptions.fields()[name].default:

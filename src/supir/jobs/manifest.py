@@ -91,6 +91,8 @@ def _wanted(
     if isinstance(given.get("lora"), str):
         loras = split_loras(given["lora"])
         given["lora"] = joined_loras(replace(each, name=str(folder / each.name)) for each in loras)
+    if given.get("first") and isinstance(given["first"], str):
+        given["first"] = str(folder / given["first"])
     if values.get("output") is not None:
         from supir.image import SUFFIXES
 

@@ -28,6 +28,8 @@ class Model:
     """Where the networks run, worker after worker in turn; empty is every GPU that torch sees, else the processor."""
     networks: NetworkOptions = field(default_factory=NetworkOptions)
     """In which arithmetic they run, how they are stored, whether they are compiled."""
+    first_models: Path | None = None
+    """The folder whose models the option ``first`` may name, and no others; None: any file."""
     loras: Path | None = None
     """The folder whose LoRAs options may name, and no others; None: any file."""
     signing: SigningOptions = field(default_factory=SigningOptions)
@@ -67,17 +69,20 @@ class Model:
         weights = {name: value for name, value in self.identity.items() if name.startswith("model")}
         return weights | ({"networks": ", ".join(words)} if words else {})
 
-    def identity_with(self, lora: str) -> dict[str, str]:
-        """The same with LoRAs, as options name them, and who signs: all that decides a result beside its options.
+    def identity_with(self, options: RestoreOptions) -> dict[str, str]:
+        """The same with the LoRAs and the enlarger that options name, and who signs: all that decides a result beside
+        the options.
 
         Raises:
             WeightsError: a file of them is not there.
         """
         from supir.weights.catalog import file_hash
+        from supir.weights.first import identity_of_first
         from supir.weights.lora_files import identity_of_loras
 
         signed = {"c2pa_cert_sha256": file_hash(self.signing.c2pa_cert)} if self.signing else {}
-        return {**self.identity, **identity_of_loras(lora, self.loras), **signed}
+        named = {**identity_of_loras(options.lora, self.loras), **identity_of_first(options.first, self.first_models)}
+        return {**self.identity, **named, **signed}
 
     def check_loras(self, texts: Iterable[str]) -> None:
         """See that LoRAs are there and of this base, by what their files say first.
@@ -90,6 +95,18 @@ class Model:
             from supir.weights.lora_files import check_lora_file
 
             check_lora_file(lora, self.loras, self._path)
+
+    def check_first(self, names: Iterable[str]) -> None:
+        """See that the enlargers of options are there, and are such.
+
+        Raises:
+            MissingExtraError: spandrel is not installed.
+            UnsafeCheckpointError, WeightsError: one is missing, holds more than tensors, or is none.
+        """
+        for name in filter(None, dict.fromkeys(names)):
+            from supir.weights.first import first_file, open_first
+
+            open_first(first_file(name, self.first_models))
 
     def check_signing(self) -> None:
         """See that results can be signed, where they are to be.
@@ -200,7 +217,7 @@ class Model:
         given: dict[str, Any] = asdict(self.networks) | components
         pipeline = SupirPipeline.from_pretrained(self.folder, device=devices[place % len(devices)], **given)
         pipeline.set_progress_bar_config(disable=True)
-        pipeline.lora_folder = self.loras
+        pipeline.lora_folder, pipeline.first_folder = self.loras, self.first_models
         pipeline.signing = self.signing
         if "identity" in vars(self):  # every byte was read for it once
             pipeline.weights_identity = {name: self.identity[name] for name in ("model", "model_sha256")}

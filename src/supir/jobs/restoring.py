@@ -223,7 +223,7 @@ class Restoring:
                 if outcome.error is None and file_sha256(job.source) != before:
                     raise ImageReadError(f"{job.source}: changed while it was restored; run again", job.source)
                 if outcome.error is None:
-                    settings = settings_sha256(job.options, self._model.identity_with(job.options.lora))
+                    settings = settings_sha256(job.options, self._model.identity_with(job.options))
                     made = file_sha256(job.target)
                     outcome = replace(outcome, source_sha256=before, settings_sha256=settings, sha256=made)
             except ImageError as error:

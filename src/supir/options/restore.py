@@ -88,6 +88,10 @@ class RestoreOptions(Options):
         f" act in full; several divided by {DIVIDER}",
         divider=DIVIDER,
     )
+    first: str = text(
+        "",
+        "the file of another model, of ESRGAN's kind, that enlarges the photo before; unset: none",
+    )
     detail: float | None = number(
         None, 0, 1, "from 0, plain and faithful, to 1, vivid (see docs/coming-from.md); unset: the preset's"
     )

@@ -46,9 +46,12 @@ _BYTES_A_PIXEL = 24
 
 
 def is_large(size: WorkingSize, options: RestoreOptions) -> bool:
-    """Whether to stream. Not with the public code's quirks, nor where the result is smaller than the working size."""
+    """Whether to stream. Not with the public code's quirks, with another model first, nor where the result is smaller
+    than the working size.
+    """
     same = (size.height, size.width) == (size.output_height, size.output_width)
-    return same and not options.reference_quirks and size.padded_height * size.padded_width > LARGE
+    whole = options.reference_quirks or options.first
+    return same and not whole and size.padded_height * size.padded_width > LARGE
 
 
 @dataclass(frozen=True, kw_only=True)

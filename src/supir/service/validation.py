@@ -201,10 +201,13 @@ def _check_files(options: RestoreOptions, model: Model) -> None:
             )
     if options.lora and model.loras is None:
         raise OptionError(f"lora is {options.lora!r}; this service offers none")
+    if options.first and model.first_models is None:
+        raise OptionError(f"first is {options.first!r}; this service offers none")
     try:
+        model.check_first([options.first])
         model.check_loras([options.lora])
     except SupirError as error:
-        raise OptionError(f"lora: {error}") from error
+        raise OptionError(str(error) if str(error).startswith("first") else f"lora: {error}") from error
 
 
 def _without(path: Path, name: str, error: Exception) -> str:

@@ -76,6 +76,7 @@ class OptionsView(BaseModel):
     formats: list[str]
     options: dict[str, Any] = Field(description="a JSON schema for each option")
     loras: list[str] = Field(description="what the option lora may name")
+    first_models: list[str] = Field(description="what the option first may name")
     limits: dict[str, Any] = Field(description="of this key")
     address: str | None = Field(None, description="where other devices of the network find the page, without the key")
 

@@ -42,6 +42,7 @@ from supir.service.http.uploads import read_json
 from supir.service.limits import LOCAL, Client, Limits, RateLimiter, who
 from supir.service.stored_job import StoredJob
 from supir.service.validation import FORMATS, chosen_options
+from supir.weights.first import offered_first
 from supir.weights.lora_files import offered
 
 _IMAGES = {
@@ -217,6 +218,8 @@ class Routes:
         unused = unused_options(model.options(), model.presets)
         if model.loras is None:
             unused["lora"] = "none is offered here"
+        if model.first_models is None:
+            unused["first"] = "none is offered here"
         return OptionsView(
             model=model.identity["model"],
             default_preset=DEFAULT_PRESET,
@@ -231,6 +234,7 @@ class Routes:
             formats=[*FORMATS],
             options=RestoreOptions.schemas(),
             loras=[] if model.loras is None else [*offered(model.loras)],
+            first_models=[] if model.first_models is None else [*offered_first(model.first_models)],
             limits=dataclasses.asdict(request.state.client.limits),
             address=self._address,
         )

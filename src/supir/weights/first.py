@@ -1,0 +1,141 @@
+"""Enlargers of others (ESRGAN and its like, by spandrel), which act before SUPIR does. Nothing heavy at import.
+
+Files are read by our own readers: safetensors, or torch's reader of tensors alone; nothing in them is executed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from supir.errors import MissingExtraError, WeightsError
+from supir.weights.catalog import known_hash
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+TILE, OVERLAP = 256, 64
+"""Pixels of the photo in one call, and those that neighbouring ones share: half of them is dropped on each side."""
+
+
+def offered_first(folder: Path) -> dict[str, Path]:
+    """The enlargers of a folder by the names under which clients may ask for them: their files', without suffix."""
+    return {file.stem: file for file in sorted(folder.iterdir()) if file.suffix in SUFFIXES and file.is_file()}
+
+
+def first_file(name: str, folder: Path | None = None) -> Path:
+    """The file that is meant: a path, or, where there is a folder, a name in it and nothing else.
+
+    Raises:
+        MissingExtraError: spandrel is not installed.
+        WeightsError: there is none.
+    """
+    if find_spec("spandrel") is None:
+        raise MissingExtraError("spandrel", "first", "another model before")
+    if folder is not None:
+        files = offered_first(folder)
+        if name not in files:
+            raise WeightsError(f"first: there is no model {name!r} here; there are: {', '.join(files) or 'none'}")
+        return files[name]
+    path = Path(name)
+    if not path.is_file():
+        what = "is a folder; name a file in it" if path.is_dir() else "there is no such file"
+        raise WeightsError(f"first: {path}: {what}; it is a model of ESRGAN's kind: {', '.join(SUFFIXES)}")
+    return path
+
+
+def identity_of_first(name: str, folder: Path | None = None) -> Mapping[str, str]:
+    """For records: the file's name and hash; nothing where none is asked for.
+
+    Raises:
+        MissingExtraError, WeightsError: as ``first_file``.
+    """
+    if not name:
+        return {}
+    path = first_file(name, folder)
+    return {"first": f"{path.stem} sha256:{known_hash(path)}"}
+
+
+@dataclass(frozen=True)
+class First:
+    """One that is open: called with (3, H, W) in [-1, 1] it gives the same ``scale`` times as large."""
+
+    network: Any
+    """spandrel's descriptor."""
+    device: Any
+
+    @property
+    def scale(self) -> int:
+        """Side of the result over side of what is given."""
+        return int(self.network.scale)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Enlarged in tiles; on the processor, whatever it was made on."""
+        import torch
+
+        from supir.tensors.tiling import blended, tiled
+
+        def enlarged(part: Tensor) -> Tensor:
+            found: Tensor = self.network(part.to(self.device) * 0.5 + 0.5)
+            return found.float().cpu()
+
+        with torch.no_grad():
+            made: Tensor = tiled(enlarged, blended(TILE, OVERLAP, fade=OVERLAP // 4), scale=self.scale)(pixels[None])
+        return made[0].clamp(0, 1) * 2 - 1
+
+
+def open_first(path: Path, device: Any = "cpu") -> First:
+    """Open the file of an enlarger; the last one stays open.
+
+    Raises:
+        UnsafeCheckpointError: the file holds more than tensors.
+        WeightsError: it is damaged, or no enlarger of colour pictures that spandrel knows.
+    """
+    stat = path.stat()
+    return _opened(path, stat.st_mtime_ns, str(device))
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path, changed: int, device: str) -> First:
+    from supir.weights.checkpoint import open_checkpoint
+
+    source = open_checkpoint(path)
+    tensors = {key: source.tensor(key) for key in source.shapes}
+    with _without_torchvision():
+        import spandrel
+    try:
+        found = spandrel.ModelLoader().load_from_state_dict(spandrel.canonicalize_state_dict(tensors))
+    except (spandrel.UnsupportedModelError, RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise WeightsError(
+            f"first: {path}: no enlarger that spandrel knows (ESRGAN, SPAN, DAT, SwinIR, HAT ...): {reason[0][:200]}"
+        ) from error
+    if not isinstance(found, spandrel.ImageModelDescriptor) or (found.input_channels, found.output_channels) != (3, 3):
+        raise WeightsError(f"first: {path}: {found.architecture.name}, which makes no colour picture of one")
+    return First(found.eval().to(device), device)
+
+
+@contextmanager
+def _without_torchvision() -> Iterator[None]:
+    """spandrel's import names torchvision for two models that enlarge nothing; where it is missing, stand in for it."""
+    names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
+    if find_spec("torchvision") is not None or "spandrel" in sys.modules:
+        yield
+        return
+    for name in names:
+        sys.modules[name] = ModuleType(name)
+    stand_in: Any = sys.modules[names[-1]]
+    stand_in.InterpolationMode = stand_in.rotate = stand_in.normalize = None
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
