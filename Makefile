@@ -15,7 +15,7 @@ PLAIN := $(VENV)/supir-plain.stamp
 OUT := out
 DEMO_PHOTO := examples/photo.jpg
 
-.PHONY: help setup demo readme-picture test test-slow test-accelerator lint format bench picture-bench paths-bench convert-bench memory-bench degradation-bench restoration-table evaluations-bench data-bench train-smoke web-screenshots web-visit batch-kills service-load cluster-service clean
+.PHONY: help setup demo readme-picture test test-slow test-accelerator lint format bench picture-bench paths-bench convert-bench memory-bench degradation-bench restoration-table evaluations-bench audit-bench data-bench train-smoke web-screenshots web-visit batch-kills service-load cluster-service clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -100,6 +100,9 @@ restoration-table: setup ## how good the bundled model is, by recipe and measure
 
 evaluations-bench: setup ## what each way to evaluate less costs and changes: DATA=folder of good pictures (hours; see docs/performance.md)
 	@$(BIN)/python bench/fewer_evaluations.py --data $(or $(DATA),$(error DATA is not set: make evaluations-bench DATA=folder)) --out $(OUT)/evaluations
+
+audit-bench: setup ## how well audits find what is wrong, and planted inventions: DATA=folder of good pictures (half an hour)
+	@$(BIN)/python bench/audit.py --draws 2 --data $(or $(DATA),$(error DATA is not set: make audit-bench DATA=folder))
 
 data-bench: setup ## pictures a second of each step of `supir data build`, over workers, and 20 million on paper (some minutes)
 	@$(BIN)/python bench/data_build.py $(DATA)

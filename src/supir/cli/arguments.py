@@ -17,6 +17,7 @@ import typer
 from supir.errors import OptionError
 from supir.jobs.model import Model
 from supir.options import DEFAULT_PRESET, PRESETS, CaptionOptions, NetworkOptions, RestoreOptions, SigningOptions
+from supir.options.audit import AuditOptions
 from supir.options.fields import Field, Options
 
 FLAGS = {"num_steps": "--steps"}
@@ -32,6 +33,7 @@ PANELS: dict[type[Options], str] = {
     CaptionOptions: "Captions (see docs/captions.md)",
     NetworkOptions: "Networks (see docs/performance.md)",
     SigningOptions: "Signatures (see docs/marking.md)",
+    AuditOptions: "Audit (see docs/audit.md)",
 }
 """Headings in the help."""
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -85,6 +87,9 @@ TrustedProxies = Annotated[
         metavar="ADDRESSES",
         show_default=False,
     ),
+]
+Audited = Annotated[
+    bool, option("Audit each result: NAME.audit.json and NAME.audit.png beside it say what was invented.", "--audit")
 ]
 Quiet = Annotated[bool, option("Say nothing but errors.", "--quiet", "-q")]
 AsJson = Annotated[bool, option("Print the summary as JSON on standard output.", "--json")]
@@ -149,6 +154,20 @@ def fields_in(overrides: Mapping[str, Any], kind: type[Options]) -> dict[str, An
 def options_of(kind: type[Made], overrides: Mapping[str, Any]) -> Made:
     """The options of a kind, of what was given."""
     return kind.given(fields_in(overrides, kind))
+
+
+def auditing_of(asked: bool, overrides: Mapping[str, Any]) -> AuditOptions | None:
+    """How results are audited; None where ``--audit`` is not given.
+
+    Raises:
+        OptionError: an option of an audit without one, or the calibration cannot promise what is asked.
+    """
+    found = fields_in(overrides, AuditOptions)
+    if not asked:
+        if given := [name for name, value in found.items() if value is not None]:
+            raise OptionError(f"{flag(given[0])} says how results are audited: add --audit, or leave it out")
+        return None
+    return AuditOptions.given(found)
 
 
 def model_of(

@@ -14,10 +14,12 @@ from rich.console import Console
 
 from supir.cli.arguments import (
     AsJson,
+    Audited,
     Devices,
     ModelFolder,
     Preset,
     Quiet,
+    auditing_of,
     fields_in,
     model_of,
     option,
@@ -35,11 +37,13 @@ from supir.jobs.manifest import read_manifest
 from supir.jobs.model import Model
 from supir.jobs.plan import BatchItem, discover, left_out, plan_batch
 from supir.options import DEFAULT_PRESET, CaptionOptions, NetworkOptions, RestoreOptions, SigningOptions
+from supir.options.audit import AuditOptions
 from supir.pool import Processes, Runner, Serial
 
 RUNNERS = ("serial", "processes", "ray")
 
 
+@with_options(AuditOptions)
 @with_options(SigningOptions)
 @with_options(CaptionOptions)
 @with_options(NetworkOptions)
@@ -76,6 +80,7 @@ def batch(
     preset: Preset = None,
     model: ModelFolder = None,
     device: Devices = None,
+    audit: Audited = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
     **overrides: Any,
@@ -94,7 +99,8 @@ def batch(
         captioning = captioning_of(overrides, weights.devices[0] if weights.devices else None, preset)
         chosen = {"preset": preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions)}
         wanted, outcomes = _wanted(inputs or [], manifest, output, weights, chosen)
-        jobs = plan_batch(wanted, output, variants=variants)
+        auditing = auditing_of(audit, overrides)
+        jobs = [replace(job, audit=auditing) for job in plan_batch(wanted, output, variants=variants)]
         for outcome in outcomes:
             show_failure(console, outcome)
         if others := left_out(inputs or [], output):
@@ -113,7 +119,7 @@ def batch(
         _summarise(console, outcomes, output, time.perf_counter() - start, quiet=quiet, as_json=as_json)
         if interrupted:
             raise KeyboardInterrupt
-    if any(outcome.error is not None for outcome in outcomes):
+    if any(outcome.error is not None or outcome.audit.get("past_limits") for outcome in outcomes):
         raise typer.Exit(FAILED)
 
 

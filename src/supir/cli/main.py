@@ -26,6 +26,8 @@ COMMANDS = {
     "degrade": "Make low-quality pictures of good ones, to restore them and hold the results against what was there.",
     "evaluate": "Score pictures, each alone and against its original where --reference holds one of its size.",
     "verify": "Say of pictures whether and how they are marked as made with AI, and whether that still holds.",
+    "audit": "Say what a result kept of its input, what was reconstructed and what was invented: supir audit BEFORE"
+    " AFTER.",
     "convert": "Turn SDXL and a published SUPIR file into a model folder for `supir restore --model`.",
     "presets": "List the presets and the values that each comes to with a model; every value can be overridden by its"
     " option.",

@@ -165,6 +165,15 @@ class Display:
             count = f"[{self._num_done}/{len(self._efforts)}] "
             text = f"{count}{outcome.source} -> {outcome.target} ({outcome.seconds:.1f} s)"
             say(self._console, one_line(text))
+        if outcome.audit:
+            self._audited(outcome)
+
+    def _audited(self, outcome: Outcome) -> None:
+        """Say what an audit found; past a limit also when quiet."""
+        if not self._quiet:
+            say(self._console, f"  {one_line(outcome.audit['says'])}")
+        for clause in outcome.audit["past_limits"]:
+            show_warning(self._console, f"{outcome.target} is past a limit: {clause}")
 
     def _update(self, name: str | None = None) -> None:
         efforts, number = self._efforts, min(self._num_done + 1, len(self._efforts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -11,11 +12,13 @@ from rich.console import Console
 
 from supir.cli.arguments import (
     AsJson,
+    Audited,
     Device,
     ModelFolder,
     Photos,
     Preset,
     Quiet,
+    auditing_of,
     fields_in,
     model_of,
     option,
@@ -30,8 +33,10 @@ from supir.jobs.job import Outcome
 from supir.jobs.plan import find_sources, plan_jobs, with_fitting_scale
 from supir.jobs.restoring import part_ready
 from supir.options import DEFAULT_PRESET, CaptionOptions, NetworkOptions, RestoreOptions, SigningOptions
+from supir.options.audit import AuditOptions
 
 
+@with_options(AuditOptions)
 @with_options(SigningOptions)
 @with_options(CaptionOptions)
 @with_options(NetworkOptions)
@@ -47,6 +52,7 @@ def restore(
     device: Device = None,
     compare: Annotated[bool, option("Also write NAME.compare: before and after, side by side.", "--compare")] = False,
     overwrite: Annotated[bool, option("Replace results that exist; never an input.", "--overwrite")] = False,
+    audit: Audited = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
     **overrides: Any,
@@ -63,7 +69,8 @@ def restore(
         options = weights.options(preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions))
         captioning = captioning_of(overrides, device, preset)
         sources, outcomes = find_sources(photos, results=False)
-        jobs = plan_jobs(sources, output, options, compare=compare)
+        auditing = auditing_of(audit, overrides)
+        jobs = [replace(job, audit=auditing) for job in plan_jobs(sources, output, options, compare=compare)]
         if overrides.get("scale") is None:
             jobs = with_fitting_scale(jobs)
         jobs, unready = part_ready(jobs, overwrite=overwrite)
@@ -78,7 +85,7 @@ def restore(
         _summarise(console, outcomes, time.perf_counter() - start, quiet=quiet, as_json=as_json)
         if interrupted:
             raise KeyboardInterrupt
-    if any(outcome.error is not None for outcome in outcomes):
+    if any(outcome.error is not None or outcome.audit.get("past_limits") for outcome in outcomes):
         raise typer.Exit(FAILED)
 
 
@@ -90,6 +97,7 @@ def _summarise(console: Console, outcomes: list[Outcome], seconds: float, *, qui
             "restored": [
                 {"input": str(done.source), "output": str(done.target), "seconds": round(done.seconds, 3)}
                 | dict(done.words)
+                | ({"audit": dict(done.audit)} if done.audit else {})
                 | ({"compare": str(done.compare)} if done.compare else {})
                 for done in restored
             ],

@@ -126,8 +126,10 @@ def _tasks(jobs: Iterable[Job], log: Log, model: Model) -> Iterator[Job | Done[O
     told = False
     for job in jobs:
         lora = job.options.lora
-        former = not (lora or job.options.first) and log.holds(job, settings_sha256(job.options, model.former_identity))
-        now = settings_sha256(job.options, model.identity_with(job.options))
+        former = not (lora or job.options.first) and log.holds(
+            job, settings_sha256(job.options, model.former_identity, job.audit)
+        )
+        now = settings_sha256(job.options, model.identity_with(job.options), job.audit)
         if log.holds(job, now) or (former and model.on_processor):
             yield Done(Outcome(source=job.source, target=job.target, skipped=True))
             continue
@@ -199,6 +201,7 @@ class Log:
         if outcome.error is None:
             line |= {name: getattr(outcome, name) for name in ("source_sha256", "settings_sha256", "sha256")}
             line |= {"words": dict(outcome.words)} if outcome.words else {}
+            line |= {"audit": dict(outcome.audit)} if outcome.audit else {}
         else:
             line["error"] = outcome.error
         line["seconds"] = round(outcome.seconds, 3)

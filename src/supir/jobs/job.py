@@ -7,10 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from supir.caption import Caption
 from supir.errors import ImageReadError
 from supir.options import RestoreOptions
+from supir.options.audit import AuditOptions
 from supir.options.regions import INLINE, joined_regions, split_regions
 from supir.prompts import holds_weights
 
@@ -50,6 +52,8 @@ class Job:
     """The clean preview is the result: nothing is sampled."""
     views: Views | None = None
     """Where people watch; None where nobody does."""
+    audit: AuditOptions | None = None
+    """How the result is audited; None where it is not."""
 
     @property
     def taken(self) -> bool:
@@ -83,10 +87,12 @@ class Outcome:
     """Of the result."""
     words: Mapping[str, str] = field(default_factory=dict)
     """What the record of the result says of its words: the whole prompt, the caption, and whose they are."""
+    audit: Mapping[str, Any] = field(default_factory=dict)
+    """What an audit of the result came to; empty where there was none."""
 
 
-def settings_sha256(options: RestoreOptions, identity: Mapping[str, str]) -> str:
-    """What decides a result beside its source: the options and the identity of the weights, as one hash."""
+def settings_sha256(options: RestoreOptions, identity: Mapping[str, str], audit: AuditOptions | None = None) -> str:
+    """What decides a result beside its source: the options, the identity of the weights, an audit, as one hash."""
     chosen = asdict(options)
     del chosen["salvage"]  # it decides which files are read at all
     del chosen["lora"], chosen["first"]  # the identity says what is in their files, wherever they lie
@@ -103,7 +109,7 @@ def settings_sha256(options: RestoreOptions, identity: Mapping[str, str]) -> str
         chosen["region"] = joined_regions(
             tuple(each.with_mask(_mask_sha256(each.mask)) if each.mask else each for each in regions)
         )
-    decisive = {"options": chosen, "weights": dict(identity)}
+    decisive = {"options": chosen, "weights": dict(identity)} | ({"audit": asdict(audit)} if audit else {})
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from supir.caption import Caption
 from supir.errors import ImageError, ImageReadError, OptionError
 from supir.files import Places, check_apart
+from supir.jobs.auditing import AUDIT_SUFFIX
 from supir.jobs.job import Job, Outcome
 from supir.options import RestoreOptions
 
@@ -22,7 +23,7 @@ RESULT_SUFFIX = ".restored"
 COMPARE_SUFFIX = ".compare"
 """Added to the name of a result for its before-and-after sheet."""
 
-_RESULT_ENDINGS = (RESULT_SUFFIX, RESULT_SUFFIX + COMPARE_SUFFIX)
+_RESULT_ENDINGS = (RESULT_SUFFIX, RESULT_SUFFIX + COMPARE_SUFFIX, RESULT_SUFFIX + AUDIT_SUFFIX)
 
 _OTHER_PICTURES = (
     ".bmp", ".gif", ".jp2", ".jxl", ".psd", ".svg",

@@ -21,6 +21,7 @@ from supir.errors import (
     WeightsError,
 )
 from supir.files import lacks_room, sentence
+from supir.jobs.auditing import audit_files, audit_result, check_audited
 from supir.jobs.job import BROWSERS_SHOW, THUMBNAIL, Job, Outcome, file_sha256, settings_sha256
 from supir.jobs.model import Model
 
@@ -52,6 +53,9 @@ def restore_job(
     outcome, lacked_memory = Outcome(source=job.source, target=job.target, compare=job.compare), False
     try:
         outcome = replace(outcome, words=_restore(pipeline, job, overwrite, on_work))
+        if job.audit is not None:
+            outcome = replace(outcome, audit=audit_result(pipeline, job, job.audit))
+        _finish(pipeline, job)
     except (OSError, SupirError, MemoryError) as caught:
         text = sentence(caught) if isinstance(caught, OSError) else str(caught) or type(caught).__name__
         outcome = replace(outcome, error=text, lacks_room=lacks_room(caught))
@@ -96,15 +100,24 @@ def _restore(
         on_step=glimpse,
         on_work=on_work,
     )
+    return {name: record[name] for name in WORDS if name in record}
+
+
+def _finish(pipeline: SupirPipeline, job: Job) -> None:
+    """Write what is made of the result: the sheet, and what people who watch see."""
+    from supir import image
+
+    if job.preview_alone:
+        return
     if job.compare is not None:
         image.write_sheet(job.source, job.target, job.compare, salvage=job.options.salvage, signing=pipeline.signing)
     _show(job)
-    return {name: record[name] for name in WORDS if name in record}
 
 
 def _check_free(job: Job, overwrite: bool) -> None:
     """Raise ImageWriteError where a result is there and not to be replaced."""
-    for target in filter(None, (job.target, job.compare, job.preview)):
+    audited = audit_files(job.target) if job.audit is not None else ()
+    for target in filter(None, (job.target, job.compare, job.preview, *audited)):
         if target.exists() and not overwrite:
             raise ImageWriteError(f"{target} exists; pass --overwrite to replace it", target)
 
@@ -124,6 +137,7 @@ def _check_written(job: Job) -> None:
     result = size.output_height, size.output_width
     image.check_masks(job.options, width, height)
     image.check_target(job.target, result)
+    check_audited(job, result)
     if job.compare is not None:
         image.check_target(job.compare, image.sheet_size(*result))
 
@@ -223,7 +237,7 @@ class Restoring:
                 if outcome.error is None and file_sha256(job.source) != before:
                     raise ImageReadError(f"{job.source}: changed while it was restored; run again", job.source)
                 if outcome.error is None:
-                    settings = settings_sha256(job.options, self._model.identity_with(job.options))
+                    settings = settings_sha256(job.options, self._model.identity_with(job.options), job.audit)
                     made = file_sha256(job.target)
                     outcome = replace(outcome, source_sha256=before, settings_sha256=settings, sha256=made)
             except ImageError as error:

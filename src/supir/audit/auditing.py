@@ -1,0 +1,179 @@
+"""`audit`: what a result kept of its input, what was reconstructed, what was invented."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from supir.audit.calibration import Calibration
+from supir.audit.consistency import Consistency, consistency
+from supir.audit.damage import Damage
+from supir.audit.evidence import CHANNELS, Evidence
+from supir.audit.regions import boxes
+from supir.audit.windows import levels, spread_over
+from supir.audit.witness import questioned
+from supir.errors import OptionError
+from supir.image import LARGE, Picture, resize
+from supir.image.picture import on_white
+
+if TYPE_CHECKING:
+    from supir.pipeline import SupirPipeline
+
+SAME_SHAPE = 0.02
+"""Of the logarithm of sides' ratios: by so much the two may differ in shape, as rounding does."""
+KEPT, RECONSTRUCTED, INVENTED = 0, 1, 2
+"""What a place of the map counts as."""
+SMALLEST = 16
+"""Pixels a side of what can be audited."""
+FALSE_ALARMS = 0.05
+"""Untouched pictures, of those of the calibration's kind, in which a contradiction is expected to be seen anywhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contradiction:
+    """A place where the result is not what the input shows."""
+
+    box: tuple[int, int, int, int]
+    """Left, top, width, height, in pixels of the result."""
+    strength: float
+    """Times what is expected of one untouched picture in twenty."""
+    what: str
+    """colour, content or texture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What an audit found on the pixels."""
+
+    damage: Damage
+    consistency: Consistency
+    expected: Tensor
+    """(H, W): by how many grey levels of 255 the result is expected to be off around each pixel."""
+    classes: Tensor
+    """(rows, columns) of cells: ``KEPT``, ``RECONSTRUCTED``, ``INVENTED``."""
+    contradictions: tuple[Contradiction, ...]
+    level: float
+
+    def share(self, kind: int) -> float:
+        """Share of the picture that counts as one of the three."""
+        return float((self.classes == kind).float().mean())
+
+    @cached_property
+    def kept(self) -> float:
+        """Share of the picture."""
+        return self.share(KEPT)
+
+    @cached_property
+    def reconstructed(self) -> float:
+        """Share of the picture."""
+        return self.share(RECONSTRUCTED)
+
+    @cached_property
+    def invented(self) -> float:
+        """Share of the picture."""
+        return self.share(INVENTED)
+
+
+def check_pair(before: Picture, after: Picture) -> None:
+    """Refuse what cannot be audited.
+
+    Raises:
+        OptionError: two shapes, too small, or too large for memory.
+    """
+    sizes = f"the input is {before.width} x {before.height} pixels and the result {after.width} x {after.height}"
+    if abs(math.log(before.width / before.height * after.height / after.width)) > SAME_SHAPE + 1 / min(
+        before.width, before.height
+    ):
+        raise OptionError(f"{sizes}; an audit needs two of one shape: the picture, and what was made of all of it")
+    if min(before.width, before.height, after.width, after.height) < SMALLEST:
+        raise OptionError(f"{sizes}; an audit needs at least {SMALLEST} pixels a side")
+    if after.width * after.height > LARGE:
+        raise OptionError(f"{sizes}; an audit works in memory, on results of up to {LARGE / 1e6:g} megapixels")
+
+
+def gathered(
+    before: Picture,
+    after: Picture,
+    witness: SupirPipeline,
+    *,
+    seeds: int = 1,
+    on_version: Callable[[int], None] = lambda done: None,
+) -> Evidence:
+    """What speaks for and against each place; the witness is asked for it.
+
+    Args:
+        before: the input.
+        after: the result.
+        witness: the bundled model (``open_witness``).
+        seeds: how many versions it samples.
+        on_version: as ``questioned`` takes it.
+
+    Raises:
+        OptionError: see ``check_pair``.
+    """
+    check_pair(before, after)
+    before, after = (replace(on_white(each), path=None) for each in (before, after))
+    weak, strong = questioned(witness, before, after.height, after.width, seeds, on_version)
+    height, width = min(before.height, after.height), min(before.width, after.width)
+    return Evidence(
+        before=levels(resize(before.rgb.contiguous(), height, width)), after=levels(after.rgb),
+        weak=weak, strong=strong, scale=after.height / before.height,
+    )  # fmt: skip
+
+
+def judged(evidence: Evidence, calibration: Calibration, *, level: float = 0.1, rate: float = FALSE_ALARMS) -> Findings:
+    """The map, its classes and the contradictions.
+
+    Args:
+        evidence: of the pair.
+        calibration: what makes the map mean something.
+        level: of what is wrong, at most this share is expected to be called kept, and of what is right, invented.
+        rate: of untouched pictures, those in which a contradiction is seen.
+
+    Raises:
+        OptionError: the calibration's photographs are too few for that.
+    """
+    expected = calibration.expected(evidence.features())
+    against = calibration.contradiction(*evidence.statistics()) / calibration.alarm_above(rate)
+    classes = torch.full(expected.shape, RECONSTRUCTED)
+    classes[expected <= calibration.kept_below(level)] = KEPT
+    classes[expected >= calibration.invented_above(level)] = INVENTED
+    strongest = against.amax(0)
+    classes[_on_cells(strongest, expected.shape) > 1] = INVENTED
+    height, width = evidence.after.shape[-2:]
+    return Findings(
+        damage=evidence.damage,
+        consistency=consistency(evidence),
+        expected=spread_over(torch.expm1(expected.clamp(min=0)), height, width),
+        classes=classes,
+        contradictions=_contradictions(against, height, width),
+        level=level,
+    )
+
+
+def _on_cells(plane: Tensor, shape: torch.Size) -> Tensor:
+    """The largest of a plane over what each cell covers of it."""
+    rows, columns = shape
+    if rows >= plane.shape[0]:
+        return torch.nn.functional.interpolate(plane[None, None], (rows, columns), mode="nearest-exact")[0, 0]
+    return torch.nn.functional.adaptive_max_pool2d(plane[None], (rows, columns))[0]
+
+
+def _contradictions(against: Tensor, height: int, width: int) -> tuple[Contradiction, ...]:
+    """Boxes of what lies above 1, and what is strongest in each."""
+    found = []
+    rows, columns = against.shape[-2:]
+    for (left, top, wide, high), strength in boxes(against.amax(0), 1.0, height, width):
+        lines = slice(top * rows // height, max(top * rows // height + 1, (top + high) * rows // height))
+        across = slice(left * columns // width, max(left * columns // width + 1, (left + wide) * columns // width))
+        channel = int(against[:, lines, across].flatten(1).amax(1).argmax())
+        _, kind, colour = CHANNELS[channel]
+        what = "colour" if colour != "luma" else "texture" if kind == "texture" else "content"
+        found.append(Contradiction(box=(left, top, wide, high), strength=strength, what=what))
+    return tuple(found)

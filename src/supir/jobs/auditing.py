@@ -1,0 +1,76 @@
+"""A result that was just made, audited: its report and overlay beside it, and other pixels where a limit is passed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supir.errors import ImageWriteError
+from supir.jobs.job import Job
+from supir.options.audit import AuditOptions
+
+if TYPE_CHECKING:
+    from supir.pipeline import SupirPipeline
+
+AUDIT_SUFFIX = ".audit"
+TOLD = ("kept", "reconstructed", "invented", "guarantee", "past_limits", "says")
+"""Of the report, what a batch's log and a summary have too."""
+
+
+def audit_files(target: Path) -> tuple[Path, Path]:
+    """Report and overlay of a result."""
+    stem = f"{target.stem}{AUDIT_SUFFIX}"
+    return target.with_name(f"{stem}.json"), target.with_name(f"{stem}.png")
+
+
+def check_audited(job: Job, size: tuple[int, int]) -> None:
+    """Find out before the work whether a job's result, (height, width), can be audited.
+
+    Raises:
+        ImageWriteError: it is too large for that.
+    """
+    from supir.image import LARGE, check_target
+
+    if job.audit is None:
+        return
+    height, width = size
+    if height * width > LARGE:
+        raise ImageWriteError(
+            f"{job.target}: would have {width} x {height} pixels; results of up to {LARGE / 1e6:g} megapixels can be"
+            " audited; choose a smaller --scale, or leave out --audit",
+            job.target,
+        )
+    check_target(audit_files(job.target)[1], size)
+
+
+def audit_result(pipeline: SupirPipeline, job: Job, options: AuditOptions) -> dict[str, Any]:
+    """Audit the result that lies at the job's target; what its report says in short.
+
+    Past a limit the result's file is written anew, as ``on_doubt`` says, and its record says so.
+    """
+    from supir import image
+    from supir.audit import Calibration, audit, doubted, open_witness
+
+    calibration = Calibration.load()
+    own = pipeline.identity.get("model_sha256") in calibration.restorers
+    witness = pipeline if own else open_witness(str(pipeline.device))
+    before = image.read(job.source, salvage=job.options.salvage)
+    after = image.read(job.target)
+    record = image.read_record(job.target) or {"model_sha256": pipeline.identity.get("model_sha256", "")}
+    report = audit(before, after, options, witness=witness, calibration=calibration, record=record)
+    found = {name: each for name, each in report.as_json().items() if name in TOLD}
+    pixels = doubted(report)
+    if pixels is not None:
+        found["returned"] = options.on_doubt
+        kept = {**record, "audit": "; ".join(report.passed), "on_doubt": options.on_doubt}
+        signed = pipeline.signing if job.options.marking else None
+        image.write(
+            replace(after.with_pixels(pixels), path=job.source),
+            job.target,
+            record=kept if job.options.marking else None,
+            signature=image.Signature(signed, job.source) if signed else None,
+        )
+    told, picture = audit_files(job.target)
+    report.write(told, picture)
+    return found
