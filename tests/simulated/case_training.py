@@ -27,7 +27,8 @@ DRY = (
     "smoke/autoencoder",
     *(pytest.param(name, marks=pytest.mark.slow) for name in ("smoke/adaptor", "paper/encoder")),
 )
-SLOW = ("prior", "adaptor", "lora", "restorer", "generator")
+FEW_STEPS = "generator beside a frozen prior"
+SLOW = ("prior", "adaptor", "lora", "restorer", "generator", FEW_STEPS)
 STAGES = ["autoencoder", "encoder", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 
@@ -64,8 +65,9 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def learn(stage_name: str, folder: Path, features: Path, *, cpu: bool = False) -> tuple[Trainer, device.Counts]:
     """A few steps, and the last sheet, of a smoke run."""
     extra = {"features": str(features)} if stage_name == "autoencoder" else {}
+    frozen, stage_name = stage_name == FEW_STEPS, stage_name.split()[0]
     if stage_name in ("restorer", "generator"):
-        extra = needed(folder.parent)[stage_name]
+        extra = needed(folder.parent)[stage_name] | ({"frozen_prior": True} if frozen else {})
     options = named_run(
         f"smoke/{stage_name}", steps=STEPS, batch=1, crop=64, validation_steps=9, checkpoint_steps=9, **extra
     )
