@@ -16,7 +16,7 @@ BY_PRESET = (
 COMMON = (
     "scale", "prompt", "negative_prompt", "seed", "detail", "color_fix", "blend", "min_size", "tile_prompts",
     "positive_prompt", "long_prompt", "color_strength", "keep_grain", "tile", "tile_overlap", "tile_batch",
-    "vae_tile", "decoder_tile", "memory",
+    "vae_tile", "decoder_tile", "memory", "region", "region_edge", "prompt_weights",
 )  # fmt: skip
 PLAIN = (*BY_PRESET[:6], *COMMON[:7])
 """Those that are shown at once; the others on "advanced"."""

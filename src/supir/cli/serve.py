@@ -67,6 +67,10 @@ def serve(
         ),
     ] = None,
     queue: Annotated[int, option("Jobs waiting or at work at a time, of all keys.", min=1, metavar="N")] = 1000,
+    archive: Annotated[
+        str | None,
+        option("Copy uploads and results there as well: s3://BUCKET/PATH, or what else fsspec knows.", metavar="URL"),
+    ] = None,
     keep: Annotated[str, option("For how long results are kept: 90s, 30m, 24h, 7d.")] = "24h",
     grace: Annotated[float, option("Seconds that jobs at work have to end when the service is stopped.", min=0)] = 30.0,
     log_details: Annotated[
@@ -91,6 +95,7 @@ def serve(
         limits = options_of(Limits, overrides)
         clients = None if keys is None else read_keys(keys, limits)
         seconds = seconds_of(keep)
+        from supir.service.archive import Archive
         from supir.service.engine import Engine
         from supir.service.http.addressing import Front
         from supir.service.http.logs import set_up_logs
@@ -106,7 +111,10 @@ def serve(
         listening = listen(host, port, open_to_all=clients is not None or insecure)
         weights = model_of(model, device, networks, loras, options_of(SigningOptions, overrides), first_models)
         runner = None if ray_address is None else _on_ray(workers, ray_address)
-        engine = Engine(data, weights, num_workers=workers, max_queued=queue, keep=seconds, runner=runner)
+        copies = None if archive is None else Archive(archive)
+        engine = Engine(
+            data, weights, num_workers=workers, max_queued=queue, keep=seconds, runner=runner, archive=copies
+        )
         app = web_app(engine, clients, limits, front=front, insecure=insecure, log_details=log_details)
         set_up_logs(form=log_format)
         typer.echo(address_of(host, listening.getsockname()[1], root_path))

@@ -17,6 +17,7 @@ from pathlib import Path
 from supir.errors import JobExpiredError, JobFailedError, JobNotReadyError, ServiceError
 from supir.files import alone, check_ours, flush, sentence
 from supir.jobs.job import BROWSERS_SHOW, Views
+from supir.service.archive import Archive
 from supir.service.stored_job import StoredJob
 
 _DATABASE = "service.sqlite"
@@ -30,13 +31,18 @@ class Folder:
         path: where it is.
         keep_uploads: of jobs that are done, for as long as their results.
         keep: seconds for which results are kept.
+        archive: where uploads and results are copied before a job is done; None copies nothing.
 
     Raises:
         OptionError: it holds something that no service made.
         SupirError: it cannot be used, or another service is at work in it.
     """
 
-    def __init__(self, path: Path, *, keep_uploads: bool = False, keep: float = 24 * 3600.0) -> None:
+    def __init__(
+        self, path: Path, *, keep_uploads: bool = False, keep: float = 24 * 3600.0,
+        archive: Archive | None = None,
+    ) -> None:  # fmt: skip
+        self.archive = archive
         self.path, self.database, self._jobs = path, path / _DATABASE, path / _JOBS
         self.keep_uploads, self.keep = keep_uploads, keep
         try:
@@ -148,6 +154,18 @@ class Folder:
     def remove(self, job: str) -> None:
         """Take away every file of a job, half-written ones too."""
         shutil.rmtree(self._jobs / job, ignore_errors=True)
+
+    def forget(self, job: str) -> None:
+        """Take away the archive's copies of a job that is deleted.
+
+        Raises:
+            ServiceError: the archive refuses; the job is not deleted.
+        """
+        if self.archive is not None:
+            try:
+                self.archive.forget(job)
+            except OSError as error:
+                raise ServiceError(f"not deleted: {error}") from error
 
     def sweep(self, active: Collection[str], done: Collection[str]) -> None:
         """Take away what an ended process left: half-written files, and those of jobs that do not need them any more.

@@ -14,6 +14,7 @@ from supir.errors import BusyError, ClosingError, NoRoomError, ServiceError, Sto
 from supir.jobs.job import Outcome
 from supir.jobs.model import Model
 from supir.pool import Processes, Runner
+from supir.service.archive import Archive
 from supir.service.data_folder import Folder, safe
 from supir.service.disk_room import Room, with_reserve
 from supir.service.limits import Client
@@ -71,6 +72,7 @@ class Engine:
         runner: starts the workers, in place of ``num_workers`` processes; it is closed with the engine.
         watched: people watch: uploads are kept as long as results, and what `Views` names is made of every job.
         captioner: asked about photos that are sent for their preview; None asks nobody.
+        archive: where uploads and results are copied as well.
 
     Raises:
         WeightsError: the model folder is none.
@@ -81,12 +83,13 @@ class Engine:
     def __init__(
         self, data: Path, model: Model, *, num_workers: int = 1, max_queued: int = 1000, keep: float = 24 * 3600.0,
         runner: Runner[Any] | None = None, watched: bool = False, captioner: PictureCaptioner | None = None,
+        archive: Archive | None = None,
     ) -> None:  # fmt: skip
         self._runner: Runner[Any] = runner or Processes(num_workers)
         model = model.placed(self._runner.device)
         _ = model.presets, model.identity  # says at once what is wrong, and is not read again by every worker
         self.model, self.num_workers, self.max_queued, self.keep = model, self._runner.num_workers, max_queued, keep
-        self.folder = Folder(data, keep_uploads=watched, keep=keep)
+        self.folder = Folder(data, keep_uploads=watched, keep=keep, archive=archive)
         self.store = with_reserve(data, lambda: Store(self.folder.database))
         self.room = Room(data, self.store.pay, self._wake)
         self.lock = threading.Condition()
@@ -223,6 +226,7 @@ class Engine:
 
     def delete(self, job: StoredJob) -> None:
         """Forget a job and remove its files; it is stopped if it is at work."""
+        self.folder.forget(job.id)
         self._ended(job, None)
         self._dismiss(job)
         self._made_room()

@@ -167,8 +167,8 @@ def verdict(folder: Folder, active: ActiveJob, outcome: Outcome | None) -> tuple
 
     The state is ``left`` where the job was cancelled or deleted meanwhile.
 
-    A result is on the disk before its job is done. A job for which there was no room on a disk is queued again; the
-    sentence then says what it fails with when that was too often.
+    A result is on the disk, and in the archive, before its job is done. A job for which there was no room on a disk, or
+    that the archive refused, is queued again; the sentence then says what it fails with when that was too often.
     """
     job = active.job
     if outcome is not None and outcome.error is None:
@@ -178,6 +178,11 @@ def verdict(folder: Folder, active: ActiveJob, outcome: Outcome | None) -> tuple
             if lacks_room(error):
                 return "queued", _NO_ROOM, None
             return "failed", f"{job.name}: the result cannot be stored: {error.strerror}", None
+        if folder.archive is not None and job.until != "preview":
+            try:
+                folder.archive.keep(job.id, [folder.upload(job.id), folder.result(job.id, job.suffix)])
+            except OSError as error:
+                return "queued", str(error), None
         return "done", None, outcome.sha256
     if active.stop == "cancel":
         return "left", None, None
