@@ -5,14 +5,17 @@ import tempfile
 from pathlib import Path
 
 import folder_paths
+import torch
 from comfy_api.v0_0_2 import io
 
+from supir.audit import audit
 from supir.image import from_batch, read_size, scale_within, to_batch
 from supir.options import CaptionOptions, NetworkOptions, RestoreOptions
+from supir.options.audit import AuditOptions
 from supir.pipeline import SupirPipeline
 from supir.weights.device import find_device
 
-from .fields import option_inputs, overrides, widget
+from .fields import UNSET, option_inputs, overrides, widget
 from .work import Loaded, Progress, SupirModel, folders, open_once, path_in, stop_if_asked, write_masks
 
 NONE = "none"
@@ -254,4 +257,32 @@ class SupirRestoreFile(io.ComfyNode):
         return io.NodeOutput(str(result), json.dumps(record, ensure_ascii=False, indent=1))
 
 
-NODES = [SupirLoad, SupirPreview, SupirCaption, SupirRestore, SupirRestoreFile]
+class SupirAudit(io.ComfyNode):
+    """What a result kept, and what it invented."""
+
+    @classmethod
+    def define_schema(cls):
+        fields = AuditOptions.fields()
+        return io.Schema(
+            node_id="SupirAudit",
+            display_name="SUPIR Audit",
+            category="SUPIR",
+            description="What a result kept of its input, reconstructed, and invented; of results of any program.",
+            inputs=[
+                io.Image.Input("before"),
+                io.Image.Input("after"),
+                *(widget(field) for name, field in fields.items() if name != "on_doubt"),
+            ],
+            outputs=[io.Image.Output("overlay"), io.Mask.Output("map"), io.String.Output("report")],
+        )
+
+    @classmethod
+    def execute(cls, before, after, **values):
+        values = {name: None if value == UNSET else value for name, value in values.items()}
+        with torch.inference_mode(False), torch.no_grad():
+            found = audit(next(from_batch(before)), next(from_batch(after)), AuditOptions(**values))
+            report = json.dumps(found.as_json(), ensure_ascii=False, indent=1)
+            return io.NodeOutput(to_batch([found.overlay()]), (found.map().pixels + 1) / 2, report)
+
+
+NODES = [SupirLoad, SupirPreview, SupirCaption, SupirRestore, SupirRestoreFile, SupirAudit]

@@ -28,8 +28,9 @@ SMALL = {"scale": 1.0, "min_size": 64, "vae_tile": 64}
 OWN = {"all": {"num_steps": 2, "min_size": 64, "tile": 64, "vae_tile": 64}}
 """A tiny model's own numbers, so that nothing is large."""
 FEW = {"scale": 1.0}
-ELSEWHERE = {"lora", "blend_mask", "salvage", "marking", "reference_quirks"}
-"""Options that a graph has in other places: the node that loads, the socket of a mask, files, the preset reference."""
+ELSEWHERE = {"lora", "first", "blend_mask", "salvage", "marking", "reference_quirks"}
+"""Options that a graph has in other places: the node that loads, ComfyUI's own nodes that enlarge, the socket of a
+mask, files, the preset reference."""
 
 
 @pytest.fixture(scope="module")
@@ -297,6 +298,24 @@ def test_what_nodes_offer_is_what_the_options_say() -> None:
     inputs = host.flat(host.NODES["SupirRestore"].GET_SCHEMA().inputs)
     assert {*RestoreOptions.fields()} - {each.id for each in inputs} == ELSEWHERE
     assert all(field.low >= 0 for field in known.values() if field.may_be_off), "-1 means unset"
+
+
+def test_the_audit_shows_what_was_pasted_in() -> None:
+    after = photo(96, 128)
+    after[:, 24:56, 40:80] = torch.rand(32, 40, 3, generator=torch.Generator().manual_seed(3))
+    values = host.defaults("SupirAudit", before=["1", 0], after=["2", 0])
+    prompt = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": photo(96, 128)}},
+        "2": {"class_type": "LoadImage", "inputs": {"image": after}},
+        "3": {"class_type": "SupirAudit", "inputs": values},
+    }
+    overlay, expected, report = host.run(prompt, "3")
+    assert overlay.shape == (1, 96, 128, 3)
+    assert expected.shape == (1, 96, 128)
+    assert expected[0, 30:50, 46:74].mean() > 1.5 * expected[0, 70:].mean()
+    said = json.loads(report)
+    assert said["kept"] + said["reconstructed"] + said["invented"] == pytest.approx(1, abs=1e-3)
+    assert said["contradictions"]
 
 
 def test_ids_order_and_defaults_are_those_that_stored_graphs_rely_on() -> None:

@@ -19,7 +19,7 @@ ROOT = HERE.parents[1]
 PACK = ROOT / "comfyui"
 CODE = sorted(PACK.glob("*.py"))
 PROJECT = tomllib.loads((PACK / "pyproject.toml").read_text())
-PAGES = {"SupirLoad", "SupirPreview", "SupirCaption", "SupirRestore", "SupirRestoreFile"}
+PAGES = {"SupirLoad", "SupirPreview", "SupirCaption", "SupirRestore", "SupirRestoreFile", "SupirAudit"}
 
 
 def test_the_cases_pass_where_comfyuis_modules_are() -> None:
@@ -75,7 +75,7 @@ def test_what_only_the_publisher_can_say_is_left_to_him() -> None:
 
 def test_it_is_small_and_holds_nodes_alone() -> None:
     files = packed()
-    assert sum(path.stat().st_size for path in files if path.suffix == ".py") < 32_000
+    assert sum(path.stat().st_size for path in files if path.suffix == ".py") < 33_000
     assert sum(path.stat().st_size for path in files) < 100_000
     kinds = {".py", ".md", ".json", ".jpg", ".toml"}
     assert {path.suffix for path in files} == kinds
