@@ -63,7 +63,7 @@ def test_regions_are_read_and_written_alike() -> None:
     found = split_regions(text)
     assert split_regions(joined_regions(found)) == found
     assert [(each.keep, each.only) for each in found] == [("input", False), ("preview", True)]
-    assert dict(found[1].dials) == {"prompt": "a sky, blue", "detail": 0.3, "restoration_guidance": None}
+    assert dict(found[1].dials) == {"prompt": "a sky, blue", "detail": "0.3", "restoration_guidance": "off"}
     assert split_regions("C:\\masks\\a.png; protect")[0].mask == "C:\\masks\\a.png"
     assert split_regions(f"{written(painted())}; detail=0")[0].mask == written(painted())
 

@@ -5,6 +5,8 @@
     presets         what the presets come to with a given model
     combinations    which options act together, and which have no effect beside others
     levels          noise levels as plain numbers
+    dials           what one dial comes to, and how values go over one another
+    regions         places of a picture with what is to be done there
     loras           the LoRAs that a text names
     published       settings as the retired ComfyUI nodes call them
     distilled       bases distilled to few steps, and which options are not for them
@@ -12,9 +14,9 @@
 Nothing heavy is imported here.
 """
 
+from supir.options.dials import GOES_WITH
 from supir.options.restore import (
     DEFAULT_PRESET,
-    GOES_WITH,
     NOTICE,
     PRESETS,
     TRADE_OFFS,

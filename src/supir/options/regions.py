@@ -14,9 +14,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from supir.errors import OptionError
+from supir.options.dials import dialled, layered
+from supir.prompts import whole_prompts
 
 if TYPE_CHECKING:
     from supir.options.restore import RestoreOptions
@@ -74,7 +76,8 @@ class Region:
     """Whose pixels stay, of ``KEEPS``; empty where none do."""
     only: bool = False
     """They stay everywhere but here."""
-    dials: tuple[tuple[str, Any], ...] = field(default=())
+    dials: tuple[tuple[str, str], ...] = field(default=())
+    """Options of its own, as they were written."""
 
     @property
     def mask(self) -> str:
@@ -87,7 +90,7 @@ class Region:
 
     def __str__(self) -> str:
         kept = f"{'only' if self.only else 'protect'}={self.keep}" if self.keep else ""
-        words = [f"{name}={'off' if value is None else value}" for name, value in self.dials]
+        words = [f"{name}={value}" for name, value in self.dials]
         return f"{SEPARATOR} ".join(filter(None, [str(self.area), kept, *words]))
 
 
@@ -125,13 +128,13 @@ def options_in(options: RestoreOptions, region: Region, *, own_ends: bool = True
     Raises:
         OptionError: a dial is out of its range.
     """
-    from supir.options.restore import dialled, layered
-
-    dials = dict(region.dials)
-    detail, numbers = dials.get("detail"), dict[str, float]()
-    if "prompt" in dials:
-        dials["tile_prompts"] = ""
+    numbers = dict[str, float]()
     try:
+        given = type(options).parse(dict(region.dials))
+        dials = {name: None if value == "off" and name != "prompt" else value for name, value in given.items()}
+        detail = dials.get("detail")
+        if "prompt" in dials:
+            dials["tile_prompts"] = ""
         if detail is not None:
             type(options).fields()["detail"].check(detail)
             if not own_ends and not options.reference_quirks:
@@ -143,8 +146,6 @@ def options_in(options: RestoreOptions, region: Region, *, own_ends: bool = True
 
 def prompts_of_regions(options: RestoreOptions) -> tuple[list[str], list[int]]:
     """The different prompts of regions, whole, and for each region with dials which is its own: from 1 on; 0: none."""
-    from supir.prompts import whole_prompts
-
     prompts, numbers = list[str](), list[int]()
     for region in split_regions(options.region):
         if not region.dials:
@@ -162,7 +163,7 @@ def prompts_of_regions(options: RestoreOptions) -> tuple[list[str], list[int]]:
 def _region(text: str) -> Region:
     area, rest = _area(text)
     keeps: list[tuple[bool, str]] = []
-    dials: dict[str, Any] = {}
+    dials: dict[str, str] = {}
     for word in filter(None, (each.strip() for each in rest.split(SEPARATOR))):
         name, sign, value = (part.strip() for part in word.partition("="))
         if name in ("protect", "only") and (value in KEEPS or not sign):
@@ -178,14 +179,7 @@ def _region(text: str) -> Region:
         raise OptionError(
             f"region {_shown(text)} is protected, so that {', '.join(dials)} cannot act there; leave out one"
         )
-    return Region(area, keep, only, tuple(_parsed(dials).items()))
-
-
-def _parsed(dials: dict[str, str]) -> dict[str, Any]:
-    from supir.options.restore import RestoreOptions  # which holds regions itself
-
-    found = RestoreOptions.parse(dials)
-    return {name: None if value == "off" and name != "prompt" else value for name, value in found.items()}
+    return Region(area, keep, only, tuple(dials.items()))
 
 
 def _area(text: str) -> tuple[Rectangle | str, str]:
