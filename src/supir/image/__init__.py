@@ -10,6 +10,7 @@ find_pictures, by_name       files, folders, globs; the same by their names
 read_frame, glimpsed, write_shown   for screens: what a header tells, a small picture of it, a file that browsers show
 read_reduced                 a file made small while it is decoded
 as_picture, fitted           whatever a user hands over; its pixels at working size
+condition_of, Condition      how good a picture is as it is
 verify, Verdict              what holds of a picture that says how it was made
 Signature                    what signs a result
 PREVIEWED, RESTORED          what a result says of its digital source
@@ -27,6 +28,7 @@ from supir.lazy import lazy_names
 if TYPE_CHECKING:
     from supir.image.batches import from_batch, to_batch
     from supir.image.comparing import sheet_size, side_by_side, write_sheet
+    from supir.image.condition import Condition, condition_of
     from supir.image.credentials import Signature
     from supir.image.fitting import Fitted, PictureLike, as_picture, fitted, notes_of, with_grain
     from supir.image.large import LARGE, LargePicture, open_large
@@ -48,6 +50,7 @@ __getattr__ = lazy_names(
     {
         "batches": ("from_batch", "to_batch"),
         "comparing": ("sheet_size", "side_by_side", "write_sheet"),
+        "condition": ("Condition", "condition_of"),
         "credentials": ("Signature",),
         "fitting": ("Fitted", "PictureLike", "as_picture", "fitted", "notes_of", "with_grain"),
         "large": ("LARGE", "LargePicture", "open_large"),

@@ -96,7 +96,17 @@ def settings_sha256(options: RestoreOptions, identity: Mapping[str, str], audit:
     chosen = asdict(options)
     del chosen["salvage"]  # it decides which files are read at all
     del chosen["lora"], chosen["first"]  # the identity says what is in their files, wherever they lie
-    later = "keep_grain", "color_strength", "blend", "blend_mask", "decoder_tile", "marking", "region", "region_edge"
+    later = (
+        "keep_grain",
+        "color_strength",
+        "blend",
+        "blend_mask",
+        "decoder_tile",
+        "marking",
+        "region",
+        "region_edge",
+        "always",
+    )
     for name in later:
         if chosen[name] == RestoreOptions.fields()[name].default:
             del chosen[name]  # as before there was such an option

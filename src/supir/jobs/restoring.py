@@ -20,15 +20,20 @@ from supir.errors import (
     SupirError,
     WeightsError,
 )
-from supir.files import lacks_room, sentence
+from supir.files import lacks_room, sentence, write_whole
 from supir.jobs.auditing import audit_files, audit_result, check_audited
 from supir.jobs.job import BROWSERS_SHOW, THUMBNAIL, Job, Outcome, file_sha256, settings_sha256
 from supir.jobs.model import Model
 
 if TYPE_CHECKING:
+    from supir.image import Condition
     from supir.pipeline import SupirPipeline
     from supir.restoration.work import Reached
     from supir.sampling.solvers import StepCallback
+
+
+KEPT = "kept"
+"""What is said, beside the words, of a photo that was good already."""
 
 
 def restore_job(
@@ -87,6 +92,11 @@ def _restore(
     if job.preview_alone:
         _preview(pipeline, job, on_work)
         return {}
+    if (condition := _good_already(job)) is not None:
+        told = f"{job.source}: is good as it is ({condition}), and is kept; --always restores it"
+        warnings.warn(told, UserWarning, stacklevel=2)
+        _keep(job)
+        return {KEPT: str(condition)}
     glimpse: StepCallback | None = None
     if job.views is not None:
         step_view = job.views.step
@@ -112,6 +122,34 @@ def _finish(pipeline: SupirPipeline, job: Job) -> None:
     if job.compare is not None:
         image.write_sheet(job.source, job.target, job.compare, salvage=job.options.salvage, signing=pipeline.signing)
     _show(job)
+
+
+def _good_already(job: Job) -> Condition | None:
+    """What a photo shows of itself where there is nothing to mend and nothing else was asked for."""
+    from supir import image
+
+    options = job.options
+    worded = (options.prompt or options.tile_prompts) and job.caption is None
+    if job.audit is not None:  # which asks what a restoration does to it
+        return None
+    if options.scale != 1 or options.always or options.reference_quirks or worded or options.region or options.lora:
+        return None
+    found = image.condition_of(job.source, salvage=options.salvage)
+    return found if found is not None and found.good else None
+
+
+def _keep(job: Job) -> None:
+    """The photo itself as the result: its bytes, where the result is of the same format."""
+    from supir import image
+
+    kind, _, _ = image.check_file(job.source)
+    developed = job.source.suffix.lower() in image.DEVELOPED or image.SUFFIXES.get(job.source.suffix.lower()) != kind
+    if developed or image.SUFFIXES[job.target.suffix.lower()] != kind:
+        image.write(image.read(job.source, salvage=job.options.salvage), job.target)
+    else:
+        write_whole(job.target, job.source.read_bytes())
+    if job.preview is not None:
+        image.write(image.read(job.source, salvage=job.options.salvage), job.preview)
 
 
 def _check_free(job: Job, overwrite: bool) -> None:

@@ -141,6 +141,9 @@ class RestoreOptions(Options):
         None, 0.1, 100000, "make tiles so small that all fits into this; unset: tiles as they are said", unit="GB"
     )
     salvage: bool = flag(False, "restore what is there of damaged and truncated files, which are refused otherwise")
+    always: bool = flag(
+        False, "restore also a photo that is good already, which at scale 1 is kept where no words or regions are given"
+    )
     marking: bool = flag(
         True,
         "say in the result's metadata that and how it was made; without it neither mark nor record (docs/marking.md)",

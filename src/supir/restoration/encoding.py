@@ -20,7 +20,7 @@ OF_SAMPLING = frozenset((
     "grid", "text_guidance", "text_guidance_start", "text_guidance_low", "text_guidance_high", "control_scale",
     "control_scale_start", "restoration_guidance", "start_sigma", "s_churn", "s_noise", "eta", "adaptor_every",
     "deep_cache_every", "color_fix", "tile", "tile_overlap", "tile_batch", "lora", "color_strength",
-    "blend", "blend_mask", "marking", "region_edge", "prompt_weights",
+    "blend", "blend_mask", "marking", "region_edge", "always", "prompt_weights",
 ))  # fmt: skip
 """Options that are heard after the anchor is made; all others, and those to come, count as heard before."""
 

@@ -1,0 +1,108 @@
+"""How good a picture is as it is: its noise, the grid of its compression, and how sharp its edges are.
+
+Each is one number of its luma, told apart from texture: noise where the picture is flattest, the grid against the same
+differences beside it, sharpness on the strongest edges alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from supir.image.picture import from_integers, luma
+from supir.image.reading import decode
+
+SMALLEST = 256
+"""Pixels of the shorter side below which nothing is said: there is too little to tell by."""
+MIDDLE = 2048
+"""Pixels of the side that is looked at, at most."""
+MOST_NOISE, MOST_GRID, LEAST_SHARPNESS = 2.2, 1.08, 0.68
+"""Of a picture that is good; between what clean photographs show and the same with noise of 5, blurred by 1.2 pixels,
+or as JPEG of quality 50 (``tests/test_condition.py``)."""
+_BLOCK, _GRID = 16, 8
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What was measured of a picture."""
+
+    noise: float
+    """Standard deviation where it is flattest, in levels of 8 bits."""
+    grid: float
+    """Differences across the borders of 8 x 8 blocks over those beside them; 1: none is seen."""
+    sharpness: float
+    """Detail of the finest octave over that of the next, on edges; 0.6 is blurred by a pixel, 1 is sharp."""
+
+    @property
+    def good(self) -> bool:
+        """Whether there is nothing to mend."""
+        return self.noise <= MOST_NOISE and self.grid <= MOST_GRID and self.sharpness >= LEAST_SHARPNESS
+
+    def __str__(self) -> str:
+        return f"noise {self.noise:.1f} of 255, grid of compression {self.grid:.2f}, sharpness {self.sharpness:.2f}"
+
+
+def condition_of(path: Path | str, *, salvage: bool = False) -> Condition | None:
+    """What a picture file shows of itself in its middle; None of one that is too small, or has no edges, to tell.
+
+    Raises:
+        ImageReadError: as ``read``.
+    """
+
+    def middle(image: Any, bits: int) -> Tensor:
+        across, down = min(image.width, MIDDLE), min(image.height, MIDDLE)
+        part = image.crop((image.width - across) // 2, (image.height - down) // 2, across, down)
+        kind = np.uint16 if bits == 16 else np.uint8
+        values = np.frombuffer(part.write_to_memory(), kind).reshape(down, across, part.bands)
+        colours = from_integers(values[..., : 3 if part.bands > 2 else 1])
+        return (luma(colours) if len(colours) == 3 else colours)[None] * 255
+
+    grey, _ = decode(Path(path), middle, salvage=salvage, quiet=True)
+    if min(grey.shape[-2:]) < SMALLEST:
+        return None
+    sharpness = _sharpness(grey)
+    if sharpness is None:
+        return None
+    return Condition(_noise(grey), max(_grid(grey[0, 0]), _grid(grey[0, 0].T)), sharpness)
+
+
+def _noise(grey: Tensor) -> float:
+    """Of blocks, the flattest tenth but for those that are one value: clipped skies and black."""
+    mask = torch.tensor([[1.0, -2, 1], [-2, 4, -2], [1, -2, 1]])[None, None] / 6  # Immerkaer 1996: blind to slopes
+    found = F.conv2d(grey, mask)
+    deviations = F.avg_pool2d(found.square(), _BLOCK).sqrt().flatten()
+    telling = deviations[deviations > 0.05]
+    return float(telling.quantile(0.1)) if len(telling) else 0.0
+
+
+def _grid(grey: Tensor) -> float:
+    """Across columns: the strongest of the eight places where a grid may lie, over the middle of the others."""
+    whole = grey.shape[1] // _GRID * _GRID - _GRID
+    by_place = (grey[:, 1:] - grey[:, :-1]).abs().clamp(max=24)[:, :whole].reshape(len(grey), -1, _GRID).mean((0, 1))
+    ordered = by_place.sort().values
+    return float(ordered[-1] / ordered[:-1].median().clamp(min=1e-3))
+
+
+def _sharpness(grey: Tensor) -> float | None:
+    """On the strongest edges, three blocks in a hundred."""
+    once, twice = _blurred(grey, 1.0), _blurred(grey, 2.0)
+    fine, coarse = (grey - once).square(), (once - twice).square()
+    fine, coarse = F.avg_pool2d(fine, _BLOCK // 2).flatten(), F.avg_pool2d(coarse, _BLOCK // 2).flatten()
+    edges = coarse >= coarse.quantile(0.97)
+    strength = coarse[edges].mean()
+    return None if strength < 4 else float((fine[edges].mean() / strength).sqrt())
+
+
+def _blurred(grey: Tensor, sigma: float) -> Tensor:
+    reach = round(3 * sigma)
+    at = torch.arange(-reach, reach + 1).float()
+    kernel = torch.exp(-at.square() / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    padded = F.pad(grey, (reach,) * 4, mode="reflect")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
