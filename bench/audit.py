@@ -218,10 +218,16 @@ def faces(data: Path, work: Path | None, pictures: int) -> Iterator[tuple[str, E
 
 
 def alarms(findings: Findings, place: Place) -> bool:
-    """Whether a contradiction lies at a place: a tenth of it at least, or of itself where it is smaller."""
+    """Whether a contradiction lies at a place: a tenth of it at least, or of itself where it is smaller.
+
+    One that lies on more than half of the picture tells of nothing smaller than that.
+    """
     top, left, high, wide = place
+    picture = findings.expected.numel()
     for contradiction in findings.contradictions:
         x, y, width, height = contradiction.box
+        if width * height > picture / 2 > high * wide:
+            continue
         across = min(left + wide, x + width) - max(left, x)
         down = min(top + high, y + height) - max(top, y)
         if across > 0 and down > 0 and across * down >= 0.1 * min(high * wide, width * height):

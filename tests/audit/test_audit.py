@@ -241,3 +241,13 @@ def test_past_a_limit_the_preview_takes_the_place_of_what_is_invented(doubtful: 
     assert torch.allclose(levels(whole), doubtful.weak, atol=1e-3)
     assert doubted(replace(doubtful, options=replace(doubtful.options, on_doubt="keep"))) is None
     assert doubted(replace(doubtful, options=replace(doubtful.options, max_contradictions=None))) is None
+
+
+def test_a_forged_place_does_not_count_as_all_of_the_picture(evidence: Evidence, calibration: Calibration) -> None:
+    after = evidence.after.clone()
+    after[:, 20:60, 20:60] = 255 - after[:, 20:60, 20:60]
+    found = judged(replace(evidence, after=after), calibration)
+    left, top, width, height = found.contradictions[0].box
+    assert left < 40 < left + width
+    assert top < 40 < top + height
+    assert width * height < SIDE * SIDE / 2

@@ -129,3 +129,34 @@ def test_the_bundled_calibration_is_of_the_bundled_model() -> None:
     assert found.restorers == (SupirPipeline.from_pretrained().identity["model_sha256"],)
     assert found.about["photographs"] == len(found.scores) >= 40
     assert found.kept_below(0.1) < found.invented_above(0.1)
+
+
+@pytest.mark.slow
+def test_the_command_calibrates_with_photographs(tmp_path: Path) -> None:
+    """Crops of a few pictures stand for photographs; each is degraded and restored."""
+    import skimage.data
+    from typer.testing import CliRunner
+
+    from supir.cli.main import app
+    from supir.image import Picture, write
+
+    pixels = torch.from_numpy(skimage.data.coffee()).permute(2, 0, 1).float() / 127.5 - 1
+    for number in range(FEWEST):
+        top, left = number // 5 * 85, number % 5 * 115
+        write(Picture(pixels=pixels[:, top : top + 128, left : left + 128].contiguous()), tmp_path / f"{number}.png")
+    out = tmp_path / "own.safetensors"
+    done = CliRunner().invoke(
+        app, ["audit", "calibrate", str(tmp_path), "-o", str(out), "--draws", "1", "--device", "cpu"]
+    )
+    assert done.exit_code == 0, done.output
+    found, bundled = Calibration.load(out), Calibration.load()
+    assert len(found.scores) == FEWEST
+    assert torch.equal(found.weights, bundled.weights)
+    assert not torch.equal(found.missed[0], bundled.missed[0])
+    few = CliRunner().invoke(app, ["audit", "calibrate", str(tmp_path / "0.png"), "-o", str(tmp_path / "no"), "-q"])
+    assert few.exit_code != 0
+    assert f"needs at least {FEWEST}" in few.output
+    write(Picture(pixels=pixels[:, :96, :96].contiguous()), tmp_path / "small.png")
+    small = CliRunner().invoke(app, ["audit", "calibrate", str(tmp_path), "-o", str(tmp_path / "no"), "-q"])
+    assert small.exit_code != 0
+    assert "smaller than 128 pixels a side" in small.output

@@ -20,6 +20,7 @@ import supir
 from supir import image
 from supir.cli.main import COMMANDS, app, load_command
 from supir.options import PRESETS, CaptionOptions, NetworkOptions, RestoreOptions, SigningOptions
+from supir.options.audit import AuditOptions
 from tiny import save_tiny_model
 
 QUICK = ("--steps", "2", "--min-size", "64", "--scale", "2", "--device", "cpu")
@@ -312,9 +313,11 @@ def test_convert_names_the_file_that_is_missing(folder: Path) -> None:
 
 def test_every_field_of_the_options_is_an_option_without_a_default_of_its_own() -> None:
     parameters = {parameter.name: parameter for parameter in load_command("restore").params}
-    own = {"photos", "output", "preset", "model", "device", "compare", "overwrite", "quiet", "as_json", "help"}
+    own = {"photos", "output", "preset", "model", "device", "compare", "audit", "overwrite", "quiet", "as_json", "help"}
     fields = RestoreOptions.fields()
-    others = {*CaptionOptions.fields(), *NetworkOptions.fields(), *SigningOptions.fields()}
+    others = {
+        *CaptionOptions.fields(), *NetworkOptions.fields(), *SigningOptions.fields(), *AuditOptions.fields()
+    }  # fmt: skip
     assert set(parameters) - own == set(fields) | others
     for name, spec in fields.items():
         assert parameters[name].default is None

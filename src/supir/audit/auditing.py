@@ -14,7 +14,7 @@ from torch import Tensor
 from supir.audit.calibration import Calibration
 from supir.audit.consistency import Consistency, consistency
 from supir.audit.damage import Damage
-from supir.audit.evidence import CHANNELS, Evidence
+from supir.audit.evidence import CHANNELS, REACHES, Evidence
 from supir.audit.regions import boxes
 from supir.audit.windows import levels, spread_over
 from supir.audit.witness import questioned
@@ -31,6 +31,8 @@ KEPT, RECONSTRUCTED, INVENTED = 0, 1, 2
 """What a place of the map counts as."""
 SMALLEST = 16
 """Pixels a side of what can be audited."""
+MOST_FORGED = 0.5
+"""Share of the picture up to which contradictions are places, and not the whole."""
 FALSE_ALARMS = 0.05
 """Untouched pictures, of those of the calibration's kind, in which a contradiction is expected to be seen anywhere."""
 
@@ -140,7 +142,7 @@ def judged(evidence: Evidence, calibration: Calibration, *, level: float = 0.1, 
         OptionError: the calibration's photographs are too few for that.
     """
     expected = calibration.expected(evidence.features())
-    against = calibration.contradiction(*evidence.statistics()) / calibration.alarm_above(rate)
+    against = _against(evidence, calibration, calibration.alarm_above(rate))
     classes = torch.full(expected.shape, RECONSTRUCTED)
     classes[expected <= calibration.kept_below(level)] = KEPT
     classes[expected >= calibration.invented_above(level)] = INVENTED
@@ -155,6 +157,33 @@ def judged(evidence: Evidence, calibration: Calibration, *, level: float = 0.1, 
         contradictions=_contradictions(against, height, width),
         level=level,
     )
+
+
+def _against(evidence: Evidence, calibration: Calibration, limit: float) -> Tensor:
+    """(channels, h, w): contradictions, above 1 where they count.
+
+    A forged place moves the means of wide windows and of the whole picture too. So where narrow windows contradict,
+    wide ones count only away from there, and for the whole picture stand the places away from there.
+    """
+    found = calibration.contradiction(*evidence.statistics()) / limit
+    narrow, wide, widest = REACHES[-3:]
+    reaches = torch.tensor([reach for reach, _, _ in CHANNELS])
+    forged = found[reaches <= narrow].amax(0) > 1
+    if not forged.any() or forged.float().mean() > MOST_FORGED:
+        return found
+    away = ~_around(forged, round(3 * narrow))
+    if away.any():
+        found = calibration.contradiction(*evidence.statistics(away)) / limit
+    else:
+        found[reaches == widest] = 0
+    found[reaches == wide] *= ~_around(forged, round(3 * wide))
+    return found
+
+
+def _around(places: Tensor, distance: int) -> Tensor:
+    """(h, w): the places, and those so many pixels from them."""
+    grown = torch.nn.functional.max_pool2d(places[None].float(), 2 * distance + 1, 1, distance)
+    return grown[0] > 0
 
 
 def _on_cells(plane: Tensor, shape: torch.Size) -> Tensor:

@@ -24,7 +24,7 @@ from supir.audit.evidence import Evidence
 from supir.audit.windows import levels, local_rms
 from supir.audit.witness import open_witness
 from supir.errors import OptionError
-from supir.image import Picture, read, resize
+from supir.image import Picture, read, read_size, resize
 
 if TYPE_CHECKING:
     from supir.pipeline import SupirPipeline
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 RECIPES = ("sr4", "sr8", "blur2_sr4", "sr4_noise40", "blur2_sr4_noise20_jpeg50", "default", "light", "everyday")
 SIDE = 256
 """Pixels a side of what is cut of each photograph."""
+SHORTEST = 128
+"""Pixels a side of a photograph, which may become eight times smaller."""
 NATIVE = 0.35
 """Share of the photographs that are cut at their own size; the others are made smaller first, so that their content is
 as dense as in small pictures.
@@ -179,7 +181,7 @@ def made(
     """A calibration for the results of ``restorer``, by photographs that it has never seen.
 
     Args:
-        photographs: good ones, of 264 pixels a side and more.
+        photographs: good ones, of ``SHORTEST`` pixels a side and more, larger is better.
         restorer: whose results are to be audited.
         recipes: what photographs suffer.
         draws: of the recipes, for each photograph.
@@ -188,7 +190,7 @@ def made(
         on_done: told after each restoration how many are done, and of how many; raise from it to stop.
 
     Raises:
-        OptionError: too few photographs.
+        OptionError: too few photographs, or one that is too small.
         ImageError: one cannot be read.
     """
     photographs = sorted({path.stem: path for path in photographs}.values(), key=lambda path: path.stem)
@@ -197,6 +199,11 @@ def made(
         raise OptionError(
             f"{len(photographs)} photographs; a calibration needs at least {fewest} of different names, 50 are better"
         )
+    for path in photographs:
+        if min(read_size(path)) < SHORTEST:
+            raise OptionError(
+                f"{path}: smaller than {SHORTEST} pixels a side, so that nothing of it can be calibrated with"
+            )
     found = list(trials(list(in_turn(photographs, recipes, draws)), restorer, open_witness(device), on_done))
     return learned(found, photographs, restorer.identity, refit=refit)
 

@@ -94,8 +94,11 @@ class Evidence:
         lights = torch.stack([brightness, (brightness - 0.5).abs()])
         return torch.cat([logs, around, lights, *(one * value for value in whole)])
 
-    def statistics(self) -> tuple[Tensor, Tensor]:
+    def statistics(self, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What contradicts the input, and what may excuse it, on the input's grid.
+
+        Args:
+            among: (h, w), the places whose means stand for the whole picture; None takes all.
 
         Returns:
             squares (channels, h, w) in the order of ``CHANNELS``, and of each its causes (channels, causes, h, w): a
@@ -107,13 +110,15 @@ class Evidence:
         distance = resize(distance, height, width, limits=None)
         movement = _pooled(luma(self.strong[0] - self.weak).square(), height, width)
         residual, squares, causes = opponent(self.residual), [], []
+        among = torch.ones(height, width, dtype=torch.bool) if among is None else among
+        whole = float(among.sum())
         for reach in REACHES:
-            moved, noise = _mean(movement, reach), self.damage.noise**2
-            averaged = noise / (height * width if math.isinf(reach) else max(1.0, 4 * math.pi * reach**2))
+            moved, noise = _mean(movement, reach, among), self.damage.noise**2
+            averaged = noise / (whole if math.isinf(reach) else max(1.0, 4 * math.pi * reach**2))
             for found, loud in (
-                (_mean(residual, reach).square(), averaged),
-                (_mean(distance, reach).square(), averaged),
-                (_mean(fine, reach), noise),
+                (_mean(residual, reach, among).square(), averaged),
+                (_mean(distance, reach, among).square(), averaged),
+                (_mean(fine, reach, among), noise),
             ):
                 squares.append(found)
                 causes += [torch.stack([torch.ones_like(moved[0]), torch.full_like(moved[0], loud), moved[0]])] * 3
@@ -157,10 +162,10 @@ def _deviation(plane: Tensor) -> Tensor:
     return (gaussian(plane.square(), 2.0) - gaussian(plane, 2.0).square()).clamp(min=0).sqrt()[0]
 
 
-def _mean(planes: Tensor, reach: float) -> Tensor:
-    """(C, H, W): the mean around each place, of all of it where the reach is infinite."""
+def _mean(planes: Tensor, reach: float, among: Tensor) -> Tensor:
+    """(C, H, W): the mean around each place, over all places that are ``among`` where the reach is infinite."""
     if math.isinf(reach):
-        return planes.mean((1, 2), keepdim=True).expand_as(planes)
+        return planes[:, among].mean(1)[:, None, None].expand_as(planes)
     return gaussian(planes, reach)
 
 
