@@ -15,11 +15,9 @@ class SupirExtension(ComfyExtension):
     """What ComfyUI loads."""
 
     async def on_load(self):
-        """Called once: workflows of the retired nodes are told what stands for these."""
         await register_replacements()
 
     async def get_node_list(self):
-        """All nodes of this pack."""
         return [*NODES, *OLD_NODES]
 
 

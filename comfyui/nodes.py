@@ -2,41 +2,34 @@
 
 import json
 import tempfile
-from pathlib import Path
 
 import folder_paths
 import torch
 from comfy_api.v0_0_2 import io
 
 from supir.audit import audit
-from supir.image import from_batch, read_size, scale_within, to_batch
+from supir.files import path_within, stamp_of
+from supir.image import from_batch, read_size, scale_within, to_batch, write_masks
 from supir.options import CaptionOptions, NetworkOptions, RestoreOptions
 from supir.options.audit import AuditOptions
 from supir.pipeline import SupirPipeline
 from supir.weights.device import find_device
 
 from .fields import UNSET, option_inputs, overrides, widget
-from .work import Loaded, Progress, SupirModel, folders, open_once, path_in, stop_if_asked, write_masks
+from .work import Loaded, Progress, SupirModel, folders, open_once, stop_if_asked
 
 NONE = "none"
 
 
-def stamp_of(*names):
-    """What tells that files have changed: names, sizes and times, of those in folders too."""
-    paths = [Path(each) for name in names for each in (name if isinstance(name, tuple) else (name,))]
-    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    return str([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()])
-
-
 def load(weights, device="auto", dtype="auto", quantize="none", offload="auto", lora="", give_back=True):
-    """Open weights: "bundled", a folder's path, or a pair of files; what is open already is taken."""
+    """Open weights, what is open already if it is these: ("bundled",), (folder,), or (base, SUPIR file)."""
     place = str(find_device(None if device == "auto" else device))
     networks = {"device": place, "dtype": dtype, "quantize": quantize, "offload": offload}
 
     def opened():
-        if isinstance(weights, tuple):
+        if len(weights) == 2:
             return SupirPipeline.from_single_file(*weights, **networks)
-        return SupirPipeline.from_pretrained(None if weights == "bundled" else weights, **networks)
+        return SupirPipeline.from_pretrained(None if weights == ("bundled",) else weights[0], **networks)
 
     pipeline = open_once((weights, stamp_of(weights), *networks.values()), opened)
     loaded = Loaded(pipeline, place, offload, lora, give_back)
@@ -46,8 +39,6 @@ def load(weights, device="auto", dtype="auto", quantize="none", offload="auto", 
 
 
 class SupirLoad(io.ComfyNode):
-    """Weights, and where and how they run."""
-
     @classmethod
     def define_schema(cls):
         networks = NetworkOptions.fields()
@@ -80,21 +71,21 @@ class SupirLoad(io.ComfyNode):
         """The weights as `load` takes them, and the LoRA's file."""
         kind = weights["weights"]
         if kind == "folder":
-            found = folders().get(weights["folder"])
-            if found is None:
-                raise ValueError(
-                    f"folder is {weights['folder']!r}; models/supir holds {', '.join(folders()) or 'none'}"
-                )
+            known, name = folders(), weights["folder"]
+            if name not in known:
+                raise ValueError(f"folder is {name!r}; models/supir holds {', '.join(known) or 'none'}")
+            found = (known[name],)
         elif kind == "files":
             names = (weights["base"], weights["supir"])
             found = tuple(folder_paths.get_full_path_or_raise("checkpoints", name) for name in names)
         else:
-            found = kind
+            found = (kind,)
         return found, lora if lora == NONE else folder_paths.get_full_path_or_raise("loras", lora)
 
     @classmethod
     def fingerprint_inputs(cls, weights, lora=NONE, **others):
-        return stamp_of(*cls.paths(weights, lora))
+        found, style = cls.paths(weights, lora)
+        return stamp_of([*found, style])
 
     @classmethod
     def execute(cls, weights, device, dtype, quantize, offload, lora, lora_strength, give_back):
@@ -111,8 +102,6 @@ def preview(loaded, image, asked):
 
 
 class SupirPreview(io.ComfyNode):
-    """The clean preview alone."""
-
     @classmethod
     def define_schema(cls):
         fields = RestoreOptions.fields()
@@ -135,8 +124,6 @@ class SupirPreview(io.ComfyNode):
 
 
 class SupirCaption(io.ComfyNode):
-    """Words for a picture, from whoever can describe it."""
-
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -168,8 +155,6 @@ class SupirCaption(io.ComfyNode):
 
 
 class SupirRestore(io.ComfyNode):
-    """A restored picture."""
-
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -209,9 +194,13 @@ def restore(loaded, image, mask, asked):
     return to_batch(each.picture for each in results), to_batch(each.preview for each in results), record
 
 
-class SupirRestoreFile(io.ComfyNode):
-    """From file to file."""
+def in_folders(source, target):
+    """Both inside of ComfyUI's folders: workflows come from strangers."""
+    photo = path_within(folder_paths.get_input_directory(), source, "source")
+    return photo, path_within(folder_paths.get_output_directory(), target, "target")
 
+
+class SupirRestoreFile(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         fields = RestoreOptions.fields()
@@ -237,13 +226,12 @@ class SupirRestoreFile(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, source, target, **others):
-        result = path_in(folder_paths.get_output_directory(), target, "target")
-        return stamp_of(path_in(folder_paths.get_input_directory(), source, "source")) + str(result.exists())
+        photo, result = in_folders(source, target)
+        return stamp_of([photo]) + str(result.exists())
 
     @classmethod
     def execute(cls, pipeline, source, target, overwrite, preset, **values):
-        photo = path_in(folder_paths.get_input_directory(), source, "source")
-        result = path_in(folder_paths.get_output_directory(), target, "target")
+        photo, result = in_folders(source, target)
         if result.exists() and not overwrite:
             raise ValueError(f"{result} is there; choose another target, or turn overwrite on")
         asked = overrides(preset, values) | pipeline.overrides()
@@ -258,8 +246,6 @@ class SupirRestoreFile(io.ComfyNode):
 
 
 class SupirAudit(io.ComfyNode):
-    """What a result kept, and what it invented."""
-
     @classmethod
     def define_schema(cls):
         fields = AuditOptions.fields()

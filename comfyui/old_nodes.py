@@ -1,6 +1,6 @@
 """Workflows of the retired wrapper: nodes with its nodes' inputs, which stand for these where the wrapper is missing.
 
-Written from workflows that people have published. These are out of the menus: new graphs do the same with three nodes.
+Written from workflows that people have published; they are out of the menus.
 """
 
 from dataclasses import replace

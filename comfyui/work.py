@@ -9,7 +9,7 @@ import folder_paths
 import torch
 from comfy_api.v0_0_2 import ComfyAPISync, io
 
-from supir.image import Picture, to_pil, write
+from supir.image import to_pil
 from supir.pipeline import SupirPipeline
 
 SupirModel = io.Custom("SUPIR_PIPELINE")
@@ -85,17 +85,6 @@ class Progress:
         return on_step
 
 
-def write_masks(mask, folder, count):
-    """Files of a MASK, (B, H, W) from 0 to 1, one a picture; empty texts where there is none, or it is black."""
-    if mask is None or not mask.any():  # what comes with a picture without transparency is black
-        return [""] * count
-    paths = []
-    for index, one in enumerate(mask.detach().to("cpu", torch.float32, copy=True).clamp(0, 1)):
-        paths.append(str(Path(folder) / f"mask{index}.png"))
-        write(Picture(pixels=one[None] * 2 - 1, bits=16), paths[-1])
-    return [paths[min(index, len(paths) - 1)] for index in range(count)]
-
-
 def folders():
     """The model folders that ComfyUI finds under models/supir, by name."""
     if "supir" not in folder_paths.folder_names_and_paths:
@@ -103,11 +92,3 @@ def folders():
     roots = [Path(each) for each in folder_paths.get_folder_paths("supir")]
     found = [path.parent for root in roots if root.is_dir() for path in sorted(root.glob("*/model_index.json"))]
     return {path.name: path for path in found}
-
-
-def path_in(root, name, what):
-    """A path that a workflow names, inside of one of ComfyUI's folders: workflows come from strangers."""
-    path = (Path(root) / name).resolve()
-    if not name.strip() or not path.is_relative_to(Path(root).resolve()) or path == Path(root).resolve():
-        raise ValueError(f"{what} is {name!r}; it must be a file in {root}, named from there")
-    return path

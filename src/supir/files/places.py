@@ -143,3 +143,23 @@ def _tried(folder: Path, one: str, other: str) -> bool:
         return system.WINDOWS or system.MACOS  # no file can be written there either
     finally:
         remove(trial)
+
+
+def path_within(root: str | Path, name: str, what: str) -> Path:
+    """A path that a stranger names, inside of a folder.
+
+    Raises:
+        OptionError: it leads out of it, or names nothing.
+    """
+    folder = Path(root).resolve()
+    path = (folder / name).resolve()
+    if not name.strip() or not path.is_relative_to(folder) or path == folder:
+        raise OptionError(f"{what} is {name!r}; it must be a file in {root}, named from there")
+    return path
+
+
+def stamp_of(paths: Iterable[str | Path]) -> str:
+    """What tells that files have changed: names, sizes and times; those inside of folders too."""
+    named = [Path(path) for path in paths]
+    files = [file for path in named for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    return str([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()])

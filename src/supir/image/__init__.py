@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from supir.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from supir.image.batches import from_batch, to_batch
+    from supir.image.batches import from_batch, to_batch, write_masks
     from supir.image.comparing import sheet_size, side_by_side, write_sheet
     from supir.image.condition import Condition, condition_of
     from supir.image.credentials import Signature
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 __getattr__ = lazy_names(
     __name__,
     {
-        "batches": ("from_batch", "to_batch"),
+        "batches": ("from_batch", "to_batch", "write_masks"),
         "comparing": ("sheet_size", "side_by_side", "write_sheet"),
         "condition": ("Condition", "condition_of"),
         "credentials": ("Signature",),

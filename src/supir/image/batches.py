@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from supir.errors import OptionError
 from supir.image.picture import Picture
+from supir.image.writing import write
 
 
 def from_batch(batch: Tensor) -> Iterator[Picture]:
@@ -33,3 +35,15 @@ def to_batch(pictures: Iterable[Picture]) -> Tensor:
         for picture in pictures
     ]
     return torch.stack(planes).movedim(1, -1).clamp(0, 1).contiguous()
+
+
+def write_masks(masks: Tensor | None, folder: str | Path, count: int) -> list[str]:
+    """Files in a folder of masks (B, H, W) from 0 to 1, for ``count`` pictures, the last one for all that are left;
+    empty names where there is none, or all is black, as of pictures without transparency."""
+    if masks is None or not masks.any():
+        return [""] * count
+    paths = []
+    for index, one in enumerate(masks.detach().to("cpu", torch.float32, copy=True).clamp(0, 1)):
+        paths.append(str(Path(folder) / f"mask{index}.png"))
+        write(Picture(pixels=one[None] * 2 - 1, bits=16), paths[-1])
+    return [paths[min(index, len(paths) - 1)] for index in range(count)]
