@@ -25,6 +25,7 @@ MADE = {
     "captions": ["restored/one.png", "one.restored.jpg"],
     "data": ["SET/report.html", "TILES/report.html"],
     "evaluation": ["pairs/hq/astronaut.png", "restored/astronaut.png"],
+    "regions": ["kept.png", "only.png", "mixed.png"],
 }
 """What is there after the blocks of a page."""
 
