@@ -28,7 +28,7 @@ from supir.evaluation.metrics import open_measures
 from supir.evaluation.summary import Score
 from supir.image import Picture, read, resize, write
 from supir.pipeline import SupirPipeline
-from tiny import save_tiny_model, tiny_pipeline
+from tiny import save_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +107,10 @@ def test_nothing_finished_is_made_again(pictures: list[Path], tmp_path: Path) ->
     assert third.calls == 0
 
 
-def test_pictures_of_one_size_are_made_together_and_as_alone(pictures: list[Path], tmp_path: Path) -> None:
+def test_pictures_of_one_size_are_made_together_and_as_alone(model: Path, pictures: list[Path], tmp_path: Path) -> None:
     other = tmp_path / "good" / "c.png"  # of another size
     write(Picture(pixels=tensor(astronaut()[:64, :96])), other)
-    pipeline = tiny_pipeline()
+    pipeline = SupirPipeline.from_pretrained(model)
     pipeline.set_progress_bar_config(disable=True)
     passes: list[int] = []
     hook = pipeline.unet.register_forward_pre_hook(lambda module, given: passes.append(len(given[0])))
