@@ -23,7 +23,7 @@ from supir.image import PREVIEWED, RESTORED, Signature, read, read_record, verif
 from supir.image.marking import PIXELS
 from supir.image.xmp import source_type_of
 from supir.jobs.model import Model
-from supir.options import SigningOptions
+from supir.options import RestoreOptions, SigningOptions
 from supir.pipeline import SupirPipeline
 from supir.restoration import streaming
 from tiny import tiny_pipeline
@@ -276,5 +276,5 @@ def test_signing_on_the_command_line(chain: Path, tmp_path: Path) -> None:
         assert done.exit_code == 2
         assert said in " ".join(done.stderr.split())
     assert len(list(tmp_path.iterdir())) == 1
-    one, other = (Model(signing=each).identity_with("") for each in (SigningOptions(), signing(chain)))
+    one, other = (Model(signing=each).identity_with(RestoreOptions()) for each in (SigningOptions(), signing(chain)))
     assert set(other) - set(one) == {"c2pa_cert_sha256"}, "a batch makes unsigned results anew"

@@ -91,7 +91,7 @@ def test_what_cannot_run_is_said_with_how_to_get_it() -> None:
 @torch.no_grad()
 def test_the_plain_encoder_takes_the_place_of_the_robust_one_and_nothing_else(model: Path) -> None:
     pipeline = SupirPipeline.from_pretrained(model)
-    low = tensor(astronaut()[:32, :48])
+    low = tensor(astronaut()[:32, :48])[None]
     robust, plain = (
         Variant(study="encoder", name=str(r), robust=r).method(pipeline, "fast", min_size=64, num_steps=2)
         for r in (True, False)

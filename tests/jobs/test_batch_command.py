@@ -19,6 +19,7 @@ from supir.cli.main import app, load_command
 from supir.cli.progress import Display
 from supir.jobs import Job
 from supir.options import CaptionOptions, NetworkOptions, RestoreOptions, SigningOptions
+from supir.options.audit import AuditOptions
 from supir.restoration.work import Reached
 
 
@@ -171,8 +172,8 @@ def test_interrupted_ends_quickly_and_resumes(folder: Path, tmp_path: Path) -> N
 def test_every_field_of_the_options_is_an_option_without_a_default_of_its_own() -> None:
     parameters = {parameter.name: parameter for parameter in load_command("batch").params}
     own = {"inputs", "output", "manifest", "variants", "runner", "workers", "ray_address", "preset", "model", "device",
-           "quiet", "as_json", "help"}  # fmt: skip
-    kinds = (RestoreOptions, CaptionOptions, NetworkOptions, SigningOptions)
+           "quiet", "as_json", "audit", "help"}  # fmt: skip
+    kinds = (RestoreOptions, CaptionOptions, NetworkOptions, SigningOptions, AuditOptions)
     fields = {name for kind in kinds for name in kind.fields()}
     assert set(parameters) - own == fields
     assert all(parameters[name].default is None for name in fields)

@@ -127,7 +127,10 @@ def test_what_a_training_run_writes_is_one(folder: Path, tmp_path: Path) -> None
     [made] = pipeline(str(source), lora=str(tmp_path / "lora.safetensors"), **quick)
     assert {name for name, found in pipeline.get_list_adapters().items() if found} == {"unet", "adaptor"}
     assert (made.picture.pixels - plain.picture.pixels).abs().max() > 0.01
-    assert made.record["adapters"] == Model(folder=folder).identity_with(str(tmp_path / "lora.safetensors"))["adapters"]
+    assert (
+        made.record["adapters"]
+        == Model(folder=folder).identity_with(RestoreOptions(lora=str(tmp_path / "lora.safetensors")))["adapters"]
+    )
     [again] = pipeline(str(source), **quick)
     assert torch.equal(again.picture.pixels, plain.picture.pixels)
 

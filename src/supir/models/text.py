@@ -97,7 +97,7 @@ def _ids_of_parts(
                 f"The prompt is {len(dropped)} tokens too long; dropped: {shown!r}. "
                 "Shorten it, or set long_prompt to 'chunks'.",
                 PromptTruncatedWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
         words = [[tokens[:CHUNK_CAPACITY]] for tokens in whole]
     chunked = [[chunk for part in parts for chunk in _chunks(part)] for parts in words]

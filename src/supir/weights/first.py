@@ -127,9 +127,10 @@ def _opened(path: Path, changed: int, device: str) -> First:
 def _without_torchvision() -> Iterator[None]:
     """spandrel's import names torchvision for two models that enlarge nothing; where it is missing, stand in for it."""
     names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
-    if find_spec("torchvision") is not None or "spandrel" in sys.modules:
+    if "spandrel" in sys.modules or _can_be_imported(names[-1]):
         yield
         return
+    before = {name: sys.modules.get(name) for name in names}
     for name in names:
         sys.modules[name] = ModuleType(name)
     stand_in: Any = sys.modules[names[-1]]
@@ -137,5 +138,14 @@ def _without_torchvision() -> Iterator[None]:
     try:
         yield
     finally:
-        for name in names:
+        for name, module in before.items():
             del sys.modules[name]
+            if module is not None:
+                sys.modules[name] = module
+
+
+def _can_be_imported(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, AttributeError, ValueError):  # a stand-in of somebody else, which has no parts or no spec
+        return False
