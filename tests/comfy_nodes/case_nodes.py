@@ -30,7 +30,7 @@ OWN = {"all": {"num_steps": 2, "min_size": 64, "tile": 64, "vae_tile": 64}}
 FEW = {"scale": 1.0}
 ELSEWHERE = {"always", "lora", "first", "blend_mask", "salvage", "marking", "reference_quirks"}
 """Options that a graph has in other places: the node that loads, ComfyUI's own nodes that enlarge, the socket of a
-mask, files, the preset reference."""
+mask, files, the preset reference; and whether a good photo is kept, as nodes restore what they are given."""
 
 
 @pytest.fixture(scope="module")
