@@ -158,6 +158,7 @@ def test_a_compiled_pipeline_makes_the_same_picture(folder: Path, plain: torch.T
     assert record["networks"] == "compiled"
 
 
+@pytest.mark.slow
 def test_the_plan_counts_fewer_bytes_and_advises(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, eight = (networks_of(folder, NetworkOptions(quantize=kind)) for kind in ("none", "int8"))
     assert eight.weights["unet"] < 0.35 * whole.weights["unet"]

@@ -152,6 +152,7 @@ def test_letters_are_kept_changed_or_invented(
     assert (found.verdict, found.num_changed) == (verdict, changed)
 
 
+@pytest.mark.slow
 def test_real_letters_are_read() -> None:
     pytest.importorskip("rapidocr")
     from PIL import Image, ImageDraw, ImageFont

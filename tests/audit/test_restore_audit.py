@@ -61,6 +61,7 @@ def test_what_is_too_large_to_be_audited_is_told_before_the_work(tmp_path: Path)
     assert "up to 12 megapixels can be audited" in done.output
 
 
+@pytest.mark.slow
 def test_a_batch_notes_what_audits_found_and_makes_nothing_twice(photo: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = run("batch", photo, "-o", out, "--scale", "2", "--audit")

@@ -67,6 +67,7 @@ def test_a_llava_reads_the_preview_and_leaves_before_the_restoring(
     assert (image.read(typed).pixels == image.read(out).pixels).all(), "the same words, the same picture"
 
 
+@pytest.mark.slow
 def test_the_preview_is_what_is_sent(folder: Path, server: ChatServer, tmp_path: Path) -> None:
     source = save(tmp_path / "photo.png", width=64, height=64)
     assert run("restore", "--model", folder, *FLAGS, "--scale", 2, source, *endpoint(server)).exit_code == 0
@@ -91,6 +92,7 @@ def test_the_weights_are_hashed_once(
     assert image.read_record(out)["model_sha256"] == catalog.folder_hash(folder)
 
 
+@pytest.mark.slow
 def test_the_same_photo_is_asked_about_once(folder: Path, server: ChatServer, cache: Path, tmp_path: Path) -> None:
     source = save(tmp_path / "photo.png")
     line = ("restore", "--model", folder, *FLAGS, source, "-o", tmp_path / "out.png", "--overwrite", "--json")

@@ -76,6 +76,7 @@ def test_the_previewer_has_left_when_the_networks_come(
     assert seen[:2] == ["previewer gone", "opened"]
 
 
+@pytest.mark.slow
 def test_memory_may_be_counted(folder: Path, server: ChatServer, tmp_path: Path) -> None:
     source = save(tmp_path / "photo.png")
     line = ("restore", "--model", folder, *FLAGS, source, "--json", "--memory", 8, *endpoint(server))

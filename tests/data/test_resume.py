@@ -110,6 +110,7 @@ def test_processes_come_to_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     assert contents(tmp_path / "a" / "set") == contents(tmp_path / "b" / "set")
 
 
+@pytest.mark.slow
 def test_ray_comes_to_the_same_bytes_and_leaves_nothing_behind(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,6 +149,7 @@ def test_a_name_on_the_bar_is_no_markup(tmp_path: Path) -> None:
         display.work(job, Reached(0.5))
 
 
+@pytest.mark.slow
 def test_interrupted_ends_quickly_and_resumes(folder: Path, tmp_path: Path) -> None:
     names = [f"{number}.png" for number in range(12)]
     source, out = album(tmp_path / "in", names), tmp_path / "out"

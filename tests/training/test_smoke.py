@@ -107,6 +107,7 @@ def test_a_model_is_written_of_a_run_as_far_as_it_is(runs: Path, best: bool) -> 
     assert all(torch.equal(unet[n.removeprefix("unet.")], t) for n, t in state.ema.items() if n.startswith("unet."))
 
 
+@pytest.mark.slow
 def test_the_command_trains_and_continues(photographs: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,
