@@ -134,21 +134,31 @@ def come_to(options: RestoreOptions) -> tuple[Any, ...]:
         options.solver == "lcm" and count > 1,
         tuple(map(read, positive)) if any(strength != 0 for strength in guided) else None,
         read(negative) if any(strength != 1 for strength in guided) else None,
-        min(options.adaptor_every, count) if any(control) else 1,
-        min(options.deep_cache_every, count),
-        _left_by_the_first_step(options, steps),
+        _kept(options, steps),
         *map(_rounded, (steps.levels, steps.churned, guided, control, steps.pull, steps.fresh)),
     )
 
 
-def _left_by_the_first_step(options: RestoreOptions, steps: Steps) -> tuple[Any, ...] | None:
-    """What later steps take from a first step whose own answer does not count: features of the branches it asked."""
-    guided, control = steps.guidance[steps.live], steps.control[steps.live]
-    of_adaptor, of_unet = options.adaptor_every > 1 and any(control), options.deep_cache_every > 1
-    if not steps.live.start or not (of_adaptor or of_unet):
-        return None
-    one_branch = steps.guidance[0] == 1 if any(strength != 1 for strength in guided) else None
-    return one_branch, *(_rounded(steps.control[:1]) if of_unet else [steps.control[0] == 0])
+def _kept(options: RestoreOptions, steps: Steps) -> tuple[Any, ...]:
+    """From which step each step that counts takes the adaptor's features and the UNet's deep ones, as the caches of
+    ``restoration/denoiser_network.py`` keep them: by branch of text guidance, so that a step of two branches takes
+    nothing from one of one. With that, what a first step whose answer does not count leaves in them.
+    """
+    adaptor, deep, found = dict[str, tuple[int, bool]](), dict[str, int](), list[tuple[int, int]]()
+    for index, (strength, control) in enumerate(zip(steps.guidance, steps.control, strict=True)):
+        adaptor = {name: kept for name, kept in adaptor.items() if index - kept[0] < options.adaptor_every}
+        deep = {name: kept for name, kept in deep.items() if index - kept < options.deep_cache_every}
+        branches = ("positive",) if strength == 1 else ("positive", "negative")
+        takes_deep = all(name in deep for name in branches)
+        known = all(name in adaptor and (takes_deep or not adaptor[name][1]) for name in branches)
+        if control != 0 and not known:
+            adaptor |= dict.fromkeys(branches, (index, takes_deep))  # beside deep features the outer ones alone
+        if not takes_deep:
+            deep |= dict.fromkeys(branches, index)
+        found.append((index if control == 0 else adaptor["positive"][0], deep["positive"]))
+    live = found[steps.live]
+    left = _rounded(steps.control[:1]) if steps.live.start and any(of_unet == 0 for _, of_unet in live) else ()
+    return tuple(live), left
 
 
 def without_effect(options: RestoreOptions, names: Collection[str], baseline: RestoreOptions) -> dict[str, str]:
@@ -272,7 +282,8 @@ def _reason(options: RestoreOptions, name: str, before: Any) -> str:
         "the only step adds no noise": count == 1 and name in ("eta", "s_noise") and solver != "edm_euler",
         f"{'s_churn' if solver == 'edm_euler' else 'eta'} is 0, so that no noise is added": name == "s_noise",
         "there is one step, and nothing to take from an earlier one": count == 1 and name.endswith("_every"),
-        "control_scale is 0, and the adaptor is not heard": name == "adaptor_every",
+        "control_scale is 0, and the adaptor is not heard": name == "adaptor_every" and not any(steps.control),
+        "no step finds what an earlier one kept: that asked fewer branches of text guidance": name.endswith("_every"),
     }
     holds = [reason for reason, case in cases.items() if case]
     return holds[0] if holds else f"it comes to the same as {'off' if before is None else repr(before)}"
