@@ -66,24 +66,34 @@ class Places:
         return found
 
     def present(self, layout: Layout, batch: int) -> list[Tensor]:
-        """Of each tile which prompts are there, (B, P); on the processor, so that nobody waits for a device."""
-        assert self.worded is not None
-        worded = self.worded.cpu()
-        rows, columns = layout(worded.shape[-2], worded.shape[-1], Fraction(1))
-        parts = [worded[:, row.start : row.stop, column.start : column.stop] for row in rows for column in columns]
+        """Of each tile which prompts are there, (B, P); none where no region has words.
+
+        Asked while the shares lie on the processor, so that nobody waits for a device.
+        """
+        if self.worded is None:
+            return []
+        rows, columns = layout(self.worded.shape[-2], self.worded.shape[-1], Fraction(1))
+        parts = [self.worded[:, row.start : row.stop, column.start : column.stop] for row in rows for column in columns]
         return [(part.amax((-2, -1)) > 0).expand(batch, -1) for part in parts]
 
 
 def with_places(
-    positive: dict[str, Any], negative: dict[str, Any], places: Places, layout: Layout, conditions: Conditions
+    positive: dict[str, Any],
+    negative: dict[str, Any],
+    places: Places,
+    present: Sequence[Tensor],
+    conditions: Conditions,
 ) -> None:
-    """Put into the conditions of both branches what the regions are; the negative words are the same everywhere."""
+    """Put into the conditions of both branches what the regions are; the negative words are the same everywhere.
+
+    ``present`` is what ``Places.present`` says.
+    """
     batch = len(positive["control"])
     positive["places"] = negative["places"] = places.shares.expand(batch, -1, -1, -1)
     if places.worded is None or not conditions.placed_tokens:
         return
     positive["worded"] = places.worded.expand(batch, -1, -1, -1)
-    positive["present"] = places.present(layout, batch)
+    positive["present"] = list(present)
     first = torch.arange(len(places.worded)).eq(0)
     negative["present"] = [first.expand(batch, -1) for _ in positive["present"]]
     negative["worded"] = first.to(positive["worded"]).view(1, -1, 1, 1).expand_as(positive["worded"])

@@ -41,9 +41,8 @@ def stacked(
     options, together = restorer.backoff.options, restorer.backoff.together
     sigma_max, before = highest_sigma(options, schedule), schedule.before_churn
     fixed = options.solver == "reference_dpmpp_2m"  # it hears no ramp and no pull (reference section 15, quirk 6)
-    places = restorer.places
-    if places is not None:
-        places = replace(places, shares=places.shares.to(lq_latent.device))
+    asked = restorer.places
+    places = asked and replace(asked, shares=asked.shares.to(lq_latent.device))
 
     def control(here: RestoreOptions) -> Ramp:
         return ramp(here.control_scale, None if fixed else here.control_scale_start, sigma_max)
@@ -74,8 +73,8 @@ def stacked(
     num_tiles = number_of_tiles(layout, lq_latent)
     # One call for each batch of tiles, and for every branch and prompt that is alone.
     calls = math.ceil(num_tiles / options.tile_batch)
-    if places is not None:
-        with_places(positive, negative, places, layout, conditions)
+    if asked is not None and places is not None:
+        with_places(positive, negative, places, asked.present(layout, len(lq_latent)), conditions)
     if "present" in positive:
         calls = number_of_calls(positive["present"], options.tile_batch)
     calls *= schedule.num_steps * (1 if together else number_of_branches(restorer.options, schedule))
