@@ -68,6 +68,9 @@ class RemoteJob:
     """Of the result."""
     expires: datetime | None
     """When the result will be removed."""
+    audit: dict[str, Any] | None
+    """Of a result that was audited: the shares that were ``kept``, ``reconstructed`` and ``invented``, the
+    ``guarantee``, the limits that it is past (``past_limits``), what was ``returned`` in its place, a sentence."""
     told: dict[str, Any] = field(repr=False)
     """All that the service said."""
 
@@ -127,7 +130,7 @@ class Client:
             format: of the result: jpeg, png, webp or tiff; unset: the picture's own.
             until: ``preview`` makes the clean preview alone, a PNG, before any other job; it is then the result.
             idempotency_key: a random one, unless given: a request that is repeated makes one job.
-            options: ``preset`` and fields of ``RestoreOptions``.
+            options: ``preset`` and fields of ``RestoreOptions``; ``audit=True`` and those of ``AuditOptions``.
 
         Raises:
             OptionError, ImageReadError, ImageTooLargeError, UploadTooLargeError: the service refuses these.
@@ -231,6 +234,18 @@ class Client:
         """The clean preview, a PNG; likewise."""
         return self._ask("GET", f"{_path(job)}/preview").content
 
+    def audit(self, job: RemoteJob | str) -> dict[str, Any]:
+        """The report of an audit; likewise.
+
+        Raises:
+            JobNotFoundError: the job was not asked for one.
+        """
+        return dict(self._ask("GET", f"{_path(job)}/audit").json())
+
+    def overlay(self, job: RemoteJob | str) -> bytes:
+        """The picture of an audit, a PNG: what was kept, reconstructed and invented; likewise."""
+        return self._ask("GET", f"{_path(job)}/audit/overlay").content
+
     def save(self, job: RemoteJob | str, path: Path | str) -> Path:
         """Write the result to a file, whole or not at all; a file of that name is replaced."""
         write_whole(path, self.result(job))
@@ -297,7 +312,8 @@ def _events(lines: Iterator[str]) -> Iterator[Event]:
 
 
 def _job(told: dict[str, Any]) -> RemoteJob:
-    known = {each.name: told[each.name] for each in fields(RemoteJob) if each.name not in ("expires", "told")}
+    known = {each.name: told[each.name] for each in fields(RemoteJob) if each.name not in ("expires", "audit", "told")}
+    known["audit"] = told.get("audit")  # of which an older service does not tell
     expires = told.get("expires")
     return RemoteJob(**known, expires=datetime.fromisoformat(expires) if expires else None, told=told)
 

@@ -17,10 +17,11 @@ from service import patient
 from service.serving import Server, until
 from supir.errors import OptionError
 from supir.options import GOES_WITH, PRESETS, TRADE_OFFS, RestoreOptions, restore_options
+from supir.options.audit import AuditOptions
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 from supir.service.limits import new_key
 
-OWN = ("file", "options", "format", "until", "preview_side", "preview_seconds", "preset")
+OWN = ("file", "options", "format", "until", "preview_side", "preview_seconds", "preset", "audit")
 
 
 @pytest.fixture
@@ -32,7 +33,10 @@ def test_fields_are_those_of_the_options(server: Server, schema: dict[str, Any])
     submit = schema["paths"]["/v1/jobs"]["post"]
     form = submit["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     whole, told = form["options"]["properties"], patient.get(f"{server.url}/v1/options").json()
-    assert list(form) == [*OWN, *RestoreOptions.fields()]
+    assert list(form) == [*OWN, *RestoreOptions.fields(), *AuditOptions.fields()]
+    assert list(whole) == ["preset", "audit", *RestoreOptions.fields(), *AuditOptions.fields()]
+    assert told["audit_options"] == {name: form[name] for name in AuditOptions.fields()}
+    assert told["audit_defaults"] == dataclasses.asdict(AuditOptions())
     assert form["preset"]["enum"] == list(PRESETS)
     for name, spec in RestoreOptions.fields().items():
         assert form[name] == told["options"][name]
@@ -72,7 +76,8 @@ def test_every_route_is_known_and_needs_a_key(keyed: tuple[Server, str]) -> None
     job = "/v1/jobs/{job}"
     assert found == {
         ("post", "/v1/jobs"), ("get", "/v1/jobs"), ("get", job), ("delete", job), ("post", f"{job}/cancel"),
-        ("get", f"{job}/events"), ("get", f"{job}/result"), ("get", f"{job}/preview"), ("get", "/v1/options"),
+        ("get", f"{job}/events"), ("get", f"{job}/result"), ("get", f"{job}/preview"), ("get", f"{job}/audit"),
+        ("get", f"{job}/audit/overlay"), ("get", "/v1/options"),
         ("post", f"{job}/again"), ("get", f"{job}/views/{{view}}"), ("get", "/v1/events"),
         ("post", "/v1/results"), ("post", "/v1/plan"), ("post", "/v1/code"),
         ("get", "/metrics"), ("get", "/health"), ("get", "/health/ready"),

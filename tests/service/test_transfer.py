@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from service.serving import LONG, QUICK, picture, restored, until
 from service.test_restart import submission
 from supir.jobs.model import Model
 from supir.options import restore_options
+from supir.options.audit import AuditOptions
 from supir.pool import Processes
 from supir.service.engine import Engine
 from supir.service.limits import Client
@@ -36,8 +38,8 @@ def engine(model: Path, tmp_path: Path) -> Iterator[Engine]:
         running.close(0)
 
 
-def handed_in(engine: Engine, data: bytes, **options: Any) -> StoredJob:
-    new = submission(engine.folder, options=restore_options(**options))
+def handed_in(engine: Engine, data: bytes, audit: AuditOptions | None = None, **options: Any) -> StoredJob:
+    new = submission(engine.folder, options=restore_options(**options), audit=audit)
     engine.folder.upload(new.id).write_bytes(data)
     return engine.submit(new, KEY)[0]
 
@@ -73,6 +75,17 @@ def test_results_previews_and_fractions_come_back(engine: Engine, pipeline: Any,
     said = str(engine.store.get(bad.id, KEY.name).error)
     assert said.startswith("x.png: damaged or truncated")
     assert list((tmp_path / "temporary").iterdir()) == [], "nothing is left where it was restored"
+
+
+@pytest.mark.slow
+def test_reports_and_overlays_come_back(engine: Engine) -> None:
+    job = handed_in(engine, picture(1), AuditOptions(letters=False), **QUICK)
+    until(lambda: state(engine, job) == "done", 300)
+    done = engine.store.get(job.id, KEY.name)
+    report, overlay = engine.folder.finished_audit(done)
+    assert done.audited is not None
+    assert json.loads(report.read_text())["says"] == done.audited["says"]
+    assert overlay.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_cancelled_job_is_left_and_a_killed_worker_replaced(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from supir.options.audit import AuditOptions
 
 if TYPE_CHECKING:
     from supir.pipeline import SupirPipeline
+    from supir.restoration.work import Reached
 
 AUDIT_SUFFIX = ".audit"
 TOLD = ("kept", "reconstructed", "invented", "guarantee", "past_limits", "says")
@@ -44,13 +46,17 @@ def check_audited(job: Job, size: tuple[int, int]) -> None:
     check_target(audit_files(job.target)[1], size)
 
 
-def audit_result(pipeline: SupirPipeline, job: Job, options: AuditOptions) -> dict[str, Any]:
+def audit_result(
+    pipeline: SupirPipeline, job: Job, options: AuditOptions, on_work: Callable[[Reached], None] | None = None
+) -> dict[str, Any]:
     """Audit the result that lies at the job's target; what its report says in short.
 
-    Past a limit the result's file is written anew, as ``on_doubt`` says, and its record says so.
+    Past a limit the result's file is written anew, as ``on_doubt`` says, and its record says so. ``on_work`` is told
+    how far that is, as it was of the restoration.
     """
     from supir import image
     from supir.audit import Calibration, audit, doubted, open_witness
+    from supir.restoration.work import Reached
 
     calibration = Calibration.load()
     own = pipeline.identity.get("model_sha256") in calibration.restorers
@@ -58,7 +64,13 @@ def audit_result(pipeline: SupirPipeline, job: Job, options: AuditOptions) -> di
     before = image.read(job.source, salvage=job.options.salvage)
     after = image.read(job.target)
     record = image.read_record(job.target) or {"model_sha256": pipeline.identity.get("model_sha256", "")}
-    report = audit(before, after, options, witness=witness, calibration=calibration, record=record)
+
+    def tell(done: int) -> None:
+        if on_work is not None:
+            on_work(Reached(1.0, previewed=True, steps=1.0, audited=done / (options.seeds + 1)))
+
+    tell(0)
+    report = audit(before, after, options, witness=witness, calibration=calibration, record=record, on_version=tell)
     found = {name: each for name, each in report.as_json().items() if name in TOLD}
     pixels = doubted(report)
     if pixels is not None:

@@ -59,7 +59,7 @@ def restore_job(
     try:
         outcome = replace(outcome, words=_restore(pipeline, job, overwrite, on_work))
         if job.audit is not None:
-            outcome = replace(outcome, audit=audit_result(pipeline, job, job.audit))
+            outcome = replace(outcome, audit=audit_result(pipeline, job, job.audit, on_work))
         _finish(pipeline, job)
     except (OSError, SupirError, MemoryError) as caught:
         text = sentence(caught) if isinstance(caught, OSError) else str(caught) or type(caught).__name__

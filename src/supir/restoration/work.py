@@ -32,6 +32,8 @@ class Reached(NamedTuple):
     """The clean preview has been made, and written where it was asked for."""
     steps: float = 0.0
     """Of the sampling's steps that are done, from 0 to 1."""
+    audited: float | None = None
+    """Of an audit that follows the restoration, what is done, from 0 to 1; None before it."""
 
     def after(self, seconds: float) -> Reached:
         """Where it will be so many seconds later, as far as can be said before it is told again."""

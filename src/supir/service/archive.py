@@ -10,7 +10,7 @@ from supir.errors import MissingExtraError, OptionError
 
 
 class Archive:
-    """A place that holds a folder for each job: ``URL/ID/upload`` and ``URL/ID/result.SUFFIX``.
+    """A place that holds a folder for each job: ``URL/ID/upload``, ``URL/ID/result.SUFFIX`` and its audit.
 
     A job is done only after its files are there. What the service's own disk holds is what it works with and serves;
     it is removed as ever, and what lies here stays until its job is deleted or the storage's own rules take it away.

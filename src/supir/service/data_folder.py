@@ -1,7 +1,8 @@
 """The service's folder: one process at a time works in it, and no file in it has a name that a user chose.
 
 DATA/service.sqlite   the jobs (`supir.service.store`)
-DATA/jobs/ID/         upload, preview.png, result.SUFFIX of one job, and what people who watch see; the ID is random
+DATA/jobs/ID/         upload, preview.png, result.SUFFIX of one job, result.audit.* of its audit, and what people who
+                      watch see; the ID is random
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from supir.errors import JobExpiredError, JobFailedError, JobNotReadyError, ServiceError
+from supir.errors import JobExpiredError, JobFailedError, JobNotFoundError, JobNotReadyError, ServiceError
 from supir.files import alone, check_ours, flush, sentence
+from supir.jobs.auditing import audit_files
 from supir.jobs.job import BROWSERS_SHOW, Views
 from supir.service.archive import Archive
 from supir.service.stored_job import StoredJob
@@ -76,6 +78,11 @@ class Folder:
         """Of its result."""
         return self._jobs / job / f"result{suffix}"
 
+    def made(self, job: StoredJob) -> list[Path]:
+        """What a job that is done has made: its result; report and overlay of its audit."""
+        result = self.result(job.id, job.suffix)
+        return [result, *(audit_files(result) if job.audit else ())]
+
     def views(self, job: str) -> Views:
         """Of what people who watch see."""
         folder = self._jobs / job
@@ -101,6 +108,16 @@ class Folder:
         if job.state in ("running", "done") and (path := self.preview(job.id)).exists():
             return path
         raise self._no_result(job)
+
+    def finished_audit(self, job: StoredJob) -> tuple[Path, Path]:
+        """The files of an audit, its report and its overlay, likewise.
+
+        Raises:
+            JobNotFoundError: none was asked for.
+        """
+        if job.audit is None:
+            raise JobNotFoundError("this job was asked for no audit; hand it in with audit=true")
+        return audit_files(self.finished_result(job))
 
     def finished_view(self, job: StoredJob, name: str) -> Path:
         """The file of a field of `Views`, likewise; of a result that browsers show, itself."""

@@ -58,6 +58,8 @@ class Progress:
     """Of the work that is done, from 0 to 1, in time."""
     seconds_left: float | None = None
     """That the rest of the work will take; None where that is not known yet."""
+    audited: float | None = None
+    """Of the audit that follows the restoration, what is done, from 0 to 1; None before it."""
 
 
 class Engine:
@@ -211,7 +213,7 @@ class Engine:
             now = active.reached.after(time.monotonic() - active.heard)
             return Progress(
                 step=round(now.steps * job.options.num_steps), preview=now.previewed, share=now.share,
-                seconds_left=now.seconds_left,
+                seconds_left=now.seconds_left, audited=now.audited,
             )  # fmt: skip
         return Progress(preview=job.state == "done")
 
@@ -301,6 +303,7 @@ class Engine:
         """
         job, seconds = active.job, time.time() - (active.job.started or time.time())
         state, error, sha256 = verdict(self.folder, active, outcome)
+        audited = outcome.audit if outcome is not None and state == "done" else None
         if state == "queued":  # what goes before the database is told: then another thread may take it at once
             self.folder.tidy(job.id)
             if error is not None:
@@ -308,7 +311,7 @@ class Engine:
                 self.room.doubt()
             why = {} if error is None else {"why": error}
             state = self.store.put_back(job.id, died=active.stop != "close", **why) or "left"
-        elif not self.store.finish(job.id, state, error=error, sha256=sha256):
+        elif not self.store.finish(job.id, state, error=error, sha256=sha256, audited=audited):
             state = "left"
         with self.lock:
             active.worker = None

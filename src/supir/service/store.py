@@ -7,14 +7,16 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 from supir.errors import BusyError, JobNotFoundError, OptionError, StorageError
 from supir.files.database import Database
 from supir.options import RestoreOptions
+from supir.options.audit import AuditOptions
 from supir.service.database import SERVICE
 from supir.service.limits import Client
 from supir.service.stored_job import StoredJob, Submission
@@ -85,6 +87,7 @@ class Store:
                 return found, False
             self._check_room(database, client, max_queued)
             row = asdict(new) | {"options": json.dumps(asdict(new.options)), "source": new.source or new.id}
+            row |= {"audit": json.dumps(row["audit"]) if new.audit else None}
             row |= {"state": "queued", "created": time.time()}
             places = ", ".join(f":{name}" for name in row)
             added = database.execute(f"INSERT INTO job ({', '.join(row)}) VALUES ({places}) RETURNING {_ALL}", row)
@@ -193,11 +196,15 @@ class Store:
             ).fetchone()
         return None if row is None else _job(row)
 
-    def finish(self, job: str, state: str, *, error: str | None = None, sha256: str | None = None) -> bool:
+    def finish(
+        self, job: str, state: str, *, error: str | None = None, sha256: str | None = None,
+        audited: Mapping[str, Any] | None = None,
+    ) -> bool:  # fmt: skip
         """From running to done or failed. False if it was cancelled or deleted meanwhile."""
         return self._change(
-            "UPDATE job SET state = ?, finished = ?, error = ?, sha256 = ? WHERE id = ? AND state = 'running'",
-            (state, time.time(), error, sha256, job),
+            "UPDATE job SET state = ?, finished = ?, error = ?, sha256 = ?, audited = ?"
+            " WHERE id = ? AND state = 'running'",
+            (state, time.time(), error, sha256, json.dumps(dict(audited)) if audited else None, job),
         )
 
     def put_back(self, job: str, *, died: bool, why: str = _GIVEN_UP) -> str | None:
@@ -331,7 +338,9 @@ class Store:
 
 
 def _job(row: sqlite3.Row) -> StoredJob:
-    return StoredJob(**{**dict(row), "options": RestoreOptions.silent(**json.loads(row["options"]))})
+    audit, audited = (json.loads(row[name]) if row[name] else None for name in ("audit", "audited"))
+    options = RestoreOptions.silent(**json.loads(row["options"]))
+    return StoredJob(**{**dict(row), "options": options, "audit": audit and AuditOptions(**audit), "audited": audited})
 
 
 class _Owed:

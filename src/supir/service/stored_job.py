@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from supir.options import RestoreOptions
+from supir.options.audit import AuditOptions
 
 STATES = ("queued", "running", "done", "failed", "cancelled", "expired")
 """queued -> running -> done -> expired; running -> failed, or queued again; queued, running -> cancelled."""
@@ -43,6 +46,8 @@ class Submission:
     """Its name."""
     preset: str | None = None
     """Whose values the options are where nobody has set them."""
+    audit: AuditOptions | None = None
+    """How the result is audited; unset: it is not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +67,5 @@ class StoredJob(Submission):
     """The sentence for the user, of a job that failed."""
     sha256: str | None
     """Of the result."""
+    audited: Mapping[str, Any] | None
+    """What its audit came to, as `supir.jobs.Outcome` has it."""

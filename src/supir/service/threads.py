@@ -159,6 +159,7 @@ def _job_of(stored: StoredJob, folder: Folder) -> Job:
         preview=None if alone else folder.preview(stored.id), preview_alone=alone,
         views=folder.views(stored.id) if folder.keep_uploads else None,
         caption=Caption(text=stored.caption, captioner=stored.captioner or "") if stored.caption else None,
+        audit=stored.audit,
     )  # fmt: skip
 
 
@@ -173,14 +174,15 @@ def verdict(folder: Folder, active: ActiveJob, outcome: Outcome | None) -> tuple
     job = active.job
     if outcome is not None and outcome.error is None:
         try:
-            safe(folder.result(job.id, job.suffix))
+            for path in folder.made(job):
+                safe(path)
         except OSError as error:
             if lacks_room(error):
                 return "queued", _NO_ROOM, None
             return "failed", f"{job.name}: the result cannot be stored: {error.strerror}", None
         if folder.archive is not None and job.until != "preview":
             try:
-                folder.archive.keep(job.id, [folder.upload(job.id), folder.result(job.id, job.suffix)])
+                folder.archive.keep(job.id, [folder.upload(job.id), *folder.made(job)])
             except OSError as error:
                 return "queued", str(error), None
         return "done", None, outcome.sha256

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supir.files import lacks_room, sentence, write_whole
+from supir.jobs.auditing import audit_files
 from supir.jobs.job import Job, Outcome
 from supir.jobs.model import Model
 from supir.jobs.restoring import OpenModel, Restoring
@@ -69,6 +70,8 @@ class SentAlong(Transfer):
         try:
             _keep(job.preview, result.preview)
             _keep(job.target, result.data)
+            for path, data in zip(audit_files(job.target), result.audit, strict=True):
+                _keep(path, data)
         except OSError as error:
             return failure(job, error)
         return result.outcome
@@ -101,6 +104,8 @@ class _Returned:
     data: bytes | None
     """Of the result's file."""
     preview: bytes | None
+    audit: tuple[bytes | None, bytes | None]
+    """Of its report and its overlay."""
 
 
 class _OpenElsewhere(OpenModel):
@@ -119,7 +124,7 @@ class _Elsewhere:
             with tempfile.TemporaryDirectory(prefix="supir-") as folder:
                 return self._restored(sent, Path(folder), report)
         except OSError as error:
-            return _Returned(outcome=failure(sent.job, error), data=None, preview=None)
+            return _Returned(outcome=failure(sent.job, error), data=None, preview=None, audit=(None, None))
 
     def _restored(self, sent: _Sent, folder: Path, report: Report) -> _Returned:
         job, told = sent.job, False
@@ -135,7 +140,8 @@ class _Elsewhere:
         outcome = self._restoring(replace(job, source=source, target=target, preview=preview, views=None), on_work)
         error = outcome.error and outcome.error.replace(str(source), str(job.source))
         outcome = replace(outcome, source=job.source, target=job.target, error=error)
-        return _Returned(outcome=outcome, data=_read(target), preview=_read(preview))
+        report_file, overlay = map(_read, audit_files(target))
+        return _Returned(outcome=outcome, data=_read(target), preview=_read(preview), audit=(report_file, overlay))
 
 
 def _keep(path: Path | None, data: bytes | None) -> None:

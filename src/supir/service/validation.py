@@ -8,15 +8,17 @@ import json
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from supir.errors import ImageTooLargeError, OptionError, SupirError
 from supir.jobs import Model
 from supir.options import DEFAULT_PRESET, PRESETS, RestoreOptions, unused_by_model
+from supir.options.audit import AuditOptions
 from supir.options.combinations import without_effect
 from supir.options.distilled import mismatch
-from supir.options.fields import Options, choice, json_object, number
+from supir.options.fields import Options, choice, flag, json_object, number
 from supir.options.regions import INLINE, split_regions
 from supir.service.limits import Limits
 from supir.service.stored_job import UNTIL
@@ -43,16 +45,24 @@ class SubmissionOptions(Options):
         None, 0.5, 3600, "of a preview alone: the scale is lowered until it is made within about so long", unit="s"
     )
     preset: str = choice(DEFAULT_PRESET, tuple(PRESETS), f"the values that are not set; unset: {DEFAULT_PRESET}")
+    audit: bool = flag(False, "audit the result: what of it was kept, reconstructed and invented; unset: false")
     scaled: bool = False
     """Whether a scale was said; it is no field of its own."""
+    auditing: AuditOptions | None = None
+    """How the result is audited, where that is asked for; likewise."""
+
+
+OF_PRESET = ("preset", "audit")
+"""Fields of a submission that may stand in the object of options too."""
 
 
 def chosen_options(given: Mapping[str, str], model: Model) -> tuple[RestoreOptions, SubmissionOptions, list[str]]:
     """What the fields of a form ask for, and sentences about options that have no effect on a result.
 
     Args:
-        given: ``options``, a JSON object of fields of ``RestoreOptions``; ``preset``; ``format``; ``until``; and the
-            same fields one by one, as text. An empty text, or null, is the preset's value.
+        given: ``options``, a JSON object of ``preset``, ``audit``, fields of ``RestoreOptions`` and ``AuditOptions``;
+            and these, ``format``, ``until`` and the like, one by one as text. An empty text, or null, is the preset's
+            value.
         model: that will restore it.
 
     Raises:
@@ -61,7 +71,7 @@ def chosen_options(given: Mapping[str, str], model: Model) -> tuple[RestoreOptio
     form = {name: text for name, text in given.items() if text}
     chosen = json_object(form.pop("options", "{}"), "options is ")
     typed: dict[str, Any] = {}
-    known = {**SubmissionOptions.fields(), **RestoreOptions.fields()}
+    known = {**SubmissionOptions.fields(), **RestoreOptions.fields(), **AuditOptions.fields()}
     for name, text in form.items():
         if name not in known:
             raise OptionError(f"{name!r} is not a field; there are: file, options, {', '.join(known)}")
@@ -69,8 +79,9 @@ def chosen_options(given: Mapping[str, str], model: Model) -> tuple[RestoreOptio
             raise OptionError(f"{name} is given twice: in options and as a field of its own")
         typed[name] = known[name].parse(text)
     own = {name: typed.pop(name) for name in SubmissionOptions.fields() if name in typed}
-    asked = SubmissionOptions.given({"preset": chosen.pop("preset", None), **own})
+    asked = SubmissionOptions.given({**{name: chosen.pop(name, None) for name in OF_PRESET}, **own})
     chosen |= typed
+    auditing = _auditing(asked, {name: chosen.pop(name) for name in AuditOptions.fields() if name in chosen})
     found = model.options(asked.preset, **RestoreOptions.known(chosen))
     _check_texts(found)
     _check_files(found, model)
@@ -80,7 +91,51 @@ def chosen_options(given: Mapping[str, str], model: Model) -> tuple[RestoreOptio
     other_base = mismatch(found, model.distilled) if asked.until == UNTIL[0] else None
     idle |= {"base": other_base} if other_base else {}
     scaled = chosen.get("scale") is not None
-    return found, dataclasses.replace(asked, scaled=scaled), list(idle.values())
+    return found, dataclasses.replace(asked, scaled=scaled, auditing=auditing), list(idle.values())
+
+
+def _auditing(asked: SubmissionOptions, given: Mapping[str, Any]) -> AuditOptions | None:
+    """How the result is audited; None where it is not."""
+    if asked.audit and asked.until == "preview":
+        raise OptionError("audit is true, and until=preview makes no result that could be audited: leave out one")
+    if asked.audit:
+        return AuditOptions.given(given)
+    if chosen := [name for name, value in given.items() if value is not None]:
+        raise OptionError(
+            f"{chosen[0]} says how the result is audited: ask for that too, by audit=true, or leave it out"
+        )
+    return None
+
+
+def check_auditing(asked: AuditOptions, width: int, height: int, scale: float) -> None:
+    """See that the result of a picture of this size can be audited as asked.
+
+    Raises:
+        OptionError: it is too small or too large, the calibration cannot promise so much, or nobody here reads letters.
+    """
+    from supir.audit import Calibration
+    from supir.audit.auditing import SMALLEST
+    from supir.image import LARGE, working_size
+
+    size = working_size(width, height, scale)
+    result = f"the result would have {size.output_width} x {size.output_height} pixels"
+    if min(width, height, size.output_width, size.output_height) < SMALLEST:
+        raise OptionError(f"{result} of {width} x {height}; an audit needs {SMALLEST} a side: leave out audit")
+    if size.output_width * size.output_height > LARGE:
+        raise OptionError(
+            f"{result}; those of up to {LARGE / 1e6:g} megapixels can be audited: lower scale, or leave out audit"
+        )
+    Calibration.load().check(asked.level, asked.false_alarms)
+    if asked.max_changed_words is not None and not (asked.letters and can_read_letters()):
+        why = "rapidocr is not installed here" if asked.letters else "letters is false"
+        raise OptionError(
+            f"max_changed_words is {asked.max_changed_words}, and no letters are read: {why}; leave it out"
+        )
+
+
+def can_read_letters() -> bool:
+    """Whether an audit here reads letters."""
+    return all(find_spec(name) is not None for name in ("rapidocr", "onnxruntime"))
 
 
 def checked_picture(
@@ -166,9 +221,12 @@ def suffix_of(form_format: str | None, own: str, until: str = "result") -> str:
     return own if form_format is None else FORMATS[form_format]
 
 
-def digest_of(sha256: str, options: RestoreOptions, suffix: str, until: str = "result") -> str:
+def digest_of(
+    sha256: str, options: RestoreOptions, suffix: str, until: str = "result", audit: AuditOptions | None = None
+) -> str:
     """One hash of everything that a request asks for; the name of the picture is no part of it."""
-    whole = [sha256, dataclasses.asdict(options), suffix, until]
+    whole: list[Any] = [sha256, dataclasses.asdict(options), suffix, until]
+    whole += [dataclasses.asdict(audit)] if audit else []
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 

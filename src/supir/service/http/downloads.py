@@ -50,6 +50,7 @@ def notice_of(job: StoredJob, model: dict[str, str]) -> str:
         "",
         *(f"{name}: {value}" for name, value in model.items()),
         *(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in made.items() if value is not None),
+        *([f"audit: {job.audited['says']}", *job.audited["past_limits"]] if job.audited else []),
         f"sha256 of the file: {job.sha256}",
     ]
     return "\n".join(lines) + "\n"

@@ -6,14 +6,19 @@ import threading
 from contextlib import suppress
 from functools import cached_property
 from statistics import median
+from typing import TYPE_CHECKING
 
 from supir.errors import OptionError, SupirError
 from supir.jobs.model import Model
 from supir.options import RestoreOptions
+from supir.options.audit import AuditOptions
 from supir.service.http.responses import PlanView
 from supir.service.limits import Limits
 from supir.service.stored_job import StoredJob
-from supir.service.validation import check_work
+from supir.service.validation import check_auditing, check_work
+
+if TYPE_CHECKING:
+    from supir.planner.kept import KeptCosts
 
 _MOST_KEPT = 1000
 _HALVINGS = 6
@@ -36,9 +41,12 @@ class Estimates:
         self._model = model
         self._lock = threading.Lock()
         self._begun, self._prepared = False, threading.Event()
-        self._counted: dict[tuple[int, int, RestoreOptions], dict[str, float]] = {}
+        self._counted: dict[tuple[str, int, int, RestoreOptions], dict[str, float]] = {}
 
-    def plan(self, width: int, height: int, options: RestoreOptions, limits: Limits, done: list[StoredJob]) -> PlanView:
+    def plan(
+        self, width: int, height: int, options: RestoreOptions, limits: Limits, done: list[StoredJob],
+        audit: AuditOptions | None = None,
+    ) -> PlanView:  # fmt: skip
         """Of a picture of ``width`` by ``height`` pixels.
 
         Args:
@@ -47,33 +55,36 @@ class Estimates:
             options: what it is to be restored with.
             limits: of who asks.
             done: results that tell how fast it goes, the newest first.
+            audit: how the result is audited; None where it is not.
         """
         from supir.planner.plan import size_on
 
         refused = None
         try:
             check_work(width, height, options, limits)
+            if audit is not None:
+                check_auditing(audit, width, height, options.scale)
         except OptionError as error:
             refused = str(error)
         size = size_on(self._costs, options, width, height)
-        seconds, measured = (None, False) if refused else self._seconds(width, height, options, done)
+        seconds, measured = (None, False) if refused else self._seconds(width, height, options, done, audit)
         return PlanView(
             width=size.output_width, height=size.output_height, working_width=size.padded_width,
             working_height=size.padded_height, seconds=seconds, measured=measured, refused=refused,
         )  # fmt: skip
 
     def _seconds(
-        self, width: int, height: int, options: RestoreOptions, done: list[StoredJob]
+        self, width: int, height: int, options: RestoreOptions, done: list[StoredJob], audit: AuditOptions | None
     ) -> tuple[float | None, bool]:
         with self._lock:  # one at a time: counting imports torch, and takes a core
             first = {job.source: job for job in done}  # another version of a photo begins with the sampling
             rates = [
-                sum(self._work(job.width, job.height, job.options).values()) / (job.finished - job.started)
+                self._whole_work(job.width, job.height, job.options, job.audit) / (job.finished - job.started)
                 for job in first.values()
                 if job.started is not None and job.finished is not None and job.finished > job.started
             ]
             rate = median(rates) if rates else self._rate()
-            work = sum(self._work(width, height, options).values())
+            work = self._whole_work(width, height, options, audit)
             return (None if rate is None else work / rate), bool(rates)
 
     def prepare(self) -> None:
@@ -115,10 +126,22 @@ class Estimates:
                 low, high = (middle, high) if fits(middle) else (low, middle)
             return low
 
-    def _work(self, width: int, height: int, options: RestoreOptions) -> dict[str, float]:
-        key = width, height, options.replace(seed=0, prompt="", tile_prompts="")
+    def _whole_work(self, width: int, height: int, options: RestoreOptions, audit: AuditOptions | None) -> float:
+        """Operations of a result and its audit, whose witness makes a clean preview and so many versions anew."""
+        work = sum(self._work(width, height, options).values())
+        if audit is None:
+            return work
+        from supir.restoration.work import ENCODING, PREVIEW
+
+        witness = self._work(width, height, Model().options(scale=options.scale), self._costs_of_witness)
+        return work + witness[ENCODING] + witness[PREVIEW] + audit.seeds * sum(witness.values())
+
+    def _work(
+        self, width: int, height: int, options: RestoreOptions, costs: KeptCosts | None = None
+    ) -> dict[str, float]:
+        costs = costs or self._costs
+        key = costs.key, width, height, options.replace(seed=0, prompt="", tile_prompts="")
         if key not in self._counted:
-            costs = self._costs
             from supir.planner.plan import size_on, work_on
 
             if len(self._counted) >= _MOST_KEPT:
@@ -127,13 +150,19 @@ class Estimates:
         return self._counted[key]
 
     @cached_property
-    def _costs(self):  # type: ignore[no-untyped-def]
+    def _costs(self) -> KeptCosts:
+        return self._costs_of(self._model)
+
+    @cached_property
+    def _costs_of_witness(self) -> KeptCosts:
+        return self._costs_of(Model())
+
+    def _costs_of(self, model: Model) -> KeptCosts:
         from supir.planner.kept import KeptCosts
         from supir.weights.device import kind_of
         from supir.weights.model_folder import BUNDLED_MODEL
 
-        place = kind_of(self._device)
-        return KeptCosts(self._model.folder or BUNDLED_MODEL, self._model.networks, place, quiet=True)
+        return KeptCosts(model.folder or BUNDLED_MODEL, model.networks, kind_of(self._device), quiet=True)
 
     def _rate(self) -> float | None:
         """Operations a second, as workers reached them last, or as measured; None for a device that is not here."""

@@ -156,4 +156,4 @@ def _kinds(before: JobView | None, now: JobView) -> Iterator[str]:
 
 
 def _percent(view: JobView) -> int:
-    return int(100 * (view.progress or 0.0))
+    return int(100 * ((view.progress or 0.0) + (view.audit_progress or 0.0)))

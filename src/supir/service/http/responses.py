@@ -12,13 +12,28 @@ from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
 from supir.options import RestoreOptions
+from supir.options.audit import AuditOptions
 from supir.service.engine import Progress
 from supir.service.stored_job import StoredJob
-from supir.service.validation import SubmissionOptions
+from supir.service.validation import OF_PRESET, SubmissionOptions
 
 _CHUNK = 1 << 18
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "expired"]
+
+
+class AuditView(BaseModel):
+    """What the audit of a result came to, in short."""
+
+    kept: float = Field(description="share of the picture, from 0 to 1")
+    reconstructed: float
+    invented: float
+    guarantee: str = Field(description="holds, or why nothing is promised of these shares")
+    past_limits: list[str] = Field(description="a clause for each limit of the request that the result is past")
+    returned: Literal["blend", "preview"] | None = Field(
+        None, description="what the result is in place of what was restored, past a limit; null: that itself"
+    )
+    says: str = Field(description="the report's sentence")
 
 
 class JobView(BaseModel):
@@ -42,6 +57,9 @@ class JobView(BaseModel):
     num_steps: int = Field(description="steps in all")
     progress: float | None = Field(None, description="running: how much of the work is done, from 0 to 1, in time")
     seconds_left: float | None = Field(None, description="running: for how long it will go on; null: not known yet")
+    audit_progress: float | None = Field(
+        None, description="running: of the audit that follows the restoration, what is done, from 0 to 1"
+    )
     preview: bool = Field(False, description="the clean preview can be fetched")
     error: str | None = Field(None, description="failed: why")
     warnings: list[str] = Field(
@@ -51,6 +69,8 @@ class JobView(BaseModel):
     until: Literal["result", "preview"] = Field("result", description="what is made")
     source: str = Field(description="the job with which the picture was sent; the same for all that were made of it")
     caption: str | None = Field(None, description="what a captioner said of the picture, where one was asked")
+    audit_options: dict[str, Any] | None = Field(None, description="how the result is audited; null: it is not")
+    audit: AuditView | None = Field(None, description="done: what its audit came to")
 
 
 class JobPage(BaseModel):
@@ -69,12 +89,16 @@ class OptionsView(BaseModel):
     trade_offs: dict[str, str] = Field(description="what each preset is for, in the order to offer them in")
     same_presets: dict[str, str] = Field(description="presets that make the same as another with this model, by name")
     own_presets: list[str] = Field(description="presets for which this model has numbers of its own")
-    unused: dict[str, str] = Field(description="options that change next to nothing with this model, each with why")
+    unused: dict[str, str] = Field(
+        description="options that change next to nothing with this model or service, each with why"
+    )
     goes_with: dict[str, str] = Field(description="options that unset another of the preset when set without it")
     words: dict[str, str] = Field(description="the quality words that stand for unset ones")
     captioner: str | None = Field(None, description="who describes pictures that are sent for their preview; or nobody")
     formats: list[str]
     options: dict[str, Any] = Field(description="a JSON schema for each option")
+    audit_options: dict[str, Any] = Field(description="a JSON schema for each option of an audit")
+    audit_defaults: dict[str, Any] = Field(description="their values where nobody has set them")
     loras: list[str] = Field(description="what the option lora may name")
     first_models: list[str] = Field(description="what the option first may name")
     limits: dict[str, Any] = Field(description="of this key")
@@ -122,6 +146,8 @@ def job_view(job: StoredJob, progress: Progress, keep: float) -> JobView:
         num_steps=job.options.num_steps, progress=progress.share, seconds_left=progress.seconds_left,
         preview=progress.preview, error=job.error, sha256=job.sha256,
         until=job.until, source=job.source, caption=job.caption, preset=job.preset,  # type: ignore[arg-type]
+        audit_progress=progress.audited, audit_options=dataclasses.asdict(job.audit) if job.audit else None,
+        audit=AuditView(**job.audited) if job.audited else None,
     )  # fmt: skip
 
 
@@ -130,8 +156,9 @@ def _time(seconds: float | None) -> Any:
 
 
 def chosen_schema() -> dict[str, Any]:
-    """Preset and options as one JSON object. None has a default: unset, or null, is the preset's value."""
-    given = {"preset": SubmissionOptions.schemas()["preset"], **RestoreOptions.schemas()}
+    """Preset, options, audit as one JSON object. None has a default: unset, or null, is the preset's value."""
+    own = SubmissionOptions.schemas()
+    given = {name: own[name] for name in OF_PRESET} | RestoreOptions.schemas() | AuditOptions.schemas()
     properties = {name: {"anyOf": [schema, {"type": "null"}]} for name, schema in given.items()}
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
@@ -149,6 +176,7 @@ def form_schema() -> dict[str, Any]:
             "options": chosen_schema() | {"description": about},
             **SubmissionOptions.schemas(),
             **RestoreOptions.schemas(),
+            **AuditOptions.schemas(),
         },
     }
 

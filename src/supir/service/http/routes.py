@@ -16,6 +16,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from supir import __version__
 from supir.errors import JobExpiredError, KeyRefusedError
 from supir.options import DEFAULT_PRESET, GOES_WITH, PRESETS, RestoreOptions, unused_options
+from supir.options.audit import AuditOptions
 from supir.options.presets import same_presets, trade_offs
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 from supir.service.engine import Engine
@@ -41,7 +42,7 @@ from supir.service.http.submissions import JobID, Submitting
 from supir.service.http.uploads import read_json
 from supir.service.limits import LOCAL, Client, Limits, RateLimiter, who
 from supir.service.stored_job import StoredJob
-from supir.service.validation import FORMATS, chosen_options
+from supir.service.validation import FORMATS, can_read_letters, chosen_options
 from supir.weights.first import offered_first
 from supir.weights.lora_files import offered
 
@@ -52,6 +53,7 @@ _IMAGES = {
     ".tif": "image/tiff",
     ".avif": "image/avif",
 }
+_KINDS = {**_IMAGES, ".json": "application/json"}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _EVENT = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
 _BEARER = HTTPBearer(auto_error=False, description="a key that `supir serve --new-key` printed")
@@ -117,6 +119,7 @@ class Routes:
         pictures = {200: {"content": dict.fromkeys(_IMAGES.values(), _BINARY), "description": "the picture"}}
         zips = {200: {"content": {"application/zip": _BINARY}, "description": "the zip"}}
         codes = {200: {"content": {"image/svg+xml": {"schema": {"type": "string"}}}, "description": "the code"}}
+        reports = {200: {"content": {"application/json": {"schema": {"type": "object"}}}, "description": "the report"}}
         events = {200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "the events"}}
         job = "/v1/jobs/{job}"
         add("/v1/jobs", "POST", self._submitting.submit, 202, (413, 415, 503, 507), response_model=JobView,
@@ -130,7 +133,10 @@ class Routes:
         add(f"{job}/events", "GET", self.events, errors=(404,), responses=events, response_class=StreamingResponse,
             **asking)  # fmt: skip
         add("/v1/events", "GET", self.all_events, responses=events, response_class=StreamingResponse, **asking)
+        add(f"{job}/audit", "GET", self.audit, errors=(404, 409, 410), responses=reports,
+            response_class=StreamingResponse, **asking)  # fmt: skip
         shown = {"result": self.result, "preview": self.preview, "views/{view}": self.view}
+        shown |= {"audit/overlay": self.overlay}
         for name, function in shown.items():
             add(f"{job}/{name}", "GET", function, errors=(404, 409, 410), responses=pictures,
                 response_class=StreamingResponse, **asking)  # fmt: skip
@@ -200,17 +206,29 @@ class Routes:
         """
         stored = self._stored(request, job)
         path = self._engine.folder.finished_view(stored, view)
-        return _picture(path, stored, path.suffix, view)
+        return _file(path, stored, path.suffix, view)
 
     def result(self, request: Request, job: JobID) -> OpenFile:
         """The restored picture."""
         stored = self._stored(request, job)
-        return _picture(self._engine.folder.finished_result(stored), stored, stored.suffix, "restored")
+        return _file(self._engine.folder.finished_result(stored), stored, stored.suffix, "restored")
 
     def preview(self, request: Request, job: JobID) -> OpenFile:
         """The clean preview, a PNG: there before the first step, and for as long as the result is kept."""
         stored = self._stored(request, job)
-        return _picture(self._engine.folder.finished_preview(stored), stored, ".png", "preview")
+        return _file(self._engine.folder.finished_preview(stored), stored, ".png", "preview")
+
+    def audit(self, request: Request, job: JobID) -> OpenFile:
+        """The report of an audit, as `supir audit --json` prints it: what was kept, reconstructed and invented."""
+        stored = self._stored(request, job)
+        return _file(self._engine.folder.finished_audit(stored)[0], stored, ".json", "audit")
+
+    def overlay(self, request: Request, job: JobID) -> OpenFile:
+        """The picture of an audit, a PNG: the result in grey under green (kept), amber (reconstructed) and red
+        (invented), what contradicts the photo outlined.
+        """
+        stored = self._stored(request, job)
+        return _file(self._engine.folder.finished_audit(stored)[1], stored, ".png", "audit")
 
     def options(self, request: Request) -> OptionsView:
         """What may be set, its ranges, and what each preset sets."""
@@ -220,6 +238,8 @@ class Routes:
             unused["lora"] = "none is offered here"
         if model.first_models is None:
             unused["first"] = "none is offered here"
+        if not can_read_letters():
+            unused |= dict.fromkeys(("letters", "max_changed_words"), "rapidocr is not installed here")
         return OptionsView(
             model=model.identity["model"],
             default_preset=DEFAULT_PRESET,
@@ -233,6 +253,8 @@ class Routes:
             captioner=self._engine.captioner,
             formats=[*FORMATS],
             options=RestoreOptions.schemas(),
+            audit_options=AuditOptions.schemas(),
+            audit_defaults=dataclasses.asdict(AuditOptions()),
             loras=[] if model.loras is None else [*offered(model.loras)],
             first_models=[] if model.first_models is None else [*offered_first(model.first_models)],
             limits=dataclasses.asdict(request.state.client.limits),
@@ -253,12 +275,12 @@ class Routes:
         at work, by what was restored here before.
         """
         client: Client = request.state.client
-        options, _, _ = chosen_options({"options": await read_json(request)}, self._engine.model)
+        options, own, _ = chosen_options({"options": await read_json(request)}, self._engine.model)
 
         def planned() -> PlanView:
             done = self._engine.store.page(client.name, 10 * _TOLD_BY, state="done")
             made = [job for job in done if job.until == "result"][:_TOLD_BY]
-            return self.estimates.plan(width, height, options, client.limits, made)
+            return self.estimates.plan(width, height, options, client.limits, made, own.auditing)
 
         return await run_in_threadpool(planned)
 
@@ -307,13 +329,13 @@ class Routes:
         return job_view(*self._engine.look(job, client), self._engine.keep)
 
 
-def _picture(path: Path, job: StoredJob, suffix: str, what: str) -> OpenFile:
+def _file(path: Path, job: StoredJob, suffix: str, what: str) -> OpenFile:
     """A file as a download, named after the user's own; never shown by a browser in place."""
     try:
         stream = path.open("rb")
     except FileNotFoundError:
-        raise JobExpiredError("the picture was removed a moment ago") from None
+        raise JobExpiredError("the file was removed a moment ago") from None
     name = result_name(job, what, suffix)
     plain = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "._- ") else "_" for sign in name)
     about = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
-    return OpenFile(stream, _IMAGES[suffix], {"Content-Disposition": about})
+    return OpenFile(stream, _KINDS[suffix], {"Content-Disposition": about})

@@ -21,6 +21,7 @@ from supir.service.limits import Client
 from supir.service.stored_job import StoredJob, Submission
 from supir.service.validation import (
     SubmissionOptions,
+    check_auditing,
     checked_picture,
     chosen_options,
     digest_of,
@@ -126,14 +127,18 @@ class Submitting:
         if lowered and not alone:
             told = f"scale {options.scale:g} is taken, not {asked.options.scale:g}, so that the result is not too large"
             asked.idle.append(told)
+        auditing = asked.own.auditing
+        if auditing is not None:
+            check_auditing(auditing, width, height, options.scale)
         suffix = suffix_of(asked.own.format, kind, asked.own.until)
         words = {} if earlier is None else {name: getattr(earlier, name) for name in ("source", "caption", "captioner")}
         # A preview that was made smaller is the same whatever it was to be at first, and however fast it goes now.
         same = options.replace(scale=1.0) if lowered and alone else options
-        digest = digest_of(sha256_of(upload), same, suffix, asked.own.until)
+        digest = digest_of(sha256_of(upload), same, suffix, asked.own.until, auditing)
         return Submission(
             id=job, client=client.name, name=name, options=options, suffix=suffix, width=width, height=height,
-            digest=digest, idempotency_key=asked.key, until=asked.own.until, preset=asked.own.preset, **words,
+            digest=digest, idempotency_key=asked.key, until=asked.own.until, preset=asked.own.preset, audit=auditing,
+            **words,
         )  # fmt: skip
 
     async def _queue(self, request: Request, new: Submission, idle: list[str], place: str, reuse: bool) -> Response:
