@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from supir.audit import Calibration, Report, audit, doubted, open_witness
 from supir.audit.auditing import INVENTED, Findings, judged
+from supir.audit.boxes import boxes
 from supir.audit.calibrating import in_8_bits, tried
 from supir.audit.damage import estimate
 from supir.audit.evidence import Evidence
 from supir.audit.letters import Text, paired, read_letters
-from supir.audit.regions import boxes
 from supir.audit.windows import gaussian, levels, local_rms
 from supir.cli.main import app
 from supir.degradation import ops

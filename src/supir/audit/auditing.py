@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,22 +10,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from supir.audit.boxes import boxes
 from supir.audit.calibration import Calibration
 from supir.audit.consistency import Consistency, consistency
 from supir.audit.damage import Damage
 from supir.audit.evidence import CHANNELS, REACHES, Evidence
-from supir.audit.regions import boxes
 from supir.audit.windows import levels, spread_over
 from supir.audit.witness import questioned
 from supir.errors import OptionError
 from supir.image import LARGE, Picture, resize
 from supir.image.picture import on_white
+from supir.image.sizes import shapes_apart
 
 if TYPE_CHECKING:
     from supir.pipeline import SupirPipeline
 
-SAME_SHAPE = 0.02
-"""Of the logarithm of sides' ratios: by so much the two may differ in shape, as rounding does."""
 KEPT, RECONSTRUCTED, INVENTED = 0, 1, 2
 """What a place of the map counts as."""
 SMALLEST = 16
@@ -89,9 +87,7 @@ def check_pair(before: Picture, after: Picture) -> None:
         OptionError: two shapes, too small, or too large for memory.
     """
     sizes = f"the input is {before.width} x {before.height} pixels and the result {after.width} x {after.height}"
-    if abs(math.log(before.width / before.height * after.height / after.width)) > SAME_SHAPE + 1 / min(
-        before.width, before.height
-    ):
+    if shapes_apart((before.width, before.height), (after.width, after.height)):
         raise OptionError(f"{sizes}; an audit needs two of one shape: the picture, and what was made of all of it")
     if min(before.width, before.height, after.width, after.height) < SMALLEST:
         raise OptionError(f"{sizes}; an audit needs at least {SMALLEST} pixels a side")

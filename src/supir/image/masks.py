@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,14 +16,12 @@ from supir.errors import ImageError, OptionError
 from supir.image.opening import read_size
 from supir.image.picture import luma
 from supir.image.reading import read
-from supir.image.sizes import mirrored_indices, resize
+from supir.image.sizes import mirrored_indices, resize, shapes_apart
 from supir.options import RestoreOptions
 from supir.options.regions import INLINE, split_regions
 
 INLINE_PIXELS = 4_000_000
 """Of a mask that is written as text: a few bytes could be made into gigabytes."""
-_SAME_SHAPE = 0.02
-"""Of the logarithm of sides' ratios: by so much a mask's shape may differ, as rounding does."""
 
 
 def masks_in(options: RestoreOptions) -> list[tuple[str, str]]:
@@ -142,7 +139,7 @@ def _unreadable(option: str, name: str, path: Path, error: Exception) -> OptionE
 
 
 def _check_shape(option: str, mask: tuple[int, int], photo: tuple[int, int]) -> None:
-    if abs(math.log(mask[0] / mask[1] * photo[1] / photo[0])) > _SAME_SHAPE:
+    if shapes_apart(mask, photo):
         raise OptionError(
             f"{option} is {mask[0]} x {mask[1]} pixels and the photo {photo[0]} x {photo[1]}; it must have the"
             " photo's shape, at any size"

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from supir.errors import OptionError
 
+SAME_SHAPE = 0.02
+"""Of the logarithm of sides' ratios: by so much two of one shape may differ, beside what rounding makes."""
+
 
 def resize(pixels: Tensor, height: int, width: int, *, limits: tuple[float, float] | None = (-1.0, 1.0)) -> Tensor:
     """Bicubic, antialiased when shrinking.
@@ -50,6 +53,12 @@ def pad_to_multiple(pixels: Tensor, multiple: int) -> Tensor:
         if padded != size:
             pixels = pixels.index_select(axis, mirrored_indices(0, padded, size).to(pixels.device))
     return pixels
+
+
+def shapes_apart(first: tuple[int, int], second: tuple[int, int]) -> bool:
+    """Whether two sizes (width, height) are of two shapes, by more than their rounding to whole pixels can make."""
+    apart = abs(math.log(first[0] / first[1] * second[1] / second[0]))
+    return apart > SAME_SHAPE + 1 / min(*first, *second)
 
 
 def mirrored_indices(start: int, stop: int, size: int) -> Tensor:
