@@ -15,9 +15,10 @@ from evaluation.record_independent import PICTURES, damaged
 from evaluation.test_metrics import tensor
 from supir.errors import OptionError
 from supir.evaluation import metrics
-from supir.evaluation.fidelity import gaussian_means, luma
+from supir.evaluation.fidelity import luma
 from supir.evaluation.metrics import METRICS, open_measures, reduced
 from supir.evaluation.niqe import niqe
+from supir.tensors.gaussian import gaussian_means
 from tiny import tiny_tokenizer
 
 RECORDED = json.loads((Path(__file__).parent / "independent.json").read_text())

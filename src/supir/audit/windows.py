@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from supir.tensors.gaussian import gaussian_blur
+
 CELL = 4
 """Pixels of the result a side of one place of a map."""
 LUMA = (0.299, 0.587, 0.114)
@@ -35,16 +37,7 @@ def opponent(picture: Tensor) -> Tensor:
 
 def gaussian(planes: Tensor, sigma: float) -> Tensor:
     """(C, H, W) under a Gaussian cut at three deviations; the edge is carried on beyond the picture."""
-    if sigma <= 0:
-        return planes
-    reach = max(1, math.ceil(3 * sigma))
-    axis = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    line = torch.exp(-axis.square() / (2 * sigma**2))
-    line /= line.sum()
-    padded = F.pad(planes[:, None], (0, 0, reach, reach), mode="replicate")
-    rows = F.conv2d(padded, line.reshape(1, 1, -1, 1))
-    rows = F.pad(rows, (reach, reach, 0, 0), mode="replicate")
-    return F.conv2d(rows, line.reshape(1, 1, 1, -1))[:, 0]
+    return gaussian_blur(planes, sigma, mode="replicate")
 
 
 def grid(height: int, width: int) -> tuple[int, int]:

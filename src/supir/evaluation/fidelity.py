@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from supir.errors import OptionError
+from supir.tensors.gaussian import gaussian_blur, gaussian_means
 
 
 def check_pair(picture: Tensor, reference: Tensor, smallest: int = 1) -> None:
@@ -77,15 +78,6 @@ def psnr_y(picture: Tensor, reference: Tensor) -> float:
 def _decibels(first: Tensor, second: Tensor) -> float:
     error = float((first - second).square().mean())
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
-
-
-def gaussian_means(planes: Tensor, size: int, sigma: float) -> Tensor:
-    """Gaussian-weighted means of (N, H, W) float64 over the ``size`` x ``size`` windows that lie inside."""
-    axis = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
-    line = torch.exp(-axis.square() / (2 * sigma**2))
-    line /= line.sum()
-    rows = F.conv2d(planes[:, None], line.reshape(1, 1, size, 1))
-    return F.conv2d(rows, line.reshape(1, 1, 1, size))[:, 0]
 
 
 def ssim(picture: Tensor, reference: Tensor) -> float:
@@ -202,7 +194,7 @@ def detail_balance(picture: Tensor, reference: Tensor) -> float:
     planes = torch.stack([luma(picture), luma(reference)])
     found = []
     for octave in OCTAVES:
-        softer = _blurred(planes, octave)
+        softer = gaussian_blur(planes, octave, mode="reflect")
         band, wanted = planes - softer
         found.append(_balance(band, wanted, WINDOW * octave))
         planes = softer
@@ -211,15 +203,9 @@ def detail_balance(picture: Tensor, reference: Tensor) -> float:
 
 def _balance(band: Tensor, wanted: Tensor, window: float) -> float:
     """Of one band (H, W), whose own mean is near zero everywhere."""
-    moments = _blurred(torch.stack([band * band, wanted * wanted, band * wanted]), window)
+    moments = gaussian_blur(torch.stack([band * band, wanted * wanted, band * wanted]), window, mode="reflect")
     s, t = moments[:2].clamp(min=0).sqrt()
     equal = (2 * s * t + THRESHOLD) / (s * s + t * t + THRESHOLD)
     related = (moments[2] + THRESHOLD) / (s * t + THRESHOLD)
     weight = s + t + 1e-6
     return float((weight * equal * (1 + related) / 2).sum() / weight.sum())
-
-
-def _blurred(planes: Tensor, sigma: float) -> Tensor:
-    """(N, H, W) under a Gaussian cut at three deviations, mirrored at the borders, of the same size."""
-    reach = int(3 * sigma)
-    return gaussian_means(F.pad(planes, (reach,) * 4, mode="reflect"), 2 * reach + 1, sigma)

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from supir.errors import OptionError
-from supir.evaluation.fidelity import check_picture, gaussian_means, luma
+from supir.evaluation.fidelity import check_picture, luma
+from supir.tensors.gaussian import gaussian_blur
 
 Array = npt.NDArray[np.float64]
 
@@ -73,8 +73,7 @@ def _halved(plane: Tensor) -> Tensor:
 
 def _normalised(plane: Tensor) -> Tensor:
     """Mean-subtracted, contrast-normalised luma; edge pixels repeated beyond the border."""
-    padded = F.pad(torch.stack([plane, plane.square()])[:, None], (3, 3, 3, 3), mode="replicate")
-    mean, square = gaussian_means(padded[:, 0], 7, 7 / 6)
+    mean, square = gaussian_blur(torch.stack([plane, plane.square()]), 7 / 6, mode="replicate", reach=3)
     values = (plane - mean) / ((square - mean.square()).abs().sqrt() + 1)
     return values * (values.abs() > 1e-6)  # rounding would give flat parts a sign at random, and signs are counted
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from supir.image.picture import from_integers, luma
 from supir.image.reading import decode
+from supir.tensors.gaussian import gaussian_blur
 
 SMALLEST = 256
 """Pixels of the shorter side below which nothing is said: there is too little to tell by."""
@@ -91,18 +92,9 @@ def _grid(grey: Tensor) -> float:
 
 def _sharpness(grey: Tensor) -> float | None:
     """On the strongest edges, three blocks in a hundred."""
-    once, twice = _blurred(grey, 1.0), _blurred(grey, 2.0)
+    once, twice = (gaussian_blur(grey[0], sigma, mode="reflect")[None] for sigma in (1.0, 2.0))
     fine, coarse = (grey - once).square(), (once - twice).square()
     fine, coarse = F.avg_pool2d(fine, _BLOCK // 2).flatten(), F.avg_pool2d(coarse, _BLOCK // 2).flatten()
     edges = coarse >= coarse.quantile(0.97)
     strength = coarse[edges].mean()
     return None if strength < 4 else float((fine[edges].mean() / strength).sqrt())
-
-
-def _blurred(grey: Tensor, sigma: float) -> Tensor:
-    reach = round(3 * sigma)
-    at = torch.arange(-reach, reach + 1).float()
-    kernel = torch.exp(-at.square() / (2 * sigma**2))
-    kernel = kernel / kernel.sum()
-    padded = F.pad(grey, (reach,) * 4, mode="reflect")
-    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
