@@ -9,6 +9,8 @@ neighbourhood only (``halo``), and tiles that overlap by it are exact.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -134,6 +136,18 @@ class ThinAutoencoder(OffloadedByLeaves, ModelMixin, ConfigMixin):
     def has_detail(self) -> bool:
         """Whether ``encode_degraded`` goes from plain to vivid."""
         return bool(self.config.dense_blocks and self.config.plain_end)
+
+    def with_new_restorer(self, **changes: Any) -> ThinAutoencoder:
+        """One with the same encoder and decoder, copied, and a restoring network that has learned nothing yet.
+
+        Args:
+            changes: of the configuration, such as ``dense_blocks``.
+        """
+        own = {name: value for name, value in self.config.items() if not name.startswith("_")}
+        made = ThinAutoencoder(**own | changes)
+        made.encoder.load_state_dict(self.encoder.state_dict())
+        made.decoder.load_state_dict(self.decoder.state_dict())
+        return made
 
     @property
     def halo(self) -> int:

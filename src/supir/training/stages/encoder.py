@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from supir.data.pixels import Pixels
-from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.training.loop import Stage
 from supir.training.pairs import degrade, to_tensor
 from supir.training.photographs import Photographs
@@ -70,13 +69,9 @@ def with_copied_encoder(autoencoder: Any, seed: int) -> Any:
     if hasattr(autoencoder, "degraded_encoder"):
         autoencoder.degraded_encoder.load_state_dict(autoencoder.encoder.state_dict())
         return autoencoder
-    own = {name: value for name, value in autoencoder.config.items() if not name.startswith("_")}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = ThinAutoencoder(**own | {"dense_blocks": 0, "plain_end": False})
-    for name in ("encoder", "decoder"):
-        getattr(made, name).load_state_dict(getattr(autoencoder, name).state_dict())
-    return made
+        return autoencoder.with_new_restorer(dense_blocks=0, plain_end=False)
 
 
 def encoder_stage(materials: StageContext) -> Stage:

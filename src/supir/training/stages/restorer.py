@@ -58,8 +58,8 @@ def with_asked_restorer(autoencoder: Any, options: StageOptions) -> Any:
     if options.plain_end and not getattr(autoencoder, "has_detail", False):
         if not autoencoder.config.get("dense_blocks"):
             raise OptionError("plain_end is true; it needs a model whose restoring network has dense blocks")
-        vivid, autoencoder = autoencoder, ThinAutoencoder(**{**_own(autoencoder), "plain_end": True})
-        autoencoder.load_state_dict(vivid.state_dict(), strict=False)
+        vivid, autoencoder = autoencoder.restorer, autoencoder.with_new_restorer(plain_end=True)
+        autoencoder.restorer.load_state_dict(vivid.state_dict(), strict=False)
         autoencoder.restorer.begin_plain_end()
     return autoencoder
 
@@ -70,15 +70,9 @@ def _with_dense_blocks(autoencoder: ThinAutoencoder, options: StageOptions) -> T
             f"restorer_blocks is {options.restorer_blocks}, and teacher is empty; name the file of Real-ESRGAN x4plus"
             " that the blocks come from, as in --set teacher=realesrgan-x4plus.bin"
         )
-    made = ThinAutoencoder(**{**_own(autoencoder), "dense_blocks": options.restorer_blocks})
-    for name in ("encoder", "decoder"):
-        getattr(made, name).load_state_dict(getattr(autoencoder, name).state_dict())
+    made = autoencoder.with_new_restorer(dense_blocks=options.restorer_blocks)
     begin_from(made.restorer, load_teacher(Path(options.teacher)))
     return made
-
-
-def _own(autoencoder: ThinAutoencoder) -> dict[str, object]:
-    return {name: value for name, value in autoencoder.config.items() if not name.startswith("_")}
 
 
 @torch.no_grad()
