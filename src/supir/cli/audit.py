@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 
 from supir.cli.arguments import AsJson, Device, ModelFolder, Photos, Quiet, fields_in, model_of, option, with_options
 from supir.cli.errors import FAILED, check_interrupted, exit_on_error, one_line, say
+from supir.errors import ImageWriteError
+from supir.files import check_absent
 from supir.options.audit import AuditOptions
 
 PAIR = "pair"
@@ -134,10 +136,7 @@ def calibrate(
 
 def _check_free(targets: list[Path | None], inputs: list[Path], *, overwrite: bool) -> None:
     """Refuse to write over an input, and over anything without ``--overwrite``."""
-    from supir.errors import ImageWriteError
-
     for target in filter(None, targets):
         if any(path.exists() and target.exists() and path.samefile(target) for path in inputs):
             raise ImageWriteError(f"{target} is an input and would be overwritten; name another file", target)
-        if target.exists() and not overwrite:
-            raise ImageWriteError(f"{target} exists; pass --overwrite to replace it", target)
+    check_absent(targets, overwrite=overwrite)

@@ -16,7 +16,7 @@ lacks something, so that no other module asks which system it runs on:
 from supir.files.folders import alone, check_ours, strangers
 from supir.files.journal import add_entries, read_entries, whole_lines, write_entries
 from supir.files.places import Places, check_apart, path_within, stamp_of
-from supir.files.saying import check_writable, disk_error, lacks_room, name_fault, sentence
+from supir.files.saying import check_absent, check_writable, disk_error, lacks_room, name_fault, sentence
 from supir.files.whole import (
     flush,
     folder_whole,

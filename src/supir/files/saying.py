@@ -7,10 +7,11 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from supir.errors import ImageWriteError
 from supir.files import system
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])", re.IGNORECASE)  # by Windows, with any suffix
@@ -121,6 +122,21 @@ def check_writable(path: Path | str) -> None:
         except OSError as error:
             error.filename = str(path)
             raise
+
+
+def check_absent(targets: Iterable[Path | None], *, overwrite: bool) -> None:
+    """Refuse to write over what is there, where that was not asked for.
+
+    Args:
+        targets: files to be written; None stands for none.
+        overwrite: whether it was.
+
+    Raises:
+        ImageWriteError: one is there.
+    """
+    for target in filter(None, targets):
+        if target.exists() and not overwrite:
+            raise ImageWriteError(f"{target} exists; pass --overwrite to replace it", target)
 
 
 def existing(path: Path) -> Path:

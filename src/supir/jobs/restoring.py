@@ -15,12 +15,11 @@ from supir.errors import (
     DeviceLostError,
     ImageError,
     ImageReadError,
-    ImageWriteError,
     OptionError,
     SupirError,
     WeightsError,
 )
-from supir.files import lacks_room, sentence, write_whole
+from supir.files import check_absent, lacks_room, sentence, write_whole
 from supir.jobs.auditing import audit_files, audit_result, check_audited
 from supir.jobs.job import BROWSERS_SHOW, THUMBNAIL, Job, Outcome, file_sha256, settings_sha256
 from supir.jobs.model import Model
@@ -155,9 +154,7 @@ def _keep(job: Job) -> None:
 def _check_free(job: Job, overwrite: bool) -> None:
     """Raise ImageWriteError where a result is there and not to be replaced."""
     audited = audit_files(job.target) if job.audit is not None else ()
-    for target in filter(None, (job.target, job.compare, job.preview, *audited)):
-        if target.exists() and not overwrite:
-            raise ImageWriteError(f"{target} exists; pass --overwrite to replace it", target)
+    check_absent((job.target, job.compare, job.preview, *audited), overwrite=overwrite)
 
 
 def _check_written(job: Job) -> None:

@@ -71,6 +71,7 @@ def _with_dense_blocks(autoencoder: ThinAutoencoder, options: StageOptions) -> T
             " that the blocks come from, as in --set teacher=realesrgan-x4plus.bin"
         )
     made = autoencoder.with_new_restorer(dense_blocks=options.restorer_blocks)
+    assert isinstance(made.restorer, DenseRestorer)
     begin_from(made.restorer, load_teacher(Path(options.teacher)))
     return made
 
