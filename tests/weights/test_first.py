@@ -108,3 +108,7 @@ def test_a_service_offers_those_of_a_folder(tmp_path: Path) -> None:
         with pytest.raises(OptionError, match="here; there are: x2"):
             chosen_options({"first": name}, offered)
     assert first_file("x2", tmp_path) == tmp_path / "x2.pth"
+    torch.save({"params": np.random.Generator}, tmp_path / "code.pth")
+    with pytest.raises(OptionError, match=r"code\.pth") as refused:
+        chosen_options({"first": "code"}, offered)
+    assert "lora" not in str(refused.value)

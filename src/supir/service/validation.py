@@ -263,9 +263,12 @@ def _check_files(options: RestoreOptions, model: Model) -> None:
         raise OptionError(f"first is {options.first!r}; this service offers none")
     try:
         model.check_first([options.first])
+    except SupirError as error:
+        raise OptionError(str(error)) from error
+    try:
         model.check_loras([options.lora])
     except SupirError as error:
-        raise OptionError(str(error) if str(error).startswith("first") else f"lora: {error}") from error
+        raise OptionError(f"lora: {error}") from error
 
 
 def _without(path: Path, name: str, error: Exception) -> str:
