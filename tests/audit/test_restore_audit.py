@@ -11,9 +11,11 @@ import skimage.data
 import torch
 from typer.testing import CliRunner, Result
 
+from supir.audit import letters
 from supir.cli.main import app
 from supir.image import Picture, read, read_record, verify, write
 from supir.jobs.batch import LOG
+from supir.jobs.model import Model
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,28 @@ def test_what_is_too_large_to_be_audited_is_told_before_the_work(tmp_path: Path)
     done = run("restore", large, "-o", tmp_path / "huge.png", "--scale", "2", "--audit")
     assert done.exit_code == 1
     assert "up to 12 megapixels can be audited" in done.output
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--level", "0.01", "--no-letters"], "photographs can promise"),
+        (["--max-changed-words", "0", "--no-letters"], "letters is False, so that no word is read"),
+        (["--max-changed-words", "0"], "pip install 'supir[audit]'"),
+    ],
+    ids=["level", "no-letters", "no-reader"],
+)
+@pytest.mark.parametrize("command", ["restore", "batch"])
+def test_what_cannot_be_promised_or_counted_is_told_before_the_work(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, asked: list[str], said: str
+) -> None:
+    monkeypatch.setattr(letters, "find_spec", lambda name: None)
+    monkeypatch.setattr(Model, "open", lambda *given: pytest.fail("the weights were opened"))
+    out = tmp_path / "out.png"
+    done = CliRunner().invoke(app, [command, str(photo), "-o", str(out), "--audit", *asked, "--device", "cpu"])
+    assert done.exit_code != 0
+    assert said in " ".join(done.output.replace("│", " ").split())
+    assert not out.exists() or not list(out.glob("*.png"))
 
 
 @pytest.mark.slow

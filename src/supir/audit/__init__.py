@@ -10,6 +10,7 @@ conformal        thresholds with a guarantee
 calibrating      calibrations, made from photographs
 consistency      the result damaged again, against the input
 auditing         the map, its classes, contradictions
+boxes            places that hang together
 letters          texts before and after
 """
 
@@ -19,14 +20,14 @@ from supir.lazy import lazy_names
 
 if TYPE_CHECKING:
     from supir.audit.calibration import Calibration
-    from supir.audit.report import Report, audit, doubted
+    from supir.audit.report import Report, audit, check_asked, doubted
     from supir.audit.witness import open_witness
 
 __getattr__ = lazy_names(
     __name__,
     {
         "calibration": ("Calibration",),
-        "report": ("Report", "audit", "doubted"),
+        "report": ("Report", "audit", "check_asked", "doubted"),
         "witness": ("open_witness",),
     },
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 from torch import Tensor
@@ -80,6 +81,16 @@ def read_letters(before: Tensor, after: Tensor) -> list[Reading]:
     return paired(_read(before), _read(after))
 
 
+def check_reader() -> None:
+    """See that letters can be read, without reading any.
+
+    Raises:
+        MissingExtraError: rapidocr is not installed.
+    """
+    if find_spec("rapidocr") is None or find_spec("onnxruntime") is None:
+        raise _lacking()
+
+
 def paired(before: Sequence[Text], after: Sequence[Text]) -> list[Reading]:
     """The places of the two, each with what overlaps it most in the other."""
     left, found = list(before), []
@@ -121,6 +132,10 @@ def _reader() -> Any:
         import onnxruntime
         from rapidocr import RapidOCR
     except ImportError as error:
-        raise MissingExtraError("rapidocr", "audit", "reading letters") from error
+        raise _lacking() from error
     onnxruntime.set_default_logger_severity(3)
     return RapidOCR(params={"Global.log_level": "error", "Global.text_score": 0.0})
+
+
+def _lacking() -> MissingExtraError:
+    return MissingExtraError("rapidocr", "audit", "reading letters")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from supir.audit.auditing import INVENTED, Findings, gathered, judged
 from supir.audit.calibration import BUNDLED, WRONG, Calibration
-from supir.audit.letters import Reading, read_letters
+from supir.audit.letters import Reading, check_reader, read_letters
 from supir.audit.overlay import overlay
 from supir.audit.windows import gaussian, levels, spread_over
 from supir.audit.witness import open_witness
@@ -141,6 +141,18 @@ def _places(number: int) -> str:
     return "1 place contradicts" if number == 1 else f"{number} places contradict"
 
 
+def check_asked(options: AuditOptions, calibration: Calibration) -> None:
+    """Find out before the work whether an audit can promise and count what is asked.
+
+    Raises:
+        OptionError: the calibration's photographs are too few for the level or the rate of false alarms.
+        MissingExtraError: words are to be counted, and nothing that reads them is installed.
+    """
+    calibration.check(options.level, options.false_alarms)
+    if options.max_changed_words is not None:
+        check_reader()
+
+
 def audit(
     before: Path | str | Picture,
     after: Path | str | Picture,
@@ -164,11 +176,11 @@ def audit(
 
     Raises:
         ImageError: one of the two cannot be read.
-        OptionError: they are no pair, or the calibration cannot promise what is asked.
+        OptionError, MissingExtraError: they are no pair, or see ``check_asked``.
     """
     options = options or AuditOptions()
     calibration = calibration or Calibration.load(BUNDLED)
-    calibration.check(options.level, options.false_alarms)
+    check_asked(options, calibration)
     files = {name: _about(each) for name, each in (("before", before), ("after", after))}
     if record is None:
         record = {} if isinstance(after, Picture) else read_record(after)

@@ -160,7 +160,7 @@ def auditing_of(asked: bool, overrides: Mapping[str, Any]) -> AuditOptions | Non
     """How results are audited; None where ``--audit`` is not given.
 
     Raises:
-        OptionError: an option of an audit without one, or the calibration cannot promise what is asked.
+        OptionError: an option of an audit without one, or two that exclude one another.
     """
     found = fields_in(overrides, AuditOptions)
     if not asked:

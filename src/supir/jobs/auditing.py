@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,21 @@ def check_audited(job: Job, size: tuple[int, int]) -> None:
             job.target,
         )
     check_target(audit_files(job.target)[1], size)
+
+
+def check_audits(jobs: Iterable[Job]) -> None:
+    """Find out before the work whether the audits of jobs can promise and count what is asked of them.
+
+    Raises:
+        OptionError, MissingExtraError: see ``supir.audit.check_asked``.
+    """
+    if not (asked := dict.fromkeys(job.audit for job in jobs if job.audit is not None)):
+        return
+    from supir.audit import Calibration, check_asked
+
+    calibration = Calibration.load()
+    for options in asked:
+        check_asked(options, calibration)
 
 
 def audit_result(

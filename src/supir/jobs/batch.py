@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from supir import __version__
 from supir.errors import SupirError
 from supir.files import add_entries, alone, check_ours, read_entries, sentence, sweep, write_whole
+from supir.jobs.auditing import check_audits
 from supir.jobs.captioning import Captioning, add_captions
 from supir.jobs.job import Job, Outcome, settings_sha256
 from supir.jobs.model import Model
@@ -67,7 +68,9 @@ def run_batch(
         on_work: told how far the work on a job is, where the runner tells.
 
     Raises:
-        OptionError: ``out`` holds something that no batch made, or a device is not there.
+        OptionError: ``out`` holds something that no batch made, a device is not there, or an audit cannot promise
+            what is asked of it.
+        MissingExtraError: an audit is to count words, and nothing that reads them is installed.
         WeightsError: the weights cannot be opened, or a LoRA is missing or of another base.
         CaptionerError: the captioner cannot be used; nothing was restored.
         SupirError: another batch is at work in ``out``, or the folder cannot be written.
@@ -76,6 +79,7 @@ def run_batch(
     start = time.perf_counter()
     model.check_loras(job.options.lora for job in jobs)
     model.check_first(job.options.first for job in jobs)
+    check_audits(jobs)
     placed = model.placed(runner.device)  # the previews for a captioner are made here, wherever the workers are
     with nullcontext() if out is None else opened(Path(out)) as log:
         outcomes = list(known)

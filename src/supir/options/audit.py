@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from supir.errors import OptionError
 from supir.options.fields import Options, choice, flag, number
 
 
@@ -37,6 +38,14 @@ class AuditOptions(Options):
         "past a limit return: keep, the result all the same; blend, the clean preview where it is invented; preview,"
         " the clean preview alone",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_changed_words is not None and not self.letters:
+            raise OptionError(
+                f"max_changed_words is {self.max_changed_words}, and letters is False, so that no word is read; leave"
+                " out one"
+            )
 
 
 LIMITS = ("max_invented", "max_contradictions", "max_changed_words")
