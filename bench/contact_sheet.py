@@ -3,7 +3,9 @@
     python bench/contact_sheet.py PICTURES... -o sheet.png                  # real low-quality pictures
     python bench/contact_sheet.py PICTURES... -o sheet.png --degrade light  # originals, degraded here by a recipe
     python bench/contact_sheet.py PICTURES... -o sheet.png --degrade 4      # originals, reduced 4 times
+    python bench/contact_sheet.py PICTURES... -o sheet.png --details 0 1           # a result of each detail
 
+``--at X Y`` shows the pixels around there, in shares of the sides, in place of the middle.
 Prints the mean PSNR of every column against the original, over all pictures, which says little about looks.
 """
 
@@ -48,16 +50,25 @@ def row(pipeline: SupirPipeline, path: Path, options: argparse.Namespace, index:
         given, scale = degraded(original, options.degrade, index)
     else:
         given, scale = original, options.scale
-    [restored] = pipeline(Picture(pixels=given.contiguous()), preset=options.preset, scale=scale, **options.set)
-    height, width = restored.picture.pixels.shape[1:]
-    cells = [resize(given, height, width), restored.preview.pixels, restored.picture.pixels]
+    settings = [{"detail": detail} for detail in options.details] or [{}]
+    found = [
+        pipeline(Picture(pixels=given.contiguous()), preset=options.preset, scale=scale, **options.set | setting)[0]
+        for setting in settings
+    ]
+    shown = (
+        [one.picture.pixels for one in found] if options.details else [found[0].preview.pixels, found[0].picture.pixels]
+    )
+    cells = [resize(given, *shown[0].shape[1:]), *shown]
     return [*cells, original] if options.degrade else cells
 
 
-def crop(cell: Tensor, side: int) -> Tensor:
-    """The middle ``side`` x ``side`` pixels, smaller pictures padded with white."""
+def crop(cell: Tensor, side: int, at: tuple[float, float] = (0.5, 0.5)) -> Tensor:
+    """``side`` x ``side`` pixels around ``at`` (x, y in shares of the sides), smaller pictures padded with white."""
     height, width = cell.shape[1:]
-    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
+    top, left = (
+        max(0, min(round(share * length) - side // 2, length - side))
+        for share, length in zip(reversed(at), (height, width), strict=True)
+    )
     part = cell[:, top : top + side, left : left + side]
     return torch.nn.functional.pad(part, (0, side - part.shape[2], 0, side - part.shape[1]), value=1.0)
 
@@ -71,6 +82,17 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=2.0)
     parser.add_argument("--preset", default="quality")
     parser.add_argument("--set", type=json.loads, default={}, help="options over the preset, as JSON")
+    parser.add_argument(
+        "--details", type=float, nargs="+", default=[], help="a result of each in place of preview and result"
+    )
+    parser.add_argument(
+        "--at",
+        type=float,
+        nargs=2,
+        default=(0.5, 0.5),
+        metavar=("X", "Y"),
+        help="what is shown, in shares of the sides",
+    )
     parser.add_argument("--model", type=Path)
     parser.add_argument("--side", type=int, default=320, help="pixels of the middle of each picture that are shown")
     options = parser.parse_args()
@@ -78,10 +100,12 @@ def main() -> None:
     pipeline.set_progress_bar_config(disable=True)
     rows = [row(pipeline, path, options, index) for index, path in enumerate(find_pictures(options.pictures))]
     if options.degrade:
-        names = ("input", "preview", "result")
+        names = ("input", *(map(str, options.details) if options.details else ("preview", "result")))
         means = {name: np.mean([psnr(cells[i], cells[-1]) for cells in rows]) for i, name in enumerate(names)}
         print(json.dumps({name: round(float(mean), 2) for name, mean in means.items()}))
-    sheet = torch.cat([torch.cat([crop(cell, options.side) for cell in cells], dim=2) for cells in rows], dim=1)
+    sheet = torch.cat(
+        [torch.cat([crop(cell, options.side, options.at) for cell in cells], dim=2) for cells in rows], dim=1
+    )
     write(Picture(pixels=sheet.contiguous()), options.output)
 
 

@@ -185,7 +185,7 @@ def test_colour_by_bands(method: str, rows: int) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
 def test_memory_and_seconds_of_64_megapixels() -> None:
-    """Against 4 megapixels, with the bundled model: at most 1.3 of the memory, 1.15 of the processor seconds a megapixel."""
+    """Against 4 megapixels, the bundled model: at most 1.3 of the memory, 1.15 of the processor seconds a megapixel."""
     command = [sys.executable, str(ROOT / "bench" / "memory_by_size.py"), "4", "64", "--check"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     subprocess.run(command, env=environment, check=True, timeout=9000)
