@@ -173,7 +173,7 @@ def test_names_are_text_alone(server: Server) -> None:
             assert httpx2.URL("http://x/?a=" + told.partition("UTF-8''")[2]).params["a"] == shown
             assert told.isascii()
     names = {path.name for path in server.data.rglob("*") if path.is_file()}
-    assert names <= {"upload", "preview.png", "result.png", "result.jpg"} | {
+    assert names <= {"upload", "preview.png", "result.png", "result.jpg", "result.audit.json", "result.audit.png"} | {
         "service.lock", "service.sqlite", "service.sqlite-wal", "service.sqlite-shm",
         "reserve",
     }  # fmt: skip

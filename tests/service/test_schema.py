@@ -35,8 +35,8 @@ def test_fields_are_those_of_the_options(server: Server, schema: dict[str, Any])
     whole, told = form["options"]["properties"], patient.get(f"{server.url}/v1/options").json()
     assert list(form) == [*OWN, *RestoreOptions.fields(), *AuditOptions.fields()]
     assert list(whole) == ["preset", "audit", *RestoreOptions.fields(), *AuditOptions.fields()]
-    assert told["audit_options"] == {name: form[name] for name in AuditOptions.fields()}
-    assert told["audit_defaults"] == dataclasses.asdict(AuditOptions())
+    assert told["audit_options"] == {name: form[name] for name in ("audit", *AuditOptions.fields())}
+    assert told["audit_defaults"] == {"audit": False, **dataclasses.asdict(AuditOptions())}
     assert form["preset"]["enum"] == list(PRESETS)
     for name, spec in RestoreOptions.fields().items():
         assert form[name] == told["options"][name]

@@ -9,8 +9,9 @@ from importlib.resources import files
 from playwright.sync_api import expect
 
 from supir.options import DEFAULT_PRESET, PRESETS, TRADE_OFFS, RestoreOptions, restore_options
+from supir.options.audit import AuditOptions
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
-from supir.service.validation import FORMATS
+from supir.service.validation import FORMATS, SubmissionOptions
 from web.conftest import Visit
 from web.site import WebServer, choose, gradient, open_photo
 
@@ -25,7 +26,8 @@ WORDS = json.loads(files("supir.service").joinpath("page/words.en.json").read_te
 
 def test_fields_ranges_and_defaults_are_those_of_the_options(visit: Visit) -> None:
     page = visit()
-    specs = RestoreOptions.fields()
+    audit = {"audit": SubmissionOptions.fields()["audit"], **AuditOptions.fields()}
+    specs = {**RestoreOptions.fields(), **audit}
     words = {"positive_prompt": POSITIVE_PROMPT, "negative_prompt": NEGATIVE_PROMPT}
     assert page.eval_on_selector_all("[name=preset]", "all => all.map(one => one.value)") == list(TRADE_OFFS)
     assert page.locator("[name=preset]:checked").input_value() == DEFAULT_PRESET
@@ -35,7 +37,7 @@ def test_fields_ranges_and_defaults_are_those_of_the_options(visit: Visit) -> No
         assert WORDS[f"preset.{preset}.help"] in page.locator(".preset", has=page.locator(":checked")).inner_text()
         found = {field["name"]: field for field in page.eval_on_selector_all(FIELDS, READ)}
         assert sorted(found) == sorted(specs)
-        values = dataclasses.asdict(restore_options(preset))
+        values = {"audit": False, **dataclasses.asdict(AuditOptions()), **dataclasses.asdict(restore_options(preset))}
         for name, spec in specs.items():
             field, value = found[name], values[name]
             assert field["about"].startswith(f"{name}: {spec.doc}")  # the field's term, behind the photographer's word

@@ -97,7 +97,9 @@ class OptionsView(BaseModel):
     captioner: str | None = Field(None, description="who describes pictures that are sent for their preview; or nobody")
     formats: list[str]
     options: dict[str, Any] = Field(description="a JSON schema for each option")
-    audit_options: dict[str, Any] = Field(description="a JSON schema for each option of an audit")
+    audit_options: dict[str, Any] = Field(
+        description="a JSON schema for each option of an audit, with `audit` that asks for it"
+    )
     audit_defaults: dict[str, Any] = Field(description="their values where nobody has set them")
     loras: list[str] = Field(description="what the option lora may name")
     first_models: list[str] = Field(description="what the option first may name")

@@ -42,7 +42,7 @@ from supir.service.http.submissions import JobID, Submitting
 from supir.service.http.uploads import read_json
 from supir.service.limits import LOCAL, Client, Limits, RateLimiter, who
 from supir.service.stored_job import StoredJob
-from supir.service.validation import FORMATS, can_read_letters, chosen_options
+from supir.service.validation import FORMATS, SubmissionOptions, can_read_letters, chosen_options
 from supir.weights.first import offered_first
 from supir.weights.lora_files import offered
 
@@ -253,8 +253,8 @@ class Routes:
             captioner=self._engine.captioner,
             formats=[*FORMATS],
             options=RestoreOptions.schemas(),
-            audit_options=AuditOptions.schemas(),
-            audit_defaults=dataclasses.asdict(AuditOptions()),
+            audit_options={"audit": SubmissionOptions.schemas()["audit"], **AuditOptions.schemas()},
+            audit_defaults={"audit": False, **dataclasses.asdict(AuditOptions())},
             loras=[] if model.loras is None else [*offered(model.loras)],
             first_models=[] if model.first_models is None else [*offered_first(model.first_models)],
             limits=dataclasses.asdict(request.state.client.limits),

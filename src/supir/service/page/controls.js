@@ -4,12 +4,12 @@ const SHIFT = 60;   // pixels that an arrow moves the picture by
 const TYPED = 'input:not([type=radio], [type=checkbox]), textarea';
 
 export function listen(stage, {onFiles, onAgainst, ...does}) {
-  toolbar(stage, onAgainst);
+  toolbar(stage, onAgainst, does.onInvented);
   keys(stage, does);
   files(onFiles);
 }
 
-function toolbar(stage, onAgainst) {
+function toolbar(stage, onAgainst, onInvented) {
   const hold = document.querySelector('#hold');
   const held = on => { stage.compare.hold(on); hold.setAttribute('aria-pressed', on); };
   hold.addEventListener('pointerdown', event => { hold.setPointerCapture(event.pointerId); held(true); });
@@ -19,6 +19,7 @@ function toolbar(stage, onAgainst) {
     document.addEventListener(kind, event => { if (letter(event) === 'b' && free(event)) held(on); });
   }
   hold.addEventListener('contextmenu', event => event.preventDefault());
+  document.querySelector('#invented').addEventListener('click', onInvented);
   document.querySelector('#fit').addEventListener('click', () => stage.fit());
   document.querySelector('#actual').addEventListener('click', () => stage.toggle());
   document.querySelector('#against').addEventListener('change', event => onAgainst(event.target.value));
@@ -31,7 +32,7 @@ const letter = event => /^[ -~]$/.test(event.key) ? event.key : /^Key[A-Z]$/.tes
 const free = event => !(event.ctrlKey || event.metaKey || event.altKey)
   && !event.target.closest?.(`${TYPED}, select, dialog[open]`) && !document.querySelector('dialog[open]');
 
-function keys(stage, {onRestore, onStep, onRemove, onUndo}) {
+function keys(stage, {onRestore, onStep, onRemove, onUndo, onInvented}) {
   const dialog = document.querySelector('#keys');
   document.querySelector('#keys-button').addEventListener('click', () => dialog.showModal());
   document.addEventListener('keydown', event => {
@@ -42,6 +43,7 @@ function keys(stage, {onRestore, onStep, onRemove, onUndo}) {
     const along = {ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1]}[event.key];
     if (along && event.shiftKey) stage.pan(along[0] * SHIFT, along[1] * SHIFT);
     else if (along?.[0] && event.target.type !== 'radio') stage.compare.to(stage.compare.percent - 2 * along[0]);
+    else if (key === 'i') onInvented();
     else if (key === 'z') stage.toggle();
     else if (key === '0') stage.fit();
     else if (key === '+' || key === '=') stage.zoom(1.25);

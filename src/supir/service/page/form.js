@@ -8,7 +8,7 @@ import {has, put} from './text.js';
 import {optionName} from './words.js';
 
 const GROUPS = {   // by place; what stands in none is for experts
-  main: ['scale', 'prompt'],
+  main: ['scale', 'prompt', 'audit'],
   look: ['detail', 'seed', 'text_guidance', 'control_scale', 'restoration_guidance', 'num_steps', 'color_fix', 'color_strength', 'blend', 'keep_grain', 'lora'],
   words: ['negative_prompt', 'positive_prompt', 'tile_prompts', 'prompt_weights'],
   large: ['min_size', 'tile', 'tile_overlap', 'tile_batch', 'vae_tile', 'decoder_tile', 'memory'],
@@ -24,22 +24,24 @@ export class Form {
     this.set = new Map();      // what the user has set, by name, as it goes into JSON
     this.advised = new Map();  // what stands for the preset's value while a photo is open
     this.inputs = new Map();
+    this.schemas = {...told.options, ...told.audit_options};
     presetCards(root, told, () => { this.show(); onChange(); });
     this.scale = new ScaleField(told, () => this.inputs.get('scale'));
     const rest = root.querySelector('#rest > div'), expert = root.querySelector('#expert > div');
-    const grouped = Object.values(GROUPS).flat();
-    for (const [group, names] of Object.entries(GROUPS)) {
+    const groups = {...GROUPS, audit: Object.keys(told.audit_options).filter(name => name !== 'audit')};
+    const grouped = Object.values(groups).flat();
+    for (const [group, names] of Object.entries(groups)) {
       const box = group === 'main' ? root.querySelector('#main') : this.group(group);
       if (group !== 'main') rest.append(box);
-      for (const name of names) if (name in told.options) box.append(this.field(name));
+      for (const name of names) if (name in this.schemas) box.append(this.field(name));
       if (group === 'files') box.append(this.formats());
     }
-    for (const name of Object.keys(told.options)) if (!grouped.includes(name)) expert.append(this.field(name));
+    for (const name of Object.keys(this.schemas)) if (!grouped.includes(name)) expert.append(this.field(name));
     this.show();
   }
 
   group(name) {
-    const box = element('fieldset', {className: 'group'});
+    const box = element('fieldset', {className: 'group', name: `group-${name}`});
     box.append(put(element('legend'), `group.${name}`));
     return box;
   }
@@ -56,7 +58,7 @@ export class Form {
   get format() { return this.root.querySelector('#format').value; }
 
   field(name) {
-    const schema = this.told.options[name], kind = kindOf(schema), unused = this.told.unused[name];
+    const schema = this.schemas[name], kind = kindOf(schema), unused = this.told.unused[name];
     const box = element('div', {className: `field ${kind}`});
     box.dataset.name = name;
     const input = {choice: () => choiceInput(schema), text: () => element('textarea', {rows: name === 'prompt' ? 2 : 3}),
@@ -97,7 +99,7 @@ export class Form {
   // What the preset says of a field: nothing of the start of a ramp whose end somebody has set.
   ofPreset(name) {
     const left = Object.entries(this.told.goes_with).some(([owner, other]) => other === name && this.set.has(owner));
-    return left ? null : this.told.presets[this.preset][name];
+    return left ? null : {...this.told.audit_defaults, ...this.told.presets[this.preset]}[name];
   }
 
   // What stands in a field that nobody has touched.
@@ -106,13 +108,17 @@ export class Form {
   value(name) { return this.set.has(name) ? this.set.get(name) : this.given(name); }
 
   take(name) {
-    const input = this.inputs.get(name), schema = this.told.options[name];
+    const input = this.inputs.get(name), schema = this.schemas[name];
     const value = valueOf(input, schema, this.given(name));
     if (value === undefined) this.set.delete(name); else this.set.set(name, value);
     this.mark(name);
     if (name === 'scale') this.scale.show();
+    if (name === 'audit') this.showAudit();
     this.onChange(name);
   }
+
+  // The options of an audit say nothing without one.
+  showAudit() { this.root.querySelector('[name=group-audit]').disabled = this.value('audit') !== true; }
 
   mark(name) { this.inputs.get(name).closest('.field').classList.toggle('changed', this.set.has(name)); }
 
@@ -124,6 +130,7 @@ export class Form {
       this.mark(name);
     }
     this.scale.show();
+    this.showAudit();
   }
 
   // Set, or take back where the value is undefined, without having been typed.
@@ -143,9 +150,9 @@ export class Form {
   fill(job) {
     if (job.preset in this.told.presets) this.root.querySelector(`[name=preset][value=${job.preset}]`).checked = true;
     this.set.clear();
-    for (const [name, value] of Object.entries(job.options)) {
+    for (const [name, value] of Object.entries({...job.options, audit: Boolean(job.audit_options), ...job.audit_options})) {
       if (!this.inputs.has(name) || String(value) === String(this.ofPreset(name))) continue;
-      const text = kindOf(this.told.options[name]) === 'text';
+      const text = kindOf(this.schemas[name]) === 'text';
       if (value !== null) this.set.set(name, value);
       else if (!text) this.set.set(name, 'off');
     }
@@ -158,8 +165,9 @@ export class Form {
   // One JSON object; numbers stand in it as they were typed, so that none is rounded. Undefined changes take nothing back.
   json(changes = {}) {
     const all = {...Object.fromEntries(this.set), ...Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined))};
-    const parts = Object.entries(all).map(([name, value]) => {
-      const number = kindOf(this.told.options[name]) === 'number' && value !== 'off';
+    const asked = Object.entries(all).filter(([name]) => all.audit === true || !(name in this.told.audit_options));
+    const parts = asked.map(([name, value]) => {
+      const number = kindOf(this.schemas[name]) === 'number' && value !== 'off';
       return `${JSON.stringify(name)}:${number ? jsonNumber(String(value)) : JSON.stringify(value)}`;
     });
     return `{${[`"preset":${JSON.stringify(this.preset)}`, ...parts].join(',')}}`;

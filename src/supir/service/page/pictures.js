@@ -1,6 +1,6 @@
 // Which picture stands for a job: before, after, and while it is at work.
 
-import {picture} from './api.js';
+import {json, picture} from './api.js';
 import {hasPreview, isPhoto} from './words.js';
 
 const view = (job, name, more) => picture(`v1/jobs/${job.id}/${name}`, more);
@@ -12,6 +12,7 @@ export class Pictures {
     this.onNews = onNews;
     this.sizes = new Map();   // of photos by source: [width, height], upright
     this.local = new Map();   // addresses of photos that were opened here, by source
+    this.reports = new Map(); // of audits, by job
     this.steps = new Map();   // of jobs at work: the last step's picture
   }
 
@@ -63,6 +64,14 @@ export class Pictures {
     if (job.preview) return view(job, 'preview');
     const first = this.previewOf(job.source);
     return first ? view(first, 'preview') : this.before(job, 'input');
+  }
+
+  // The layer that shows what was invented; the report of an audit.
+  overlay(job) { return view(job, 'audit/overlay'); }
+
+  report(job) {
+    if (!this.reports.has(job.id)) this.reports.set(job.id, json('GET', `v1/jobs/${job.id}/audit`));
+    return this.reports.get(job.id);
   }
 
   after(job) {

@@ -1,5 +1,6 @@
 // What is on the stage: a pane for each of up to four jobs of a photo, with its pictures and what is to be said of them.
 
+import {sayAudit} from './audited.js';
 import {element} from './element.js';
 import {put, t, unput} from './text.js';
 import {facts, hasPreview, isActive, isPhoto, progress, share} from './words.js';
@@ -10,7 +11,7 @@ export class Shown {
     this.coming = new Map();   // of figures: pictures that are on their way
   }
 
-  show(panes, {against, opening}) {
+  show(panes, {against, opening, invented}) {
     document.body.toggleAttribute('data-empty', !panes.length);
     if (!panes.length) { this.stage.clear(); return; }
     const preview = panes.some(job => hasPreview(job) || this.pictures.previewOf(job.source));
@@ -19,13 +20,16 @@ export class Shown {
     const compared = preview && choice.checked ? against : 'input';
     this.stage.shape(panes.length, ...this.pictures.size(panes[0]));
     panes.forEach((job, k) => {
-      this.caption(this.stage.figures[k], job, {compared, opening});
+      const layered = invented && Boolean(job.audit);
+      this.caption(this.stage.figures[k], job, {compared, opening, layered});
+      sayAudit(this.stage.figures[k].querySelector('.audited'), job, this.pictures, {shown: panes.some(each => each.audit)});
       this.put(k, 'before', this.pictures.before(job, compared));
       this.put(k, 'after', this.pictures.after(job));
+      this.put(k, 'audit', layered && this.pictures.overlay(job));
     });
   }
 
-  caption(figure, job, {compared, opening}) {
+  caption(figure, job, {compared, opening, layered}) {
     const done = job.state === 'running' && !isPhoto(job) ? share(job) : null;
     const bar = figure.querySelector('progress'), active = isActive(job), what = figure.querySelector('.what');
     figure.dataset.job = job.id;
@@ -40,7 +44,7 @@ export class Shown {
       if (job.state === 'failed') what.append(' ', element('span', {textContent: job.error, translate: false, lang: 'en'}));
     }
     what.title = said;
-    this.tags(figure, job, compared);
+    this.tags(figure, job, compared, layered);
     for (const [name, fits] of Object.entries({
       cancel: active, settings: !isPhoto(job) && Boolean(job.options), remove: !active, download: job.state === 'done',
     })) figure.querySelector(`[data-do=${name}]`).hidden = !fits;
@@ -48,11 +52,12 @@ export class Shown {
   }
 
   // Nothing is called what it is not: until there is a preview, the photo is seen on both sides.
-  tags(figure, job, compared) {
+  tags(figure, job, compared, layered) {
     const [left, right] = figure.querySelectorAll('.tag');
     const preview = hasPreview(job) || this.pictures.previewOf(job.source);
     put(left, compared === 'preview' ? 'preview' : 'photo');
-    if (job.state === 'done' && !isPhoto(job)) put(right, 'after');
+    if (layered) put(right, 'audit.layer');
+    else if (job.state === 'done' && !isPhoto(job)) put(right, 'after');
     else if (job.state === 'running' && job.step && this.pictures.steps.get(job.id)?.address) put(right, 'step', {step: job.step});
     else if (preview) put(right, 'preview');
     else unput(right);
@@ -69,7 +74,7 @@ export class Shown {
     };
     count(1);
     try {
-      await this.stage.paint(k, layer, await address ?? '');
+      await this.stage.paint(k, layer, await address || '');
     } catch { /* there is none, or not any more */ }
     count(-1);
   }

@@ -5,6 +5,7 @@ import {Compare} from './compare.js';
 import {put} from './text.js';
 
 export const MOST = 4;
+const ALT = {before: 'before', after: 'after', audit: 'audit.layer'};   // by layer, the lowest last
 const MARGIN = 12;   // pixels around a picture that is seen whole
 
 export class Stage extends View {
@@ -25,6 +26,7 @@ export class Stage extends View {
     });
     this.count = 1;
     this.onAct = () => {};
+    new ResizeObserver(() => this.refresh()).observe(this.panes[0]);   // what stands below it grows and shrinks
   }
 
   // So many panes, for pictures of this size; where the size stays, so does what is seen of it.
@@ -45,7 +47,7 @@ export class Stage extends View {
     super.refresh();
   }
 
-  get bar() { return this.figures[0].querySelector('figcaption').offsetHeight; }
+  get bar() { return this.figures[0].offsetHeight - this.panes[0].offsetHeight; }
 
   get whole() {
     const {width, height} = this.pane;
@@ -61,7 +63,7 @@ export class Stage extends View {
     sheet.dataset.address = address;
     if (!address) { sheet.replaceChildren(); return; }
     const image = new Image();
-    put(image, layer === 'before' ? 'before' : 'after', {}, 'alt');
+    put(image, ALT[layer], {}, 'alt');
     image.draggable = false;
     image.src = address;
     await image.decode().catch(() => {});
@@ -70,7 +72,7 @@ export class Stage extends View {
 
   clear() {
     this.figures.forEach((figure, k) => {
-      for (const layer of ['before', 'after']) this.paint(k, layer, '');
+      for (const layer of Object.keys(ALT)) this.paint(k, layer, '');
       figure.hidden = k > 0;
       delete figure.dataset.job;
     });

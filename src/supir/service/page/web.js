@@ -25,6 +25,7 @@ let photo = null;              // the source of the photo that is open
 let shown = [];                // jobs on the stage
 let chosen = new Set();        // sources of the photos that one button restores
 let against = 'input';
+let invented = false;          // the layer of audits is shown
 let opening = true;            // no worker has opened the weights yet
 let sending = 0;
 let form, stage, history, plan, removal, shownJobs;
@@ -43,7 +44,7 @@ async function open(files) {
     sending += 1;
     render();
     try {
-      const job = jobs.learn(await upload(file, form.json({prompt: ''})), {sent: true});
+      const job = jobs.learn(await upload(file, form.json({prompt: '', audit: false})), {sent: true});
       pictures.open(job.source, file);
       opened.push(job.source);
       chosen = new Set(opened);
@@ -196,7 +197,9 @@ function describe() {
 
 function render() {
   if (!form) return;
-  shownJobs.show(shown.map(id => jobs.get(id)).filter(Boolean), {against, opening});
+  shownJobs.show(shown.map(id => jobs.get(id)).filter(Boolean), {against, opening, invented});
+  $('#invented').hidden = !shown.some(id => jobs.get(id)?.audit);
+  $('#invented').setAttribute('aria-pressed', invented);
   history.show(jobs.newest(), shown, chosen);
   const all = photos(), active = jobs.active(all);
   $('#cancel').hidden = !active.length;
@@ -281,6 +284,7 @@ async function start() {
   listen(stage, {
     onFiles: open, onRestore: restore, onStep: step, onUndo: () => removal.undo(),
     onAgainst: kind => { against = kind; render(); },
+    onInvented: () => { if (!$('#invented').hidden) { invented = !invented; render(); } },
     onRemove: () => shown.length && attempt(act.remove(jobs.get(shown[0]))),
   });
   phone($('#phone'), $('#phone-button'), told.address);

@@ -26,6 +26,7 @@ export function progress(job, opening, {numbers = true} = {}) {
 
 function doing(job) {
   if (isPhoto(job) || !job.preview) return t('state.preview');
+  if (isAudited(job)) return t('state.auditing');
   if (job.step >= job.num_steps) return t('state.finishing');
   return job.num_steps > 1 ? t('state.step', {step: number(job.step), steps: number(job.num_steps)}) : t('state.restoring');
 }
@@ -38,7 +39,8 @@ function reached({progress: done = 0, seconds_left: left, heard}) {
   return {done: done + (1 - done) * passed, left: left && (1 - passed) * left};
 }
 
-export const share = job => reached(job).done;
+const isAudited = job => job.state === 'running' && job.audit_progress != null;   // restored already
+export const share = job => isAudited(job) ? job.audit_progress : reached(job).done;
 export const percent = job => `${number(Math.floor(100 * share(job)))} %`;
 
 // The service says it in English.
@@ -76,13 +78,15 @@ export function facts(job, size, {told}) {
 function distinction(job, others) {
   if (!job.options) return t('fact.seed', {seed: '…'});
   const results = others.filter(other => !isPhoto(other) && other.options), peers = results.filter(other => other.preset === job.preset);
-  const is = (other, name) => String(other.options[name]) === String(job.options[name]);
+  const all = job => ({...job.options, ...job.audit_options});
+  const is = (other, name) => String(all(other)[name]) === String(all(job)[name]);
   const parts = [];
   if (job.preset && peers.length < results.length) parts.push(presetName(job.preset));
   if (results.some(other => !is(other, 'scale'))) parts.push(t('fact.scale', {scale: number(Number(job.options.scale))}));
-  for (const name of Object.keys(job.options)) {
+  if (job.audit_options && results.some(other => !other.audit_options)) parts.push(t('fact.audited'));
+  for (const name of Object.keys(peers[0]?.audit_options ? all(job) : job.options)) {
     if (['scale', 'seed'].includes(name) || !peers.length || is(peers[0], name)) continue;
-    const value = job.options[name];
+    const value = all(job)[name];
     parts.push(SAID.includes(name) ? quoted(value, 12) : t('fact.option', {name: optionName(name), value: value ?? t('off')}));
   }
   if (!parts.length || results.some(other => !is(other, 'seed'))) parts.push(t('fact.seed', {seed: job.options.seed}));
