@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,11 +26,12 @@ from supir.options import NetworkOptions, RestoreOptions
 from supir.pipeline import SupirPipeline
 from supir.planner import costs as costs_module
 from supir.planner.costs import Costs, Evaluation, evaluations, networks_of, on_meta, traced
-from supir.planner.plan import GIGABYTE, make_plan, picked
+from supir.planner.plan import GIGABYTE, Passes, extras_on, make_plan, picked, work_on
+from supir.restoration.work import FIRST, SAMPLING
 from supir.tensors.memory import stored_bytes
 from supir.training.sizes import build_size
 from supir.weights.model_folder import BUNDLED_MODEL
-from test_fewer_evaluations import QUICK, counted, pixels
+from test_fewer_evaluations import NUM_TILES, QUICK, counted, pixels
 from test_pipeline import picture
 from tiny import TRUNK, save_tiny_model, tiny_pipeline
 
@@ -105,6 +107,42 @@ def test_evaluations_are_those_that_a_restoration_makes(pipeline: SupirPipeline)
     assert sum(each.branches * times for each, times in steps.items()) == sum(calls.unet)
     assert sum(times for each, times in steps.items() if not each.unet_outer) == len(calls.unet_middle)
     assert sum(times for each, times in steps.items() if each.adaptor != "kept") == len(calls.adaptor)
+
+
+def test_prompts_of_regions_are_counted_where_they_are(pipeline: SupirPipeline, costs: Costs) -> None:
+    """A prompt that one of two tiles sees, one that both see, and a tile that the plain prompt does not reach."""
+    region = "0,0,20%,100%; prompt=a dog | 0,40%,100%,60%; prompt=a cat"
+    options = pipeline.options(**QUICK, region=region, region_edge=0, adaptor_every=2)
+    with counted(pipeline) as calls:
+        pipeline.restore_pixels(pixels(), options)
+    passes = Passes(costs, options, 96, 64, extras=extras_on(costs, options, 96, 64))
+    plain = Passes(costs, options.replace(region=""), 96, 64)
+    number = passes.tiles[0]
+    assert number == NUM_TILES
+    assert 0 < passes.prompts < 2 * number
+    rows = {each: number * each.branches + passes.prompts for each in passes.steps}
+    assert sum(calls.unet) == sum(times * rows[each] for each, times in passes.steps.items())
+    assert passes.parts[SAMPLING] > plain.parts[SAMPLING]
+    assert passes.bytes["sampling"] > plain.bytes["sampling"], "each prompt keeps features of its own"
+
+
+def test_who_acts_first_is_counted(costs: Costs, tmp_path: Path) -> None:
+    from weights.test_first import esrgan  # which skips where its libraries are not installed
+
+    options = RestoreOptions(first=str(esrgan(tmp_path / "x2.pth")), scale=2.0, min_size=64)
+    extras = extras_on(costs, options, 300, 100)
+    assert extras.first is not None
+    with FlopCounterMode(display=False) as counter:
+        extras.first(torch.zeros(3, 100, 300))
+    work, plain = (work_on(costs, each, 300, 100) for each in (options, options.replace(first="")))
+    assert work.pop(FIRST) == pytest.approx(counter.get_total_flops())
+    assert work == plain
+    assert FIRST not in work_on(costs, options.replace(scale=1.0), 300, 100), "nothing is enlarged"
+    planned, without = (make_plan(costs, options, 640, 256, extras=each) for each in (extras, None))
+    assert planned.passes[FIRST] >= 3 * 3 * 4 * 600 * 200
+    held = replace(extras, photo=None)
+    assert make_plan(costs, options, 640, 256, extras=held).peak == without.peak + extras.first.weights
+    assert any(reason.startswith("first: ") for reason in planned.reasons)
 
 
 def test_smaller_memory_smaller_tiles(costs: Costs, pipeline: SupirPipeline) -> None:

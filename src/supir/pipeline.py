@@ -33,7 +33,7 @@ from supir.options.distilled import mismatch
 from supir.options.loras import split_loras
 from supir.planner.costs import Costs, on_meta
 from supir.planner.kept import KeptCosts, keep_rates, seen_rate
-from supir.planner.plan import GIGABYTE, picked, work_on
+from supir.planner.plan import GIGABYTE, Extras, picked, work_on
 from supir.prompts import whole_prompts
 from supir.restoration import as_diffusers
 from supir.restoration.backoff import ADVICE
@@ -45,13 +45,13 @@ from supir.restoration.schedules import noise_schedule
 from supir.restoration.step_preview import SIDE as GLIMPSE
 from supir.restoration.step_preview import StepPreviews
 from supir.restoration.streaming import Streaming, is_large, size_of
-from supir.restoration.work import WRITING, NoWork, Reached, Work
+from supir.restoration.work import FIRST, WRITING, NoWork, Reached, Work
 from supir.sampling.noise import NoiseSource, SampleNoise
 from supir.sampling.solvers import Step, StepCallback
 from supir.tensors.memory import naming_lack_of_memory
 from supir.weights import opening
 from supir.weights.catalog import file_hash
-from supir.weights.first import first_file, identity_of_first, open_first
+from supir.weights.first import First, first_file, identity_of_first, open_first
 from supir.weights.runtime import keep_from_overflow
 
 PREVIEW = "the clean preview alone: nothing was sampled"
@@ -212,6 +212,8 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
     ) -> Restored:
         """One picture: to working size, through the networks, to the asked size."""
         given = self.fitted(picture, options)
+        if options.first and work is not None:
+            work.at(FIRST, 1.0)
 
         def show(preview: Tensor) -> None:
             if on_preview is not None:
@@ -273,13 +275,14 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         options = self.options(**overrides) if options is None else options.replace(**overrides)
         if unscaled:
             options = _scaled(options, *image.read_size(source), target.suffix)
-        size = size_of(*image.read_size(source), self._restorer(options))
+        sides = image.read_size(source)
+        size = size_of(*sides, self._restorer(options))
         signature = self._signature(source, options)
         for written in filter(None, (target, preview)):  # what cannot be written is found before the work
             image.check_target(written, (size.output_height, size.output_width))
             if signature is not None:
                 signature.check(written)
-        work = self._work_of(options, size, on_work)
+        work = self._work_of(options, sides, on_work)
         input_hash = {"source_sha256": file_hash(source)}
         preview_record = self._preview_record(options) | input_hash if preview and options.marking else None
 
@@ -304,7 +307,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
                     signature=signature,
                 )
                 about = streaming.restore(source, target, lambda used: self._record(used) | input_hash | dict(record))
-            self._keep_pace(work, options, size)
+            self._keep_pace(work, options, sides)
             return about
 
         def show(found: Picture) -> None:
@@ -318,17 +321,15 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         restored = replace(restored, record=restored.record | input_hash | dict(record))
         restored.save(target)
         work.at(WRITING, 1.0)
-        self._keep_pace(work, options, size)
+        self._keep_pace(work, options, sides)
         return restored.record
 
-    def _work_of(
-        self, options: RestoreOptions, size: image.WorkingSize, tell: Callable[[Reached], None] | None
-    ) -> Work:
+    def _work_of(self, options: RestoreOptions, sides: tuple[int, int], tell: Callable[[Reached], None] | None) -> Work:
         """What tells how much of the work on a picture is done; the planner knows how much there is."""
         if tell is None:
             return NoWork()
         costs = self._costs() if self.source is None else self._kept_costs
-        expected = work_on(costs, options, size)
+        expected = work_on(costs, options, *sides, self.first_folder)
         if not isinstance(costs, KeptCosts):
             return Work(expected, tell)
         device = self._execution_device.type
@@ -338,11 +339,12 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             return Work(known, tell, pace=1.0)
         return Work(expected, tell, pace=seen_rate(costs.key, device))
 
-    def _keep_pace(self, work: Work, options: RestoreOptions, size: image.WorkingSize) -> None:
+    def _keep_pace(self, work: Work, options: RestoreOptions, sides: tuple[int, int]) -> None:
         """Keep how fast it went, to foretell the next."""
         if self.source is not None and not isinstance(work, NoWork):
             costs = self._kept_costs
-            keep_rates(costs.key, self._execution_device.type, work.rates(work_on(costs, options, size)))
+            operations = work_on(costs, options, *sides, self.first_folder)
+            keep_rates(costs.key, self._execution_device.type, work.rates(operations))
 
     @property
     def _kept_costs(self) -> KeptCosts:
@@ -392,10 +394,13 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
 
     def fitted(self, picture: Picture, options: RestoreOptions) -> image.Fitted:
         """At working size; where it is larger than the photo, by the model that acts first."""
-        enlarge = None
-        if options.first:
-            enlarge = open_first(first_file(options.first, self.first_folder), self._execution_device)
-        return image.fitted(picture, options, size_multiple(self.autoencoder), enlarge)
+        return image.fitted(picture, options, size_multiple(self.autoencoder), self._first(options))
+
+    def _first(self, options: RestoreOptions) -> First | None:
+        """The model that acts first, open; None where none is asked for."""
+        if not options.first:
+            return None
+        return open_first(first_file(options.first, self.first_folder), self._execution_device)
 
     @torch.no_grad()
     def restore_pixels(
@@ -428,11 +433,12 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         self._prepare(options)
         height, width = pixels.shape[-2:]
         frame = options, width, height, (height, width), (height, width)
+        shares = image.shares_of(*frame, latent_factor(self.autoencoder)) if shares is None else shares
         restorer = replace(
-            self._planned(options, width, height),
+            self._planned(options, width, height, shares),
             work=work or NoWork(),
             mask=image.mask_of(*frame) if mask is None else mask,
-            shares=image.shares_of(*frame, latent_factor(self.autoencoder)) if shares is None else shares,
+            shares=shares,
         )
         place = self._execution_device
         given = None if conditions is None else conditions.to(place)
@@ -489,7 +495,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
 
             yield report
 
-    def _planned(self, options: RestoreOptions, width: int, height: int) -> Restorer:
+    def _planned(self, options: RestoreOptions, width: int, height: int, shares: Tensor | None = None) -> Restorer:
         """What restores at this working size in the memory that there is, as ``supir plan`` says it.
 
         Raises:
@@ -500,7 +506,9 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             return self._restorer(options)
         accelerator = self._execution_device.type != "cpu"
         offload = "auto" if self.chooses_offload else self.offload
-        passes = picked(self._costs(), options, width, height, memory=room, accelerator=accelerator, offload=offload)
+        extras = Extras(shares=shares, first=self._first(options))
+        where: dict[str, Any] = {"memory": room, "accelerator": accelerator, "extras": extras}
+        passes = picked(self._costs(), options, width, height, **where, offload=offload)
         if passes.peak > room and options.memory is not None:
             raise OutOfMemoryError(passes.lacking(room))
         self.offload_as_chosen(passes.offload)

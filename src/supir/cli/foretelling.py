@@ -71,7 +71,7 @@ def _foretold(job: Job, costs: KeptCosts, rate: float, scale_said: bool, model: 
         return None
     options = job.options
     size = size_on(costs, options, width, height)
-    work = work_on(costs, options, size)
+    work = work_on(costs, options, width, height, model.first_models)
     text = f"{width} x {height} to {size.output_width} x {size.output_height}"
     usual = model.options().scale
     if not scale_said and options.scale < usual:

@@ -35,14 +35,14 @@ def plan(
 ) -> None:
     """Say which tiles, how much memory and how long `supir restore` will take with the same options.
 
-    With --memory the tiles are picked to fit. Reads configurations only; no weights are loaded.
+    With --memory the tiles are picked to fit. Reads configurations only; no weights are loaded but those of --first.
     """
     with exit_on_error():
         networks = options_of(NetworkOptions, overrides)
         options = model_of(model).options(preset or DEFAULT_PRESET, **fields_in(overrides, RestoreOptions))
         from supir.image import read_size
         from supir.planner.kept import KeptCosts, kept_rate
-        from supir.planner.plan import GIGABYTE, advice, make_plan, size_on
+        from supir.planner.plan import GIGABYTE, advice, extras_on, make_plan, size_on
         from supir.tensors.memory import available
         from supir.weights.device import best_device, kind_of
         from supir.weights.model_folder import BUNDLED_MODEL
@@ -56,7 +56,8 @@ def plan(
         here = _device(place)
         free = None if here is None else available(here)
         memory = free if options.memory is None else options.memory * GIGABYTE
-        there: dict[str, Any] = {"memory": memory, "accelerator": kind != "cpu"}
+        extras = extras_on(costs, options, width, height)
+        there: dict[str, Any] = {"memory": memory, "accelerator": kind != "cpu", "extras": extras}
         if rate is not None:
             measured: float | None = rate * 1e9
         else:

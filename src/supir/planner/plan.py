@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from supir.image import LARGE, WorkingSize, working_size
+from supir.image import LARGE, WorkingSize, shares_of, working_size
 from supir.options import NetworkOptions, RestoreOptions
-from supir.planner.costs import Costs, Evaluation, evaluations, networks_of
+from supir.planner.costs import Cost, Costs, Evaluation, evaluations, networks_of, traced
 from supir.restoration.backoff import ADVICE, TileBackoff, smaller_vae_tile
-from supir.restoration.restorer import Restorer, size_multiple
+from supir.restoration.regions import Places
+from supir.restoration.restorer import Restorer, latent_factor, size_multiple
 from supir.restoration.schedules import noise_schedule, number_of_branches
-from supir.restoration.work import ANCHOR, DECODING, ENCODING, PREVIEW, SAMPLING, WRITING
+from supir.restoration.work import ANCHOR, DECODING, ENCODING, FIRST, PREVIEW, SAMPLING, WRITING
 from supir.tensors.tiling import Layout
+from supir.weights.first import First, first_file, open_first
+from supir.weights.first import layout as first_layout
 from supir.weights.model_folder import borne_dtypes, read_model_index
 
 GIGABYTE = 1e9
@@ -41,6 +46,8 @@ PICTURES = 4
 Larger ones than ``LARGE`` stay on disk, and the latents take no more than these would up to some 100 megapixels."""
 
 
+ENLARGED = 3
+"""float32 pictures that the model that acts first holds of what it makes."""
 WRITTEN = 5e3
 """What a pixel takes to be finished and written, in operations of the networks."""
 AUTOMATIC = ("none", "model", "group")
@@ -75,15 +82,53 @@ class Plan:
     reasons: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What of the photo, beside its working size, decides how much there is to do."""
+
+    shares: Tensor | None = None
+    """(R, h, w), how much of each latent pixel the regions with dials have."""
+    first: First | None = None
+    """The model that acts before, where one is asked for."""
+    photo: tuple[int, int] | None = None
+    """(width, height) of the photo, where that model enlarges it; None: it need not, or has."""
+
+
+def extras_on(
+    costs: Costs, options: RestoreOptions, width: int, height: int, first_models: Path | None = None
+) -> Extras:
+    """Of a picture of ``width`` x ``height`` pixels; the file of the model that acts first is read.
+
+    Raises:
+        OptionError: a mask of a region is no picture, or has another shape.
+        MissingExtraError, UnsafeCheckpointError, WeightsError: as ``first_file`` and ``open_first``.
+    """
+    size, coder = size_on(costs, options, width, height), costs.networks.components["autoencoder"]
+    covered, padded = (size.height, size.width), (size.padded_height, size.padded_width)
+    enlarged = bool(options.first) and size.height > height
+    return Extras(
+        shares=shares_of(options, width, height, covered, padded, latent_factor(coder)),
+        first=open_first(first_file(options.first, first_models)) if options.first else None,
+        photo=(width, height) if enlarged else None,
+    )
+
+
 def size_on(costs: Costs, options: RestoreOptions, width: int, height: int) -> WorkingSize:
     """The sizes of a picture of ``width`` x ``height`` pixels on its way through these networks."""
     multiple = size_multiple(costs.networks.components["autoencoder"])
     return working_size(width, height, options.scale, options.min_size, multiple)
 
 
-def work_on(costs: Costs, options: RestoreOptions, size: WorkingSize) -> dict[str, float]:
-    """The operations of each part of a picture's restoration, its writing included, by the names of ``work``."""
-    passes = Passes(costs, options, size.padded_width, size.padded_height)
+def work_on(
+    costs: Costs, options: RestoreOptions, width: int, height: int, first_models: Path | None = None
+) -> dict[str, float]:
+    """The operations of each part of a picture's restoration, its writing included, by the names of ``work``.
+
+    The arguments are those of ``extras_on``, which may raise.
+    """
+    size = size_on(costs, options, width, height)
+    extras = extras_on(costs, options, width, height, first_models)
+    passes = Passes(costs, options, size.padded_width, size.padded_height, extras=extras)
     return passes.parts | {WRITING: WRITTEN * size.output_width * size.output_height}
 
 
@@ -97,6 +142,7 @@ def make_plan(
     accelerator: bool = False,
     offload: str = "auto",
     rate: float | None = None,
+    extras: Extras | None = None,
 ) -> Plan:
     """Plan one picture, as ``picked`` does, and say what it costs and why.
 
@@ -108,8 +154,10 @@ def make_plan(
         accelerator: whether the networks run on a GPU, whose memory is meant.
         offload: as in ``NetworkOptions``.
         rate: operations a second; None leaves the time out.
+        extras: regions, and who acts first; None: neither.
     """
-    chosen = picked(costs, options, width, height, memory=memory, accelerator=accelerator, offload=offload)
+    where: dict[str, Any] = {"memory": memory, "accelerator": accelerator, "extras": extras}
+    chosen = picked(costs, options, width, height, **where, offload=offload)
     operations, number = chosen.operations()
     plan = Plan(
         options=chosen.options,
@@ -138,6 +186,7 @@ def picked(
     memory: float | None,
     accelerator: bool,
     offload: str = "auto",
+    extras: Extras | None = None,
 ) -> Passes:
     """The passes that restore a picture: in which tiles, and what is offloaded meanwhile. The arguments are
     ``make_plan``'s.
@@ -149,7 +198,7 @@ def picked(
     ways = AUTOMATIC if offload == "auto" else (offload,)
     if not accelerator:
         ways = ("none",)
-    asked = [Passes(costs, options, width, height, accelerator=accelerator, offload=way) for way in ways]
+    asked = [Passes(costs, options, width, height, accelerator=accelerator, offload=way, extras=extras) for way in ways]
     if memory is None:
         return asked[0]
     found = []
@@ -184,7 +233,9 @@ class Passes:
         accelerator: bool = False,
         offload: str = "none",
         together: bool = True,
+        extras: Extras | None = None,
     ) -> None:
+        self.extras = extras or Extras()
         self.costs, self.options, self.width, self.height = costs, options, width, height
         self.accelerator, self.offload, self.together = accelerator, offload, together
         parts: Any = costs.networks.components
@@ -195,6 +246,7 @@ class Passes:
         self.factor = self._restorer.latent_factor
         self.latent = height // self.factor, width // self.factor
         self.tiles = _tiles(self._restorer.latent_layout(), *self.latent)
+        self.prompts = self._prompts()
 
     @cached_property
     def steps(self) -> Counter[Evaluation]:
@@ -206,9 +258,17 @@ class Passes:
         """Of text guidance, at most, in one step."""
         return number_of_branches(self.options, noise_schedule(self.options))
 
+    def _prompts(self) -> int:
+        """Evaluations of one branch and one tile that the prompts of regions add to each step."""
+        if self.extras.shares is None:
+            return 0
+        places = Places(shares=self.extras.shares, options=self.options, own_ends=False)
+        return sum(int(found.sum()) - 1 for found in places.present(self._restorer.latent_layout(), 1))
+
     def changed(self, options: RestoreOptions, together: bool) -> Passes:
         """With other tiles."""
         here: dict[str, Any] = {"accelerator": self.accelerator, "offload": self.offload, "together": together}
+        here["extras"] = self.extras
         return Passes(self.costs, options, self.width, self.height, **here)
 
     def smaller_calls(self) -> Passes | None:
@@ -241,14 +301,16 @@ class Passes:
     @cached_property
     def bytes(self) -> dict[str, int]:
         """At the worst moment of each, beside weights and pictures."""
+        first = {FIRST: self._first_bytes()} if self.extras.photo is not None else {}
         sampling = {"sampling": self._sampling()} if self._samples else {}
-        return {"encoding": self._coder(True), **sampling, "decoding": self._coder(False)}
+        return {**first, "encoding": self._coder(True), **sampling, "decoding": self._coder(False)}
 
     @property
     def beside(self) -> dict[str, int]:
         """Bytes beside each: the pictures, the process, and the weights that are on the device meanwhile."""
         base = _base(self.width, self.height, self.accelerator)
-        return {part: base + self._held(part) for part in self.bytes}
+        first = 0 if self.extras.first is None else self.extras.first.weights  # it stays for the next picture
+        return {part: base + first + self._held(part) for part in self.bytes}
 
     def _held(self, part: str) -> int:
         weights = self.costs.networks.weights
@@ -257,6 +319,8 @@ class Passes:
         if self.offload == "model":
             towers = [0, *(size for name, size in weights.items() if name.startswith("text_encoder"))]
             at_work = weights.get("unet", 0) + weights.get("adaptor", 0)
+            if part == FIRST:
+                return 0
             return max(at_work, *towers) if part == "sampling" else weights["autoencoder"]
         return 2 * self.costs.networks.largest_layer  # one at work, one on its way
 
@@ -273,7 +337,21 @@ class Passes:
         every = self.options.adaptor_every, self.options.deep_cache_every
         sizes = self.costs.kept(height, width) if max(every) > 1 else (0, 0)
         kept = sum(size for size, steps in zip(sizes, every, strict=True) if steps > 1)
-        return int(WASTE * worst * rows) + kept * self.branches * number
+        return int(WASTE * worst * rows) + kept * (self.branches * number + self.prompts)
+
+    def _first_bytes(self) -> int:
+        """Of the model that acts first: a tile, and on a processor its picture, which is put together and clamped."""
+        assert self.extras.first is not None
+        assert self.extras.photo is not None
+        _, height, width = self._first_tiles
+        pixels = 0 if self.accelerator else math.prod(self.extras.photo) * self.extras.first.scale**2
+        return int(WASTE * _of_first(self.extras.first, height, width).peak) + ENLARGED * 3 * 4 * pixels
+
+    @property
+    def _first_tiles(self) -> tuple[int, int, int]:
+        assert self.extras.photo is not None
+        width, height = self.extras.photo
+        return _tiles(first_layout(), height, width)
 
     def _coder(self, encoding: bool) -> int:
         _, height, width = self._coder_tiles(encoding)
@@ -298,18 +376,33 @@ class Passes:
         number, height, width = self.tiles
 
         def one(step: Evaluation) -> float:
-            return step.branches * self.costs.operations_of_evaluation(height, width, step.unet_outer, step.adaptor)
+            rows = number * step.branches + self.prompts
+            return rows * self.costs.operations_of_evaluation(height, width, step.unet_outer, step.adaptor)
 
         encoded, tall, wide = self._coder_tiles(True)
         decoded, *latent = self._coder_tiles(False)
         decoding = decoded * self.costs.operations_of_decoding(latent[0], latent[1])
         return {
+            **self._first_part,
             ENCODING: encoded * self.costs.operations_of_encoding(tall, wide, True),
             PREVIEW: decoding,
             ANCHOR: encoded * self.costs.operations_of_encoding(tall, wide, False),
-            SAMPLING: number * sum(times * one(step) for step, times in self.steps.items()),
+            SAMPLING: sum(times * one(step) for step, times in self.steps.items()),
             DECODING: decoding,
         }
+
+    @property
+    def _first_part(self) -> dict[str, float]:
+        if self.extras.first is None or self.extras.photo is None:
+            return {}
+        first, *tile = self._first_tiles
+        return {FIRST: first * _of_first(self.extras.first, tile[0], tile[1]).operations}
+
+
+@lru_cache(maxsize=8)
+def _of_first(first: First, height: int, width: int) -> Cost:
+    """Of a tile of the photo, in the model that acts before."""
+    return traced(first.costly(height, width))
 
 
 def _tiles(layout: Layout, height: int, width: int) -> tuple[int, int, int]:
@@ -322,7 +415,7 @@ def _tiles(layout: Layout, height: int, width: int) -> tuple[int, int, int]:
 def _picked(passes: Passes, memory: float) -> Passes:
     """The passes with the largest tiles with which each part fits into so many bytes; with the smallest where none."""
     ways = {"sampling": Passes.smaller_calls, "encoding": Passes.smaller_vae_tile, "decoding": Passes.smaller_vae_tile}
-    for part in passes.bytes:
+    for part in filter(ways.__contains__, passes.bytes):  # the tiles of who acts first are of one size
         candidate: Passes | None = passes
         while candidate is not None and passes.bytes[part] + passes.beside[part] > memory:
             candidate = ways[part](candidate)
@@ -348,6 +441,10 @@ def _reasons(
     if not plan.together:
         yield "guidance: one branch after the other, to fit into the memory"
     yield f"tiles: {number} of {width * chosen.factor}x{height * chosen.factor} px"
+    if chosen.prompts:
+        yield f"regions: their prompts add {chosen.prompts} evaluations of a tile to each step"
+    if FIRST in plan.passes:
+        yield f"first: {options.first}, {chosen.parts[FIRST] / 1e12:.2f} TFLOP"
     pictures = _base(chosen.width, chosen.height, accelerator=True)
     beside = chosen.beside
     worst = max(plan.passes, key=lambda name: plan.passes[name] + beside[name])
@@ -374,6 +471,7 @@ def advice(
     *,
     memory: float,
     accelerator: bool,
+    extras: Extras | None = None,
 ) -> str:
     """The first way of loading that fits into the memory, as a sentence; else the smallest.
 
@@ -385,7 +483,8 @@ def advice(
     half = "float16" if accelerator and "float16" in borne else "bfloat16"
     for other in _smaller(networks, dtype, accelerator, half):
         costs = Costs(networks_of(folder, other))  # their arithmetic is said, so that the device does not matter
-        plan = make_plan(costs, options, width, height, memory=memory, accelerator=accelerator, offload=other.offload)
+        there: dict[str, Any] = {"memory": memory, "accelerator": accelerator, "extras": extras}
+        plan = make_plan(costs, options, width, height, **there, offload=other.offload)
         flags = f"--dtype {other.dtype}" + (f" --quantize {other.quantize}" if other.quantize != "none" else "")
         if plan.fits:
             return f"{flags} fits: {plan.peak / GIGABYTE:.2f} GB"

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-ENCODING, PREVIEW, ANCHOR, SAMPLING, DECODING, WRITING = (
-    "encoding", "preview", "anchor", "sampling", "decoding", "writing",
+FIRST, ENCODING, PREVIEW, ANCHOR, SAMPLING, DECODING, WRITING = (
+    "first", "encoding", "preview", "anchor", "sampling", "decoding", "writing",
 )  # fmt: skip
-"""The parts of a restoration, in their order."""
+"""The parts of a restoration, in their order; the first is the work of another model, where one acts before."""
 LIKE = {PREVIEW: DECODING}
 """Parts that do the same."""
 TELLING = 2.0

@@ -5,8 +5,9 @@ Files are read by our own readers: safetensors, or torch's reader of tensors alo
 
 from __future__ import annotations
 
+import copy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,8 @@ from supir.weights.catalog import known_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from supir.tensors.tiling import Layout
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 TILE, OVERLAP = 256, 64
@@ -77,19 +80,39 @@ class First:
         """Side of the result over side of what is given."""
         return int(self.network.scale)
 
+    @property
+    def weights(self) -> int:
+        """Bytes of them."""
+        return sum(each.nbytes for each in self.network.model.state_dict().values())
+
+    def costly(self, height: int, width: int) -> Callable[[], Any]:
+        """One call of a tile of so many pixels without any work: on the meta device, for who counts what it takes."""
+        import torch
+
+        network = copy.deepcopy(self.network.model).to("meta")
+        pixels = torch.zeros(1, 3, height, width, device="meta", dtype=self.network.dtype)
+        return lambda: network(pixels)
+
     def __call__(self, pixels: Tensor) -> Tensor:
         """Enlarged in tiles; on the processor, whatever it was made on."""
         import torch
 
-        from supir.tensors.tiling import blended, tiled
+        from supir.tensors.tiling import tiled
 
         def enlarged(part: Tensor) -> Tensor:
             found: Tensor = self.network(part.to(self.device) * 0.5 + 0.5)
             return found.float().cpu()
 
         with torch.no_grad():
-            made: Tensor = tiled(enlarged, blended(TILE, OVERLAP, fade=OVERLAP // 4), scale=self.scale)(pixels[None])
+            made: Tensor = tiled(enlarged, layout(), scale=self.scale)(pixels[None])
         return made[0].clamp(0, 1) * 2 - 1
+
+
+def layout() -> Layout:
+    """The tiles of a photo, in its pixels."""
+    from supir.tensors.tiling import blended
+
+    return blended(TILE, OVERLAP, fade=OVERLAP // 4)
 
 
 def open_first(path: Path, device: Any = "cpu") -> First:

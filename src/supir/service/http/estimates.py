@@ -78,11 +78,13 @@ class Estimates:
     ) -> tuple[float | None, bool]:
         with self._lock:  # one at a time: counting imports torch, and takes a core
             first = {job.source: job for job in done}  # another version of a photo begins with the sampling
-            rates = [
-                self._whole_work(job.width, job.height, job.options, job.audit) / (job.finished - job.started)
-                for job in first.values()
-                if job.started is not None and job.finished is not None and job.finished > job.started
-            ]
+            rates = []
+            for job in first.values():
+                if job.started is None or job.finished is None or job.finished <= job.started:
+                    continue
+                with suppress(SupirError):  # what one was made with may be gone: a model of ``first``
+                    work = self._whole_work(job.width, job.height, job.options, job.audit)
+                    rates.append(work / (job.finished - job.started))
             rate = median(rates) if rates else self._rate()
             work = self._whole_work(width, height, options, audit)
             return (None if rate is None else work / rate), bool(rates)
@@ -142,11 +144,11 @@ class Estimates:
         costs = costs or self._costs
         key = costs.key, width, height, options.replace(seed=0, prompt="", tile_prompts="")
         if key not in self._counted:
-            from supir.planner.plan import size_on, work_on
+            from supir.planner.plan import work_on
 
             if len(self._counted) >= _MOST_KEPT:
                 self._counted.clear()
-            self._counted[key] = work_on(costs, options, size_on(costs, options, width, height))
+            self._counted[key] = work_on(costs, options, width, height, self._model.first_models)
         return self._counted[key]
 
     @cached_property
