@@ -30,3 +30,11 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     coarse = np.random.default_rng(0).integers(0, 256, (10, 12, 3), dtype=np.uint8)
     cv2.imwrite(str(folder / "shapes.png"), cv2.resize(coarse, (120, 100), interpolation=cv2.INTER_CUBIC))
     return folder
+
+
+@pytest.fixture(scope="session")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that `supir convert` made of a file laid out as SDXL's."""
+    from sdxl_shaped import converted_sdxl
+
+    return converted_sdxl(tmp_path_factory.mktemp("sdxl"))

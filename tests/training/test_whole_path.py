@@ -13,18 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 from launched import killed, ran, started
-from safetensors.torch import save_file
 from smoke_runs import needed
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from supir.models.adaptor import SupirAdaptor
-from supir.models.autoencoder import SupirAutoencoder
-from supir.models.unet import SupirUNet
 from supir.pipeline import SupirPipeline
 from supir.training.states import load_latest
-from supir.weights.layout import ADAPTOR, CONNECTORS, DEGRADED_ENCODER
-from tiny import randomised
-from weights.originals import numbering_of, original_weights
 
 pytestmark = pytest.mark.slow
 STEPS = 4
@@ -53,40 +45,7 @@ def restores(model: Path, photographs: Path, out: Path) -> None:
     assert out.is_file()
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `supir convert --lenient` makes of a file that is laid out as SDXL's: heads of 64, depths 1, 2, 10."""
-    folder = tmp_path_factory.mktemp("sdxl")
-    trunk = {
-        "block_out_channels": (64, 128, 128),
-        "layers_per_block": 2,
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "transformer_layers_per_block": (1, 2, 10),
-        "attention_head_dim": (1, 2, 2),
-        "cross_attention_dim": 128,
-        "addition_time_embed_dim": 8,
-        "projection_class_embeddings_input_dim": 6 * 8 + 64,
-    }
-    up = ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")
-    tower = {"hidden_size": 64, "num_attention_heads": 1, "intermediate_size": 128, "num_hidden_layers": 2}
-    models = {
-        "autoencoder": SupirAutoencoder(block_out_channels=(32, 32, 32, 32), layers_per_block=1, sample_size=64),
-        "unet": SupirUNet(**trunk, up_block_types=up, sample_size=16),
-        "adaptor": SupirAdaptor(**trunk),
-        "text_encoder": CLIPTextModel(CLIPTextConfig(**tower)),
-        "text_encoder_2": CLIPTextModelWithProjection(CLIPTextConfig(**tower, projection_dim=64, hidden_act="gelu")),
-    }
-    for number, model in enumerate(models.values()):
-        randomised(model, number)
-    own = (ADAPTOR, CONNECTORS, DEGRADED_ENCODER)
-    weights = original_weights(models, numbering_of(models))
-    sdxl = {key: tensor.contiguous() for key, tensor in weights.items() if not key.startswith(own)}
-    save_file(sdxl, folder / "sdxl.safetensors")
-    ran("-m", "supir.cli", "convert", folder / "sdxl.safetensors", "-o", folder / "base", "--lenient")
-    return folder / "base"
-
-
-def test_from_an_sdxl_file_to_every_part(base: Path, photographs: Path, tmp_path: Path) -> None:
+def test_from_an_sdxl_file_to_every_part(sdxl: Path, photographs: Path, tmp_path: Path) -> None:
     def trained(stage: str, start: Path, *more: str) -> Path:
         out = tmp_path / stage
         said = ran(*TWO, f"paper/{stage}", "--data", photographs, "--from", start, "--out", out, *settings(), *more)
@@ -94,7 +53,7 @@ def test_from_an_sdxl_file_to_every_part(base: Path, photographs: Path, tmp_path
         restores(out / "model", photographs, tmp_path / f"{stage}.png")
         return out / "model"
 
-    encoder = trained("encoder", base)
+    encoder = trained("encoder", sdxl)
     negatives = tmp_path / "negatives"
     made = ("pictures=2", "size=64", "num_steps=2")
     ran(*TWO, "negatives", "--data", photographs, "--from", encoder, "--out", negatives,
@@ -109,11 +68,11 @@ def test_from_an_sdxl_file_to_every_part(base: Path, photographs: Path, tmp_path
     assert SupirPipeline.from_pretrained(few).config.presets["all"]["num_steps"] == 1
 
 
-def test_killed_in_the_middle_and_gone_on_with(base: Path, photographs: Path, tmp_path: Path) -> None:
+def test_killed_in_the_middle_and_gone_on_with(sdxl: Path, photographs: Path, tmp_path: Path) -> None:
     """On two processes again to the same bits; on one, with twice the batch, to rounding."""
 
     def command(out: Path, batch: int = 1) -> tuple[object, ...]:
-        run = "paper/encoder", "--data", photographs, "--from", base, "--out", out
+        run = "paper/encoder", "--data", photographs, "--from", sdxl, "--out", out
         exact = "mixed_precision=no", "frozen_dtype=float32", "learning_rate=1e-4"
         return *run, *settings(f"batch={batch}", *exact)
 
