@@ -72,13 +72,13 @@ def train(
     Several processes: `accelerate launch -m supir.cli train ...`.
     """
     with exit_on_error() as console:
+        silence_libraries()  # first: they complain while they are imported
         from supir.training.recipes import StageOptions, named_run
 
         if show_list:
             _show_runs()
             return
         if export is not None:
-            silence_libraries()
             from supir.training.runs import export as write_out
 
             made = write_out(export, best=best)
@@ -97,7 +97,6 @@ def train(
             import torch
 
             torch.set_num_threads(threads)
-        silence_libraries()
         if dry_run:
             _tell(run, options, start, data or [])
             return
@@ -124,7 +123,6 @@ def train(
 def _make_negatives(
     data: list[Path] | None, out: Path | None, start: Path | None, settings: list[str] | None, strange: list[str]
 ) -> None:
-    silence_libraries()
     from supir.training.negatives import NegativeOptions, negatives_run
 
     making = NegativeOptions(**settings_of(NegativeOptions, settings))
