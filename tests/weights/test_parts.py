@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
+from picture_files import smooth
 from supir.cli.main import app
 from supir.errors import OptionError, WeightsError
 from supir.jobs import Model
@@ -104,3 +106,24 @@ def test_what_cannot_be_mixed_is_refused(files: dict[str, Path], tmp_path: Path)
         result = CliRunner().invoke(app, ["convert", str(files["base"]), str(files["Q"]), "-o", "x", "--mix", text])
         assert result.exit_code == 2
         assert "write FILE:SHARE" in " ".join(result.output.split())
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_from_weights_that_are_apart(files: dict[str, Path], tmp_path: Path) -> None:
+    """One step: what comes out is a model folder with weights of its own, of which the adaptor alone has learned."""
+    convert(files["base"], files["Q"], "-o", tmp_path / "apart", "--apart")
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(smooth(96, 128)).save(photographs / name)
+    settings = ("steps=1", "batch=1", "crop=64", "workers=0", "warmup_steps=0", "keep_best=", "validation_steps=1")
+    given = {"--from": tmp_path / "apart", "--data": photographs, "--out": tmp_path / "run"}
+    words = [str(word) for pair in given.items() for word in pair]
+    words += [word for each in settings for word in ("--set", each)]
+    result = CliRunner().invoke(app, ["train", "smoke/adaptor", *words])
+    assert result.exit_code == 0, result.output
+    made = components(SupirPipeline.from_pretrained(tmp_path / "run" / "model"))
+    assert list((tmp_path / "run" / "model").rglob("*.safetensors"))
+    assert same_weights({name: part for name, part in made.items() if name not in ("adaptor", "unet")})
+    before = tiny_components()["adaptor"].state_dict()
+    assert not all(torch.equal(made["adaptor"].state_dict()[name], tensor) for name, tensor in before.items())
