@@ -16,6 +16,8 @@ import torch
 # for the path that all processors have. MKL reads it at its first call.
 os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
 
+os.environ["LC_ALL"] = "C.UTF-8"  # what the command says is compared in English
+
 if "XDG_CACHE_HOME" not in os.environ:  # what is kept of this run is not for the user, nor for the next run
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="supir-cache-")
     atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)

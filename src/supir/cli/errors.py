@@ -12,6 +12,7 @@ from types import FrameType
 import typer
 from rich.console import Console
 
+from supir.cli.words import said
 from supir.errors import OptionError, SupirError
 from supir.files import disk_error, sentence
 
@@ -25,8 +26,8 @@ def one_line(text: str) -> str:
 
 
 def say(console: Console, text: str, style: str = "") -> None:
-    """A text as it is: nothing in it is taken for markup, and no line is broken."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    """A text as it is, in the reader's language: nothing in it is taken for markup, and no line is broken."""
+    console.print(said(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_warning(console: Console, message: Warning | str) -> None:
@@ -83,10 +84,10 @@ def exit_on_error() -> Iterator[Console]:
         try:
             yield console
         except KeyboardInterrupt:
-            console.print("interrupted; nothing half-written is left")
+            say(console, "interrupted; nothing half-written is left")
             raise typer.Exit(INTERRUPTED) from None
         except OptionError as error:
-            raise typer.BadParameter(str(error)) from error
+            raise typer.BadParameter(said(str(error))) from error
         except SupirError as error:
             show_error(console, str(error))
             raise typer.Exit(FAILED) from None

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from supir.cli.errors import one_line
+from supir.cli.errors import one_line, say
+from supir.cli.words import said
 from supir.errors import ImageError
 from supir.jobs.job import Job
 from supir.jobs.model import Model
@@ -56,8 +57,8 @@ def foretell(console: Console, jobs: Sequence[Job], model: Model, scale_said: bo
     if len(shown) > NAMED:
         shown = [f"{round(len(shown) / share)} pictures"]
     if shown:
-        text = f"{'; '.join(shown)}, {about(seconds / share / at_once)}"
-        console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
+        text = f"{'; '.join(map(said, shown))}, {said(about(seconds / share / at_once))}"
+        say(console, one_line(text))
 
 
 def _foretold(job: Job, costs: KeptCosts, rate: float, scale_said: bool, model: Model) -> tuple[str, float] | None:

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from supir import __version__
+from supir.cli.words import said
 
 COMMANDS = {
     "restore": "Restore photos.",
@@ -45,7 +46,10 @@ def load_command(name: str) -> Any:
     if found is None:
         found = typer.Typer(add_completion=False)
         found.command(name)(getattr(module, name))
-    return typer.main.get_command(found)
+    made = typer.main.get_command(found)
+    first, gap, rest = (made.help or "").partition("\n\n")
+    made.help = said(" ".join(first.split())) + gap + rest
+    return made
 
 
 class Commands(TyperGroup):
@@ -55,6 +59,17 @@ class Commands(TyperGroup):
         super().__init__(**about)
         listed = {name: TyperCommand(name, help=text) for name, text in COMMANDS.items()}
         self.commands = {**listed, **self.commands}
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """As it is listed: its first sentence alone, in the reader's language."""
+        if cmd_name in COMMANDS:
+            return TyperCommand(cmd_name, help=said(COMMANDS[cmd_name]))
+        return super().get_command(ctx, cmd_name)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As typer does, in the reader's language as far as it is known."""
+        self.help = said(door.__doc__ or "")
+        super().format_help(ctx, formatter)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """(name, command, the other arguments); here the module is imported."""

@@ -11,6 +11,7 @@ import typer
 
 from supir.cli.arguments import ModelFolder, Preset, fields_in, model_of, option, options_of, with_options
 from supir.cli.errors import exit_on_error
+from supir.cli.words import said
 from supir.errors import OptionError
 from supir.options import DEFAULT_PRESET, NetworkOptions, RestoreOptions
 
@@ -68,13 +69,13 @@ def plan(
             working = {"working_size": [size.padded_width, size.padded_height], "advice": advised}
             typer.echo(json.dumps({**working, **asdict(found)}))
             return
-        typer.echo(f"working size: {size.padded_width}x{size.padded_height} px, from {width}x{height} px")
-        for reason in found.reasons:
-            typer.echo(reason)
+        told = [f"working size: {size.padded_width}x{size.padded_height} px, from {width}x{height} px", *found.reasons]
         if found.seconds is None:
-            typer.echo(f"time: unknown, since {place} is not here to be measured; give --rate")
+            told.append(f"time: unknown, since {place} is not here to be measured; give --rate")
         if advised is not None:
-            typer.echo(f"advice: {advised}")
+            told.append(f"advice: {advised}")
+        for line in told:
+            typer.echo(said(line))
 
 
 def _device(place: str) -> Any:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgres
 from rich.text import Text
 
 from supir.cli.errors import check_interrupted, one_line, say, show_error, show_warning
+from supir.cli.words import said
 from supir.errors import ImageError
 from supir.jobs.batch import run_batch
 from supir.jobs.captioning import Captioning
@@ -67,9 +68,9 @@ class RemainingTime(ProgressColumn):
     def render(self, task: Task) -> Text:
         """The column's text for one task."""
         if task.finished:
-            return Text(f"{clock(task.elapsed or 0.0)} in all")
+            return Text(said(f"{clock(task.elapsed or 0.0)} in all"))
         left = remaining(task)
-        return Text("estimating" if left is None else f"{clock(left)} left")
+        return Text(said("estimating" if left is None else f"{clock(left)} left"))
 
 
 def remaining(task: Task) -> float | None:
@@ -112,7 +113,7 @@ class Display:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("picture {task.fields[number]}/{task.fields[pictures]}"),
+            TextColumn(said("picture") + " {task.fields[number]}/{task.fields[pictures]}"),
             RemainingTime(),
             console=console,
             disable=hidden,
@@ -120,7 +121,7 @@ class Display:
             get_time=now,
         )
         self._task = self._bar.add_task(
-            "beginning", total=sum(self._efforts.values()), number=1, pictures=len(jobs), opening=None
+            said("beginning"), total=sum(self._efforts.values()), number=1, pictures=len(jobs), opening=None
         )
 
     def __enter__(self) -> Self:
@@ -143,12 +144,12 @@ class Display:
                 self._measured, self._efforts = True, {job.target: effort(job) for job in self._jobs}
                 self._update()
             left = remaining(task)
-            text = f"{job.source}: {task.percentage:.0f} %" + ("" if left is None else f", {clock(left)} left")
-            self._console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
+            text = f"{job.source}: {task.percentage:.0f} %"
+            say(self._console, one_line(text if left is None else f"{text}, {said(f'{clock(left)} left')}"))
 
     def captions(self, done: int, total: int) -> None:
         """So many pictures have their words; nothing is restored before all have."""
-        self._bar.update(self._task, description=f"captions {done}/{total}" if done < total else "")
+        self._bar.update(self._task, description=said(f"captions {done}/{total}") if done < total else "")
 
     def outcome(self, outcome: Outcome) -> None:
         """Say in a line what became of a picture; failures are said even when quiet."""
