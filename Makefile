@@ -15,7 +15,7 @@ PLAIN := $(VENV)/supir-plain.stamp
 OUT := out
 DEMO_PHOTO := examples/photo.jpg
 
-.PHONY: help setup demo readme-picture test test-slow test-accelerator lint format bench picture-bench paths-bench convert-bench memory-bench degradation-bench restoration-table evaluations-bench audit-bench data-bench train-smoke web-screenshots web-visit batch-kills service-load cluster-service clean
+.PHONY: help setup demo readme-picture test test-slow test-accelerator lint format bench picture-bench paths-bench convert-bench memory-bench degradation-bench clean-bench restoration-table evaluations-bench audit-bench data-bench train-smoke web-screenshots web-visit batch-kills service-load cluster-service clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -94,6 +94,9 @@ memory-bench: setup ## peak memory of restoring pictures of growing size with th
 
 degradation-bench: setup ## degraded samples a second on one core, for every recipe (about a minute)
 	@OMP_NUM_THREADS=1 $(BIN)/python bench/degradation_speed.py
+
+clean-bench: setup ## what restoring does to ten photographs that are good already (some minutes)
+	@$(BIN)/python bench/clean_photographs.py --out $(OUT)/clean
 
 restoration-table: setup ## how good the bundled model is, by recipe and measure: DATA=folder of good pictures
 	@$(BIN)/supir benchmark table1 --data $(or $(DATA),$(error DATA is not set: make restoration-table DATA=folder)) --out $(OUT)/restoration-table

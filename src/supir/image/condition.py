@@ -23,9 +23,13 @@ SMALLEST = 256
 """Pixels of the shorter side below which nothing is said: there is too little to tell by."""
 MIDDLE = 2048
 """Pixels of the side that is looked at, at most."""
-MOST_NOISE, MOST_GRID, LEAST_SHARPNESS = 2.2, 1.08, 0.68
+MOST_NOISE, MOST_GRID, LEAST_SHARPNESS = 2.2, 1.18, 0.68
 """Of a picture that is good; between what clean photographs show and the same with noise of 5, blurred by 1.2 pixels,
 or as JPEG of quality 50 (``tests/test_condition.py``)."""
+HIDING, TEXTURED = 7.5, 1.35
+"""A picture that varies by so many levels between one and two pixels where it is flattest, and within a pixel by no
+more than so many times as much, is texture all over: a lawn (8.8, 1.31) or gravel (8.7, 1.11). There fine texture
+cannot be told from noise, and hides it. White noise has 4 times as much within a pixel, fine grain 1.4 to 1.8."""
 _BLOCK, _GRID = 16, 8
 
 
@@ -34,7 +38,7 @@ class Condition:
     """What was measured of a picture."""
 
     noise: float
-    """Standard deviation where it is flattest, in levels of 8 bits."""
+    """Standard deviation where it is flattest, in levels of 8 bits; 0 of what is texture all over, which hides it."""
     grid: float
     """Differences across the borders of 8 x 8 blocks over those beside them; 1: none is seen."""
     sharpness: float
@@ -74,12 +78,31 @@ def condition_of(path: Path | str, *, salvage: bool = False) -> Condition | None
 
 
 def _noise(grey: Tensor) -> float:
-    """Of blocks, the flattest tenth but for those that are one value: clipped skies and black."""
+    """Of blocks, the flattest tenth but for those that are one value: clipped skies and black.
+
+    Coarse grain shows in the next octave, where half of its deviation counts. 0 where texture hides it.
+    """
     mask = torch.tensor([[1.0, -2, 1], [-2, 4, -2], [1, -2, 1]])[None, None] / 6  # Immerkaer 1996: blind to slopes
-    found = F.conv2d(grey, mask)
-    deviations = F.avg_pool2d(found.square(), _BLOCK).sqrt().flatten()
-    telling = deviations[deviations > 0.05]
-    return float(telling.quantile(0.1)) if len(telling) else 0.0
+    deviations = _by_block(F.conv2d(grey, mask))
+    varying = deviations > 0.05
+    if not varying.any():
+        return 0.0
+    noise = deviations[varying].quantile(0.1)
+    flattest = varying & (deviations <= noise)
+    fine, coarse = (
+        float(_by_block(octave[..., 1:-1, 1:-1])[flattest].square().mean().sqrt()) for octave in _octaves(grey)
+    )
+    return 0.0 if coarse >= HIDING and fine <= TEXTURED * coarse else max(float(noise), coarse / 2)
+
+
+def _by_block(plane: Tensor) -> Tensor:
+    return F.avg_pool2d(plane.square(), _BLOCK).sqrt().flatten()
+
+
+def _octaves(grey: Tensor) -> tuple[Tensor, Tensor]:
+    """The finest, and the next: what varies within a pixel, and between one and two."""
+    once, twice = (gaussian_blur(grey[0], sigma, mode="reflect")[None] for sigma in (1.0, 2.0))
+    return grey - once, once - twice
 
 
 def _grid(grey: Tensor) -> float:
@@ -92,8 +115,7 @@ def _grid(grey: Tensor) -> float:
 
 def _sharpness(grey: Tensor) -> float | None:
     """On the strongest edges, three blocks in a hundred."""
-    once, twice = (gaussian_blur(grey[0], sigma, mode="reflect")[None] for sigma in (1.0, 2.0))
-    fine, coarse = (grey - once).square(), (once - twice).square()
+    fine, coarse = (octave.square() for octave in _octaves(grey))
     fine, coarse = F.avg_pool2d(fine, _BLOCK // 2).flatten(), F.avg_pool2d(coarse, _BLOCK // 2).flatten()
     edges = coarse >= coarse.quantile(0.97)
     strength = coarse[edges].mean()
