@@ -92,7 +92,7 @@ def _strangers(folder: Path) -> dict[str, bytes]:
         "a web page": b"\xef\xbb\xbf\n<!DOCTYPE html><title>Sign in</title>",
         "a web page.*again": b"<html><body>404</body></html>",
         "an XML text": b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
-        "a GGUF file.*original": b"GGUF\x03\0\0\0" + bytes(64),
+        "a GGML file.*original": b"lmgg" + bytes(64),
         "a JSON text": b'{"error": "Repository not found"}' + b" " * 40,
         "a gzip archive.*Unpack": gzip.compress(b"weights" * 9),
         "a bzip2 archive": bz2.compress(b"weights" * 9),

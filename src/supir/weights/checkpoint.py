@@ -21,6 +21,7 @@ from torch import Tensor
 
 from supir.errors import UnsafeCheckpointError, WeightsError
 from supir.weights.formats import format_of
+from supir.weights.gguf_files import GgufFile
 
 NESTS = ("state_dict", "module", "model_state_dict", "model", "params_ema", "params", "weights", "ema")
 """Where trainers put the weights in what they save: Lightning, DeepSpeed, plain loops, BasicSR."""
@@ -244,11 +245,12 @@ class Renamed:
 
 
 def open_checkpoint(path: Path | str) -> TensorSource:
-    """Open a weights file: safetensors, a torch file of tensors alone as trainers nest them, or the index of shards.
+    """Open a weights file: safetensors, a torch file of tensors alone as trainers nest them, GGUF, an index of shards.
 
     Raises:
         UnsafeCheckpointError: the file holds pickled objects other than tensors, or is a pickle named .safetensors.
         WeightsError: the file is missing, damaged, truncated or of another kind.
+        MissingExtraError: it is a GGUF file, and gguf is not installed.
     """
     path = Path(path)
     if path.name.endswith(".json") and path.is_file():
@@ -256,6 +258,8 @@ def open_checkpoint(path: Path | str) -> TensorSource:
     kind = format_of(path)
     if kind == "safetensors":
         return SafetensorsFile(path)
+    if kind == "gguf":
+        return GgufFile(path)
     if path.suffix == ".safetensors":
         raise UnsafeCheckpointError(
             f"{path}: named .safetensors, but it is a pickle, which could run code when read. It was not read."

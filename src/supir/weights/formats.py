@@ -14,7 +14,7 @@ from typing import Literal
 
 from supir.errors import WeightsError
 
-Format = Literal["safetensors", "zip", "pickle"]
+Format = Literal["safetensors", "zip", "pickle", "gguf"]
 
 MAX_HEADER_BYTES = 100_000_000
 """What the safetensors format allows its header; a larger claim is damage or an attack."""
@@ -42,7 +42,6 @@ STRANGERS = (
     ),
     ("a web page", _TEXT + r"(?:<!--.*?-->\s*)?<(?:!doctype\s+html|html|head|body)", _AGAIN),
     ("an XML text, such as a server's error message", _TEXT + r"<\?xml", _AGAIN),
-    ("a GGUF file: weights quantised for other programs", "GGUF", _ORIGINAL),
     ("a GGML file: weights quantised for other programs", "(?:lmgg|fmgg|tjgg|algg|ggml|ggmf|ggjt|ggla)", _ORIGINAL),
     ("a PNG picture", r"\x89PNG", _GIVE),
     ("a JPEG picture", r"\xff\xd8\xff", _GIVE),
@@ -108,6 +107,8 @@ def format_of(path: Path) -> Format:
         return "zip"
     if _is_pickle(beginning):
         return "pickle"
+    if beginning.startswith(b"GGUF"):
+        return "gguf"
     raise WeightsError(f"{path}: {_stranger(path, beginning, size)}")
 
 
