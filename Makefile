@@ -59,6 +59,7 @@ test: lint ## lint, types, layers and the default tests (under ten minutes on 2 
 
 test-slow: lint ## the default tests, then those marked slow, which measure
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED_OUT)
+	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt torch --editable '.[faces]'  # 105 MB, for these alone
 	@$(BIN)/python -m pytest -m slow
 
 # As on a machine with a GPU: torch sees the accelerator that tests/simulated registers. Worker processes do not see it.

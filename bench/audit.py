@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -28,9 +29,11 @@ from torch import Tensor
 
 from supir.audit import Calibration, open_witness
 from supir.audit.auditing import FALSE_ALARMS, Findings, judged
+from supir.audit.boxes import overlap
 from supir.audit.calibrating import SIDE, in_8_bits, in_turn, tried
 from supir.audit.calibration import WRONG
 from supir.audit.evidence import Evidence
+from supir.audit.faces import ANOTHER, compare_faces
 from supir.audit.windows import gaussian, gradient, levels, local_rms, luma
 from supir.degradation.pairs import cut
 from supir.files.report import markdown_table
@@ -235,6 +238,13 @@ def alarms(findings: Findings, place: Place) -> bool:
     return False
 
 
+def of_another(evidence: Evidence, place: Place) -> bool:
+    """Whether a face at a place is called another's."""
+    top, left, high, wide = place
+    here = (left, top, wide, high)
+    return any(each.verdict == ANOTHER and overlap(each.box, here) > 0 for each in compare_faces(evidence))
+
+
 def print_areas(found: list[Audited]) -> None:
     """Of the map and of the alternatives, by recipe."""
     for limit in (WRONG, BADLY):
@@ -285,6 +295,9 @@ def print_planted(found: list[Audited], calibration: Calibration, data: Path, wo
     for recipe, evidence, after, place, kind in cases:
         alarmed = alarms(judged(replace(evidence, after=after), calibration), place)
         counts.setdefault(kind, {}).setdefault(recipe, []).append(alarmed)
+        if kind == "another face" and find_spec("dlib") is not None:
+            told = of_another(replace(evidence, after=after), place)
+            counts.setdefault("another face, called so", {}).setdefault(recipe, []).append(told)
     print(f"\nuntouched results in which something contradicts: {sum(untouched)} of {len(untouched)}\n")
     rows = []
     for kind, by_recipe in counts.items():

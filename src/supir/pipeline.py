@@ -199,7 +199,9 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         for each in several:
             picture = image.as_picture(each, salvage=options.salvage)
             asked = _scaled(options, picture.width, picture.height) if unscaled else options
-            found.append(self._restore(picture, asked, on_step, on_preview))
+            asked, faces = image.with_faces(asked, picture)
+            result = self._restore(picture, asked, on_step, on_preview)
+            found.append(replace(result, record=result.record | faces))
         return found
 
     def _restore(
@@ -282,7 +284,9 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             image.check_target(written, (size.output_height, size.output_width))
             if signature is not None:
                 signature.check(written)
+        options, faces = image.with_faces(options, source)
         work = self._work_of(options, sides, on_work)
+        record = {**faces, **record}
         input_hash = {"source_sha256": file_hash(source)}
         preview_record = self._preview_record(options) | input_hash if preview and options.marking else None
 

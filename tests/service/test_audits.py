@@ -16,6 +16,7 @@ from service.serving import QUICK, Server, picture
 from supir import image
 from supir.audit import audit, open_witness
 from supir.errors import JobNotFoundError, JobNotReadyError, OptionError
+from supir.image import faces
 from supir.options import RestoreOptions
 from supir.options.audit import AuditOptions
 from supir.service import validation
@@ -79,7 +80,8 @@ def test_what_cannot_be_audited_is_refused_before_it_is_queued(server: Server) -
             ({"audit": True, "max_invented": 2}, "max_invented is 2; it must be a number from 0 to 1"),
             ({"audit": "yes"}, "audit is 'yes'; it must be true or false"),
             ({"audit": True, "level": 0.01, "false_alarms": 0.01}, "photographs"),
-            ({"audit": True, "letters": False, "max_changed_words": 0}, "no letters are read: letters is false"),
+            ({"audit": True, "letters": False, "max_changed_words": 0}, "letters is False, so that no word is read"),
+            ({"audit": True, "likeness": False, "min_face_similarity": 0.5}, "so that no face is compared"),
             ({"audit": True, "scale": 0.3}, "an audit needs 16 a side"),
             ({"audit": True, "on_doubt": "never"}, "on_doubt is 'never'; it must be one of keep, blend, preview"),
         ):
@@ -95,7 +97,10 @@ def test_too_large_or_without_a_reader_is_refused_too(monkeypatch: pytest.Monkey
     monkeypatch.setattr(validation, "find_spec", lambda name: None)
     with pytest.raises(OptionError, match="rapidocr is not installed here"):
         check_auditing(AuditOptions(max_changed_words=0), 200, 200, 2.0)
-    check_auditing(AuditOptions(), 200, 200, 2.0)  # which then says that letters were not read
+    monkeypatch.setattr(faces, "find_spec", lambda name: None)
+    with pytest.raises(OptionError, match="dlib is not installed here"):
+        check_auditing(AuditOptions(min_face_similarity=0.5), 200, 200, 2.0)
+    check_auditing(AuditOptions(), 200, 200, 2.0)  # which then says that neither was looked at
 
 
 def test_an_audit_makes_another_request_and_takes_longer(server: Server) -> None:

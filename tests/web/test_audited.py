@@ -19,7 +19,9 @@ from web.conftest import Visit
 from web.site import WebServer, choose, described, gradient, layer, open_photo, painted, pixels, variants
 from web.test_accessible import violations
 
-ASKED: dict[str, Any] = {**QUICK, "audit": True, "letters": False, "max_invented": 0, "max_contradictions": 0}
+ASKED: dict[str, Any] = {
+    **QUICK, "audit": True, "letters": False, "likeness": False, "max_invented": 0, "max_contradictions": 0,
+}  # fmt: skip
 
 
 def audited(server: WebServer, **more: Any) -> dict[str, Any]:
@@ -43,18 +45,21 @@ def test_from_the_switch_to_the_layer(server: WebServer, visit: Visit) -> None:
     page.get_by_role("checkbox", name="Show what was invented").check()
     expect(limits.get_by_role("spinbutton", name="Invented at most")).to_be_enabled()
     page.locator("#fields [name=letters]").uncheck()
+    page.locator("#fields [name=likeness]").uncheck()
     choose(page, max_invented=0.5, seeds=1)
     page.locator("#fields [name=on_doubt]").select_option("blend")
     expect(page.locator("#invented")).to_be_hidden()
     page.locator("#restore").click()
     expect(page.locator(".audited .said")).to_be_visible()
     job = server.jobs()[0]
-    expected = AuditOptions(letters=False, max_invented=0.5, on_doubt="blend")
+    expected = AuditOptions(letters=False, likeness=False, max_invented=0.5, on_doubt="blend")
     assert job["audit_options"] == vars(expected)
     for kind in ("kept", "reconstructed", "invented"):
         said = page.locator(f".legend .{kind}").inner_text()
         assert float(re.sub(r"[^\d.]", "", said)) == pytest.approx(100 * job["audit"][kind], abs=0.51)
-    expect(page.locator(".said")).to_contain_text("letters were not read; without a guarantee (another model made")
+    expect(page.locator(".said")).to_contain_text(
+        "letters were not read; faces were not compared; without a guarantee (another model made"
+    )
     page.get_by_role("button", name="Invented", exact=True).click()
     expect(page.locator(".tag.right").first).to_have_text("What was invented")
     painted(page)

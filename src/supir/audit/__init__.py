@@ -12,6 +12,7 @@ consistency      the result damaged again, against the input
 auditing         the map, its classes, contradictions
 boxes            places that hang together
 letters          texts before and after
+faces            faces before and after, by an embedding
 """
 
 from typing import TYPE_CHECKING

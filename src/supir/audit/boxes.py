@@ -1,4 +1,4 @@
-"""Places of a map that hang together, as boxes."""
+"""Boxes: places of a map that hang together, and how much of two is one place."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from torch import Tensor
 
 LONGEST = 192
 """Places a side of the map in which boxes are looked for; a larger one is made smaller, its largest values kept."""
+Box = tuple[int, int, int, int]
+"""Left, top, width, height."""
 
 
-def boxes(values: Tensor, limit: float, height: int, width: int) -> list[tuple[tuple[int, int, int, int], float]]:
+def boxes(values: Tensor, limit: float, height: int, width: int) -> list[tuple[Box, float]]:
     """((left, top, width, height), the largest value) of what lies above a limit, the largest first.
 
     Args:
@@ -39,3 +41,12 @@ def boxes(values: Tensor, limit: float, height: int, width: int) -> list[tuple[t
         end, bottom = round((max(sides) + 1) * wide), round((max(tops) + 1) * high)
         found.append(((start, top, end - start, bottom - top), max(float(small[place]) for place in members)))
     return sorted(found, key=lambda each: -each[1])
+
+
+def overlap(first: Box, second: Box) -> float:
+    """Intersection over union of two boxes, 0 to 1."""
+    left, top = max(first[0], second[0]), max(first[1], second[1])
+    right = min(first[0] + first[2], second[0] + second[2])
+    bottom = min(first[1] + first[3], second[1] + second[3])
+    shared = max(0, right - left) * max(0, bottom - top)
+    return shared / max(1, first[2] * first[3] + second[2] * second[3] - shared)

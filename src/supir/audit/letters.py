@@ -13,13 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
+from supir.audit.boxes import Box, overlap
 from supir.errors import MissingExtraError
 
 READABLE = 0.8
 """Confidence of the reader, 0 to 1, from which on a text counts as read."""
 SAME_PLACE = 0.3
 """Intersection over union from which on two boxes are one place."""
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,21 +95,13 @@ def paired(before: Sequence[Text], after: Sequence[Text]) -> list[Reading]:
     """The places of the two, each with what overlaps it most in the other."""
     left, found = list(before), []
     for text in after:
-        best = max(left, key=lambda other: _overlap(text.box, other.box), default=None)
-        if best is not None and _overlap(text.box, best.box) >= SAME_PLACE:
+        best = max(left, key=lambda other: overlap(text.box, other.box), default=None)
+        if best is not None and overlap(text.box, best.box) >= SAME_PLACE:
             left.remove(best)
         else:
             best = None
         found.append(Reading(box=text.box, before=best, after=text))
     return found + [Reading(box=text.box, before=text, after=None) for text in left]
-
-
-def _overlap(first: Box, second: Box) -> float:
-    left, top = max(first[0], second[0]), max(first[1], second[1])
-    right = min(first[0] + first[2], second[0] + second[2])
-    bottom = min(first[1] + first[3], second[1] + second[3])
-    shared = max(0, right - left) * max(0, bottom - top)
-    return shared / max(1, first[2] * first[3] + second[2] * second[3] - shared)
 
 
 def _read(picture: Tensor) -> list[Text]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +15,15 @@ from torch import Tensor
 
 from supir.audit.auditing import INVENTED, Findings, gathered, judged
 from supir.audit.calibration import BUNDLED, WRONG, Calibration
+from supir.audit.faces import Likeness, compare_faces
 from supir.audit.letters import Reading, check_reader, read_letters
-from supir.audit.overlay import overlay
+from supir.audit.overlay import FACES, LINE, overlay
 from supir.audit.windows import gaussian, levels, spread_over
 from supir.audit.witness import open_witness
 from supir.errors import MissingExtraError
 from supir.files import write_whole
 from supir.image import Picture, read, read_record, resize, write
+from supir.image.faces import check_faces
 from supir.options.audit import AuditOptions
 from supir.weights.catalog import file_hash
 
@@ -36,6 +39,8 @@ class Report:
     options: AuditOptions
     letters: Sequence[Reading] | None
     """None where nobody read them."""
+    faces: Sequence[Likeness] | None
+    """None where nobody compared them."""
     files: Mapping[str, Any] = field(default_factory=dict)
     """Names, hashes and sizes of the two."""
     holds: str | None
@@ -53,6 +58,14 @@ class Report:
         return sum(reading.num_changed for reading in self.letters or ())
 
     @cached_property
+    def unlike(self) -> tuple[Likeness, ...]:
+        """Faces that are less alike than the caller's limit; those too small to tell anything do not count."""
+        least = self.options.min_face_similarity
+        if least is None:
+            return ()
+        return tuple(face for face in self.faces or () if face.usual is not None and face.similarity < least)
+
+    @cached_property
     def passed(self) -> tuple[str, ...]:
         """A clause for each of the caller's limits that the result is past."""
         found, asked = self.findings, self.options
@@ -65,6 +78,9 @@ class Report:
             told.append(
                 f"{self.num_changed_words} words are changed or invented, and at most {asked.max_changed_words} may be"
             )
+        if self.unlike:
+            similarity, least = min(face.similarity for face in self.unlike), asked.min_face_similarity
+            told.append(f"a face is {similarity:.2f} like the one before, and it must be {least:g} at least")
         return tuple(told)
 
     def as_json(self) -> dict[str, Any]:
@@ -86,6 +102,7 @@ class Report:
                 for each in found.contradictions
             ],
             "letters": None if self.letters is None else [each.as_json() for each in self.letters],
+            "faces": None if self.faces is None else [each.as_json() for each in self.faces],
             "past_limits": list(self.passed),
             "calibration": dict(self.about),
             "says": str(self),
@@ -99,24 +116,17 @@ class Report:
             f" {_percent(found.invented)} invented"
         )
         against = [_places(len(found.contradictions)) + " the input"] if found.contradictions else []
-        return "; ".join([shares, *against, self._said_of_letters(), *self._said_of_guarantee()])
-
-    def _said_of_letters(self) -> str:
-        if self.letters is None:
-            return "letters were not read"
-        if not self.letters:
-            return "no letters"
-        counts: dict[str, int] = {}
-        for each in self.letters:
-            counts[each.verdict] = counts.get(each.verdict, 0) + 1
-        return "lines of text: " + ", ".join(f"{number} {verdict}" for verdict, number in sorted(counts.items()))
+        letters = _counted(self.letters, "letters were not read", "no letters", "lines of text")
+        faces = _counted(self.faces, "faces were not compared", "no faces", "faces")
+        return "; ".join([shares, *against, letters, faces, *self._said_of_guarantee()])
 
     def _said_of_guarantee(self) -> list[str]:
         return [] if self.holds is None else [f"without a guarantee, since {self.holds}"]
 
     def overlay(self) -> Picture:
-        """The result in grey under the map, with contradictions outlined."""
-        outlined = [each.box for each in self.findings.contradictions]
+        """The result in grey under the map, with contradictions and faces outlined."""
+        outlined = [(each.box, LINE) for each in self.findings.contradictions]
+        outlined += [(each.box, FACES[each.verdict]) for each in self.faces or ()]
         return Picture(pixels=overlay(self.after, self.findings.classes, outlined))
 
     def map(self) -> Picture:
@@ -133,6 +143,16 @@ class Report:
             write(self.map(), values)
 
 
+def _counted(found: Sequence[Reading] | Sequence[Likeness] | None, unlooked: str, nothing: str, what: str) -> str:
+    """How many have each verdict."""
+    if not found:
+        return unlooked if found is None else nothing
+    counts: dict[str, int] = {}
+    for each in found:
+        counts[each.verdict] = counts.get(each.verdict, 0) + 1
+    return f"{what}: " + ", ".join(f"{number} {verdict}" for verdict, number in sorted(counts.items()))
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.01 or share == 0 else f"{100 * share:.2g} %"
 
@@ -146,11 +166,13 @@ def check_asked(options: AuditOptions, calibration: Calibration) -> None:
 
     Raises:
         OptionError: the calibration's photographs are too few for the level or the rate of false alarms.
-        MissingExtraError: words are to be counted, and nothing that reads them is installed.
+        MissingExtraError: words are to be counted or faces compared, and nothing that does is installed.
     """
     calibration.check(options.level, options.false_alarms)
     if options.max_changed_words is not None:
         check_reader()
+    if options.min_face_similarity is not None:
+        check_faces("comparing faces")
 
 
 def audit(
@@ -187,15 +209,17 @@ def audit(
     first, second = (each if isinstance(each, Picture) else read(each) for each in (before, after))
     evidence = gathered(first, second, witness or open_witness(), seeds=options.seeds, on_version=on_version)
     findings = judged(evidence, calibration, level=options.level, rate=options.false_alarms)
-    letters = None
+    letters, faces = None, None
     if options.letters:
-        try:
+        with suppress(MissingExtraError):
             enlarged = resize(first.rgb.contiguous(), second.height, second.width)
             letters = read_letters(levels(enlarged), evidence.after)
-        except MissingExtraError:
-            letters = None
+    if options.likeness:
+        with suppress(MissingExtraError):
+            faces = compare_faces(evidence)
     return Report(
-        findings=findings, options=options, letters=letters, files=files, holds=_why_not(calibration, record),
+        findings=findings, options=options, letters=letters, faces=faces, files=files,
+        holds=_why_not(calibration, record),
         about=calibration.about, after=evidence.after, weak=evidence.weak,
     )  # fmt: skip
 
@@ -216,7 +240,7 @@ def _about(picture: Path | str | Picture) -> dict[str, Any]:
 
 
 SOFT = 4.0
-"""Pixels over which the preview fades into the result around what was invented."""
+"""Pixels over which the preview fades into the result around what was invented, faces of others among that."""
 
 
 def doubted(report: Report) -> Tensor | None:
@@ -225,6 +249,8 @@ def doubted(report: Report) -> Tensor | None:
         return None
     if report.options.on_doubt == "preview":
         return report.weak / 127.5 - 1
-    share = (report.findings.classes == INVENTED).float()
-    share = gaussian(spread_over(share, *report.after.shape[-2:])[None], SOFT)
+    share = spread_over((report.findings.classes == INVENTED).float(), *report.after.shape[-2:])
+    for left, top, width, height in (face.box for face in report.unlike):
+        share[top : top + height, left : left + width] = 1
+    share = gaussian(share[None], SOFT)
     return torch.lerp(report.after, report.weak, share) / 127.5 - 1

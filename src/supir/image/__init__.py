@@ -16,6 +16,7 @@ Signature                    what signs a result
 PREVIEWED, RESTORED          what a result says of its digital source
 notes_of, with_grain         what the record says of that; the photo's grain on the result
 mask_of, masks_in, check_masks, shares_of, Kept   masks and regions at working size, in latent pixels, on the result
+check_faces, with_faces       whether faces can be found; what is asked of them as a region
 working_size, scale_within, resize, pad_to_multiple, side_by_side, write_sheet
 
 Names are loaded when first used: what finds pictures and names results needs no torch.
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from supir.image.comparing import sheet_size, side_by_side, write_sheet
     from supir.image.condition import Condition, condition_of
     from supir.image.credentials import Signature
+    from supir.image.faces import check_faces, with_faces
     from supir.image.fitting import Fitted, PictureLike, as_picture, fitted, notes_of, with_grain
     from supir.image.large import LARGE, LargePicture, open_large
     from supir.image.marking import PREVIEWED, RESTORED
@@ -52,6 +54,7 @@ __getattr__ = lazy_names(
         "comparing": ("sheet_size", "side_by_side", "write_sheet"),
         "condition": ("Condition", "condition_of"),
         "credentials": ("Signature",),
+        "faces": ("check_faces", "with_faces"),
         "fitting": ("Fitted", "PictureLike", "as_picture", "fitted", "notes_of", "with_grain"),
         "large": ("LARGE", "LargePicture", "open_large"),
         "marking": ("PREVIEWED", "RESTORED"),

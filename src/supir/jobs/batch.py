@@ -28,6 +28,7 @@ from supir.jobs.captioning import Captioning, add_captions
 from supir.jobs.job import Job, Outcome, settings_sha256
 from supir.jobs.model import Model
 from supir.jobs.restoring import OpenModel
+from supir.options.restore import AS_ALL_ELSE
 from supir.pool import MAX_TRIES, Done, Runner, Serial, WorkerPool
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def run_batch(
     Raises:
         OptionError: ``out`` holds something that no batch made, a device is not there, or an audit cannot promise
             what is asked of it.
-        MissingExtraError: an audit is to count words, and nothing that reads them is installed.
+        MissingExtraError: an audit is to count words, or faces are to be found, and nothing that does is installed.
         WeightsError: the weights cannot be opened, or a LoRA is missing or of another base.
         CaptionerError: the captioner cannot be used; nothing was restored.
         SupirError: another batch is at work in ``out``, or the folder cannot be written.
@@ -80,6 +81,10 @@ def run_batch(
     model.check_loras(job.options.lora for job in jobs)
     model.check_first(job.options.first for job in jobs)
     check_audits(jobs)
+    for asked in {job.options.faces for job in jobs} - {AS_ALL_ELSE}:
+        from supir.image import check_faces
+
+        check_faces(f"faces {asked}")
     placed = model.placed(runner.device)  # the previews for a captioner are made here, wherever the workers are
     with nullcontext() if out is None else opened(Path(out)) as log:
         outcomes = list(known)

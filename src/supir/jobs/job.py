@@ -105,6 +105,7 @@ def settings_sha256(options: RestoreOptions, identity: Mapping[str, str], audit:
         "marking",
         "region",
         "region_edge",
+        "faces",
         "always",
     )
     for name in later:
@@ -119,7 +120,11 @@ def settings_sha256(options: RestoreOptions, identity: Mapping[str, str], audit:
         chosen["region"] = joined_regions(
             tuple(each.with_mask(_mask_sha256(each.mask)) if each.mask else each for each in regions)
         )
-    decisive = {"options": chosen, "weights": dict(identity)} | ({"audit": asdict(audit)} if audit else {})
+    audited = asdict(audit) if audit else {}
+    for name in ("likeness", "min_face_similarity") if audit else ():
+        if audited[name] == AuditOptions.fields()[name].default:
+            del audited[name]  # likewise
+    decisive = {"options": chosen, "weights": dict(identity)} | ({"audit": audited} if audit else {})
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

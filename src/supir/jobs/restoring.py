@@ -109,6 +109,8 @@ def _restore(
         on_step=glimpse,
         on_work=on_work,
     )
+    if "faces" in record:
+        warnings.warn(f"{job.source}: faces: {record['faces']}", UserWarning, stacklevel=2)
     return {name: record[name] for name in WORDS if name in record}
 
 

@@ -32,6 +32,10 @@ class AuditOptions(Options):
     max_changed_words: int | None = number(
         None, 0, 10_000, "how many words may be changed or invented; unset: any", unit="words"
     )
+    likeness: bool = flag(True, "compare the faces before and after, where dlib is installed")
+    min_face_similarity: float | None = number(
+        None, 0, 1, "how alike every face must be that is large enough to tell, 1 is the same picture; unset: any"
+    )
     on_doubt: str = choice(
         "keep",
         ("keep", "blend", "preview"),
@@ -46,7 +50,12 @@ class AuditOptions(Options):
                 f"max_changed_words is {self.max_changed_words}, and letters is False, so that no word is read; leave"
                 " out one"
             )
+        if self.min_face_similarity is not None and not self.likeness:
+            raise OptionError(
+                f"min_face_similarity is {self.min_face_similarity}, and likeness is False, so that no face is"
+                " compared; leave out one"
+            )
 
 
-LIMITS = ("max_invented", "max_contradictions", "max_changed_words")
+LIMITS = ("max_invented", "max_contradictions", "max_changed_words", "min_face_similarity")
 """Those of the fields that are limits."""

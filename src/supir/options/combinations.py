@@ -25,6 +25,7 @@ PUBLIC_HIGHEST, PUBLIC_MIN_NEXT = 14.6146, 0.05
 AS_THEY_ARE = (
     "scale", "min_size", "seed", "long_prompt", "detail", "color_fix", "tile", "tile_batch", "vae_tile", "memory",
     "salvage", "keep_grain", "lora", "blend", "decoder_tile", "marking", "region", "first", "always",
+    "faces",
 )  # fmt: skip
 """Options that act whatever the others are; those about tiles, length and damage on some inputs alone."""
 OFF = {
@@ -36,6 +37,7 @@ OFF = {
     "tile_prompts": "",
     "blend_mask": "",
     "region": "",
+    "faces": "as-all-else",
 }
 """Values that ask for nothing: nobody need be told that they have no effect. Unset is one too."""
 
@@ -126,7 +128,7 @@ def come_to(options: RestoreOptions) -> tuple[Any, ...]:
         options.reference_quirks,
         options.color_strength if options.color_fix != "none" else 0.0,
         options.blend_mask if options.blend else "",
-        options.region_edge if options.region else 0,
+        options.region_edge if options.region or options.faces != OFF["faces"] else 0,
         options.tile // halves if options.tile_overlap is None else options.tile_overlap,
         options.start_sigma is None,
         multistep and count > 2,  # before that it has no earlier answer to extrapolate from

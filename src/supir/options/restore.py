@@ -18,9 +18,11 @@ from supir.options.dials import DIALS, dialled, layered
 from supir.options.fields import Options, choice, flag, number, text
 from supir.options.loras import DIVIDER, split_loras
 from supir.options.regions import DIVIDER as REGIONS
-from supir.options.regions import options_in, split_regions
+from supir.options.regions import MOST, options_in, split_regions
 
 MAX_SEED = 2**63 - 1
+AS_ALL_ELSE = "as-all-else"
+"""Of ``faces``: nothing is done to them that is not done elsewhere."""
 
 _telling: ContextVar[bool] = ContextVar("telling", default=True)
 
@@ -127,6 +129,11 @@ class RestoreOptions(Options):
     region_edge: int = number(
         16, 0, 1024, "over so many pixels of the result a region fades, outside of what is protected", unit="px"
     )
+    faces: str = choice(
+        AS_ALL_ELSE,
+        (AS_ALL_ELSE, "gentle", "off"),
+        "what is done to faces that are seen from the front; gentle: detail 0 there; off: they stay the photo's own",
+    )
     keep_grain: float = number(
         0.0, 0, 1, "share of the photo's grain that the result has again, drawn anew from the seed; 0: none"
     )
@@ -162,8 +169,11 @@ class RestoreOptions(Options):
                 f"text_guidance_low is {low} and text_guidance_high {high}; the lower bound must be below the upper"
             )
         split_loras(self.lora)
-        for region in split_regions(self.region):
+        regions = split_regions(self.region)
+        for region in regions:
             options_in(self, region)
+        if self.faces != AS_ALL_ELSE and len(regions) == MOST:
+            raise OptionError(f"region holds {MOST} regions, and faces {self.faces} makes another; {MOST} are allowed")
         if _telling.get():
             specs = RestoreOptions.fields()
             self.tell([name for name, spec in specs.items() if getattr(self, name) != spec.default], None)

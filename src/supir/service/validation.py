@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from supir.errors import ImageTooLargeError, OptionError, SupirError
+from supir.errors import ImageTooLargeError, MissingExtraError, OptionError, SupirError
 from supir.jobs import Model
 from supir.options import DEFAULT_PRESET, PRESETS, RestoreOptions, unused_by_model
 from supir.options.audit import AuditOptions
@@ -20,6 +20,7 @@ from supir.options.combinations import without_effect
 from supir.options.distilled import mismatch
 from supir.options.fields import Options, choice, flag, json_object, number
 from supir.options.regions import INLINE, split_regions
+from supir.options.restore import AS_ALL_ELSE
 from supir.service.limits import Limits
 from supir.service.stored_job import UNTIL
 
@@ -111,7 +112,8 @@ def check_auditing(asked: AuditOptions, width: int, height: int, scale: float) -
     """See that the result of a picture of this size can be audited as asked.
 
     Raises:
-        OptionError: it is too small or too large, the calibration cannot promise so much, or nobody here reads letters.
+        OptionError: it is too small or too large, the calibration cannot promise so much, or nobody here reads letters
+            or compares faces.
     """
     from supir.audit import Calibration
     from supir.audit.auditing import SMALLEST
@@ -126,16 +128,32 @@ def check_auditing(asked: AuditOptions, width: int, height: int, scale: float) -
             f"{result}; those of up to {LARGE / 1e6:g} megapixels can be audited: lower scale, or leave out audit"
         )
     Calibration.load().check(asked.level, asked.false_alarms)
-    if asked.max_changed_words is not None and not (asked.letters and can_read_letters()):
-        why = "rapidocr is not installed here" if asked.letters else "letters is false"
+    if asked.max_changed_words is not None and not can_read_letters():
         raise OptionError(
-            f"max_changed_words is {asked.max_changed_words}, and no letters are read: {why}; leave it out"
+            f"max_changed_words is {asked.max_changed_words}, and no letters are read: rapidocr is not installed here;"
+            " leave it out"
+        )
+    if asked.min_face_similarity is not None and not can_find_faces():
+        raise OptionError(
+            f"min_face_similarity is {asked.min_face_similarity}, and no faces are compared: dlib is not installed"
+            " here; leave it out"
         )
 
 
 def can_read_letters() -> bool:
     """Whether an audit here reads letters."""
     return all(find_spec(name) is not None for name in ("rapidocr", "onnxruntime"))
+
+
+def can_find_faces() -> bool:
+    """Whether faces are found and compared here."""
+    from supir.image.faces import check_faces
+
+    try:
+        check_faces("comparing faces")
+    except MissingExtraError:
+        return False
+    return True
 
 
 def checked_picture(
@@ -257,6 +275,10 @@ def _check_files(options: RestoreOptions, model: Model) -> None:
                 f"{option} is {name!r}; it names a file, and a service opens none of its own: send the mask as a small"
                 f" PNG, {INLINE}..."
             )
+    if options.faces != AS_ALL_ELSE and not can_find_faces():
+        raise OptionError(
+            f"faces is {options.faces!r}, and dlib, which finds them, is not installed here; leave it out"
+        )
     if options.lora and model.loras is None:
         raise OptionError(f"lora is {options.lora!r}; this service offers none")
     if options.first and model.first_models is None:

@@ -42,7 +42,7 @@ from supir.service.http.submissions import JobID, Submitting
 from supir.service.http.uploads import read_json
 from supir.service.limits import LOCAL, Client, Limits, RateLimiter, who
 from supir.service.stored_job import StoredJob
-from supir.service.validation import FORMATS, SubmissionOptions, can_read_letters, chosen_options
+from supir.service.validation import FORMATS, SubmissionOptions, can_find_faces, can_read_letters, chosen_options
 from supir.weights.first import offered_first
 from supir.weights.lora_files import offered
 
@@ -240,6 +240,8 @@ class Routes:
             unused["first"] = "none is offered here"
         if not can_read_letters():
             unused |= dict.fromkeys(("letters", "max_changed_words"), "rapidocr is not installed here")
+        if not can_find_faces():
+            unused |= dict.fromkeys(("faces", "likeness", "min_face_similarity"), "dlib is not installed here")
         return OptionsView(
             model=model.identity["model"],
             default_preset=DEFAULT_PRESET,

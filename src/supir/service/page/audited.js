@@ -34,21 +34,22 @@ function passed(audit) {
   return [line];
 }
 
-function sentence({contradictions, letters, guarantee}) {
-  const line = element('p', {className: 'said'}), parts = [t('audit.contradictions', {count: contradictions.length}), read(letters)];
+function sentence({contradictions, letters, faces, guarantee}) {
+  const line = element('p', {className: 'said'}), parts = [t('audit.contradictions', {count: contradictions.length}), counted('letters', letters), counted('faces', faces)];
   if (contradictions.length) line.append(element('span', {className: 'outlined', ariaHidden: true}));
   line.append(parts.filter(Boolean).join('; '));
   if (guarantee !== 'holds') line.append('; ', t('audit.unsure'), ' ', original(`(${guarantee})`));
   return line;
 }
 
-function read(letters) {
-  if (!letters) return t('audit.unread');
-  if (!letters.length) return t('audit.wordless');
+// How many of the lines of text, or of the faces, have each verdict.
+function counted(what, all) {
+  if (!all) return t(`audit.${what}.unlooked`);
+  if (!all.length) return t(`audit.${what}.none`);
   const counts = new Map();
-  for (const {verdict} of letters) counts.set(verdict, (counts.get(verdict) ?? 0) + 1);
-  const found = [...counts].sort().map(([verdict, count]) => t(`audit.letters.${verdict}`, {count: number(count)}));
-  return t('audit.letters', {counts: found.join(', ')});
+  for (const {verdict} of all) counts.set(verdict, (counts.get(verdict) ?? 0) + 1);
+  const found = [...counts].sort().map(([verdict, count]) => t(`audit.${what}.${verdict}`, {count: number(count)}));
+  return t(`audit.${what}`, {counts: found.join(', ')});
 }
 
 const share = part => `${number(100 * part, part && part < 0.01 ? {maximumSignificantDigits: 2} : {maximumFractionDigits: 0})} %`;

@@ -1,0 +1,131 @@
+"""Faces as regions: gently restored or kept, said how many, refused where nothing finds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import skimage.data
+import torch
+from PIL import Image
+from torch import Tensor
+from typer.testing import CliRunner
+
+from picture_files import smooth
+from supir.cli.main import app
+from supir.errors import MissingExtraError, OptionError
+from supir.image import faces, read, shares_of, with_faces
+from supir.image.faces import Face, find_faces
+from supir.jobs.model import Model
+from supir.options import RestoreOptions
+from supir.options.regions import MOST, split_regions
+from supir.pipeline import SupirPipeline
+from supir.service.validation import chosen_options
+from tiny import tiny_pipeline
+
+QUICK: dict[str, Any] = {"min_size": 64, "num_steps": 1, "scale": 1.0, "color_fix": "none", "region_edge": 4}
+FACE = Face((48, 20, 24, 24), 1.0)
+OTHER = Face((100, 8, 20, 20), 0.5)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    Image.fromarray(smooth(64, 128)).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> list[Face]:
+    """What is found in every photo, in place of what dlib finds, which need not be here."""
+    there = [FACE, OTHER]
+
+    def finder(pixels: Tensor) -> list[Face]:
+        assert pixels.shape == (3, 64, 128)
+        return there
+
+    monkeypatch.setattr(faces, "find_faces", finder)
+    monkeypatch.setattr(faces, "check_faces", lambda purpose: None)
+    return there
+
+
+def test_faces_become_one_region_below_those_that_are_named(photo: Path, found: list[Face]) -> None:
+    asked = RestoreOptions.silent(**QUICK, faces="gentle", region="0,0,50%,100%; control_scale=0.5", detail=0.8)
+    options, said = with_faces(asked, photo)
+    assert said == {"faces": "2 found and restored gently"}
+    assert options.faces == "as-all-else"
+    first, second = split_regions(options.region)
+    assert first.dials == (("detail", "0"),)
+    assert str(second) == "0,0,50%,100%; control_scale=0.5"
+    shares = shares_of(options, 128, 64, (64, 128), (64, 128), 8)
+    assert shares is not None
+    assert shares[0, 3, 7] == 0 < shares[1, 3, 7]  # half of the face lies below the other region
+    assert shares[0, 2, 13] == 1
+    assert shares[0, 7, 10] < 0.001
+    assert with_faces(options, photo) == (options, {})
+
+
+def test_without_faces_nothing_is_done_and_that_is_said(photo: Path, found: list[Face]) -> None:
+    found.clear()
+    options, said = with_faces(RestoreOptions.silent(**QUICK, faces="off"), read(photo))
+    assert options == RestoreOptions.silent(**QUICK)
+    assert said == {"faces": "none found that could be kept as they are"}
+
+
+def test_kept_faces_stay_to_the_bit(pipeline: SupirPipeline, photo: Path, tmp_path: Path, found: list[Face]) -> None:
+    target = tmp_path / "out.png"
+    record = pipeline.restore_file(photo, target, RestoreOptions.silent(**QUICK, faces="off"))
+    assert record["faces"] == "2 found and kept as they are"
+    before, after = read(photo).rgb, read(target).rgb
+    assert torch.equal(before[:, 20:44, 48:72], after[:, 20:44, 48:72])
+    assert not torch.equal(before[:, :, :24], after[:, :, :24])
+    [again] = pipeline(photo, RestoreOptions.silent(**QUICK, faces="off"))
+    assert again.record["faces"] == record["faces"]
+    assert torch.allclose(again.picture.rgb, after, atol=1 / 255)
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> SupirPipeline:
+    return tiny_pipeline()
+
+
+@pytest.mark.parametrize("command", ["restore", "batch"])
+def test_where_nothing_finds_faces_it_is_refused_before_the_work(
+    command: str, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faces, "find_spec", lambda name: None)
+    monkeypatch.setattr(Model, "open", lambda *given: pytest.fail("the weights were opened"))
+    out = tmp_path / "out.png"
+    done = CliRunner().invoke(app, [command, str(photo), "-o", str(out), "--faces", "gentle", "--device", "cpu"])
+    assert done.exit_code != 0
+    assert "faces gentle needs dlib-bin" in " ".join(done.output.replace("│", " ").split())
+    with pytest.raises(MissingExtraError, match=r"supir\[faces\]"):
+        with_faces(RestoreOptions.silent(faces="off"), photo)
+    with pytest.raises(OptionError, match="faces is 'off', and dlib, which finds them, is not installed here"):
+        chosen_options({"options": '{"faces": "off"}'}, Model())
+
+
+def test_a_region_too_many_is_refused() -> None:
+    full = "|".join(["0,0,50%,50%; detail=0.2"] * MOST)
+    RestoreOptions.silent(region=full)
+    with pytest.raises(OptionError, match="faces gentle makes another"):
+        RestoreOptions.silent(region=full, faces="gentle")
+
+
+@pytest.mark.slow
+def test_real_faces_are_found_and_kept(tmp_path: Path) -> None:
+    pytest.importorskip("dlib")
+    pytest.importorskip("face_recognition_models")
+    photo, target = tmp_path / "astronaut.png", tmp_path / "kept.png"
+    Image.fromarray(skimage.data.astronaut()[:256, 96:352]).save(photo)
+    [face] = find_faces(read(photo).rgb)
+    left, top, width, height = face.box
+    done = CliRunner().invoke(
+        app, ["restore", str(photo), "-o", str(target), "--scale", "1", "--faces", "off", "--always", "--device", "cpu"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "faces: 1 found and kept as they are" in " ".join(done.output.split())
+    before, after = read(photo).rgb, read(target).rgb
+    there = (slice(None), slice(top, top + height), slice(left, left + width))
+    assert torch.equal(before[there], after[there])
+    assert not torch.equal(before[:, -40:], after[:, -40:])
