@@ -17,7 +17,7 @@ from web.site import WebServer, gradient, open_photo, painted
 
 PAGE = files("supir.service").joinpath("page")
 LANGUAGES = ("en", "ko")
-OF_DATA = ("option.", "error.", "state.", "waits.", "preset.", "group.", "scale.", "day.", "audit.")
+OF_DATA = ("option.", "error.", "state.", "waits.", "preset.", "group.", "scale.", "day.", "audit.", "painted.")
 """Beginnings of messages whose ends are names in data."""
 BYPASSING = r"""() => {
     const beside = text => {

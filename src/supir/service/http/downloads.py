@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import zipfile
 from collections import Counter
@@ -15,6 +16,7 @@ from pydantic import BaseModel, Field
 
 from supir import __version__
 from supir.options import NOTICE
+from supir.options.regions import INLINE
 from supir.service.stored_job import StoredJob
 
 _CHUNK = 1 << 18
@@ -49,11 +51,20 @@ def notice_of(job: StoredJob, model: dict[str, str]) -> str:
         NOTICE,
         "",
         *(f"{name}: {value}" for name, value in model.items()),
-        *(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in made.items() if value is not None),
+        *(
+            f"{name}: {_short(json.dumps(value, ensure_ascii=False))}"
+            for name, value in made.items()
+            if value is not None
+        ),
         *([f"audit: {job.audited['says']}", *job.audited["past_limits"]] if job.audited else []),
         f"sha256 of the file: {job.sha256}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _short(text: str) -> str:
+    """Not all letters of masks that are written as text."""
+    return re.sub(rf"({INLINE}.{{40}})[A-Za-z0-9+/=]+", r"\1...", text)
 
 
 def zipped(results: list[tuple[StoredJob, Path]], model: dict[str, str], *, notice: bool) -> Iterator[bytes]:

@@ -4,12 +4,12 @@ const SHIFT = 60;   // pixels that an arrow moves the picture by
 const TYPED = 'input:not([type=radio], [type=checkbox]), textarea';
 
 export function listen(stage, {onFiles, onAgainst, ...does}) {
-  toolbar(stage, onAgainst, does.onInvented);
+  toolbar(stage, onAgainst, does);
   keys(stage, does);
   files(onFiles);
 }
 
-function toolbar(stage, onAgainst, onInvented) {
+function toolbar(stage, onAgainst, {onInvented, onBrush}) {
   const hold = document.querySelector('#hold');
   const held = on => { stage.compare.hold(on); hold.setAttribute('aria-pressed', on); };
   hold.addEventListener('pointerdown', event => { hold.setPointerCapture(event.pointerId); held(true); });
@@ -20,6 +20,7 @@ function toolbar(stage, onAgainst, onInvented) {
   }
   hold.addEventListener('contextmenu', event => event.preventDefault());
   document.querySelector('#invented').addEventListener('click', onInvented);
+  document.querySelector('#brush').addEventListener('click', onBrush);
   document.querySelector('#fit').addEventListener('click', () => stage.fit());
   document.querySelector('#actual').addEventListener('click', () => stage.toggle());
   document.querySelector('#against').addEventListener('change', event => onAgainst(event.target.value));
@@ -32,18 +33,22 @@ const letter = event => /^[ -~]$/.test(event.key) ? event.key : /^Key[A-Z]$/.tes
 const free = event => !(event.ctrlKey || event.metaKey || event.altKey)
   && !event.target.closest?.(`${TYPED}, select, dialog[open]`) && !document.querySelector('dialog[open]');
 
-function keys(stage, {onRestore, onStep, onRemove, onUndo, onInvented}) {
+function keys(stage, {onRestore, onStep, onRemove, onUndo, onInvented, onBrush, brush}) {
   const dialog = document.querySelector('#keys');
   document.querySelector('#keys-button').addEventListener('click', () => dialog.showModal());
   document.addEventListener('keydown', event => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) { event.preventDefault(); onRestore(); return; }
     const key = letter(event);
-    if (key === 'z' && (event.ctrlKey || event.metaKey) && !event.target.closest?.(TYPED)) { event.preventDefault(); onUndo(); return; }
+    if (key === 'z' && (event.ctrlKey || event.metaKey) && !event.target.closest?.(TYPED)) { event.preventDefault(); if (brush.on) brush.undo(); else onUndo(); return; }
     if (!free(event)) return;
     const along = {ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1]}[event.key];
     if (along && event.shiftKey) stage.pan(along[0] * SHIFT, along[1] * SHIFT);
     else if (along?.[0] && event.target.type !== 'radio') stage.compare.to(stage.compare.percent - 2 * along[0]);
     else if (key === 'i') onInvented();
+    else if (key === 'p') onBrush();
+    else if (brush.on && (key === '[' || key === ']')) brush.larger(key === ']' ? 1.25 : 0.8);
+    else if (brush.on && key === 'e') brush.erase(!brush.erases);
+    else if (brush.on && key === 'Escape') brush.take(false);
     else if (key === 'z') stage.toggle();
     else if (key === '0') stage.fit();
     else if (key === '+' || key === '=') stage.zoom(1.25);

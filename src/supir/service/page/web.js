@@ -1,6 +1,7 @@
 // The page: which photos are open and chosen, and what the user does with them.
 
 import {again, ask, download, downloadZip, follow, json, upload} from './api.js';
+import {Brush} from './brush.js';
 import {Captions} from './captions.js';
 import {listen} from './controls.js';
 import {Form} from './form.js';
@@ -13,7 +14,7 @@ import {Plan} from './plan.js';
 import {Removal} from './removal.js';
 import {Shown} from './shown.js';
 import {MOST, Stage} from './stage.js';
-import {number, put, startSpeaking} from './text.js';
+import {number, put, startSpeaking, unput} from './text.js';
 import {isActive, isPhoto, percent, progress, resultName, stem} from './words.js';
 
 const $ = selector => document.querySelector(selector);
@@ -28,7 +29,7 @@ let against = 'input';
 let invented = false;          // the layer of audits is shown
 let opening = true;            // no worker has opened the weights yet
 let sending = 0;
-let form, stage, history, plan, removal, shownJobs;
+let form, stage, history, plan, removal, shownJobs, brush;
 
 const attempt = action => action.catch(error => { if (error.name !== 'AbortError') messages.failed(error); });
 const photos = () => [...chosen].filter(source => jobs.holder(source));
@@ -62,7 +63,8 @@ async function restore() {
   if ($('#restore').disabled || !$('#panel').reportValidity()) return;
   messages.clear();
   $('#restore').disabled = true;
-  await removal.commit();
+  brush.take(false);
+  await Promise.all([removal.commit(), brush.settled()]);
   const made = new Map(), before = new Set(jobs.newest().map(job => job.id));
   let repeated = 0;
   try {
@@ -84,10 +86,11 @@ async function restore() {
   render();
 }
 
-// What is asked for of a photo: its own caption, and its own size where nobody has said one.
+// What is asked for of a photo: its own caption, what is painted on it, and its own size where nobody has said one.
 function optionsFor(source, changes = {}) {
+  const region = [form.set.get('region'), brush.region(source)].filter(Boolean).join(' | ') || undefined;
   const advised = form.set.has('scale') ? undefined : form.scale.advised(pictures.sizeOf(source), form.ofPreset('scale'));
-  return form.json({prompt: hears() ? captions.of(source) : undefined, scale: advised, ...changes});
+  return form.json({prompt: hears() ? captions.of(source) : undefined, scale: advised, region, ...changes});
 }
 
 const act = {
@@ -99,6 +102,7 @@ const act = {
   settings: async job => {
     captions.type(job.source, job.options.prompt ?? '');
     form.fill(job);
+    form.put('region', await brush.fill(job.options.region ?? '') || undefined);
   },
   remove: async job => {
     if (isPhoto(job)) removal.remove(jobs.of(job.source).map(each => each.id), 1);
@@ -138,6 +142,7 @@ function show(ids) {
     if (source && !chosen.has(source)) chosen = new Set([source]);
     describe();
   }
+  if (shown.length > 1) brush.take(false);
   render();
   history.reveal(shown[0]);
 }
@@ -206,11 +211,16 @@ function render() {
   put($('#cancel'), active.length > 1 ? 'cancel.all' : 'cancel');
   $('#restore').disabled = !all.length || sending > 0;
   put($('#restore'), all.length > 1 ? 'restore.several' : 'restore', {count: all.length});
+  brush.of(photo, pictures.sizes.get(photo));
+  $('#brush').disabled = !brush.painted;
+  $('#brush').setAttribute('aria-pressed', brush.on);
+  const kind = brush.region(photo) && brush.painted.kind;
+  if (kind) put($('#painted'), `painted.${kind}`); else unput($('#painted'));
   const size = photo && pictures.sizeOf(photo);
   if (size) form.advise('scale', form.scale.advised(size, form.ofPreset('scale')));
   form.scale.of(all.length > 1 ? null : size);
   plan.show(all.map(source => {
-    const [width, height] = pictures.sizeOf(source), options = optionsFor(source, {prompt: '', seed: '0'});
+    const [width, height] = pictures.sizeOf(source), options = optionsFor(source, {prompt: '', seed: '0', region: undefined});   // what is kept takes no time
     return {width, height, options, scale: Number(form.value('scale'))};
   }), times());
   batch(all);
@@ -280,10 +290,13 @@ async function start() {
   removal = new Removal(jobs, ids => goneFromSight(ids), attempt);
   stage.onAct = (what, id, figure) => attempt(act[what](jobs.get(id), figure)).then(render);
   history = new History($('#history'), {onOpen: id => show([id]), onToggle: toggle, onChoose: choose, onSearch: search});
+  brush = new Brush(stage, $('#brushes'), render);
   form = made;
   listen(stage, {
     onFiles: open, onRestore: restore, onStep: step, onUndo: () => removal.undo(),
     onAgainst: kind => { against = kind; render(); },
+    brush,
+    onBrush: () => { if (!brush.on) show(shown.slice(0, 1)); brush.take(!brush.on); },
     onInvented: () => { if (!$('#invented').hidden) { invented = !invented; render(); } },
     onRemove: () => shown.length && attempt(act.remove(jobs.get(shown[0]))),
   });

@@ -67,7 +67,7 @@ export function facts(job, size, {told}) {
   const own = job.preset ? told.presets[job.preset] : {};
   for (const [name, value] of Object.entries(options)) {
     if (['scale', 'seed', 'prompt'].includes(name) || !job.preset || String(value) === String(own[name])) continue;
-    found.push(t('fact.option', {name: optionName(name), value: SAID.includes(name) ? quoted(value ?? '') : value ?? t('off')}));
+    found.push(t('fact.option', {name: optionName(name), value: SAID.includes(name) ? quoted(value ?? '') : shown(name, value)}));
   }
   if (options.prompt) found.push(quoted(options.prompt));
   return found;
@@ -87,7 +87,7 @@ function distinction(job, others) {
   for (const name of Object.keys(peers[0]?.audit_options ? all(job) : job.options)) {
     if (['scale', 'seed'].includes(name) || !peers.length || is(peers[0], name)) continue;
     const value = all(job)[name];
-    parts.push(SAID.includes(name) ? quoted(value, 12) : t('fact.option', {name: optionName(name), value: value ?? t('off')}));
+    parts.push(SAID.includes(name) ? quoted(value, 12) : t('fact.option', {name: optionName(name), value: shown(name, value)}));
   }
   if (!parts.length || results.some(other => !is(other, 'seed'))) parts.push(t('fact.seed', {seed: job.options.seed}));
   return parts.join(' · ');
@@ -95,6 +95,8 @@ function distinction(job, others) {
 
 export const presetName = name => t(`preset.${name}`);
 export const optionName = name => { const key = `option.${name}`; return t(key) === key ? name.replaceAll('_', ' ') : t(key); };
+const MASK = /data:image\/png;base64,[^;|]*/g;
+const shown = (name, value) => name === 'region' ? value.replace(MASK, () => t('fact.painted')) : value ?? t('off');
 const quoted = (text, most = LONG) => !text ? t('fact.wordless') : t('fact.words', {text: text.length > most ? `${text.slice(0, most - 1)}…` : text});
 
 export function duration(seconds) {

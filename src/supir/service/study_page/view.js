@@ -13,6 +13,7 @@ export class View {
     this.pointers = new Map();
     this.width = this.height = 0;
     this.fitted = true;
+    this.tool = null;   // what takes the strokes of one finger, in place of moving the picture
     for (const pane of this.panes) this.listen(pane);
     new ResizeObserver(() => this.refresh()).observe(stage);
   }
@@ -100,35 +101,40 @@ export class View {
     this.onChange();
   }
 
+  // Where a pointer is, in pixels of a pane.
+  within(pane, event) {
+    const {left, top} = pane.getBoundingClientRect();
+    return {x: event.clientX - left, y: event.clientY - top};
+  }
+
   listen(pane) {
-    const within = event => {
-      const {left, top} = pane.getBoundingClientRect();
-      return {x: event.clientX - left, y: event.clientY - top};
-    };
+    const within = event => this.within(pane, event);
     pane.addEventListener('wheel', event => {
       event.preventDefault();
       const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 16 : 1;
       const speed = event.ctrlKey ? 0.01 : 0.002;   // a pinch on a touchpad comes as small steps with Ctrl
       this.zoom(Math.exp(-event.deltaY * lines * speed), within(event));
     }, {passive: false});
-    pane.addEventListener('dblclick', event => this.toggle(within(event)));
+    pane.addEventListener('dblclick', event => { if (!this.tool) this.toggle(within(event)); });
     pane.addEventListener('pointerdown', event => {
       if (event.button) return;
       pane.setPointerCapture(event.pointerId);
       pane.classList.add('dragged');
       this.pointers.set(event.pointerId, within(event));
+      if (this.pointers.size > 1) this.tool?.cancel(); else this.tool?.begin(within(event));
     });
     pane.addEventListener('pointermove', event => {
       if (!this.pointers.has(event.pointerId)) return;
       const before = this.grip();
       this.pointers.set(event.pointerId, within(event));
+      if (this.tool?.stroke) { this.tool.go(within(event)); return; }
       const after = this.grip();
       this.pan(after.x - before.x, after.y - before.y);
       if (before.span) this.zoom(after.span / before.span, after);
     });
     for (const end of ['pointerup', 'pointercancel', 'lostpointercapture'])
       pane.addEventListener(end, event => {
-        this.pointers.delete(event.pointerId);
+        if (this.pointers.delete(event.pointerId)) this.tool?.end();
         pane.classList.remove('dragged');
       });
   }
