@@ -46,6 +46,7 @@ DAMAGES = {
     "blur": lambda image: image.filter(ImageFilter.GaussianBlur(1.2)),
     "JPEG": lambda image: jpeg(image, 50),
     "enlarged": lambda image: image.resize((image.width * 2, image.height * 2), Image.Resampling.BICUBIC),
+    "small, and enlarged": lambda image: image.reduce(2).resize(image.size, Image.Resampling.LANCZOS),
 }
 
 

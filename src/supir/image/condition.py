@@ -23,9 +23,9 @@ SMALLEST = 256
 """Pixels of the shorter side below which nothing is said: there is too little to tell by."""
 MIDDLE = 2048
 """Pixels of the side that is looked at, at most."""
-MOST_NOISE, MOST_GRID, LEAST_SHARPNESS = 2.2, 1.18, 0.68
+MOST_NOISE, MOST_GRID, LEAST_SHARPNESS, LEAST_RESOLUTION = 2.2, 1.18, 0.68, 0.19
 """Of a picture that is good; between what clean photographs show and the same with noise of 5, blurred by 1.2 pixels,
-or as JPEG of quality 50 (``tests/test_condition.py``)."""
+enlarged twice, or as JPEG of quality 50 (``tests/test_condition.py``)."""
 HIDING, TEXTURED = 7.5, 1.35
 """A picture that varies by so many levels between one and two pixels where it is flattest, and within a pixel by no
 more than so many times as much, is texture all over: a lawn (8.8, 1.31) or gravel (8.7, 1.11). There fine texture
@@ -43,14 +43,18 @@ class Condition:
     """Differences across the borders of 8 x 8 blocks over those beside them; 1: none is seen."""
     sharpness: float
     """Detail of the finest octave over that of the next, on edges; 0.6 is blurred by a pixel, 1 is sharp."""
+    resolution: float
+    """Strength of waves of two to three pixels over that of waves of five; 0.1 was enlarged twice, 0.25 was not."""
 
     @property
     def good(self) -> bool:
         """Whether there is nothing to mend."""
-        return self.noise <= MOST_NOISE and self.grid <= MOST_GRID and self.sharpness >= LEAST_SHARPNESS
+        sharp = self.sharpness >= LEAST_SHARPNESS and self.resolution >= LEAST_RESOLUTION
+        return sharp and self.noise <= MOST_NOISE and self.grid <= MOST_GRID
 
     def __str__(self) -> str:
-        return f"noise {self.noise:.1f} of 255, grid of compression {self.grid:.2f}, sharpness {self.sharpness:.2f}"
+        flaws = f"noise {self.noise:.1f} of 255, grid of compression {self.grid:.2f}"
+        return f"{flaws}, sharpness {self.sharpness:.2f}, resolution {self.resolution:.2f}"
 
 
 def condition_of(path: Path | str, *, salvage: bool = False) -> Condition | None:
@@ -74,7 +78,7 @@ def condition_of(path: Path | str, *, salvage: bool = False) -> Condition | None
     sharpness = _sharpness(grey)
     if sharpness is None:
         return None
-    return Condition(_noise(grey), max(_grid(grey[0, 0]), _grid(grey[0, 0].T)), sharpness)
+    return Condition(_noise(grey), max(_grid(grey[0, 0]), _grid(grey[0, 0].T)), sharpness, _resolution(grey[0, 0]))
 
 
 def _noise(grey: Tensor) -> float:
@@ -120,3 +124,13 @@ def _sharpness(grey: Tensor) -> float | None:
     edges = coarse >= coarse.quantile(0.97)
     strength = coarse[edges].mean()
     return None if strength < 4 else float((fine[edges].mean() / strength).sqrt())
+
+
+def _resolution(grey: Tensor) -> float:
+    """By the spectrum: interpolation leaves next to nothing beyond the waves of the smaller picture."""
+    height, width = grey.shape
+    window = torch.hann_window(height)[:, None] * torch.hann_window(width)
+    power = torch.fft.rfft2((grey - grey.mean()) * window).abs().square()
+    frequency = torch.maximum(torch.fft.fftfreq(height).abs()[:, None], torch.fft.rfftfreq(width))
+    fine, coarse = power[frequency > 0.32].mean(), power[(frequency > 0.16) & (frequency < 0.24)].mean()
+    return float((fine / coarse.clamp(min=1e-9)).sqrt())
