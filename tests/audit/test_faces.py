@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import skimage.data
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 from supir.audit import Calibration, Report, check_asked, doubted
 from supir.audit.auditing import KEPT
 from supir.audit.evidence import Evidence
 from supir.audit.faces import ANOTHER, DOUBTFUL, SAME, TOO_SMALL, USUAL, Likeness, compare_faces
 from supir.audit.windows import gaussian, levels
+from supir.cli.main import app
 from supir.errors import MissingExtraError, OptionError
-from supir.image import faces, resize
+from supir.image import Picture, faces, resize, write
 from supir.jobs.job import settings_sha256
 from supir.options import RestoreOptions
 from supir.options.audit import AuditOptions
@@ -81,12 +84,19 @@ def test_the_face_of_another_is_outlined_and_gives_way_to_the_preview() -> None:
     assert torch.allclose(pixels[:, 70, 20], strict.after[:, 70, 20], atol=0.5)
 
 
-def test_what_cannot_be_compared_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_compared_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OptionError, match="likeness is False, so that no face is compared"):
         AuditOptions(min_face_similarity=0.5, likeness=False)
     monkeypatch.setattr(faces, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"dlib-bin.*pip install 'supir\[faces\]'"):
         check_asked(AuditOptions(min_face_similarity=0.5), Calibration.load())
+    monkeypatch.setattr("supir.audit.open_witness", lambda *given: pytest.fail("the weights were opened"))
+    picture = str(tmp_path / "photo.png")
+    write(Picture(pixels=torch.zeros(3, 32, 32)), picture)
+    command = ["audit", picture, picture, "--min-face-similarity", "0.5", "--report", str(tmp_path / "a.json")]
+    done = CliRunner().invoke(app, [*command, "--overlay", str(tmp_path / "a.png")])
+    assert done.exit_code != 0
+    assert "supir[faces]" in done.output
     check_asked(AuditOptions(), Calibration.load())  # which then says that faces were not compared
 
 

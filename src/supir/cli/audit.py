@@ -72,11 +72,12 @@ def pair(
         overlay = overlay or after.with_name(f"{after.stem}.audit.png")
         _check_free([report, overlay, values], [before, after], overwrite=overwrite)
         from supir import image
-        from supir.audit import Calibration, audit, open_witness
+        from supir.audit import Calibration, audit, check_asked, open_witness
 
         for target in filter(None, (overlay, values)):
             image.check_target(target, image.read_size(after)[::-1])
-        chosen = Calibration.load(calibration) if calibration else None
+        chosen = Calibration.load(calibration) if calibration else Calibration.load()
+        check_asked(options, chosen)  # before any weights are read
         found = audit(
             before, after, options, witness=open_witness(device), calibration=chosen,
             on_version=lambda done: check_interrupted(),
