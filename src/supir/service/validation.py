@@ -28,6 +28,8 @@ FORMATS = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "avif
 """What a result may be asked for as, and its suffix."""
 MAX_TEXT = 16_384
 """Bytes of all texts of the options together, in UTF-8: a JPEG's record holds no more than four times that."""
+READERS, FINDERS = ("rapidocr", "onnxruntime"), ("dlib", "face_recognition_models")
+"""What reads letters, and what finds faces, as they are imported."""
 _MAX_NAME = 150
 
 
@@ -115,7 +117,7 @@ def check_auditing(asked: AuditOptions, width: int, height: int, scale: float) -
         OptionError: it is too small or too large, the calibration cannot promise so much, or nobody here reads letters
             or compares faces.
     """
-    from supir.audit import Calibration
+    from supir.audit import Calibration, check_asked
     from supir.audit.auditing import SMALLEST
     from supir.image import LARGE, working_size
 
@@ -127,33 +129,24 @@ def check_auditing(asked: AuditOptions, width: int, height: int, scale: float) -
         raise OptionError(
             f"{result}; those of up to {LARGE / 1e6:g} megapixels can be audited: lower scale, or leave out audit"
         )
-    Calibration.load().check(asked.level, asked.false_alarms)
-    if asked.max_changed_words is not None and not can_read_letters():
-        raise OptionError(
-            f"max_changed_words is {asked.max_changed_words}, and no letters are read: rapidocr is not installed here;"
-            " leave it out"
-        )
-    if asked.min_face_similarity is not None and not can_find_faces():
-        raise OptionError(
-            f"min_face_similarity is {asked.min_face_similarity}, and no faces are compared: dlib is not installed"
-            " here; leave it out"
-        )
+    try:
+        check_asked(asked, Calibration.load())
+    except MissingExtraError as error:
+        raise OptionError(f"{error}, where this service runs; or leave out the limit that needs it") from error
 
 
 def can_read_letters() -> bool:
     """Whether an audit here reads letters."""
-    return all(find_spec(name) is not None for name in ("rapidocr", "onnxruntime"))
+    return _installed(READERS)
 
 
 def can_find_faces() -> bool:
-    """Whether faces are found and compared here."""
-    from supir.image.faces import check_faces
+    """Whether faces are found and compared here; to know it, torch is not imported."""
+    return _installed(FINDERS)
 
-    try:
-        check_faces("comparing faces")
-    except MissingExtraError:
-        return False
-    return True
+
+def _installed(names: tuple[str, ...]) -> bool:
+    return all(find_spec(name) is not None for name in names)
 
 
 def checked_picture(
