@@ -75,13 +75,15 @@ def condition_of(path: Path | str, *, salvage: bool = False) -> Condition | None
     grey, _ = decode(Path(path), middle, salvage=salvage, quiet=True)
     if min(grey.shape[-2:]) < SMALLEST:
         return None
-    sharpness = _sharpness(grey)
+    octaves = _octaves(grey)
+    sharpness = _sharpness(*octaves)
     if sharpness is None:
         return None
-    return Condition(_noise(grey), max(_grid(grey[0, 0]), _grid(grey[0, 0].T)), sharpness, _resolution(grey[0, 0]))
+    grid = max(_grid(grey[0, 0]), _grid(grey[0, 0].T))
+    return Condition(_noise(grey, octaves), grid, sharpness, _resolution(grey[0, 0]))
 
 
-def _noise(grey: Tensor) -> float:
+def _noise(grey: Tensor, octaves: tuple[Tensor, Tensor]) -> float:
     """Of blocks, the flattest tenth but for those that are one value: clipped skies and black.
 
     Coarse grain shows in the next octave, where half of its deviation counts. 0 where texture hides it.
@@ -93,9 +95,7 @@ def _noise(grey: Tensor) -> float:
         return 0.0
     noise = deviations[varying].quantile(0.1)
     flattest = varying & (deviations <= noise)
-    fine, coarse = (
-        float(_by_block(octave[..., 1:-1, 1:-1])[flattest].square().mean().sqrt()) for octave in _octaves(grey)
-    )
+    fine, coarse = (float(_by_block(octave[..., 1:-1, 1:-1])[flattest].square().mean().sqrt()) for octave in octaves)
     return 0.0 if coarse >= HIDING and fine <= TEXTURED * coarse else max(float(noise), coarse / 2)
 
 
@@ -117,10 +117,9 @@ def _grid(grey: Tensor) -> float:
     return float(ordered[-1] / ordered[:-1].median().clamp(min=1e-3))
 
 
-def _sharpness(grey: Tensor) -> float | None:
+def _sharpness(fine: Tensor, coarse: Tensor) -> float | None:
     """On the strongest edges, three blocks in a hundred."""
-    fine, coarse = (octave.square() for octave in _octaves(grey))
-    fine, coarse = F.avg_pool2d(fine, _BLOCK // 2).flatten(), F.avg_pool2d(coarse, _BLOCK // 2).flatten()
+    fine, coarse = (F.avg_pool2d(octave.square(), _BLOCK // 2).flatten() for octave in (fine, coarse))
     edges = coarse >= coarse.quantile(0.97)
     strength = coarse[edges].mean()
     return None if strength < 4 else float((fine[edges].mean() / strength).sqrt())
