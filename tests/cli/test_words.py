@@ -14,8 +14,11 @@ from typer.testing import CliRunner, Result
 
 import supir
 from supir.cli import words
+from supir.cli.foretelling import about
 from supir.cli.main import app
+from supir.cli.progress import clock
 from supir.cli.words import said, spoken
+from supir.image import Condition
 
 HERE = Path(words.__file__).parent
 CATALOGUES = sorted(HERE.glob("words.*.json"))
@@ -114,6 +117,18 @@ def test_a_language_is_a_file_and_what_it_lacks_is_english(tmp_path: Path, monke
     assert said("something else", "xx") == "something else"
     assert said("warning: a", "yy") == "warning: a"
     words._catalogue.cache_clear()
+
+
+def test_what_measures_say_is_known(tmp_path: Path) -> None:
+    """Sentences made of parts, which the catalogue must know as they come."""
+    condition = Condition(noise=0.4, grid=1.02, sharpness=0.93, resolution=0.3)
+    kept = said(f"warning: a.png: is good as it is ({condition}), and is kept; --always restores it", "ko")
+    assert kept == (
+        "주의: a.png: 이미 좋은 사진이라(잡음 255 중 0.4, 압축 격자 1.02, 선명도 0.93, 해상력 0.30) 그대로 둡니다."
+        " 그래도 복원하려면 --always를 주십시오"
+    )
+    assert [said(about(each), "ko") for each in (20, 60, 600, 7200)] == ["약 20초", "약 1분", "약 10분", "약 2시간"]
+    assert said(f"{clock(65)} left", "ko") == "1:05 남음"
 
 
 def test_a_terminal_that_cannot_show_it_is_spared(monkeypatch: pytest.MonkeyPatch) -> None:
