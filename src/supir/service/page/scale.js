@@ -5,6 +5,7 @@ import {element} from './element.js';
 
 const FACTORS = [1, 2, 4];
 const CALM = 24e6;   // pixels of a result that is not asked for by accident
+const GUESSED = 4;   // the factor from which on fine detail is guessed altogether
 
 export class ScaleField {
   // told: the answer of /v1/options; input: finds the input of the factor
@@ -36,7 +37,8 @@ export class ScaleField {
       return pixels;
     });
     sides.append(this.sides[0], element('span', {textContent: '×', className: 'dim'}), this.sides[1], put(element('span', {className: 'dim'}), 'px'));
-    box.append(buttons, input, sides);
+    this.caution = put(element('p', {className: 'dim', id: 'scale-caution', hidden: true}), 'scale.caution');
+    box.append(buttons, input, sides, this.caution);
     return box;
   }
 
@@ -62,6 +64,7 @@ export class ScaleField {
       if (radio.disabled) put(radio.parentElement, 'scale.refused', {count: this.told.limits.work_megapixels}, 'title');
       else { delete radio.parentElement.dataset.title; radio.parentElement.removeAttribute('title'); }
     }
+    this.caution.hidden = factor < GUESSED;
     this.sides[0].parentElement.hidden = !this.size;
     this.sides.forEach((pixels, k) => {
       pixels.disabled = !this.size;
