@@ -19,6 +19,7 @@ from supir.image import faces, read, shares_of, with_faces
 from supir.image.faces import Face, find_faces
 from supir.jobs.model import Model
 from supir.options import RestoreOptions
+from supir.options.combinations import without_effect
 from supir.options.regions import MOST, split_regions
 from supir.pipeline import SupirPipeline
 from supir.service.validation import chosen_options
@@ -103,6 +104,13 @@ def test_where_nothing_finds_faces_it_is_refused_before_the_work(
         with_faces(RestoreOptions.silent(faces="off"), photo)
     with pytest.raises(OptionError, match="faces is 'off', and dlib, which finds them, is not installed here"):
         chosen_options({"options": '{"faces": "off"}'}, Model())
+
+
+def test_gentle_faces_beside_the_faithful_end_are_told() -> None:
+    plain = RestoreOptions.silent(detail=0.0)
+    assert "detail is 0" in without_effect(plain.replace(faces="gentle"), ("faces",), plain)["faces"]
+    assert without_effect(plain.replace(faces="off"), ("faces",), plain) == {}
+    assert without_effect(plain.replace(faces="gentle", detail=0.3), ("faces", "detail"), plain) == {}
 
 
 def test_a_region_too_many_is_refused() -> None:

@@ -191,6 +191,8 @@ def without_effect(options: RestoreOptions, names: Collection[str], baseline: Re
             found[name] = f"{name}: BREAK begins no other chunk, since long_prompt is truncate"
     if "region" in names:
         found |= _idle_in_regions(options)
+    if "faces" in names and options.faces == "gentle" and options.detail == 0:
+        found["faces"] = "faces gentle has no effect: detail is 0 for all else too"
     taken = len(levels_of(options))
     if taken < options.num_steps and {"num_steps", "start_sigma"} & set(names):
         sentence = f"num_steps {options.num_steps}: {taken} are taken, those of the public code's schedule that begin"
