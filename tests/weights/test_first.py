@@ -30,7 +30,7 @@ def esrgan(path: Path, seed: int = 0, scale: int = 2) -> Path:
     with first._without_torchvision():
         from spandrel.architectures.ESRGAN.__arch.RRDB import RRDBNet
 
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = RRDBNet(in_nc=3, out_nc=3, num_filters=8, num_blocks=1, scale=scale)
     tensors = network.state_dict()
