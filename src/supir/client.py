@@ -119,6 +119,7 @@ class Client:
         name: str | None = None,
         format: str | None = None,
         until: str = "result",
+        crop: tuple[int, int, int, int] | None = None,
         idempotency_key: str | None = None,
         **options: Any,
     ) -> RemoteJob:
@@ -129,6 +130,8 @@ class Client:
             name: what it is called; unset: the file's name.
             format: of the result: jpeg, png, webp or tiff; unset: the picture's own.
             until: ``preview`` makes the clean preview alone, a PNG, before any other job; it is then the result.
+            crop: of such a preview, the part that it shows, as large as it is in the result: left, top, width and
+                height in pixels of the upright photo.
             idempotency_key: a random one, unless given: a request that is repeated makes one job.
             options: ``preset`` and fields of ``RestoreOptions``; ``audit=True`` and those of ``AuditOptions``.
 
@@ -139,12 +142,19 @@ class Client:
         """
         data = picture if isinstance(picture, bytes) else _read(Path(picture))
         shown = name or ("picture" if isinstance(picture, bytes) else Path(picture).name)
-        form = {"options": json.dumps(options), "until": until} | ({} if format is None else {"format": format})
+        form = {"options": json.dumps(options)} | _own(format, until, crop)
         files = {"file": (shown, data, "application/octet-stream")}
         return _job(self._ask("POST", "/v1/jobs", data=form, files=files, headers=_once(idempotency_key)).json())
 
     def again(
-        self, job: RemoteJob | str, *, format: str | None = None, idempotency_key: str | None = None, **options: Any
+        self,
+        job: RemoteJob | str,
+        *,
+        format: str | None = None,
+        until: str = "result",
+        crop: tuple[int, int, int, int] | None = None,
+        idempotency_key: str | None = None,
+        **options: Any,
     ) -> RemoteJob:
         """The picture of an earlier job once more, with other options, without sending it again.
 
@@ -152,14 +162,14 @@ class Client:
 
         Args:
             job: the earlier one.
-            format: as in `submit`, and so is `idempotency_key`.
+            format: as in `submit`, and so are `until`, `crop` and `idempotency_key`.
             options: all that shall differ from the preset, not from the earlier job.
 
         Raises:
             JobNotFoundError: there is none, or no upload of it is kept.
             OptionError, ImageTooLargeError, BusyError, ServiceError: as in `submit`.
         """
-        asked = {} if format is None else {"format": format}
+        asked = _own(format, until, crop)
         answer = self._ask("POST", f"{_path(job)}/again", json=options, params=asked, headers=_once(idempotency_key))
         return _job(answer.json())
 
@@ -320,6 +330,12 @@ def _job(told: dict[str, Any]) -> RemoteJob:
 
 def _path(job: RemoteJob | str) -> str:
     return f"/v1/jobs/{job if isinstance(job, str) else job.id}"
+
+
+def _own(format: str | None, until: str, crop: tuple[int, int, int, int] | None) -> dict[str, str]:
+    """What a request says beside the options."""
+    given = {"format": format, "until": until, "crop": crop and ",".join(map(str, crop))}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _once(key: str | None) -> dict[str, str]:

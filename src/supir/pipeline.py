@@ -29,6 +29,7 @@ from supir.models.offload import OffloadedByLeaves
 from supir.models.text import TextTowers
 from supir.models.unet import SupirUNet
 from supir.options import DEFAULT_PRESET, NOTICE, RestoreOptions, SigningOptions, restore_options
+from supir.options.crop import Crop
 from supir.options.distilled import mismatch
 from supir.options.loras import split_loras
 from supir.planner.costs import Costs, on_meta
@@ -37,6 +38,7 @@ from supir.planner.plan import GIGABYTE, Extras, picked, work_on
 from supir.prompts import whole_prompts
 from supir.restoration import as_diffusers
 from supir.restoration.backoff import ADVICE
+from supir.restoration.cropping import cropped_preview
 from supir.restoration.denoiser_network import Conditions, embed
 from supir.restoration.encoding import LastEncodings
 from supir.restoration.finite import widen_networks
@@ -395,6 +397,37 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         options = self.options(**overrides) if options is None else options.replace(**overrides)
         given = self.fitted(image.as_picture(picture, salvage=options.salvage), options)
         return given.finish(self.preview_pixels(given.pixels[None], options)[0])
+
+    @torch.no_grad()
+    def preview_crop(self, source: str | Path, target: str | Path, crop: Crop, options: RestoreOptions) -> None:
+        """Write the clean preview of a part of a photo, a PNG, as that part of the whole's would be.
+
+        An autoencoder that normalises over all that it sees makes the part by its own means.
+
+        Args:
+            source: the photo's file.
+            target: a file in a folder that has room for the photo's pixels.
+            crop: the part; its surroundings are read with it.
+            options: the sizes and tiles matter; without ``first`` and ``reference_quirks``.
+
+        Raises:
+            ImageError: as ``image.read`` and ``image.write``.
+            OptionError: the part is not all within the photo.
+        """
+        source, target = Path(source), Path(target)
+        with image.open_large(source, target.parent, salvage=options.salvage) as picture:
+            crop.check_within(picture.width, picture.height)
+            made = cropped_preview(
+                picture,
+                crop,
+                options,
+                size_multiple(self.autoencoder),
+                lambda pixels: self.preview_pixels(pixels, options),
+            )
+        record = self._preview_record(options) | {"source_sha256": file_hash(source), "crop": str(crop)}
+        signature = self._signature(source, options)
+        record_kept = record if options.marking else None
+        image.write(made, target, record=record_kept, source_type=image.PREVIEWED, signature=signature)
 
     def fitted(self, picture: Picture, options: RestoreOptions) -> image.Fitted:
         """At working size; where it is larger than the photo, by the model that acts first."""

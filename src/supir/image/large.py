@@ -169,6 +169,34 @@ class LargePicture:
             yield band
             top = bottom
 
+    def part(self, size: WorkingSize, rows: slice, columns: slice, made: Tensor, first: tuple[int, int]) -> Picture:
+        """Rows and columns of a result, in the photo's own channels and tones, with its transparency.
+
+        Args:
+            size: of the whole.
+            rows: of the output.
+            columns: likewise.
+            made: (3, h, w) at working size, near [-1, 1]: these and what they are resampled from.
+            first: (row, column) at working size at which it begins.
+        """
+        (top, left), tones = first, self.toning
+        made = made.clamp(-1, 1) if tones is None else luma(made.clamp(-1, 1))
+
+        def read(rows: slice, columns: slice) -> Tensor:
+            return made[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+
+        sides = (size.height, size.output_height), (size.width, size.output_width)
+        found = _resampled(read, *(Resampling(*side) for side in sides), rows, columns).clamp(-1, 1)
+        if tones is not None:
+            wide = torch.zeros(1, found.shape[1], size.output_width)  # tones may drift across the whole picture
+            wide[..., columns] = found
+            found = tones.coloured(wide, (size.output_height, size.output_width), rows.start)[..., columns]
+        picture = replace(self.frame, alpha=None).with_pixels(found.contiguous())
+        if self.frame.alpha is None:
+            return picture
+        own = Resampling(self.height, size.output_height), Resampling(self.width, size.output_width)
+        return replace(picture, alpha=_resampled(self._reader(slice(-1, None)), *own, rows, columns).clamp_(0, 1))
+
 
 def _extent(indices: Tensor) -> slice:
     return slice(int(indices.min()), int(indices.max()) + 1)

@@ -13,6 +13,7 @@ from supir.caption import Caption
 from supir.errors import ImageReadError
 from supir.options import RestoreOptions
 from supir.options.audit import AuditOptions
+from supir.options.crop import Crop
 from supir.options.regions import INLINE, joined_regions, split_regions
 from supir.prompts import holds_weights
 
@@ -50,6 +51,8 @@ class Job:
     """Where to write the clean preview, as soon as it is made; None writes none."""
     preview_alone: bool = False
     """The clean preview is the result: nothing is sampled."""
+    crop: Crop | None = None
+    """Of a preview that is made alone: the part of the photo that it shows; None shows it all."""
     views: Views | None = None
     """Where people watch; None where nobody does."""
     audit: AuditOptions | None = None

@@ -201,6 +201,10 @@ class _Previewed(Exception):
 
 
 def _preview(pipeline: SupirPipeline, job: Job, on_work: Callable[[Reached], None] | None) -> None:
+    if job.crop is not None:
+        pipeline.preview_crop(job.source, job.target, job.crop, job.options)
+        return
+
     def leave() -> None:
         raise _Previewed
 

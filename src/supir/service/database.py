@@ -14,7 +14,7 @@ CREATE TABLE job (
     created REAL NOT NULL, started REAL, finished REAL, tries INTEGER NOT NULL DEFAULT 0, error TEXT, sha256 TEXT,
     until TEXT NOT NULL CHECK (until IN ('result', 'preview')), source TEXT NOT NULL,
     caption TEXT, captioner TEXT, described REAL, preset TEXT,
-    audit TEXT, audited TEXT,
+    audit TEXT, audited TEXT, crop TEXT,
     UNIQUE (client, idempotency_key)) STRICT;
 CREATE INDEX by_state ON job (state, number);
 CREATE INDEX by_client ON job (client, number);
@@ -25,11 +25,12 @@ CREATE INDEX by_description ON job (client, described);
 SERVICE = Kind(
     name="a service",
     application=0x73757073,  # "sups"
-    version=5,
+    version=6,
     schema=_SCHEMA,
     upgrades={
         3: "ALTER TABLE job ADD COLUMN preset TEXT",
         4: "ALTER TABLE job ADD COLUMN audit TEXT;\nALTER TABLE job ADD COLUMN audited TEXT",
+        5: "ALTER TABLE job ADD COLUMN crop TEXT",
     },
     error=ServiceError,
     unwritable=StorageError,

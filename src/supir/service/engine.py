@@ -325,7 +325,7 @@ class Engine:
         else:
             self._call()
         if state == "done" and job.until == "preview":
-            if self._captions is not None:
+            if self._captions is not None and job.crop is None:
                 self._captions.add(job)
         elif state == "done":
             self._seconds = 0.8 * self._seconds + 0.2 * seconds

@@ -17,6 +17,7 @@ from supir.errors import BusyError, JobNotFoundError, OptionError, StorageError
 from supir.files.database import Database
 from supir.options import RestoreOptions
 from supir.options.audit import AuditOptions
+from supir.options.crop import Crop
 from supir.service.database import SERVICE
 from supir.service.limits import Client
 from supir.service.stored_job import StoredJob, Submission
@@ -87,7 +88,7 @@ class Store:
                 return found, False
             self._check_room(database, client, max_queued)
             row = asdict(new) | {"options": json.dumps(asdict(new.options)), "source": new.source or new.id}
-            row |= {"audit": json.dumps(row["audit"]) if new.audit else None}
+            row |= {"audit": json.dumps(row["audit"]) if new.audit else None, "crop": new.crop and str(new.crop)}
             row |= {"state": "queued", "created": time.time()}
             places = ", ".join(f":{name}" for name in row)
             added = database.execute(f"INSERT INTO job ({', '.join(row)}) VALUES ({places}) RETURNING {_ALL}", row)
@@ -340,7 +341,12 @@ class Store:
 def _job(row: sqlite3.Row) -> StoredJob:
     audit, audited = (json.loads(row[name]) if row[name] else None for name in ("audit", "audited"))
     options = RestoreOptions.silent(**json.loads(row["options"]))
-    return StoredJob(**{**dict(row), "options": options, "audit": audit and AuditOptions(**audit), "audited": audited})
+    parsed = {
+        "audit": audit and AuditOptions(**audit),
+        "audited": audited,
+        "crop": row["crop"] and Crop.parse(row["crop"]),
+    }
+    return StoredJob(**{**dict(row), "options": options, **parsed})
 
 
 class _Owed:

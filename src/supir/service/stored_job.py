@@ -8,6 +8,7 @@ from typing import Any
 
 from supir.options import RestoreOptions
 from supir.options.audit import AuditOptions
+from supir.options.crop import Crop
 
 STATES = ("queued", "running", "done", "failed", "cancelled", "expired")
 """queued -> running -> done -> expired; running -> failed, or queued again; queued, running -> cancelled."""
@@ -48,6 +49,8 @@ class Submission:
     """Whose values the options are where nobody has set them."""
     audit: AuditOptions | None = None
     """How the result is audited; unset: it is not."""
+    crop: Crop | None = None
+    """Of a preview alone: the part of the photo that it shows; unset: all of it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -157,7 +157,7 @@ def _job_of(stored: StoredJob, folder: Folder) -> Job:
     return Job(
         source=folder.upload(stored.id), target=folder.result(stored.id, stored.suffix), options=stored.options,
         preview=None if alone else folder.preview(stored.id), preview_alone=alone,
-        views=folder.views(stored.id) if folder.keep_uploads else None,
+        views=folder.views(stored.id) if folder.keep_uploads and stored.crop is None else None, crop=stored.crop,
         caption=Caption(text=stored.caption, captioner=stored.captioner or "") if stored.caption else None,
         audit=stored.audit,
     )  # fmt: skip

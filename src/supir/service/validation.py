@@ -18,7 +18,8 @@ from supir.options import DEFAULT_PRESET, PRESETS, RestoreOptions, unused_by_mod
 from supir.options.audit import AuditOptions
 from supir.options.combinations import without_effect
 from supir.options.distilled import mismatch
-from supir.options.fields import Options, choice, flag, json_object, number
+from supir.options.crop import Crop
+from supir.options.fields import Options, choice, flag, json_object, number, text
 from supir.options.regions import INLINE, split_regions
 from supir.options.restore import AS_ALL_ELSE
 from supir.service.limits import Limits
@@ -30,6 +31,12 @@ MAX_TEXT = 16_384
 """Bytes of all texts of the options together, in UTF-8: a JPEG's record holds no more than four times that."""
 READERS, FINDERS = ("rapidocr", "onnxruntime"), ("dlib", "face_recognition_models")
 """What reads letters, and what finds faces, as they are imported."""
+CROP_PIXELS = 768 * 768
+"""Of what a crop's clean preview is worked on at, without its surroundings: four seconds of two cores for the bundled
+model (docs/web.md).
+"""
+_SEES_ALL = ("first", "region", "reference_quirks")
+"""Options by which a part's preview would be another than that of the whole photo."""
 _MAX_NAME = 150
 
 
@@ -46,6 +53,11 @@ class SubmissionOptions(Options):
     )
     preview_seconds: float | None = number(
         None, 0.5, 3600, "of a preview alone: the scale is lowered until it is made within about so long", unit="s"
+    )
+    crop: str | None = text(
+        None,
+        "of a preview alone: left,top,width,height of the part that it shows, in pixels of the upright photo; it is as"
+        " large as that part of the result; unset: all of the photo",
     )
     preset: str = choice(DEFAULT_PRESET, tuple(PRESETS), f"the values that are not set; unset: {DEFAULT_PRESET}")
     audit: bool = flag(False, "audit the result: what of it was kept, reconstructed and invented; unset: false")
@@ -86,6 +98,7 @@ def chosen_options(given: Mapping[str, str], model: Model) -> tuple[RestoreOptio
     chosen |= typed
     auditing = _auditing(asked, {name: chosen.pop(name) for name in AuditOptions.fields() if name in chosen})
     found = model.options(asked.preset, **RestoreOptions.known(chosen))
+    _check_crop_asked(asked, found)
     _check_texts(found)
     _check_files(found, model)
     said = [name for name, value in chosen.items() if value is not None] if asked.until == UNTIL[0] else []
@@ -108,6 +121,41 @@ def _auditing(asked: SubmissionOptions, given: Mapping[str, Any]) -> AuditOption
             f"{chosen[0]} says how the result is audited: ask for that too, by audit=true, or leave it out"
         )
     return None
+
+
+def _check_crop_asked(asked: SubmissionOptions, options: RestoreOptions) -> None:
+    if asked.crop is None:
+        return
+    if asked.until != "preview":
+        raise OptionError(f"crop is {asked.crop!r}, and a part is shown of a preview alone: add until=preview")
+    if asked.preview_side is not None or asked.preview_seconds is not None:
+        raise OptionError(
+            f"crop is {asked.crop!r}, and is shown as large as in the result: leave out preview_side, preview_seconds"
+        )
+    if other := [name for name in _SEES_ALL if getattr(options, name)]:
+        raise OptionError(f"crop is {asked.crop!r}, and with {other[0]} a preview is made of the whole photo alone")
+
+
+def checked_crop(asked: SubmissionOptions, path: Path, options: RestoreOptions) -> Crop | None:
+    """The part that a preview is to show; None where it shows all of the photo.
+
+    Raises:
+        OptionError: it does not lie within the photo, or is worked on at more than `CROP_PIXELS`.
+    """
+    if asked.crop is None:
+        return None
+    from supir.image import read_size, working_size
+
+    crop, (width, height) = Crop.parse(asked.crop), read_size(path)
+    crop.check_within(width, height)
+    size = working_size(width, height, options.scale, options.min_size)
+    pixels = crop.width * crop.height * size.width * size.height / (width * height)
+    if pixels > CROP_PIXELS:
+        raise OptionError(
+            f"crop is {crop}, which is worked on at {pixels:.0f} pixels; {CROP_PIXELS} are allowed: ask for less of the"
+            " photo"
+        )
+    return crop
 
 
 def check_auditing(asked: AuditOptions, width: int, height: int, scale: float) -> None:
@@ -233,11 +281,17 @@ def suffix_of(form_format: str | None, own: str, until: str = "result") -> str:
 
 
 def digest_of(
-    sha256: str, options: RestoreOptions, suffix: str, until: str = "result", audit: AuditOptions | None = None
+    sha256: str,
+    options: RestoreOptions,
+    suffix: str,
+    until: str = "result",
+    audit: AuditOptions | None = None,
+    crop: Crop | None = None,
 ) -> str:
     """One hash of everything that a request asks for; the name of the picture is no part of it."""
     whole: list[Any] = [sha256, dataclasses.asdict(options), suffix, until]
     whole += [dataclasses.asdict(audit)] if audit else []
+    whole += [str(crop)] if crop else []
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 

@@ -67,6 +67,9 @@ class JobView(BaseModel):
     )
     sha256: str | None = Field(None, description="done: of the result")
     until: Literal["result", "preview"] = Field("result", description="what is made")
+    crop: list[int] | None = Field(
+        None, description="of a preview alone: left, top, width, height of the part of the photo that it shows"
+    )
     source: str = Field(description="the job with which the picture was sent; the same for all that were made of it")
     caption: str | None = Field(None, description="what a captioner said of the picture, where one was asked")
     audit_options: dict[str, Any] | None = Field(None, description="how the result is audited; null: it is not")
@@ -104,6 +107,7 @@ class OptionsView(BaseModel):
     loras: list[str] = Field(description="what the option lora may name")
     first_models: list[str] = Field(description="what the option first may name")
     limits: dict[str, Any] = Field(description="of this key")
+    crop_pixels: int = Field(description="that the part may have that `crop` names, at the size that is worked on")
     address: str | None = Field(None, description="where other devices of the network find the page, without the key")
 
 
@@ -149,7 +153,7 @@ def job_view(job: StoredJob, progress: Progress, keep: float) -> JobView:
         preview=progress.preview, error=job.error, sha256=job.sha256,
         until=job.until, source=job.source, caption=job.caption, preset=job.preset,  # type: ignore[arg-type]
         audit_progress=progress.audited, audit_options=dataclasses.asdict(job.audit) if job.audit else None,
-        audit=AuditView(**job.audited) if job.audited else None,
+        audit=AuditView(**job.audited) if job.audited else None, crop=[*job.crop] if job.crop else None,
     )  # fmt: skip
 
 

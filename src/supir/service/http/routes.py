@@ -42,7 +42,14 @@ from supir.service.http.submissions import JobID, Submitting
 from supir.service.http.uploads import read_json
 from supir.service.limits import LOCAL, Client, Limits, RateLimiter, who
 from supir.service.stored_job import StoredJob
-from supir.service.validation import FORMATS, SubmissionOptions, can_find_faces, can_read_letters, chosen_options
+from supir.service.validation import (
+    CROP_PIXELS,
+    FORMATS,
+    SubmissionOptions,
+    can_find_faces,
+    can_read_letters,
+    chosen_options,
+)
 from supir.weights.first import offered_first
 from supir.weights.lora_files import offered
 
@@ -260,6 +267,7 @@ class Routes:
             loras=[] if model.loras is None else [*offered(model.loras)],
             first_models=[] if model.first_models is None else [*offered_first(model.first_models)],
             limits=dataclasses.asdict(request.state.client.limits),
+            crop_pixels=CROP_PIXELS,
             address=self._address,
         )
 

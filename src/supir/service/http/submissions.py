@@ -22,6 +22,7 @@ from supir.service.stored_job import StoredJob, Submission
 from supir.service.validation import (
     SubmissionOptions,
     check_auditing,
+    checked_crop,
     checked_picture,
     chosen_options,
     digest_of,
@@ -41,7 +42,10 @@ Key = Annotated[
     ),
 ]
 Reuse = Annotated[bool, Query(description="answer with a job that was asked for the same, if one is done or will be")]
-Format = Annotated[str | None, Query(), WithJsonSchema(SubmissionOptions.fields()["format"].schema())]
+_FIELDS = SubmissionOptions.fields()
+Format = Annotated[str | None, Query(), WithJsonSchema(_FIELDS["format"].schema())]
+Until = Annotated[str | None, Query(), WithJsonSchema(_FIELDS["until"].schema())]
+Part = Annotated[str | None, Query(), WithJsonSchema(_FIELDS["crop"].schema())]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,15 +88,17 @@ class Submitting:
         return await self._queue(request, new, asked.idle, "jobs", reuse)
 
     async def again(
-        self, request: Request, job: JobID, format: Format = None, reuse: Reuse = False, idempotency_key: Key = None
-    ) -> Response:
+        self, request: Request, job: JobID, format: Format = None, until: Until = None, crop: Part = None,
+        reuse: Reuse = False, idempotency_key: Key = None,
+    ) -> Response:  # fmt: skip
         """Queue the picture of an earlier job once more, whose upload is still kept; options that are not given are the
         preset's. What a captioner said of it is in the record of the result.
         """
         client: Client = request.state.client
         await self._check_room(request, idempotency_key)
         text = await read_json(request)
-        options, own, idle = chosen_options({"options": text, "format": format or ""}, self._engine.model)
+        given = {"options": text, "format": format or "", "until": until or "", "crop": crop or ""}
+        options, own, idle = chosen_options(given, self._engine.model)
         asked = _Asked(options=options, own=own, key=idempotency_key, idle=idle)
         earlier, _ = await run_in_threadpool(self._engine.look, job, client)
         with self._engine.room.minded():
@@ -130,15 +136,16 @@ class Submitting:
         auditing = asked.own.auditing
         if auditing is not None:
             check_auditing(auditing, width, height, options.scale)
+        crop = checked_crop(asked.own, upload, options)
         suffix = suffix_of(asked.own.format, kind, asked.own.until)
         words = {} if earlier is None else {name: getattr(earlier, name) for name in ("source", "caption", "captioner")}
         # A preview that was made smaller is the same whatever it was to be at first, and however fast it goes now.
         same = options.replace(scale=1.0) if lowered and alone else options
-        digest = digest_of(sha256_of(upload), same, suffix, asked.own.until, auditing)
+        digest = digest_of(sha256_of(upload), same, suffix, asked.own.until, auditing, crop)
         return Submission(
             id=job, client=client.name, name=name, options=options, suffix=suffix, width=width, height=height,
             digest=digest, idempotency_key=asked.key, until=asked.own.until, preset=asked.own.preset, audit=auditing,
-            **words,
+            crop=crop, **words,
         )  # fmt: skip
 
     async def _queue(self, request: Request, new: Submission, idle: list[str], place: str, reuse: bool) -> Response:

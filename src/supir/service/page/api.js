@@ -59,8 +59,9 @@ export const upload = (file, options) => {
   return json('POST', 'v1/jobs?reuse=true', {body, headers: {'Idempotency-Key': crypto.getRandomValues(new Uint32Array(4)).join('-')}});
 };
 
-export const again = (job, options, format) => json(
-  'POST', `v1/jobs/${job}/again?reuse=true${format ? `&format=${format}` : ''}`,
+// own: what is said beside the options, as {format: 'png'}; empty ones are not said.
+export const again = (job, options, own) => json(
+  'POST', `v1/jobs/${job}/again?${new URLSearchParams({reuse: true, ...Object.fromEntries(Object.entries(own).filter(([, value]) => value))})}`,
   {body: options, headers: {
     'Content-Type': 'application/json', 'Idempotency-Key': crypto.getRandomValues(new Uint32Array(4)).join('-'),
   }},

@@ -14,9 +14,14 @@ export class Jobs {
   }
 
   get(id) { return this.hidden.has(id) ? undefined : this.byId.get(id); }
+  known() { return [...this.byId.values()].filter(job => !this.hidden.has(job.id)); }
   newest() {
-    return [...this.byId.values()].filter(job => !this.hidden.has(job.id)).sort((one, other) => other.created.localeCompare(one.created));
+    return this.known().filter(job => !job.crop).sort((one, other) => other.created.localeCompare(one.created));
   }
+
+  // Of a photo: previews of its parts, which are not shown among its jobs; all that is to go with it.
+  parts(source) { return this.known().filter(job => job.crop && job.source === source); }
+  whole(source) { return [...this.of(source), ...this.parts(source)].map(job => job.id); }
 
   of(source) { return this.newest().filter(job => job.source === source); }
   photo(source) { return this.of(source).find(isPhoto); }

@@ -3,6 +3,7 @@
 import {again, ask, download, downloadZip, follow, json, upload} from './api.js';
 import {Brush} from './brush.js';
 import {Captions} from './captions.js';
+import {Closer} from './closer.js';
 import {listen} from './controls.js';
 import {Form} from './form.js';
 import {History} from './history.js';
@@ -29,7 +30,7 @@ let against = 'input';
 let invented = false;          // the layer of audits is shown
 let opening = true;            // no worker has opened the weights yet
 let sending = 0;
-let form, stage, history, plan, removal, shownJobs, brush;
+let form, stage, history, plan, removal, shownJobs, brush, closer;
 
 const attempt = action => action.catch(error => { if (error.name !== 'AbortError') messages.failed(error); });
 const photos = () => [...chosen].filter(source => jobs.holder(source));
@@ -71,7 +72,7 @@ async function restore() {
     for (const source of photos()) {
       made.set(source, []);
       for (let k = 0n; k < times(); k++) {
-        const view = await again(jobs.holder(source).id, optionsFor(source, {seed: String(form.seed + k)}), form.format);
+        const view = await again(jobs.holder(source).id, optionsFor(source, {seed: String(form.seed + k)}), {format: form.format});
         if (view.warnings.length) messages.say('warning', view.warnings.join('. '));
         repeated += before.has(view.id);
         made.get(source).push(jobs.learn(view, {sent: true}).id);
@@ -105,7 +106,7 @@ const act = {
     form.put('region', await brush.fill(job.options.region ?? '') || undefined);
   },
   remove: async job => {
-    if (isPhoto(job)) removal.remove(jobs.of(job.source).map(each => each.id), 1);
+    if (isPhoto(job)) removal.remove(jobs.whole(job.source), 1);
     else removal.remove([job.id], 1);
   },
 };
@@ -202,7 +203,9 @@ function describe() {
 
 function render() {
   if (!form) return;
-  shownJobs.show(shown.map(id => jobs.get(id)).filter(Boolean), {against, opening, invented});
+  const panes = shown.map(id => jobs.get(id)).filter(Boolean);
+  shownJobs.show(panes, {against, opening, invented});
+  closer.of(closelySeen(panes));
   $('#invented').hidden = !shown.some(id => jobs.get(id)?.audit);
   $('#invented').setAttribute('aria-pressed', invented);
   history.show(jobs.newest(), shown, chosen);
@@ -225,6 +228,16 @@ function render() {
   }), times());
   batch(all);
   status(active);
+}
+
+// The photo whose clean preview alone is seen, where the result would be larger than that; null: nothing to look closer at.
+function closelySeen([job, another]) {
+  if (!job || another || !isPhoto(job) || !hasPreview(job) || !job.options) return null;
+  if (form.value('first') || form.value('region') || [true, 'true'].includes(form.value('reference_quirks'))) return null;
+  const size = pictures.sizeOf(job.source), scale = Number(form.value('scale')), made = Number(job.options.scale);
+  if (!size || !(scale > made)) return null;
+  const options = form.json({prompt: '', audit: false, seed: '0', scale: String(scale)});
+  return {job, size, scale, made, options, least: Number(form.value('min_size'))};
 }
 
 function batch(all) {
@@ -285,7 +298,9 @@ async function start() {
     $('#panes').classList.toggle('fitted', stage.fitted);
     $('#zoom').textContent = `${stage.percent} %`;
     $('#actual').setAttribute('aria-pressed', stage.isActual);
+    closer?.look();
   });
+  closer = new Closer(stage, jobs, told.crop_pixels, attempt);
   shownJobs = new Shown(stage, pictures, jobs, told);
   removal = new Removal(jobs, ids => goneFromSight(ids), attempt);
   stage.onAct = (what, id, figure) => attempt(act[what](jobs.get(id), figure)).then(render);
@@ -308,7 +323,7 @@ async function start() {
     const done = photos().map(source => jobs.done(source)).filter(Boolean).map(job => job.id);
     attempt(downloadZip(done, 'restored.zip', false));
   });
-  $('#batch-remove').addEventListener('click', () => removal.remove(photos().flatMap(source => jobs.of(source).map(job => job.id)), photos().length));
+  $('#batch-remove').addEventListener('click', () => removal.remove(photos().flatMap(source => jobs.whole(source)), photos().length));
   $('#more').addEventListener('click', () => attempt(more()));
   put($('#status'), 'status.model', {model: told.model}, 'title');
   render();
