@@ -417,17 +417,16 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         source, target = Path(source), Path(target)
         with image.open_large(source, target.parent, salvage=options.salvage) as picture:
             crop.check_within(picture.width, picture.height)
-            made = cropped_preview(
-                picture,
-                crop,
-                options,
-                size_multiple(self.autoencoder),
-                lambda pixels: self.preview_pixels(pixels, options),
-            )
+            preview = partial(self.preview_pixels, options=options)
+            made = cropped_preview(picture, crop, options, size_multiple(self.autoencoder), preview)
         record = self._preview_record(options) | {"source_sha256": file_hash(source), "crop": str(crop)}
-        signature = self._signature(source, options)
-        record_kept = record if options.marking else None
-        image.write(made, target, record=record_kept, source_type=image.PREVIEWED, signature=signature)
+        image.write(
+            made,
+            target,
+            record=record if options.marking else None,
+            source_type=image.PREVIEWED,
+            signature=self._signature(source, options),
+        )
 
     def fitted(self, picture: Picture, options: RestoreOptions) -> image.Fitted:
         """At working size; where it is larger than the photo, by the model that acts first."""

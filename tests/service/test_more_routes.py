@@ -130,7 +130,7 @@ def test_a_history_of_an_earlier_version_is_gone_on_with(tmp_path: Path) -> None
     folder = Folder(tmp_path / "data")
     Store(folder.database).close()
     with sqlite3.connect(folder.database) as database:
-        for column in ("preset", "audit", "audited"):
+        for column in ("preset", "audit", "audited", "crop"):
             database.execute(f"ALTER TABLE job DROP COLUMN {column}")
         database.execute("PRAGMA user_version = 3")
     store = Store(folder.database)

@@ -22,7 +22,7 @@ from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 from supir.service.limits import new_key
 from supir.service.validation import can_find_faces
 
-OWN = ("file", "options", "format", "until", "preview_side", "preview_seconds", "preset", "audit")
+OWN = ("file", "options", "format", "until", "preview_side", "preview_seconds", "crop", "preset", "audit")
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from supir.errors import JobNotFoundError, OptionError
 from supir.jobs.job import Job, Outcome, Views
 from supir.jobs.model import Model
 from supir.jobs.restoring import OpenModel, restore_job
+from supir.options.crop import Crop
 from supir.pipeline import SupirPipeline
 from supir.pool import Done, Processes
 from supir.restoration import step_preview as glimpses
@@ -56,6 +57,59 @@ def test_a_preview_alone_is_that_of_the_library(server: WebServer, model: Path, 
         np.testing.assert_array_equal(
             opened(server, f"/v1/jobs/{job['id']}/{path}"), Image.open(tmp_path / "preview.png")
         )
+
+
+@pytest.mark.usefixtures("tidy")
+def test_a_part_of_a_photo_is_previewed_once(server: WebServer, model: Path, tmp_path: Path) -> None:
+    data, crop = gradient(200, 160), (40, 30, 96, 80)
+    photo = server.submit(data, scale=0.5)
+    asked = {"until": "preview", "crop": ",".join(map(str, crop)), "reuse": "true"}
+    again, options = f"{server.url}/v1/jobs/{photo['id']}/again", {**QUICK, "scale": 2.0}
+    first, second = (patient.post(again, params=asked, json=options) for _ in range(2))
+    assert (first.status_code, second.status_code, first.json()["id"]) == (202, 200, second.json()["id"]), first.text
+    job = server.ended(first.json()["id"])
+    assert (job["state"], job["until"], job["crop"], job["source"]) == ("done", "preview", [*crop], photo["id"])
+    (tmp_path / "source").write_bytes(data)
+    pipeline = SupirPipeline.from_pretrained(model)
+    pipeline.preview_crop(tmp_path / "source", tmp_path / "part.png", Crop(*crop), pipeline.options(**options))
+    found = opened(server, f"/v1/jobs/{job['id']}/result")
+    assert found.size == (192, 160)
+    np.testing.assert_array_equal(found, Image.open(tmp_path / "part.png"))
+    files = {path.name for path in (server.data / "jobs" / job["id"]).iterdir()}
+    assert files == {"upload", "result.png"}  # nothing else of the whole photo is made
+    with server.client() as client:
+        other = client.wait(client.again(photo["id"], until="preview", crop=(0, 0, 64, 48), **options))
+        sent = client.wait(client.submit(data, until="preview", crop=(0, 0, 64, 48), **options))
+        assert other.sha256 == sent.sha256 != job["sha256"]
+        assert photo["crop"] is None
+        assert other.told["crop"] == [0, 0, 64, 48]
+
+
+@pytest.mark.parametrize(
+    ("asked", "options", "said"),
+    [
+        ({"crop": "0,0,64,64"}, {}, "is shown of a preview alone: add until=preview"),
+        ({"until": "preview", "crop": "0,0,64"}, {}, "it must be left,top,width,height in whole pixels"),
+        ({"until": "preview", "crop": "0,0,0,64"}, {}, "which is empty"),
+        ({"until": "preview", "crop": "40,0,57,64"}, {}, "must lie within the photo, which has 96 x 64 pixels"),
+        ({"until": "preview", "crop": "0,0,96,64"}, {"scale": 16}, "589824 are allowed: ask for less"),
+        ({"until": "preview", "crop": "0,0,64,64"}, {"reference_quirks": True}, "with reference_quirks a preview is"),
+        ({"until": "preview", "crop": "0,0,64,64"}, {"region": "0,0,9,9; protect"}, "with region a preview is"),
+    ],
+)
+@pytest.mark.usefixtures("tidy")
+def test_parts_that_are_refused(server: WebServer, asked: dict[str, str], options: dict[str, Any], said: str) -> None:
+    form = {**asked, "options": json.dumps({**QUICK, **options})}
+    answer = patient.post(f"{server.url}/v1/jobs", data=form, files={"file": ("a.png", gradient())})
+    assert (answer.status_code, answer.json()["error"]) == (422, "OptionError")
+    assert said in answer.json()["detail"]
+    assert list((server.data / "jobs").iterdir()) == []
+
+
+def test_a_part_is_as_large_as_in_the_result(server: WebServer) -> None:
+    form = {"until": "preview", "crop": "0,0,64,64", "preview_side": "64"}
+    answer = patient.post(f"{server.url}/v1/jobs", data=form, files={"file": ("a.png", gradient())})
+    assert (answer.status_code, "leave out preview_side" in answer.json()["detail"]) == (422, True)
 
 
 @pytest.mark.usefixtures("tidy")

@@ -185,8 +185,8 @@ class LargePicture:
         def read(rows: slice, columns: slice) -> Tensor:
             return made[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
 
-        sides = (size.height, size.output_height), (size.width, size.output_width)
-        found = _resampled(read, *(Resampling(*side) for side in sides), rows, columns).clamp(-1, 1)
+        down, across = Resampling(size.height, size.output_height), Resampling(size.width, size.output_width)
+        found = _resampled(read, down, across, rows, columns).clamp(-1, 1)
         if tones is not None:
             wide = torch.zeros(1, found.shape[1], size.output_width)  # tones may drift across the whole picture
             wide[..., columns] = found
@@ -194,8 +194,9 @@ class LargePicture:
         picture = replace(self.frame, alpha=None).with_pixels(found.contiguous())
         if self.frame.alpha is None:
             return picture
-        own = Resampling(self.height, size.output_height), Resampling(self.width, size.output_width)
-        return replace(picture, alpha=_resampled(self._reader(slice(-1, None)), *own, rows, columns).clamp_(0, 1))
+        down, across = Resampling(self.height, size.output_height), Resampling(self.width, size.output_width)
+        alpha = _resampled(self._reader(slice(-1, None)), down, across, rows, columns)
+        return replace(picture, alpha=alpha.clamp_(0, 1))
 
 
 def _extent(indices: Tensor) -> slice:

@@ -341,11 +341,8 @@ class Store:
 def _job(row: sqlite3.Row) -> StoredJob:
     audit, audited = (json.loads(row[name]) if row[name] else None for name in ("audit", "audited"))
     options = RestoreOptions.silent(**json.loads(row["options"]))
-    parsed = {
-        "audit": audit and AuditOptions(**audit),
-        "audited": audited,
-        "crop": row["crop"] and Crop.parse(row["crop"]),
-    }
+    parsed = {"audit": audit and AuditOptions(**audit), "audited": audited}
+    parsed |= {"crop": Crop.parse(row["crop"]) if row["crop"] else None}
     return StoredJob(**{**dict(row), "options": options, **parsed})
 
 

@@ -17,8 +17,8 @@ from supir.jobs import Model
 from supir.options import DEFAULT_PRESET, PRESETS, RestoreOptions, unused_by_model
 from supir.options.audit import AuditOptions
 from supir.options.combinations import without_effect
-from supir.options.distilled import mismatch
 from supir.options.crop import Crop
+from supir.options.distilled import mismatch
 from supir.options.fields import Options, choice, flag, json_object, number, text
 from supir.options.regions import INLINE, split_regions
 from supir.options.restore import AS_ALL_ELSE
@@ -87,12 +87,12 @@ def chosen_options(given: Mapping[str, str], model: Model) -> tuple[RestoreOptio
     chosen = json_object(form.pop("options", "{}"), "options is ")
     typed: dict[str, Any] = {}
     known = {**SubmissionOptions.fields(), **RestoreOptions.fields(), **AuditOptions.fields()}
-    for name, text in form.items():
+    for name, value in form.items():
         if name not in known:
             raise OptionError(f"{name!r} is not a field; there are: file, options, {', '.join(known)}")
         if chosen.get(name) is not None:
             raise OptionError(f"{name} is given twice: in options and as a field of its own")
-        typed[name] = known[name].parse(text)
+        typed[name] = known[name].parse(value)
     own = {name: typed.pop(name) for name in SubmissionOptions.fields() if name in typed}
     asked = SubmissionOptions.given({**{name: chosen.pop(name, None) for name in OF_PRESET}, **own})
     chosen |= typed
