@@ -15,7 +15,7 @@ from web.conftest import Visit
 from web.site import WebServer, gradient, layer, open_photo, painted, pixels
 from web.test_accessible import violations
 
-WIDTH, HEIGHT, SCALE = 1500, 600, 2.0
+WIDTH, HEIGHT, SCALE = 2400, 400, 2.0
 
 
 def parts(server: WebServer) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import {Removal} from './removal.js';
 import {Shown} from './shown.js';
 import {MOST, Stage} from './stage.js';
 import {number, put, startSpeaking, unput} from './text.js';
-import {isActive, isPhoto, percent, progress, resultName, stem} from './words.js';
+import {hasPreview, isActive, isPhoto, percent, progress, resultName, stem} from './words.js';
 
 const $ = selector => document.querySelector(selector);
 const messages = new Messages($('#message'));
