@@ -6,16 +6,19 @@ import io
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 from playwright.sync_api import Page, Request, expect
 
+from chromium import WIDE
 from service import patient
 from service.serving import until
 from web.conftest import Visit
-from web.site import WebServer, gradient, layer, open_photo, painted, pixels
+from web.site import WebServer, choose, gradient, layer, open_photo, painted, pixels
 from web.test_accessible import violations
 
-WIDTH, HEIGHT, SCALE = 2400, 400, 2.0
+SMALL: dict[str, Any] = {"viewport": {"width": 1000, "height": 600}, "screen": {"width": 600, "height": 400}}
+"""So the whole's preview is small, and so is what is seen."""
 
 
 def parts(server: WebServer) -> list[dict[str, Any]]:
@@ -27,14 +30,21 @@ def rested(page: Page) -> None:
     page.wait_for_timeout(900)
 
 
-def test_what_is_looked_at_closely_is_made_at_full_size_once(server: WebServer, visit: Visit) -> None:
-    page, asked = visit(), list[str]()
+@pytest.mark.parametrize(
+    ("width", "height", "factor", "device"),
+    [(1400, 200, 1, SMALL), pytest.param(2400, 400, 2, WIDE, marks=pytest.mark.slow)],
+    ids=["all that is seen", "the middle of it"],
+)
+def test_what_is_looked_at_closely_is_made_at_full_size_once(
+    server: WebServer, visit: Visit, width: int, height: int, factor: int, device: dict[str, Any]
+) -> None:
+    page, asked = visit(**device), list[str]()
 
     def count(request: Request) -> None:
         asked.extend([request.url] * ("/again" in request.url))
 
     page.on("request", count)
-    open_photo(page, gradient(WIDTH, HEIGHT), scale=SCALE)
+    open_photo(page, gradient(width, height), scale=factor)
     rested(page)
     assert (asked, parts(server)) == ([], [])  # the whole is seen
     page.locator("#actual").click()
@@ -42,35 +52,36 @@ def test_what_is_looked_at_closely_is_made_at_full_size_once(server: WebServer, 
     expect(tag).to_have_text("Clean preview at full size")
     expect(sheet).to_have_count(1)
     [job] = parts(server)
-    left, top, width, height = job["crop"]
-    assert (left % 128, top % 128, job["options"]["scale"]) == (0, 0, SCALE)
-    assert width * height * SCALE**2 <= 768 * 768
+    left, top, wide, high = job["crop"]
+    assert (left * factor % 256, top * factor % 256, job["options"]["scale"]) == (0, 0, factor)
+    assert 0.9 * 384 * 384 < wide * high * factor**2 <= 640 * 640
     # It lies where the photo has that part, and its pixels are the service's.
     photo, box = layer(page, "after").bounding_box(), sheet.bounding_box()
     assert photo is not None
     assert box is not None
     place = [box["x"] - photo["x"], box["y"] - photo["y"], box["width"], box["height"]]
-    np.testing.assert_allclose(place, [left, top, width, height], atol=0.1)
+    np.testing.assert_allclose(place, [left, top, wide, high], atol=0.1)
     data = patient.get(f"{server.url}/v1/jobs/{job['id']}/result").content
     np.testing.assert_array_equal(pixels(sheet), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
-    assert pixels(sheet).shape == (height * SCALE, width * SCALE, 3)
+    assert pixels(sheet).shape == (high * factor, wide * factor, 3)
     assert violations(page) == []
     expect(page.locator(".frame")).to_have_count(1)  # in the history it is no picture of its own
     # Elsewhere another is made; back again nothing is asked for.
-    page.mouse.move(500, 400)
+    page.mouse.move(450, 300)
     page.mouse.down()
-    page.mouse.move(100, 400, steps=4)
+    page.mouse.move(150, 300, steps=4)
     page.mouse.up()
     expect(sheet).to_have_count(2)
     assert len(asked) == len(parts(server)) == 2
-    page.mouse.move(100, 400)
+    page.mouse.move(150, 300)
     page.mouse.down()
-    page.mouse.move(500, 400, steps=4)
+    page.mouse.move(450, 300, steps=4)
     page.mouse.up()
     rested(page)
     expect(tag).to_have_text("Clean preview at full size")
     assert len(asked) == len(parts(server)) == 2
     # Beside a result it is not seen; with its photo it goes.
+    choose(page, scale=0.1)
     page.locator("#restore").click()
     expect(page.locator(".tag.right").first).to_have_text("After")
     painted(page)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from chromium import WIDE, chromium
 from web.site import WebServer, file
@@ -45,8 +45,6 @@ def visit(server: WebServer, browser: Browser, photos: list[Path]) -> dict[str, 
         expect(page.locator(".frame img")).to_have_count(len(photos), timeout=_MINUTES)
         found["all clean previews, s"] = time.monotonic() - start
         found["a clean preview, processor s"] = (_worked(server) - before) / len(photos)
-        if (seconds := _closely(page)) is not None:
-            found["what is seen at 100 %, from the click, s"] = seconds
         assert page.locator("#plan").inner_text().strip()
         found["the page says"] = page.locator("#plan").inner_text()
         before, start = _worked(server), time.monotonic()
@@ -65,19 +63,6 @@ def visit(server: WebServer, browser: Browser, photos: list[Path]) -> dict[str, 
         assert archive.testzip() is None
         found["violations that axe finds"] = len(violations(page))
         return found
-
-
-def _closely(page: Page) -> float | None:
-    """Seconds until the clean preview of what is seen at 100 % is there; None where the whole's is as large already."""
-    start = time.monotonic()
-    page.locator("#actual").click()
-    page.wait_for_timeout(2000)  # longer than the view rests before it is asked for
-    if page.locator(".tag.right").first.get_attribute("data-text") == "preview":
-        return None
-    expect(page.locator(".sheet.closer img")).to_have_count(1, timeout=_MINUTES)
-    seconds = time.monotonic() - start
-    page.locator("#fit").click()
-    return seconds
 
 
 def _worked(server: WebServer) -> float:

@@ -31,7 +31,7 @@ MAX_TEXT = 16_384
 """Bytes of all texts of the options together, in UTF-8: a JPEG's record holds no more than four times that."""
 READERS, FINDERS = ("rapidocr", "onnxruntime"), ("dlib", "face_recognition_models")
 """What reads letters, and what finds faces, as they are imported."""
-CROP_PIXELS = 768 * 768
+CROP_PIXELS = 640 * 640
 """Of what a crop's clean preview is worked on at, without its surroundings: four seconds of two cores for the bundled
 model (docs/web.md).
 """
