@@ -32,8 +32,8 @@ MAX_TEXT = 16_384
 READERS, FINDERS = ("rapidocr", "onnxruntime"), ("dlib", "face_recognition_models")
 """What reads letters, and what finds faces, as they are imported."""
 CROP_PIXELS = 640 * 640
-"""Of what a crop's clean preview is worked on at, without its surroundings: four seconds of two cores for the bundled
-model (docs/web.md).
+"""Of what a part is worked on at, without its surroundings: four seconds of two cores for the bundled model
+(bench/closer_look.py).
 """
 _SEES_ALL = ("first", "region", "reference_quirks")
 """Options by which a part's preview would be another than that of the whole photo."""
