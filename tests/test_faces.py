@@ -18,7 +18,7 @@ from supir.errors import MissingExtraError, OptionError
 from supir.image import faces, read, shares_of, with_faces
 from supir.image.faces import Face, find_faces
 from supir.jobs.model import Model
-from supir.options import RestoreOptions
+from supir.options import RestoreOptions, packages
 from supir.options.combinations import without_effect
 from supir.options.regions import MOST, split_regions
 from supir.pipeline import SupirPipeline
@@ -94,7 +94,7 @@ def pipeline() -> SupirPipeline:
 def test_where_nothing_finds_faces_it_is_refused_before_the_work(
     command: str, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faces, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     monkeypatch.setattr(Model, "open", lambda *given: pytest.fail("the weights were opened"))
     out = tmp_path / "out.png"
     done = CliRunner().invoke(app, [command, str(photo), "-o", str(out), "--faces", "gentle", "--device", "cpu"])

@@ -20,9 +20,9 @@ from supir.audit.faces import ANOTHER, DOUBTFUL, SAME, TOO_SMALL, USUAL, Likenes
 from supir.audit.windows import gaussian, levels
 from supir.cli.main import app
 from supir.errors import MissingExtraError, OptionError
-from supir.image import Picture, faces, resize, write
+from supir.image import Picture, resize, write
 from supir.jobs.job import settings_sha256
-from supir.options import RestoreOptions
+from supir.options import RestoreOptions, packages
 from supir.options.audit import AuditOptions
 
 SIDE = 256
@@ -87,7 +87,7 @@ def test_the_face_of_another_is_outlined_and_gives_way_to_the_preview() -> None:
 def test_what_cannot_be_compared_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OptionError, match="likeness is False, so that no face is compared"):
         AuditOptions(min_face_similarity=0.5, likeness=False)
-    monkeypatch.setattr(faces, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"dlib-bin.*pip install 'supir\[faces\]'"):
         check_asked(AuditOptions(min_face_similarity=0.5), Calibration.load())
     monkeypatch.setattr("supir.audit.open_witness", lambda *given: pytest.fail("the weights were opened"))

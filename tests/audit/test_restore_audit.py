@@ -11,11 +11,11 @@ import skimage.data
 import torch
 from typer.testing import CliRunner, Result
 
-from supir.audit import letters
 from supir.cli.main import app
 from supir.image import Picture, read, read_record, verify, write
 from supir.jobs.batch import LOG
 from supir.jobs.model import Model
+from supir.options import packages
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_what_is_too_large_to_be_audited_is_told_before_the_work(tmp_path: Path)
 def test_what_cannot_be_promised_or_counted_is_told_before_the_work(
     photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, asked: list[str], said: str
 ) -> None:
-    monkeypatch.setattr(letters, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     monkeypatch.setattr(Model, "open", lambda *given: pytest.fail("the weights were opened"))
     out = tmp_path / "out.png"
     done = CliRunner().invoke(app, [command, str(photo), "-o", str(out), "--audit", *asked, "--device", "cpu"])

@@ -14,12 +14,12 @@ from PIL import Image
 from service import patient
 from service.serving import QUICK, Server, picture
 from supir import image
-from supir.audit import audit, letters, open_witness
+from supir.audit import audit, open_witness
 from supir.errors import JobNotFoundError, JobNotReadyError, OptionError
-from supir.image import faces
-from supir.options import RestoreOptions
+from supir.jobs.model import Model
+from supir.options import RestoreOptions, packages
 from supir.options.audit import AuditOptions
-from supir.service.validation import FINDERS, SubmissionOptions, check_auditing
+from supir.service.validation import SubmissionOptions, check_auditing, chosen_options
 
 AUDITED: dict[str, Any] = {**QUICK, "audit": True, "letters": False, "seeds": 1}
 PAST = {**AUDITED, "max_invented": 0, "max_contradictions": 0}
@@ -93,16 +93,17 @@ def test_too_large_or_without_a_reader_is_refused_too(monkeypatch: pytest.Monkey
     with pytest.raises(OptionError, match=r"4000 x 4000 pixels; those of up to 12 megapixels can be audited"):
         check_auditing(AuditOptions(), 2000, 2000, 2.0)
     check_auditing(AuditOptions(max_changed_words=0), 200, 200, 2.0)
-    monkeypatch.setattr(letters, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(
         OptionError, match=r"needs rapidocr, which is not installed.* where this service runs; or leave"
     ):
         check_auditing(AuditOptions(max_changed_words=0), 200, 200, 2.0)
-    monkeypatch.setattr(faces, "find_spec", lambda name: None)
     with pytest.raises(OptionError, match=r"dlib.* not installed.* where this service runs; or leave out the limit"):
         check_auditing(AuditOptions(min_face_similarity=0.5), 200, 200, 2.0)
     check_auditing(AuditOptions(), 200, 200, 2.0)  # which then says that neither was looked at
-    assert set(FINDERS) == set(faces.PACKAGES)
+    asked = {"options": "{}", "faces": "gentle"}
+    with pytest.raises(OptionError, match="dlib, which finds them, is not installed here"):
+        chosen_options(asked, Model())
 
 
 def test_an_audit_makes_another_request_and_takes_longer(server: Server) -> None:

@@ -18,9 +18,9 @@ from service.serving import Server, until
 from supir.errors import OptionError
 from supir.options import GOES_WITH, PRESETS, TRADE_OFFS, RestoreOptions, restore_options
 from supir.options.audit import AuditOptions
+from supir.options.packages import FACES, lacking
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 from supir.service.limits import new_key
-from supir.service.validation import can_find_faces
 
 OWN = ("file", "options", "format", "until", "preview_side", "preview_seconds", "crop", "preset", "audit")
 
@@ -54,7 +54,7 @@ def test_fields_are_those_of_the_options(server: Server, schema: dict[str, Any])
                     restore_options(**{name: bound + beyond * step})
     assert told["presets"]["fast"] == dataclasses.asdict(restore_options("fast"))
     assert told["trade_offs"] == TRADE_OFFS
-    of_faces = [] if can_find_faces() else ["faces", "likeness", "min_face_similarity"]
+    of_faces = [] if lacking(FACES) is None else ["faces", "likeness", "min_face_similarity"]
     assert (told["same_presets"], told["own_presets"], list(told["unused"])) == ({}, [], ["first", *of_faces])
     assert told["goes_with"] == GOES_WITH
     assert sorted(TRADE_OFFS) == sorted(PRESETS)

@@ -7,10 +7,12 @@ from collections import deque
 import torch
 from torch import Tensor
 
+from supir.image.sizes import Box
+
 LONGEST = 192
 """Places a side of the map in which boxes are looked for; a larger one is made smaller, its largest values kept."""
-Box = tuple[int, int, int, int]
-"""Left, top, width, height."""
+SAME_PLACE = 0.3
+"""``overlap`` from which on two boxes are one place."""
 
 
 def boxes(values: Tensor, limit: float, height: int, width: int) -> list[tuple[Box, float]]:

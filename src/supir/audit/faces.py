@@ -12,15 +12,14 @@ from typing import Any
 
 from torch import Tensor
 
-from supir.audit.boxes import Box, overlap
+from supir.audit.boxes import SAME_PLACE, overlap
 from supir.audit.damage import damaged_again
 from supir.audit.evidence import Evidence
 from supir.image import resize
 from supir.image.faces import Face, embeddings, find_faces
+from supir.image.sizes import Box
 
 SAME, DOUBTFUL, ANOTHER, TOO_SMALL = "same", "doubtful", "another", "too small to tell"
-SAME_PLACE = 0.3
-"""Intersection over union from which on two boxes are one face."""
 
 
 @dataclass(frozen=True)

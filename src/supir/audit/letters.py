@@ -8,18 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 from torch import Tensor
 
-from supir.audit.boxes import Box, overlap
+from supir.audit.boxes import SAME_PLACE, overlap
 from supir.errors import MissingExtraError
+from supir.image.sizes import Box
+from supir.options.packages import LETTERS, lacking
 
 READABLE = 0.8
 """Confidence of the reader, 0 to 1, from which on a text counts as read."""
-SAME_PLACE = 0.3
-"""Intersection over union from which on two boxes are one place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +86,7 @@ def check_reader() -> None:
     Raises:
         MissingExtraError: rapidocr is not installed.
     """
-    if find_spec("rapidocr") is None or find_spec("onnxruntime") is None:
+    if lacking(LETTERS) is not None:
         raise _lacking()
 
 

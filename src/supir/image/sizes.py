@@ -10,6 +10,8 @@ from torch import Tensor
 
 from supir.errors import OptionError
 
+Box = tuple[int, int, int, int]
+"""Left, top, width, height, in pixels."""
 SAME_SHAPE = 0.02
 """Of the logarithm of sides' ratios: by so much two of one shape may differ, beside what rounding makes."""
 

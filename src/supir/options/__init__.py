@@ -9,6 +9,7 @@
     regions         places of a picture with what is to be done there
     loras           the LoRAs that a text names
     published       settings as the retired ComfyUI nodes call them
+    packages        what some options need that is not installed with supir
     distilled       bases distilled to few steps, and which options are not for them
 
 Nothing heavy is imported here.

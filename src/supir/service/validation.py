@@ -8,7 +8,6 @@ import json
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from supir.options.combinations import without_effect
 from supir.options.crop import Crop
 from supir.options.distilled import mismatch
 from supir.options.fields import Options, choice, flag, json_object, number, text
+from supir.options.packages import FACES, lacking
 from supir.options.regions import INLINE, split_regions
 from supir.options.restore import AS_ALL_ELSE
 from supir.service.limits import Limits
@@ -29,8 +29,6 @@ FORMATS = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "avif
 """What a result may be asked for as, and its suffix."""
 MAX_TEXT = 16_384
 """Bytes of all texts of the options together, in UTF-8: a JPEG's record holds no more than four times that."""
-READERS, FINDERS = ("rapidocr", "onnxruntime"), ("dlib", "face_recognition_models")
-"""What reads letters, and what finds faces, as they are imported."""
 CROP_PIXELS = 640 * 640
 """Of what a part is worked on at, without its surroundings: four seconds of two cores for the bundled model
 (bench/closer_look.py).
@@ -183,20 +181,6 @@ def check_auditing(asked: AuditOptions, width: int, height: int, scale: float) -
         raise OptionError(f"{error}, where this service runs; or leave out the limit that needs it") from error
 
 
-def can_read_letters() -> bool:
-    """Whether an audit here reads letters."""
-    return _installed(READERS)
-
-
-def can_find_faces() -> bool:
-    """Whether faces are found and compared here; to know it, torch is not imported."""
-    return _installed(FINDERS)
-
-
-def _installed(names: tuple[str, ...]) -> bool:
-    return all(find_spec(name) is not None for name in names)
-
-
 def checked_picture(
     path: Path,
     name: str,
@@ -322,7 +306,7 @@ def _check_files(options: RestoreOptions, model: Model) -> None:
                 f"{option} is {name!r}; it names a file, and a service opens none of its own: send the mask as a small"
                 f" PNG, {INLINE}..."
             )
-    if options.faces != AS_ALL_ELSE and not can_find_faces():
+    if options.faces != AS_ALL_ELSE and lacking(FACES) is not None:
         raise OptionError(
             f"faces is {options.faces!r}, and dlib, which finds them, is not installed here; leave it out"
         )

@@ -17,6 +17,7 @@ from supir import __version__
 from supir.errors import JobExpiredError, KeyRefusedError
 from supir.options import DEFAULT_PRESET, GOES_WITH, PRESETS, RestoreOptions, unused_options
 from supir.options.audit import AuditOptions
+from supir.options.packages import FACES, LETTERS, lacking
 from supir.options.presets import same_presets, trade_offs
 from supir.prompts import NEGATIVE_PROMPT, POSITIVE_PROMPT
 from supir.service.engine import Engine
@@ -46,8 +47,6 @@ from supir.service.validation import (
     CROP_PIXELS,
     FORMATS,
     SubmissionOptions,
-    can_find_faces,
-    can_read_letters,
     chosen_options,
 )
 from supir.weights.first import offered_first
@@ -245,9 +244,9 @@ class Routes:
             unused["lora"] = "none is offered here"
         if model.first_models is None:
             unused["first"] = "none is offered here"
-        if not can_read_letters():
+        if lacking(LETTERS) is not None:
             unused |= dict.fromkeys(("letters", "max_changed_words"), "rapidocr is not installed here")
-        if not can_find_faces():
+        if lacking(FACES) is not None:
             unused |= dict.fromkeys(("faces", "likeness", "min_face_similarity"), "dlib is not installed here")
         return OptionsView(
             model=model.identity["model"],
