@@ -55,12 +55,17 @@ def test_options_of_an_audit_without_one_are_refused(photo: Path, tmp_path: Path
     assert "add --audit" in done.output
 
 
-def test_what_is_too_large_to_be_audited_is_told_before_the_work(tmp_path: Path) -> None:
+def test_what_is_too_large_or_small_to_be_audited_is_told_before_the_work(tmp_path: Path) -> None:
     large = tmp_path / "large.png"
     write(Picture(pixels=torch.zeros(3, 2000, 2000)), large)
     done = run("restore", large, "-o", tmp_path / "huge.png", "--scale", "2", "--audit")
     assert done.exit_code == 1
     assert "up to 12 megapixels can be audited" in done.output
+    write(Picture(pixels=torch.zeros(3, 12, 40)), large)
+    done = run("restore", large, "-o", tmp_path / "huge.png", "--scale", "2", "--audit")
+    assert done.exit_code == 1
+    assert "of 40 x 12; an audit needs 16 a side" in done.output
+    assert not (tmp_path / "huge.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -80,19 +80,32 @@ class Findings:
         return self.share(INVENTED)
 
 
+def check_sizes(before: tuple[int, int], after: tuple[int, int]) -> None:
+    """Refuse a result, and its input, (width, height) each, that are too small, or too large for memory.
+
+    Raises:
+        OptionError: they are.
+    """
+    result = f"the result has {after[0]} x {after[1]} pixels"
+    if min(*before, *after) < SMALLEST:
+        raise OptionError(f"{result}, of {before[0]} x {before[1]}; an audit needs {SMALLEST} a side")
+    if after[0] * after[1] > LARGE:
+        raise OptionError(f"{result}; those of up to {LARGE / 1e6:g} megapixels can be audited")
+
+
 def check_pair(before: Picture, after: Picture) -> None:
     """Refuse what cannot be audited.
 
     Raises:
         OptionError: two shapes, too small, or too large for memory.
     """
-    sizes = f"the input is {before.width} x {before.height} pixels and the result {after.width} x {after.height}"
-    if shapes_apart((before.width, before.height), (after.width, after.height)):
-        raise OptionError(f"{sizes}; an audit needs two of one shape: the picture, and what was made of all of it")
-    if min(before.width, before.height, after.width, after.height) < SMALLEST:
-        raise OptionError(f"{sizes}; an audit needs at least {SMALLEST} pixels a side")
-    if after.width * after.height > LARGE:
-        raise OptionError(f"{sizes}; an audit works in memory, on results of up to {LARGE / 1e6:g} megapixels")
+    first, second = (before.width, before.height), (after.width, after.height)
+    if shapes_apart(first, second):
+        raise OptionError(
+            f"the input is {first[0]} x {first[1]} pixels and the result {second[0]} x {second[1]}; an audit needs two"
+            " of one shape: the picture, and what was made of all of it"
+        )
+    check_sizes(first, second)
 
 
 def gathered(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supir.errors import ImageWriteError
+from supir.errors import ImageWriteError, OptionError
 from supir.jobs.job import Job
 from supir.options.audit import AuditOptions
 
@@ -26,24 +26,30 @@ def audit_files(target: Path) -> tuple[Path, Path]:
     return target.with_name(f"{stem}.json"), target.with_name(f"{stem}.png")
 
 
-def check_audited(job: Job, size: tuple[int, int]) -> None:
-    """Find out before the work whether a job's result, (height, width), can be audited.
+def check_audited(job: Job, photo: tuple[int, int], result: tuple[int, int]) -> None:
+    """Find out before the work whether a job's result can be audited.
+
+    Args:
+        job: with or without an audit.
+        photo: its (width, height).
+        result: its (height, width).
 
     Raises:
-        ImageWriteError: it is too large for that.
+        ImageWriteError: it is too small or too large for that.
     """
-    from supir.image import LARGE, check_target
-
     if job.audit is None:
         return
-    height, width = size
-    if height * width > LARGE:
+    from supir.audit.auditing import check_sizes
+    from supir.image import check_target
+
+    height, width = result
+    try:
+        check_sizes(photo, (width, height))
+    except OptionError as error:
         raise ImageWriteError(
-            f"{job.target}: would have {width} x {height} pixels; results of up to {LARGE / 1e6:g} megapixels can be"
-            " audited; choose a smaller --scale, or leave out --audit",
-            job.target,
-        )
-    check_target(audit_files(job.target)[1], size)
+            f"{job.target}: {error}; choose another --scale, or leave out --audit", job.target
+        ) from error
+    check_target(audit_files(job.target)[1], result)
 
 
 def check_audits(jobs: Iterable[Job]) -> None:

@@ -174,7 +174,7 @@ def _check_written(job: Job) -> None:
     result = size.output_height, size.output_width
     image.check_masks(job.options, width, height)
     image.check_target(job.target, result)
-    check_audited(job, result)
+    check_audited(job, (width, height), result)
     if job.compare is not None:
         image.check_target(job.compare, image.sheet_size(*result))
 

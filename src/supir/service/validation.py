@@ -164,17 +164,14 @@ def check_auditing(asked: AuditOptions, width: int, height: int, scale: float) -
             or compares faces.
     """
     from supir.audit import Calibration, check_asked
-    from supir.audit.auditing import SMALLEST
-    from supir.image import LARGE, working_size
+    from supir.audit.auditing import check_sizes
+    from supir.image import working_size
 
     size = working_size(width, height, scale)
-    result = f"the result would have {size.output_width} x {size.output_height} pixels"
-    if min(width, height, size.output_width, size.output_height) < SMALLEST:
-        raise OptionError(f"{result} of {width} x {height}; an audit needs {SMALLEST} a side: leave out audit")
-    if size.output_width * size.output_height > LARGE:
-        raise OptionError(
-            f"{result}; those of up to {LARGE / 1e6:g} megapixels can be audited: lower scale, or leave out audit"
-        )
+    try:
+        check_sizes((width, height), (size.output_width, size.output_height))
+    except OptionError as error:
+        raise OptionError(f"{error}: choose another scale, or leave out audit") from error
     try:
         check_asked(asked, Calibration.load())
     except MissingExtraError as error:
