@@ -10,6 +10,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from operation_examples import EXAMPLES, degraded, texture
@@ -18,6 +19,7 @@ from supir.degradation.ops import Picture
 from supir.degradation.process import OPERATIONS, Degradation, Step, apply, step
 from supir.degradation.recipes import BENCHMARKS, RECIPES, draw
 from supir.errors import OptionError, SupirError
+from supir.image import resize
 
 SIZES = [(8, 8), (17, 301), (96, 128), (33, 9)]
 # SHA-256 of 300 lines of JSON drawn with seed 2024: what changes them must change ``recipes.VERSIONS`` too.
@@ -152,6 +154,13 @@ def test_benchmarks_are_fixed_but_for_the_seed_of_their_noise() -> None:
     assert [one.operation for one in full.steps] == ["blur", "reduce", "gaussian_noise", "jpeg"]
     assert apply(full, texture(), restore_size=False).shape == (24, 32, 3)
     assert apply(draw(np.random.default_rng(1), "sr8"), texture(), restore_size=False).shape == (12, 16, 3)
+
+
+def test_what_is_learned_from_is_enlarged_as_the_pipeline_enlarges() -> None:
+    drawn = draw(np.random.default_rng(1), "sr4")
+    small = torch.from_numpy(apply(drawn, texture(), restore_size=False)).permute(2, 0, 1)
+    wanted = resize(small, *texture().shape[:2], limits=(0.0, 1.0)).permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(apply(drawn, texture()), wanted, atol=2e-4)
 
 
 @pytest.mark.parametrize(

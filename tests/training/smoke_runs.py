@@ -51,7 +51,7 @@ def needed(folder: Path) -> dict[str, dict[str, Any]]:
     _write_ncnn(RealEsrgan(NUM_TEACHER_BLOCKS), teacher)
     common = {"perceptual": str(features), "adversarial_share": 0.5}
     return {
-        "restorer": {**common, "teacher": str(teacher), "teacher_share": 0.5, "restorer_blocks": 1},
+        "restorer": {**common, "teacher": str(teacher), "teacher_weight": 0.5, "restorer_blocks": 1},
         "generator": common,
     }
 

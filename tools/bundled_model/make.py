@@ -34,16 +34,17 @@ STAGES: dict[str, tuple[str, ...]] = {
     "prior": (),
     "adaptor": (),
     "restorer": (),
-    "restorer-crisp": (
-        *("restorer_blocks=0", "adversarial_share=0.3", "perceptual_weight=2", "learning_rate=2e-4"),
-        "teacher_share=0.4",
+    "restorer-plain": (
+        "restorer_blocks=0",
+        "plain_end=true",
+        "perceptual_weight=0",
+        "teacher_weight=0",
+        "keep_best=preview_psnr",
     ),
-    "restorer-plain": ("restorer_blocks=0", "plain_end=true", "perceptual_weight=0", "keep_best=preview_psnr"),
     "generator": (),
 }
-"""In this order, with settings: the restoring network only needs the autoencoder, and the generator all of them. A
-discriminator that begins with a network that restores nothing yet has nothing to tell, and leads it astray. The plain
-end, which learns pixels alone, begins from the vivid one."""
+"""In this order, with settings: the restoring network only needs the autoencoder, and the generator all of them. The
+plain end, which learns pixels alone, begins from the vivid one."""
 FONTS = ("fonts-noto-core", "fonts-noto-cjk", "fonts-dejavu-core", "fonts-liberation", "fonts-nanum")
 X4PLUS = Package(
     "https://files.pythonhosted.org/packages/17/e0/8785f5833b06feb585634df9152450fd0272df12be001e34729f54f39ab6/"

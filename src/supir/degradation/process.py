@@ -145,7 +145,8 @@ class Degradation:
 def apply(degradation: Degradation, picture: Picture, *, restore_size: bool = True) -> Picture:
     """The degraded picture, float32 (H, W, 3) RGB in [0, 1], of the clean one's size unless ``restore_size`` is off.
 
-    The result is rounded to 8 bits before it is brought back to size by bicubic, as a stored photo would be.
+    The result is rounded to 8 bits, as a stored photo would be, before it is brought back to size by the cubic that the
+    pipeline enlarges with (``supir.image.resize``): who learns from it sees what will be asked of it.
     """
     height, width = picture.shape[:2]
     degraded = picture
@@ -157,4 +158,4 @@ def apply(degradation: Degradation, picture: Picture, *, restore_size: bool = Tr
             values["width"] = max(SMALLEST, round(width * fraction))
         degraded = OPERATIONS[step.operation](degraded, **values)
     degraded = (np.round(degraded * 255) / 255).astype(np.float32)
-    return ops.resize(degraded, height, width, "bicubic") if restore_size else degraded
+    return ops.reduce(degraded, height, width) if restore_size else degraded

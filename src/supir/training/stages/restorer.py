@@ -3,8 +3,7 @@
 Not in the paper, whose encoder is SDXL's. A small model has no prior that paints what the encoder cannot know, so its
 restoring network learns to paint. Its losses are led back to the pixels and go through the network once:
 
-    |y - x|  and  LPIPS's distance of y and x in VGG16's features       x the truth, or for some of the samples the
-                                                                        teacher's answer, where that is nearer to it
+    |y - x|  and  LPIPS's distance of y and x in VGG16's features       x the truth, and beside it the teacher's answer
     a discriminator that sees the high wavelet sub-bands alone          texture without tones: arXiv 2402.19215
 """
 
@@ -22,7 +21,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from supir.data.pixels import Pixels
 from supir.errors import OptionError, WeightsError
-from supir.image import resize
+from supir.models.enlargement import undoing, unenlarged
 from supir.models.perceptual import Lpips
 from supir.models.restorers import SHUFFLE, DenseRestorer, RealEsrgan
 from supir.models.thin_autoencoder import ThinAutoencoder
@@ -36,6 +35,10 @@ from supir.weights.perceptual import load_lpips
 LEVELS = 4
 """Of VGG16's five that are compared: the fifth costs much and says little of texture."""
 NUM_TEACHER_BLOCKS = 23
+SPARED = (8, 7, 11, 14, 13, 15, 19, 12, 9, 10, 20, 18, 6, 16, 17, 22, 5, 4, 3, 2, 21, 1)
+"""The teacher's blocks, the one first that it misses least: at each step that one whose loss changed its pictures least
+(``tools/bundled_model/choose_blocks.py``). Without the first eleven its pictures are 2 grey levels from what they
+were; without every second one, 15."""
 _HALF_PRECISION = 0x01306B47
 """How ncnn marks weights that are stored in half precision; biases never are."""
 KEPT_WEIGHT = 1.0
@@ -45,8 +48,8 @@ DISCRIMINATOR_RATE = 4.0
 
 
 def with_asked_restorer(autoencoder: Any, options: StageOptions) -> Any:
-    """The autoencoder, or a copy whose restoring network has what the options ask for: the teacher's blocks, spread
-    evenly, to begin from; a plain end.
+    """The autoencoder, or a copy whose restoring network has what the options ask for: the teacher's blocks to begin
+    from; a plain end.
 
     Raises:
         OptionError: no teacher is named, or there is no dense restoring network that could have a plain end.
@@ -78,18 +81,27 @@ def _with_dense_blocks(autoencoder: ThinAutoencoder, options: StageOptions) -> T
 
 @torch.no_grad()
 def begin_from(restorer: DenseRestorer, teacher: RealEsrgan) -> None:
-    """Copy what the two share: the first and the last convolutions, and blocks spread evenly over the teacher's."""
-    every = SHUFFLE**2
+    """Copy what the two share: the first and the last convolutions, and the blocks that the teacher can least spare.
+
+    The teacher sees a small picture, the network the same four times larger: its first convolution undoes that.
+    """
     first, last = teacher.conv_in, teacher.conv_out
-    # The teacher sees the mean of the pixels that are folded into channels here, and in [0, 1].
+    undone = undoing().to(first.weight).reshape(3, 3, SHUFFLE)
+    width, colours = first.weight.shape[:2]
+    weight = torch.einsum("ocab,akd,ble->ocdekl", first.weight, undone, undone)
+    # The teacher's weights know [0, 1], these [-1, 1].
     middle = first.bias + first.weight.sum((1, 2, 3)) / 2  # type: ignore[operator]
-    _set(restorer.conv_in, first.weight.repeat_interleave(every, 1) / every / 2, middle)
-    for index, block in enumerate(restorer.blocks):
-        chosen = round(index * (NUM_TEACHER_BLOCKS - 1) / max(len(restorer.blocks) - 1, 1))
+    _set(restorer.conv_in, weight.reshape(width, colours * SHUFFLE**2, 3, 3) / 2, middle)
+    for block, chosen in zip(restorer.blocks, kept_blocks(len(restorer.blocks)), strict=True):
         block.load_state_dict(teacher.blocks[chosen].state_dict())
     for name in ("conv_body", "conv_up", "conv_fine"):
         getattr(restorer, name).load_state_dict(getattr(teacher, name).state_dict())
     _set(restorer.conv_out, 2 * last.weight, 2 * last.bias - 1)  # type: ignore[operator,arg-type]  # from [0, 1] to [-1, 1]
+
+
+def kept_blocks(number: int) -> list[int]:
+    """Which of the teacher's blocks a network of ``number`` blocks begins from, in their order."""
+    return sorted(set(range(NUM_TEACHER_BLOCKS)) - set(SPARED[: NUM_TEACHER_BLOCKS - number]))
 
 
 def _set(convolution: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
@@ -159,7 +171,12 @@ class WaveletDiscriminator(nn.Module):
 
 
 class Losses:
-    """What the pixels of a restored picture are asked for."""
+    """What the pixels of a restored picture are asked for.
+
+    Raises:
+        OptionError: the teacher has a weight and no file.
+        WeightsError: a file cannot be read.
+    """
 
     def __init__(self, options: StageOptions, device: torch.device) -> None:
         self.options = options
@@ -168,7 +185,12 @@ class Losses:
             self.vgg = load_lpips(Path(options.perceptual), "vgg16").to(device)
             to_channels_last(self.vgg)
         self.teacher: RealEsrgan | None = None
-        if options.teacher_share and self.vgg is not None:
+        if options.teacher_weight:
+            if not options.teacher:
+                raise OptionError(
+                    f"teacher_weight is {options.teacher_weight}, and teacher is empty; name the file of Real-ESRGAN"
+                    " x4plus, as in --set teacher=realesrgan-x4plus.bin, or set teacher_weight=0"
+                )
             self.teacher = load_teacher(Path(options.teacher)).to(device)
             to_channels_last(self.teacher)
 
@@ -185,46 +207,32 @@ class Losses:
 
     @torch.no_grad()
     def answer(self, degraded: Tensor) -> Tensor:
-        """The teacher's picture, of the same size."""
+        """The teacher's picture, of the same size: made of what ``degraded`` was enlarged from."""
         assert self.teacher is not None
-        height, width = degraded.shape[-2:]
-        small = resize(degraded, height // SHUFFLE, width // SHUFFLE)
-        found: Tensor = self.teacher(small.contiguous(memory_format=torch.channels_last))
+        found: Tensor = self.teacher(unenlarged(degraded).clamp(-1, 1).contiguous(memory_format=torch.channels_last))
         return found.clamp(-1, 1)
-
-    @torch.no_grad()
-    def taught(
-        self, made: Sequence[Tensor], truth: Sequence[Tensor], clean: Tensor, degraded: Tensor
-    ) -> tuple[Tensor, Sequence[Tensor], Tensor]:
-        """What the samples are to become (B, 3, H, W), the features of it, and how many are the teacher's answers.
-
-        The teacher is asked for the first ``teacher_share`` of the samples, and heard where its answer is nearer to the
-        truth, in features, than what was ``made``: whom the network has outgrown teaches it no more.
-        """
-        number = round(self.options.teacher_share * len(clean))
-        if self.teacher is None or not number:
-            return clean, truth, clean.new_zeros(())
-        answer = self.answer(degraded[:number])
-        told, known = self.features(answer), [level[:number] for level in truth]
-        nearer = self.perceived(told, known) < self.perceived([level[:number] for level in made], known)
-
-        def mixed(own: Tensor, other: Tensor) -> Tensor:
-            return torch.cat([torch.where(nearer.view(-1, 1, 1, 1), other, own[:number]), own[number:]])
-
-        return mixed(clean, answer), [mixed(*pair) for pair in zip(truth, told, strict=True)], nearer.float().sum()
 
     def __call__(self, pixels: Tensor, clean: Tensor, degraded: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Losses of restored ``pixels`` (B, 3, H, W), a scalar, and values to log."""
-        if self.vgg is None:
-            apart = _apart(pixels, clean).mean()
+        made = None if self.vgg is None else self.features(pixels)
+        total, values = self._apart(pixels, made, clean)
+        if self.teacher is None:
+            return total, values
+        share = self.options.teacher_weight
+        other, more = self._apart(pixels, made, self.answer(degraded))
+        values |= {f"teacher_{name}": value for name, value in more.items()}
+        return torch.lerp(total, other, share), values
+
+    def _apart(self, pixels: Tensor, made: list[Tensor] | None, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """How far pixels and their features are from one target."""
+        apart = (pixels - target).abs().mean()
+        if made is None:
             return apart, {"l1": apart.detach()}
-        made = self.features(pixels)
         with torch.no_grad():
-            truth = self.features(clean)
-        target, wanted, taught = self.taught(made, truth, clean, degraded)
-        apart, perceived = _apart(pixels, target).mean(), self.perceived(made, wanted).mean()
+            wanted = self.features(target)
+        perceived = self.perceived(made, wanted).mean()
         total = apart + self.options.perceptual_weight * perceived
-        return total, {"l1": apart.detach(), "vgg": perceived.detach(), "taught": taught}
+        return total, {"l1": apart.detach(), "vgg": perceived.detach()}
 
 
 def vgg_metric(path: Path) -> Metric:
@@ -244,10 +252,6 @@ def vgg_metric(path: Path) -> Metric:
 def to_channels_last(network: Any) -> None:
     """Lay out a network's filters as convolutions are fastest with: measured in float32 on processors."""
     network.to(memory_format=torch.channels_last)
-
-
-def _apart(first: Tensor, second: Tensor) -> Tensor:
-    return (first - second).abs().mean((1, 2, 3))
 
 
 def opposed(
@@ -297,11 +301,6 @@ def restorer_stage(materials: StageContext) -> Stage:
         raise OptionError(
             "perceptual is empty; make the file with `supir evaluate --weights FOLDER --fetch` and name it, as in"
             " --set perceptual=FOLDER/perceptual.safetensors, or set perceptual_weight=0"
-        )
-    if options.teacher_share and not options.perceptual_weight:
-        raise OptionError(
-            f"teacher_share is {options.teacher_share} and perceptual_weight 0; whether the teacher is nearer to"
-            " the truth is judged by VGG16's features: set perceptual_weight, or teacher_share=0"
         )
     if not hasattr(model, "restorer"):
         raise OptionError(f"a {type(model).__name__} has no restoring network in pictures; use the stage encoder")
