@@ -8,7 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from supir.image import resize
+from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.pipeline import SupirPipeline
+from supir.restoration.restorer import Restorer
 from tiny import tiny_components, tiny_pipeline
 
 FACTOR = 8
@@ -36,3 +39,27 @@ def test_each_of_the_two_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert largest(pipeline, monkeypatch, vae_tile=128) == (128, 128)
     assert largest(pipeline, monkeypatch, vae_tile=128, decoder_tile=256) == (128, 256)
     assert largest(pipeline, monkeypatch, vae_tile=256, decoder_tile=64) == (256, 64)
+
+
+@pytest.mark.parametrize(("scale", "zoom"), [(0.5, 1), (1.0, 4), (2.0, 2), (4.0, 1)])
+def test_a_network_that_sees_best_what_is_enlarged_four_times_is_shown_it_so(scale: float, zoom: int) -> None:
+    torch.manual_seed(0)
+    coder = ThinAutoencoder(
+        4, (4, 8), (1, 1), decoder_widths=(4, 8), decoder_blocks=(1, 1), dense_blocks=1, sees_finer=True
+    )
+    pipeline = tiny_pipeline(autoencoder=coder.eval().requires_grad_(False))
+    pixels = resize(torch.rand(1, 3, 16, 16) * 2 - 1, 64, 64)
+    found = pipeline.preview_pixels(pixels, pipeline.options(min_size=64, scale=scale))
+    expected = coder.decode(coder.encode_degraded(pixels, zoom=zoom).latent_dist.mode()).sample
+    torch.testing.assert_close(found, expected)
+    others = [coder.encode_degraded(pixels, zoom=other).latent_dist.mode() for other in {1, 2, 4} - {zoom}]
+    assert not any(torch.allclose(coder.decode(other).sample, found, atol=1e-3) for other in others)
+
+
+def test_a_large_photo_is_shown_half_as_large_at_its_own_size() -> None:
+    tiny = tiny_pipeline()
+    coder = ThinAutoencoder(4, dense_blocks=1, sees_finer=True)
+    options = tiny.options(scale=1.0)
+    restorer = Restorer(autoencoder=coder, unet=tiny.unet, adaptor=tiny.adaptor, options=options)
+    assert restorer.zoom(1024, 1024) == 4
+    assert restorer.zoom(1024, 1040) == 2

@@ -8,10 +8,14 @@ would have to learn it anew. There is no normalisation: it would hide how strong
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from supir.models.enlargement import beyond_enlargement, enlarged, reduced, undoing
+from supir.tensors.tiling import blended, tiled
 
 FOLD = 2
 """The finest level of a ``RestorationUNet`` works on pixels of half the picture's size."""
@@ -20,12 +24,22 @@ SHUFFLE = 4
 HALO = 128
 """Picture pixels beyond which next to nothing influences a ``DenseRestorer``'s pixel: what tiles overlap by. The
 convolutions could see 60 of them a block; measured on the bundled weights, what lies farther changes an eighth of a
-grey level."""
+grey level. Of more than eight blocks it is ``halo_of``."""
+PASS_TILE = 1536
+"""Pixels along one side of what a ``DenseRestorer`` takes at a time where it sees the picture larger."""
 SLOPE = 0.2
 RESIDUAL = 0.2
 """What a block adds is multiplied by this."""
 KEPT_AT_FIRST = -3.0
-"""Logit of the share of the input that is kept before training: 5 %."""
+"""Logit of the share of the input that is kept before training, where it is nothing but an enlargement: 5 %."""
+FINER_AT_FIRST = 150.0
+"""What is added to that logit for the mean of what the input has beyond an enlargement (of 2, the range of pixels):
+a half is kept where it is 2.5 grey levels."""
+
+
+def halo_of(num_blocks: int) -> int:
+    """``HALO`` of a network of so many blocks; twelve reach 192 pixels, measured: a quarter of a grey level at most."""
+    return max(HALO, 16 * num_blocks)
 
 
 class PlainBlock(nn.Module):
@@ -163,22 +177,27 @@ class RealEsrgan(Painter):
 class PaintingEnd(Painter):
     """What paints from the features before the last block: that block, and all convolutions after it."""
 
-    def __init__(self, num_blocks: int, width: int, growth: int) -> None:
+    def __init__(self, num_blocks: int, width: int, growth: int, sees_finer: bool) -> None:
         super().__init__(num_blocks, width, growth)
-        self.conv_kept = nn.Conv2d(width, 3 * SHUFFLE**2, 3, padding=1)
+        folded = 3 * SHUFFLE**2
+        self.conv_kept = nn.Conv2d(width + folded * sees_finer, folded, 3, padding=1)
         nn.init.zeros_(self.conv_kept.weight)
+        if sees_finer:
+            nn.init.constant_(self.conv_kept.weight[:, width:, 1, 1], FINER_AT_FIRST / folded)
         nn.init.constant_(self.conv_kept.bias, KEPT_AT_FIRST)  # type: ignore[arg-type]
 
-    def end(self, x: Tensor, first: Tensor, h: Tensor) -> Tensor:
+    def end(self, x: Tensor, finer: Tensor | None, first: Tensor, h: Tensor) -> Tensor:
         """The painted picture, mixed with the share that is kept of the input.
 
         Args:
             x: the input (B, 3, H, W).
+            finer: what it has beyond an enlargement, folded (B, 48, H/4, W/4), where that is seen.
             first: features (B, width, H/4, W/4) before the trunk.
             h: those before the last block.
         """
         h = first + self.conv_body(self.blocks[-1](h))
-        kept = torch.sigmoid(F.pixel_shuffle(self.conv_kept(h), SHUFFLE))
+        known = h if finer is None else torch.cat([h, finer.to(h)], 1)
+        kept = torch.sigmoid(F.pixel_shuffle(self.conv_kept(known), SHUFFLE))
         painted = self.painted(h)
         return painted + kept * (x - painted)
 
@@ -189,28 +208,49 @@ class DenseRestorer(PaintingEnd):
     Its form is ``RealEsrgan``'s with fewer blocks, so that it can begin from some of x4plus's own. That one enlarges
     four times; this one gets a picture of the size that is wanted and folds 4 x 4 pixels into channels, which costs as
     little and loses nothing. What the input already shows sharply need not be painted again: a learned share of it is
-    kept at each pixel.
+    kept at each pixel; where the network ``sees_finer``, that which an enlargement could not show helps to decide.
 
     It may have two ends: the vivid one, and a plain one that learned pixels alone and shares all of the trunk but the
     last block. Their pictures are mixed.
     """
 
-    def __init__(self, num_blocks: int, width: int = 64, growth: int = 32, *, plain_end: bool = False) -> None:
-        super().__init__(num_blocks, width, growth)
+    def __init__(
+        self, num_blocks: int, width: int = 64, growth: int = 32, *, plain_end: bool = False, sees_finer: bool = False
+    ) -> None:
+        super().__init__(num_blocks, width, growth, sees_finer)
+        self.sees_finer = sees_finer
         self.conv_in = nn.Conv2d(3 * SHUFFLE**2, width, 3, padding=1)
-        self.plain = PaintingEnd(1, width, growth) if plain_end else None
+        self.plain = PaintingEnd(1, width, growth, sees_finer) if plain_end else None
+        undoing()  # known from now on: the first picture is to cost what the others cost
 
-    def forward(self, x: Tensor, detail: float = 1.0) -> Tensor:
-        """The restored picture; ``detail`` is the share of the vivid end's, 0 to 1: without a plain end all of it."""
+    def forward(self, x: Tensor, detail: float = 1.0, zoom: int = 1) -> Tensor:
+        """The restored picture.
+
+        Args:
+            detail: the share of the vivid end's, 0 to 1; without a plain end all of it.
+            zoom: 4 or 2: it is seen so many times larger first, and what comes out is reduced; then twice as large; and
+                then as it is. The first passes clean what is as fine as the photo; the last paints what is as soft as
+                an enlargement by four, and leaves the rest if it sees it. In the other order blocks of JPEG become
+                strokes.
+        """
+        layout = blended(PASS_TILE, 2 * halo_of(len(self.blocks)), fade=0, align=FOLD * SHUFFLE)
+        in_tiles = tiled(partial(self._restored, detail=detail), layout)
+        for larger in (4, 2):
+            if larger <= zoom:
+                x = reduced(in_tiles(enlarged(x, larger).to(x)), larger).to(x)
+        return self._restored(x, detail)
+
+    def _restored(self, x: Tensor, detail: float) -> Tensor:
         # Channels last: measured twice as fast on processors in float32.
         folded = F.pixel_unshuffle(x, SHUFFLE).contiguous(memory_format=torch.channels_last)
+        finer = F.pixel_unshuffle(beyond_enlargement(x), SHUFFLE) if self.sees_finer else None
         first = h = self.conv_in(folded)
         for block in self.blocks[:-1]:
             h = block(h)
         if self.plain is None or detail >= 1:
-            return self.end(x, first, h)
-        plain = self.plain.end(x, first, h)
-        return plain if detail <= 0 else torch.lerp(plain, self.end(x, first, h), detail)
+            return self.end(x, finer, first, h)
+        plain = self.plain.end(x, finer, first, h)
+        return plain if detail <= 0 else torch.lerp(plain, self.end(x, finer, first, h), detail)
 
     @torch.no_grad()
     def begin_plain_end(self) -> None:

@@ -21,7 +21,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from supir.models.offload import OffloadedByLeaves
-from supir.models.restorers import HALO, DenseRestorer, RestorationUNet, reach
+from supir.models.restorers import DenseRestorer, RestorationUNet, halo_of, reach
 
 SHUFFLE = 4
 FACTOR = 8
@@ -119,14 +119,15 @@ class ThinAutoencoder(OffloadedByLeaves, ModelMixin, ConfigMixin):
         block_out_channels: tuple[int, ...] = (1, 1, 1, 1),
         dense_blocks: int = 0,
         plain_end: bool = False,
+        sees_finer: bool = False,
     ) -> None:
         # dense_blocks: of a ``DenseRestorer``, which then takes the place of the ``RestorationUNet``; it alone may have
-        # a plain end beside its vivid one.
+        # a plain end beside its vivid one, and see what is finer than an enlargement.
         # block_out_channels carries no width: pipelines of diffusers read its length, 1 + log2 of the factor.
         super().__init__()
         self.encoder = ThinEncoder(latent_channels, encoder_widths, encoder_blocks)
         self.restorer = (
-            DenseRestorer(dense_blocks, plain_end=plain_end)
+            DenseRestorer(dense_blocks, plain_end=plain_end, sees_finer=sees_finer)
             if dense_blocks
             else RestorationUNet(restorer_widths, restorer_blocks)
         )
@@ -136,6 +137,11 @@ class ThinAutoencoder(OffloadedByLeaves, ModelMixin, ConfigMixin):
     def has_detail(self) -> bool:
         """Whether ``encode_degraded`` goes from plain to vivid."""
         return bool(self.config.dense_blocks and self.config.plain_end)
+
+    @property
+    def zooms(self) -> bool:
+        """Whether E_dr sees best what is enlarged four times: what is enlarged less is given to it larger."""
+        return bool(self.config.dense_blocks and self.config.sees_finer)
 
     def with_new_restorer(self, **changes: Any) -> ThinAutoencoder:
         """One with the same encoder and decoder, copied, and a restoring network that has learned nothing yet.
@@ -157,7 +163,8 @@ class ThinAutoencoder(OffloadedByLeaves, ModelMixin, ConfigMixin):
     @property
     def degraded_halo(self) -> int:
         """The same for ``encode_degraded``, whose restoring network looks farther."""
-        restoring = HALO if self.config.dense_blocks else reach(self.config.restorer_blocks)
+        dense = self.config.dense_blocks
+        restoring = halo_of(dense) if dense else reach(self.config.restorer_blocks)
         return FACTOR * ((self._coding_reach + restoring) // FACTOR + 1)
 
     @property
@@ -172,13 +179,15 @@ class ThinAutoencoder(OffloadedByLeaves, ModelMixin, ConfigMixin):
         return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(self.encoder(x)))
 
     @apply_forward_hook
-    def encode_degraded(self, x: Tensor, detail: float = 1.0) -> AutoencoderKLOutput:
+    def encode_degraded(self, x: Tensor, detail: float = 1.0, zoom: int = 1) -> AutoencoderKLOutput:
         """Posterior of the latent that the clean picture would have, from a degraded one (paper section 3.1).
 
         E_dr is the restoring network before the plain encoder. ``detail``: from 0, plain, to 1, vivid, where it has
-        both ends (``has_detail``).
+        both ends (``has_detail``). ``zoom``: how many times larger E_dr sees the picture, where it can (``zooms``).
         """
-        return self.encode(self.restorer(x, detail) if self.has_detail else self.restorer(x))
+        if isinstance(self.restorer, DenseRestorer):
+            return self.encode(self.restorer(x, detail, zoom))
+        return self.encode(self.restorer(x))
 
     @apply_forward_hook
     def decode(self, z: Tensor) -> DecoderOutput:

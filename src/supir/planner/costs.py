@@ -13,7 +13,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from supir.errors import WeightsError
 from supir.models.quantized import quantize_weights, quantized_kind
+from supir.models.restorers import PASS_TILE
 from supir.options import NetworkOptions, RestoreOptions
 from supir.restoration.denoiser_network import Conditions
 from supir.restoration.restorer import Restorer
@@ -40,6 +41,8 @@ from supir.weights.model_folder import STORED, check_model_index, dtypes_of, rea
 NUM_TOKENS = 77
 TRACED = 32
 """Side in pixels of the latent at which bytes are traced."""
+ENLARGED_BYTES = 36
+"""A pixel of a picture that is enlarged inside a network: three colours in float32, three times over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,13 +165,16 @@ class Costs:
             return self.evaluate(1, height, width, False, "whole").peak
         return self.evaluate(1, TRACED, TRACED, False, "whole").peak * height * width / TRACED**2
 
-    def peak_of_coder(self, height: int, width: int, encoding: bool) -> float:
+    def peak_of_coder(self, height: int, width: int, encoding: bool, zoom: int = 1) -> float:
         """Likewise of the autoencoder, whichever encoder takes more; in pixels of what goes in."""
         if not encoding:
             return self.decode(TRACED, TRACED).peak * height * width / TRACED**2
         side = 8 * TRACED
-        worst = max(self.encode(side, side, degraded).peak for degraded in (True, False))
-        return worst * height * width / side**2
+        worst = max(self.encode(side, side, degraded).peak for degraded in (True, False)) / side**2
+        if zoom == 1:
+            return worst * height * width
+        again = math.prod(min(zoom * length, PASS_TILE) for length in (height, width))
+        return worst * max(again, height * width) + ENLARGED_BYTES * zoom**2 * height * width
 
     def operations_of_evaluation(self, height: int, width: int, unet_outer: bool, adaptor: str) -> float:
         """Of a whole evaluation of one row: convolutions grow as the pixels, attention as their square.
@@ -177,17 +183,18 @@ class Costs:
         """
         return _at_size(lambda side: self.evaluate(1, side, side, unet_outer, adaptor), height * width)
 
-    def operations_of_encoding(self, height: int, width: int, degraded: bool) -> float:
-        """Likewise of a tile of so many pixels."""
-        return _at_size(lambda side: self.encode(8 * side, 8 * side, degraded), height * width / 64)
+    def operations_of_encoding(self, height: int, width: int, degraded: bool, zoom: int = 1) -> float:
+        """Likewise of a tile of so many pixels, which E_dr sees so many times larger."""
+        return _at_size(lambda side: self.encode(8 * side, 8 * side, degraded, zoom), height * width / 64)
 
     def operations_of_decoding(self, height: int, width: int) -> float:
         """Likewise of a tile of so many pixels of the latent."""
         return _at_size(lambda side: self.decode(side, side), height * width)
 
-    def _encode(self, height: int, width: int, degraded: bool) -> Cost:
+    def _encode(self, height: int, width: int, degraded: bool, zoom: int = 1) -> Cost:
         """A tile of so many pixels."""
         encode: Any = self._coder.encode_degraded if degraded else self._coder.encode
+        encode = encode if zoom == 1 else partial(encode, zoom=zoom)
         pixels = self._zeros(self._coder, 3, height, width)
         return traced(lambda: encode(pixels).latent_dist.parameters)
 

@@ -25,7 +25,7 @@ from supir.planner.costs import Cost, Costs, Networks, measured_rate, networks_o
 from supir.weights.model_folder import BUNDLED_MODEL, dtypes_of, read_model_index
 from supir.weights.silence import silence_libraries
 
-FORMAT = 1
+FORMAT = 2
 """Of the files: another reads none of these."""
 SHIPPED = Path(__file__).parents[1] / "assets" / "costs"
 
@@ -69,6 +69,7 @@ class KeptCosts(Costs):
                 config=SimpleNamespace(block_out_channels=[0] * coder["levels"]),
                 halo=coder["halo"],
                 degraded_halo=coder["degraded_halo"],
+                zooms=coder["zooms"],
             ),
             "unet": SimpleNamespace(config=SimpleNamespace(sample_size=native)),
             "adaptor": SimpleNamespace(),
@@ -120,7 +121,11 @@ def _facts(costs: Costs) -> dict[str, Any]:
     unet: Any = costs.networks.components["unet"]
     halos = {name: getattr(coder, name, None) for name in ("halo", "degraded_halo")}
     return {
-        "autoencoder": {"levels": len(coder.config.block_out_channels), **halos},
+        "autoencoder": {
+            "levels": len(coder.config.block_out_channels),
+            "zooms": bool(getattr(coder, "zooms", False)),
+            **halos,
+        },
         "native": getattr(unet.config, "sample_size", None),
         "weights": dict(costs.networks.weights),
         "largest_layer": costs.networks.largest_layer,

@@ -355,12 +355,16 @@ class Passes:
 
     def _coder(self, encoding: bool) -> int:
         _, height, width = self._coder_tiles(encoding)
-        return int(WASTE * self.costs.peak_of_coder(height, width, encoding))
+        return int(WASTE * self.costs.peak_of_coder(height, width, encoding, self._zoom if encoding else 1))
+
+    @property
+    def _zoom(self) -> int:
+        return self._restorer.zoom(self.height, self.width)
 
     def _coder_tiles(self, encoding: bool) -> tuple[int, int, int]:
         """Number of tiles, and height and width of one in pixels of what goes in."""
         if encoding:
-            return _tiles(self._restorer.pixel_layout(1, "degraded_halo"), self.height, self.width)
+            return _tiles(self._restorer.pixel_layout(1, "degraded_halo", self._zoom), self.height, self.width)
         return _tiles(self._restorer.pixel_layout(self.factor, "halo"), *self.latent)
 
     def operations(self) -> tuple[int, float]:
@@ -380,13 +384,14 @@ class Passes:
             return rows * self.costs.operations_of_evaluation(height, width, step.unet_outer, step.adaptor)
 
         encoded, tall, wide = self._coder_tiles(True)
+        anchored, *anchor = _tiles(self._restorer.pixel_layout(1, "halo"), self.height, self.width)
         decoded, *latent = self._coder_tiles(False)
         decoding = decoded * self.costs.operations_of_decoding(latent[0], latent[1])
         return {
             **self._first_part,
-            ENCODING: encoded * self.costs.operations_of_encoding(tall, wide, True),
+            ENCODING: encoded * self.costs.operations_of_encoding(tall, wide, True, self._zoom),
             PREVIEW: decoding,
-            ANCHOR: encoded * self.costs.operations_of_encoding(tall, wide, False),
+            ANCHOR: anchored * self.costs.operations_of_encoding(anchor[0], anchor[1], False),
             SAMPLING: sum(times * one(step) for step, times in self.steps.items()),
             DECODING: decoding,
         }

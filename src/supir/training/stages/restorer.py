@@ -73,7 +73,7 @@ def _with_dense_blocks(autoencoder: ThinAutoencoder, options: StageOptions) -> T
             f"restorer_blocks is {options.restorer_blocks}, and teacher is empty; name the file of Real-ESRGAN x4plus"
             " that the blocks come from, as in --set teacher=realesrgan-x4plus.bin"
         )
-    made = autoencoder.with_new_restorer(dense_blocks=options.restorer_blocks)
+    made = autoencoder.with_new_restorer(dense_blocks=options.restorer_blocks, sees_finer=True)
     assert isinstance(made.restorer, DenseRestorer)
     begin_from(made.restorer, load_teacher(Path(options.teacher)))
     return made
