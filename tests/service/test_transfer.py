@@ -74,7 +74,8 @@ def test_results_previews_and_fractions_come_back(engine: Engine, pipeline: Any,
     until(lambda: state(engine, bad) == "failed")
     said = str(engine.store.get(bad.id, KEY.name).error)
     assert said.startswith("x.png: damaged or truncated")
-    assert list((tmp_path / "temporary").iterdir()) == [], "nothing is left where it was restored"
+    left = [path for path in (tmp_path / "temporary").iterdir() if path.name != ".ses"]  # a library's, 51 bytes
+    assert left == [], "nothing is left where it was restored"
 
 
 @pytest.mark.slow
