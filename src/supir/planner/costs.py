@@ -170,7 +170,7 @@ class Costs:
         if not encoding:
             return self.decode(TRACED, TRACED).peak * height * width / TRACED**2
         side = 8 * TRACED
-        worst = max(self.encode(side, side, degraded).peak for degraded in (True, False)) / side**2
+        worst = max(self.encode(side, side, degraded, 1).peak for degraded in (True, False)) / side**2
         if zoom == 1:
             return worst * height * width
         again = math.prod(min(zoom * length, PASS_TILE) for length in (height, width))
