@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from supir.image import resize
+from supir.image import Picture, resize
 from supir.models.thin_autoencoder import ThinAutoencoder
 from supir.pipeline import SupirPipeline
 from supir.restoration.restorer import Restorer
@@ -41,11 +41,14 @@ def test_each_of_the_two_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert largest(pipeline, monkeypatch, vae_tile=256, decoder_tile=64) == (256, 64)
 
 
+@pytest.mark.parametrize("again", [True, False])
 @pytest.mark.parametrize(("scale", "zoom"), [(0.5, 1), (1.0, 4), (2.0, 2), (4.0, 1)])
-def test_a_network_that_sees_best_what_is_enlarged_four_times_is_shown_it_so(scale: float, zoom: int) -> None:
+def test_a_network_that_sees_best_what_is_enlarged_four_times_is_shown_it_so(
+    scale: float, zoom: int, again: bool
+) -> None:
     torch.manual_seed(0)
     coder = ThinAutoencoder(
-        4, (4, 8), (1, 1), decoder_widths=(4, 8), decoder_blocks=(1, 1), dense_blocks=1, sees_finer=True
+        4, (4, 8), (1, 1), decoder_widths=(4, 8), decoder_blocks=(1, 1), dense_blocks=1, sees_finer=again
     )
     pipeline = tiny_pipeline(autoencoder=coder.eval().requires_grad_(False))
     pixels = resize(torch.rand(1, 3, 16, 16) * 2 - 1, 64, 64)
@@ -54,6 +57,23 @@ def test_a_network_that_sees_best_what_is_enlarged_four_times_is_shown_it_so(sca
     torch.testing.assert_close(found, expected)
     others = [coder.encode_degraded(pixels, zoom=other).latent_dist.mode() for other in {1, 2, 4} - {zoom}]
     assert not any(torch.allclose(coder.decode(other).sample, found, atol=1e-3) for other in others)
+
+
+def test_what_the_working_size_enlarges_is_not_enlarged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor what a model has enlarged before: what counts are the pixels that the photo has, not ``scale``."""
+    coder = ThinAutoencoder(4, (4, 8), (1, 1), decoder_widths=(4, 8), decoder_blocks=(1, 1), dense_blocks=1)
+    pipeline = tiny_pipeline(autoencoder=coder.eval().requires_grad_(False))
+    zooms: list[int] = []
+    encode = coder.encode_degraded
+    monkeypatch.setattr(
+        coder, "encode_degraded", lambda *of, zoom=1, **how: zooms.append(zoom) or encode(*of, zoom=zoom, **how)
+    )
+    photo = Picture(pixels=torch.rand(3, 16, 16) * 2 - 1)
+    for size in (64, 32, 16):
+        pipeline.preview(photo, scale=1.0, min_size=size)
+    pipeline(photo, scale=1.0, min_size=64)
+    assert zooms == [1, 2, 4, 1]
+    assert pipeline.fitted(photo, pipeline.options(scale=4.0, min_size=16)).enlargement == 4.0
 
 
 def test_a_large_photo_is_shown_half_as_large_at_its_own_size() -> None:

@@ -75,7 +75,8 @@ def test_a_part_is_at_its_place_in_the_whole(
     path.write_bytes(photo(kind, **more))
     expected, shown = whole(path, chosen), []
 
-    def preview(pixels: Tensor) -> Tensor:
+    def preview(pixels: Tensor, enlargement: float) -> Tensor:
+        assert enlargement > 0.99 * chosen.scale
         shown.append(pixels.shape[-2:].numel())
         return sharpened(pixels)
 

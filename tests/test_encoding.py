@@ -95,7 +95,7 @@ def test_a_clean_preview_is_taken_over_and_what_is_kept_is_bounded(
 def test_nothing_is_kept_where_it_must_not_be() -> None:
     last, pixels = LastEncodings(), torch.zeros(1, 3, 8, 8)
     for wrong in ({"reference_quirks": True}, {"memory": 1.0}):
-        assert last.once(pixels, RestoreOptions.silent(**wrong), torch.float32) is None
+        assert last.once(pixels, RestoreOptions.silent(**wrong), torch.float32, None) is None
     assert set(RestoreOptions.fields()) >= OF_SAMPLING
     for heard in ("vae_tile", "detail", "min_size", "salvage"):
         assert heard not in OF_SAMPLING

@@ -146,6 +146,7 @@ def test_halving_starts_at_the_picture_and_ends_at_64_pixels() -> None:
         apart = smaller
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
 def test_the_operating_system_refuses_memory() -> None:
     """The bundled model may map 120 MB more when sampling begins, and the picture is made all the same."""

@@ -226,7 +226,8 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         frame = options, picture.width, picture.height, given.covered, given.pixels.shape[-2:]
         shares = image.shares_of(*frame, latent_factor(self.autoencoder))
         masks: dict[str, Any] = {"mask": image.mask_of(*frame), "shares": shares}
-        result = self.restore_pixels(given.pixels[None], options, on_step=on_step, on_preview=show, work=work, **masks)
+        known: dict[str, Any] = masks | {"enlargement": given.enlargement}
+        result = self.restore_pixels(given.pixels[None], options, on_step=on_step, on_preview=show, work=work, **known)
         made, preview = given.result(result.pixels[0]), given.finish(result.preview[0])
         kept = image.Kept.of(options, (picture.height, picture.width), (made.height, made.width))
         if kept is not None:
@@ -299,7 +300,9 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
 
         if is_large(size, options):
             self._prepare(options)
-            restorer = replace(self._planned(options, size.padded_width, size.padded_height), work=work)
+            shown = size.height / sides[1]
+            restorer = self._planned(options, size.padded_width, size.padded_height, enlargement=shown)
+            restorer = replace(restorer, work=work)
             with self._at_work(), self._reporting(options, on_step) as report:
                 streaming = Streaming(
                     restorer=restorer,
@@ -396,7 +399,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         """
         options = self.options(**overrides) if options is None else options.replace(**overrides)
         given = self.fitted(image.as_picture(picture, salvage=options.salvage), options)
-        return given.finish(self.preview_pixels(given.pixels[None], options)[0])
+        return given.finish(self.preview_pixels(given.pixels[None], options, given.enlargement)[0])
 
     @torch.no_grad()
     def preview_crop(self, source: str | Path, target: str | Path, crop: Crop, options: RestoreOptions) -> None:
@@ -451,6 +454,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         work: Work | None = None,
         mask: Tensor | None = None,
         shares: Tensor | None = None,
+        enlargement: float | None = None,
     ) -> RestoredPixels:
         """Restore tensors of working size; ``Restorer.restore`` tells more.
 
@@ -465,13 +469,14 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             mask: (H, W) in [0, 1], how much of ``blend`` there is; None takes ``blend_mask`` for all of the pixels.
             shares: (R, h, w) in [0, 1], of each latent pixel what the regions with dials have; None takes those of
                 ``region`` for all of the pixels. Whose pixels stay is no matter of these.
+            enlargement: how many times larger they are than the photo that they show; None takes ``scale``.
         """
         self._prepare(options)
         height, width = pixels.shape[-2:]
         frame = options, width, height, (height, width), (height, width)
         shares = image.shares_of(*frame, latent_factor(self.autoencoder)) if shares is None else shares
         restorer = replace(
-            self._planned(options, width, height, shares),
+            self._planned(options, width, height, shares, enlargement),
             work=work or NoWork(),
             mask=image.mask_of(*frame) if mask is None else mask,
             shares=shares,
@@ -488,9 +493,12 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             )
 
     @torch.no_grad()
-    def preview_pixels(self, pixels: Tensor, options: RestoreOptions) -> Tensor:
-        """The clean preview of (B, 3, H, W) in [-1, 1]: what a captioner reads, within seconds (paper section 3.1)."""
-        restorer = self._planned(options, pixels.shape[-1], pixels.shape[-2])
+    def preview_pixels(self, pixels: Tensor, options: RestoreOptions, enlargement: float | None = None) -> Tensor:
+        """The clean preview of (B, 3, H, W) in [-1, 1]: what a captioner reads, within seconds (paper section 3.1).
+
+        ``enlargement`` is as ``restore_pixels`` takes it.
+        """
+        restorer = self._planned(options, pixels.shape[-1], pixels.shape[-2], enlargement=enlargement)
         with self._at_work():
             return restorer.decode(restorer.encode_degraded(pixels.to(self._execution_device)))
 
@@ -531,7 +539,14 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
 
             yield report
 
-    def _planned(self, options: RestoreOptions, width: int, height: int, shares: Tensor | None = None) -> Restorer:
+    def _planned(
+        self,
+        options: RestoreOptions,
+        width: int,
+        height: int,
+        shares: Tensor | None = None,
+        enlargement: float | None = None,
+    ) -> Restorer:
         """What restores at this working size in the memory that there is, as ``supir plan`` says it.
 
         Raises:
@@ -539,16 +554,16 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         """
         room = self.room() if options.memory is None else options.memory * GIGABYTE
         if room is None:
-            return self._restorer(options)
+            return self._restorer(options, enlargement=enlargement)
         accelerator = self._execution_device.type != "cpu"
         offload = "auto" if self.chooses_offload else self.offload
-        extras = Extras(shares=shares, first=self._first(options))
+        extras = Extras(shares=shares, first=self._first(options), enlargement=enlargement)
         where: dict[str, Any] = {"memory": room, "accelerator": accelerator, "extras": extras}
         passes = picked(self._costs(), options, width, height, **where, offload=offload)
         if passes.peak > room and options.memory is not None:
             raise OutOfMemoryError(passes.lacking(room))
         self.offload_as_chosen(passes.offload)
-        return self._restorer(passes.options, together=passes.together)
+        return self._restorer(passes.options, together=passes.together, enlargement=enlargement)
 
     def _costs(self) -> Costs:
         networks = {name: part for name, part in self.components.items() if isinstance(part, nn.Module)}
@@ -562,7 +577,9 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         """Costs by the networks' arithmetic, which may become wider."""
         return {}
 
-    def _restorer(self, options: RestoreOptions, *, together: bool = True) -> Restorer:
+    def _restorer(
+        self, options: RestoreOptions, *, together: bool = True, enlargement: float | None = None
+    ) -> Restorer:
         keep_from_overflow(self.autoencoder)
         return Restorer(
             autoencoder=self.autoencoder,
@@ -573,6 +590,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             release=self.release,
             together=together,
             last=self.last_encodings,
+            enlargement=enlargement,
         )
 
     def embed_words(self, options: RestoreOptions, batch: int) -> Conditions:

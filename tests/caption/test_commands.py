@@ -171,6 +171,7 @@ def test_captions_are_printed_edited_and_given_back(folder: Path, server: ChatSe
     assert run(*line, "--overwrite", "--manifest", tmp_path / "in" / "b" / "list.csv").exit_code == 2
 
 
+@pytest.mark.slow
 def test_what_lies_beside_means_what_it_means_in_a_data_set(folder: Path, tmp_path: Path) -> None:
     for name in ("plain", "both", "record", "listed", "none", "odd [1]"):
         save(tmp_path / "in" / f"{name}.png")
@@ -254,6 +255,7 @@ def test_weights_that_cannot_be_opened_end_the_run(folder: Path, server: ChatSer
     assert server.asked == []
 
 
+@pytest.mark.slow
 def test_variants_share_a_caption_and_other_words_are_other_results(
     folder: Path, server: ChatServer, tmp_path: Path
 ) -> None:
@@ -276,6 +278,7 @@ def kill_when(process: Any, ready: Any) -> None:
     assert process.returncode == -signal.SIGKILL, "it was done before it could be killed"
 
 
+@pytest.mark.slow
 def test_killed_while_captions_are_made_and_while_restoring(
     folder: Path, server: ChatServer, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

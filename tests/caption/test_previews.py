@@ -51,6 +51,7 @@ def test_a_large_photo_is_captioned_small(folder: Path, server: ChatServer, tmp_
     assert sent.size == (1024, 307)
 
 
+@pytest.mark.slow
 def test_the_previewer_has_left_when_the_networks_come(
     folder: Path, server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

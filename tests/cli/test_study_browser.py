@@ -185,6 +185,7 @@ def test_a_double_click_is_one_vote(server: StudyServer, visit: Visit) -> None:
     assert choices(server, before) == [1, None]
 
 
+@pytest.mark.slow
 def test_a_killed_server_comes_back_and_all_go_on(server: StudyServer, visit: Visit) -> None:
     before = len(Store(server.database).votes())
     one, other = visit(), visit()

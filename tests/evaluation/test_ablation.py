@@ -124,6 +124,7 @@ def test_the_plot_holds_every_curve_and_point_and_is_the_same_twice(tmp_path: Pa
     assert b"<!-- PSNR" in first
 
 
+@pytest.mark.slow
 def test_the_command(model: Path, tmp_path: Path) -> None:
     write(Picture(pixels=tensor(astronaut()[:112, :112])), tmp_path / "good" / "a.png")
     common = ["--data", str(tmp_path / "good"), "--model", str(model), "--recipes", "sr4", "--preset", "fast"]

@@ -136,7 +136,9 @@ def test_a_mosaic_is_cut_from_everywhere() -> None:
     assert torch.equal(mosaic(x, 64), x)
 
 
-@pytest.mark.parametrize(("way", "share"), [("encode_degraded", 0.5), ("decode", 0.85)])
+@pytest.mark.parametrize(
+    ("way", "share"), [("encode_degraded", 0.5), pytest.param("decode", 0.85, marks=pytest.mark.slow)]
+)
 def test_tiles_agree_better_with_the_whole(way: str, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture dark on the left and bright on the right, whose tiles differ in their statistics."""
     pipeline = tiny_pipeline()

@@ -99,7 +99,7 @@ def test_a_pipeline_mixes_the_two_ends_as_its_options_say() -> None:
     pixels = torch.rand(1, 3, 64, 64) * 2 - 1
 
     def preview(**chosen: float) -> Tensor:
-        return pipeline.preview_pixels(pixels, RestoreOptions.silent(min_size=64, **chosen))
+        return pipeline.preview_pixels(pixels, RestoreOptions.silent(min_size=64, scale=4.0, **chosen))
 
     plain, between, vivid = preview(detail=0.0), preview(detail=0.5), preview(detail=1.0)
     assert torch.equal(preview(), vivid), "without a word the vivid end"

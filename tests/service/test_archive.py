@@ -66,6 +66,7 @@ def test_a_storage_that_refuses_is_an_oserror(stored: Any, tmp_path: Path, monke
         archive.keep("ab12", [tmp_path / "upload"])
 
 
+@pytest.mark.slow
 def test_a_job_is_done_when_its_copies_are_there(model: Path, tmp_path: Path) -> None:
     """Through the command, in a folder that stands for the bucket."""
     bucket = tmp_path / "bucket"

@@ -92,6 +92,7 @@ def test_every_change_reaches_every_stream(model: Path, tmp_path: Path) -> None:
     engine.folder.close()
 
 
+@pytest.mark.slow
 def test_clients_that_leave_leave_nothing(server: Server) -> None:
     """In the middle of events, of a download, of an upload, before a body that nobody asked for."""
     with server.client() as client:

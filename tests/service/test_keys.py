@@ -107,6 +107,7 @@ def test_a_full_queue_says_when_to_come_back(keyed: tuple[Server, str, str]) -> 
         assert mine.wait(mine.submit(picture(6), **QUICK)).state == "done"
 
 
+@pytest.mark.slow
 def test_results_expire(keyed: tuple[Server, str, str]) -> None:
     server, big, _ = keyed
     with server.client(big) as client:

@@ -21,6 +21,7 @@ SLOW = {**QUICK, "num_steps": 100}
 """Seconds, in which a test can kill somebody."""
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_and_stopped_in_the_middle(model: Path, pipeline: Any, tmp_path: Path) -> None:
     server = Server(tmp_path, model)
     with server.client() as client:

@@ -195,6 +195,7 @@ def rows(server: Server) -> set[str]:
         return {str(job) for (job,) in database.execute("SELECT id FROM job")}
 
 
+@pytest.mark.slow
 def test_a_small_disk_filled_under_the_service_and_its_database_locked(model: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path, 12) as disk:
         server = Server(tmp_path, model, "--data", disk / "data")

@@ -68,6 +68,7 @@ def test_restore_runs_there_and_elsewhere_when_told(photo: Path, folder: Path, t
     assert networks_of(tmp_path / "here.png") is None  # float32 on the processor, whatever else is there
 
 
+@pytest.mark.slow
 def test_the_first_line_of_the_readme_makes_a_picture(tmp_path: Path) -> None:
     """``make demo``, as the Makefile has it."""
     [line] = [line for line in (ROOT / "Makefile").read_text().splitlines() if "demo/restored.png --" in line]
@@ -139,6 +140,7 @@ def test_there_is_nothing_to_offload_on_the_processor(photo: Path, folder: Path,
     assert not (tmp_path / "out.png").exists()
 
 
+@pytest.mark.slow
 def test_a_captioner_hands_over_to_the_networks(photo: Path, folder: Path, tmp_path: Path) -> None:
     captioner = save_tiny_llava(tmp_path / "llava")
     out = tmp_path / "out.png"
@@ -188,6 +190,7 @@ def test_python_stays_on_the_processor_until_told(photo: Path, folder: Path) -> 
     assert found.picture.pixels.device.type == "cpu"
 
 
+@pytest.mark.slow
 def test_workers_take_one_device_after_the_other(
     photo: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,7 +185,9 @@ def test_a_step_waits_for_nothing_and_copies_little(there: SupirPipeline, more: 
     assert many.waits == few.waits <= 2
 
 
-@pytest.mark.parametrize("way", ["none", "model", "group", pytest.param("sequential", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "way", ["model", *(pytest.param(way, marks=pytest.mark.slow) for way in ("none", "group", "sequential"))]
+)
 def test_loras_come_on_and_off_where_weights_come_and_go(way: str, tmp_path: Path) -> None:
     """The way to offload stays, and the picture is that of the processor, with and without."""
     style = str(tiny_lora(tmp_path / "style.safetensors"))

@@ -103,6 +103,7 @@ def test_what_goes_to_the_device_is_what_is_told(
     assert {name: found.frozen_bytes[name] for name in rest} == {name: 2 * size for name, size in rest.items()}
 
 
+@pytest.mark.slow
 def test_full_size_few_steps(tmp_path: Path) -> None:
     """Beside the pass of the adaptor's stage it keeps one of the decoder, and one of VGG16 over its picture."""
     perceptual = needed(tmp_path)["generator"]["perceptual"]
@@ -114,6 +115,7 @@ def test_full_size_few_steps(tmp_path: Path) -> None:
     assert few.activations > adaptor.activations + 512 * 512 * 64 * 2 * 2
 
 
+@pytest.mark.slow
 def test_checkpointing_keeps_less() -> None:
     options = named_run("paper/adaptor")
     plain = outlook(options.replace(gradient_checkpointing=False)).activations

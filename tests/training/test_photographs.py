@@ -213,7 +213,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [root / "place-set", root / "face-set"]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_meets_every_picture_of_a_data_set_once_a_pass(sets: list[Path], workers: int) -> None:
     options = named_run("smoke/adaptor", negative_share=0.0, caption_dropout=0.0)
     draw = Draw(open_photographs(sets, seed=5), None, options, LATENT)
@@ -276,6 +276,7 @@ def test_processes_share_the_samples_of_one(photographs: Path) -> None:
         assert all(same(a, b) for a, b in zip(alone[step], joined, strict=True))
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(photographs: Path) -> None:
     draw = make_draw(photographs)
     here = list(itertools.islice(sample_batches(draw, 0, 1, 2, 0, 1), 3))

@@ -260,6 +260,7 @@ def test_a_trimmed_trunk_takes_blocks_spread_over_the_prior_s() -> None:
         assert torch.equal(mine[number].attn1.to_q.weight, theirs[source].attn1.to_q.weight)
 
 
+@pytest.mark.slow
 def test_the_run_learns_the_trunk_that_the_dry_run_counts(photographs: Path, tmp_path: Path) -> None:
     """Of a folder with SDXL's depths, as `supir convert --lenient` makes it; and the model that comes of it has it."""
     shape = trunk((32, 32, 64), (1, 1, 2), 16, 8) | {"transformer_layers_per_block": (1, 2, 10)}
@@ -295,6 +296,7 @@ def test_what_paints_is_kept_by_lpips_where_it_can_be(photographs: Path, tmp_pat
         assert set(best.numbers) == {"step", name}
 
 
+@pytest.mark.slow
 def test_connectors_are_those_of_the_model_or_those_asked_for(tmp_path: Path) -> None:
     networks, _ = load_networks(smoke("adaptor"), None)
     randomised(networks["unet"], 5)
@@ -336,6 +338,7 @@ def test_lora_learns_only_its_layers(photographs: Path, target: str) -> None:
     assert all(p.any() for p in moved)
 
 
+@pytest.mark.slow
 def test_mixed_precision_and_checkpointing_teach_the_same(photographs: Path) -> None:
     from accelerate.state import AcceleratorState
 

@@ -30,7 +30,7 @@ def violations(page: Page) -> list[str]:
     return [f"{each['id']}: {node['html'][:120]}" for each in found.response["violations"] for node in each["nodes"]]
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("scheme", ["dark", pytest.param("light", marks=pytest.mark.slow)])
 def test_the_page(visit: Visit, scheme: str) -> None:
     page = visit(color_scheme=scheme)
     assert violations(page) == []
@@ -77,7 +77,7 @@ def _routes(server: WebServer) -> dict[str, dict[str, object]]:
     return dict(patient.get(f"{server.url}/openapi.json").json()["paths"])
 
 
-@pytest.mark.parametrize("ask", ["pairs", "best"])
+@pytest.mark.parametrize("ask", ["pairs", pytest.param("best", marks=pytest.mark.slow)])
 def test_the_page_of_a_study(browser: Browser, tmp_path: Path, ask: str) -> None:
     server = StudyServer(tmp_path, "--ask", ask, "--method", f"{THIRD}={tmp_path / THIRD}")
     try:

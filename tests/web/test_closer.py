@@ -30,6 +30,7 @@ def rested(page: Page) -> None:
     page.wait_for_timeout(900)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "height", "factor", "device"),
     [(1400, 100, 1, SMALL), pytest.param(2400, 400, 2, WIDE, marks=pytest.mark.slow)],

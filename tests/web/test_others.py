@@ -101,6 +101,7 @@ with open({path!r}, "w") as opened:
 """
 
 
+@pytest.mark.slow
 def test_a_key_for_other_machines_a_captioner_and_the_browser(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser
 ) -> None:

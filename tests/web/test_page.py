@@ -218,6 +218,7 @@ def test_zoom_and_pan(visit: Visit) -> None:
     assert scale(page) == fitted
 
 
+@pytest.mark.slow
 def test_the_history_survives_reload_and_a_killed_server(server: WebServer, visit: Visit) -> None:
     page = visit()
     open_photo(page, gradient(), "first.png", seed=4)

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page, Route, expect
 
 from service.serving import LONG, QUICK, picture, until
@@ -76,6 +77,7 @@ def test_what_is_not_taken_back_goes(server: WebServer, visit: Visit) -> None:
     until(lambda: server.jobs() == [])
 
 
+@pytest.mark.slow
 def test_a_caption_belongs_to_its_photo(server: WebServer, visit: Visit) -> None:
     page = visit()
     words = page.locator("#fields [name=prompt]")
@@ -168,6 +170,7 @@ def test_nothing_is_called_a_preview_before_there_is_one(server: WebServer, visi
     expect(page.locator("#against [value=preview]")).to_be_enabled()
 
 
+@pytest.mark.slow
 def test_results_are_told_apart(server: WebServer, visit: Visit, tmp_path: Path) -> None:
     photo = server.submit(gradient(), "a.png")["id"]
     for more in ({}, {"preset": "fidelity"}, {"scale": 2.0}, {"color_fix": "none"}, {"prompt": "a red apple"}):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from service import patient
@@ -22,6 +23,7 @@ def frames(page: Page, *names: str) -> None:
         expect(page.get_by_role("button", name=name, exact=True)).to_be_visible()
 
 
+@pytest.mark.slow
 def test_what_one_tab_does_the_other_sees(server: WebServer, visit: Visit) -> None:
     photo = server.submit(picture(1), "old.png")["id"]
     made = server.ended(server.again(photo, seed=1).json()["id"])["id"]
@@ -85,6 +87,7 @@ def test_a_browser_that_keeps_nothing(server: WebServer, visit: Visit) -> None:
     frames(page, "seen.png, Clean preview")
 
 
+@pytest.mark.slow
 def test_a_queued_picture_says_what_it_waits_for(server: WebServer, visit: Visit) -> None:
     """Of a cancelled one that its worker has not left yet."""
     page = visit()

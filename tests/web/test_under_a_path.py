@@ -56,6 +56,7 @@ def test_a_path_that_the_proxy_takes_off(server: WebServer, visit: Visit) -> Non
         assert (found.status_code, found.json()["id"]) == (200, answer.json()["id"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strips", [True, False])
 def test_a_path_that_the_server_is_told(told: WebServer, visit: Visit, strips: bool) -> None:
     """By a proxy that asks under a host name of its own, and is trusted; without a slash at the end, and with a key."""
@@ -85,6 +86,7 @@ def told(model: Path, tmp_path_factory: pytest.TempPathFactory) -> WebServer:
     assert running.lines("mistake of ours") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strips", [True, False])
 def test_a_study_under_a_path(browser: object, tmp_path: Path, strips: bool) -> None:
     server = StudyServer(tmp_path, *([] if strips else ["--root-path", "/ask"]))

@@ -236,6 +236,7 @@ def test_news_of_all_jobs(server: WebServer) -> None:
     assert heard.count(("done", one)) == 1
 
 
+@pytest.mark.slow
 def test_no_step_runs_after_a_worker_was_told_to_stop(model: Path, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(picture(1))
     weights = Model(folder=model, devices=("cpu",))

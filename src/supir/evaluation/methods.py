@@ -86,8 +86,8 @@ class Preset:
         """See ``Method``."""
         options = self._options.replace(scale=height / low.shape[-2])
 
-        def restored(pixels: Tensor, options: RestoreOptions) -> Tensor:
-            return self._pipeline.restore_pixels(pixels, options).pixels
+        def restored(pixels: Tensor, options: RestoreOptions, enlargement: float) -> Tensor:
+            return self._pipeline.restore_pixels(pixels, options, enlargement=enlargement).pixels
 
         return _by_all(low, options, self._pipeline, restored, (height, width))
 
@@ -96,12 +96,12 @@ def _by_all(
     low: Tensor,
     options: RestoreOptions,
     pipeline: SupirPipeline,
-    made: Callable[[Tensor, RestoreOptions], Tensor],
+    made: Callable[[Tensor, RestoreOptions, float], Tensor],
     size: tuple[int, int],
 ) -> Tensor:
     """The pictures fitted to the networks, given to them in one batch, and each finished by itself."""
     given = [pipeline.fitted(Picture(pixels=each), options) for each in low]
-    found = made(torch.stack([each.pixels for each in given]), options)
+    found = made(torch.stack([each.pixels for each in given]), options, given[0].enlargement)
     return torch.stack([resize(each.result(one).rgb, *size) for each, one in zip(given, found, strict=True)])
 
 

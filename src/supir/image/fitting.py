@@ -5,10 +5,11 @@ The public code's (reference section 9), quirks included, is that of the `refere
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -48,6 +49,8 @@ class Fitted:
     """(3, H, W) at working size, both sides a multiple."""
     covered: tuple[int, int]
     """(height, width) of it that the photo covers; the rest is mirrored."""
+    enlargement: float
+    """How many times larger the photo is there than it came; endless where a model has enlarged it."""
     finish: Callable[[Tensor], Picture]
     """Makes a picture of the result, which is used up: clamped where it lies, since large pictures are large."""
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -97,7 +100,9 @@ def fitted(
     padded = pad_to_multiple(pixels, multiple)
     notes = notes_of(toning, grain, options) | ({"first": "not asked, since nothing is enlarged"} if unneeded else {})
     covered = size.height, size.width
-    return Fitted(pixels=padded, covered=covered, finish=unpad, notes=notes, grain=grain, options=options)
+    made = math.inf if enlarge is not None and not unneeded else size.height / picture.height
+    known: dict[str, Any] = {"notes": notes, "grain": grain, "options": options}
+    return Fitted(pixels=padded, covered=covered, enlargement=made, finish=unpad, **known)
 
 
 def _fitted_as_reference(
@@ -118,7 +123,9 @@ def _fitted_as_reference(
         grain = grain_of(reader_of(opaque.pixels), picture.height, picture.width)
     notes = notes_of(None, grain, options)
     covered = stretched.shape[-2], stretched.shape[-1]
-    return Fitted(pixels=stretched, covered=covered, finish=cut_to_integers, notes=notes, grain=grain, options=options)
+    made = math.inf if enlarge is not None else stretched.shape[-2] / picture.height
+    known: dict[str, Any] = {"notes": notes, "grain": grain, "options": options}
+    return Fitted(pixels=stretched, covered=covered, enlargement=made, finish=cut_to_integers, **known)
 
 
 def notes_of(toning: Toning | None, grain: Grain | None, options: RestoreOptions) -> dict[str, str]:

@@ -141,7 +141,7 @@ class ThinAutoencoder(OffloadedByLeaves, ModelMixin, ConfigMixin):
     @property
     def zooms(self) -> bool:
         """Whether E_dr sees best what is enlarged four times: what is enlarged less is given to it larger."""
-        return bool(self.config.dense_blocks and self.config.sees_finer)
+        return bool(self.config.dense_blocks)
 
     def with_new_restorer(self, **changes: Any) -> ThinAutoencoder:
         """One with the same encoder and decoder, copied, and a restoring network that has learned nothing yet.

@@ -92,6 +92,8 @@ class Extras:
     """The model that acts before, where one is asked for."""
     photo: tuple[int, int] | None = None
     """(width, height) of the photo, where that model enlarges it; None: it need not, or has."""
+    enlargement: float | None = None
+    """As ``Restorer.enlargement``."""
 
 
 def extras_on(
@@ -110,6 +112,7 @@ def extras_on(
         shares=shares_of(options, width, height, covered, padded, latent_factor(coder)),
         first=open_first(first_file(options.first, first_models)) if options.first else None,
         photo=(width, height) if enlarged else None,
+        enlargement=math.inf if enlarged else size.height / height,
     )
 
 
@@ -240,7 +243,11 @@ class Passes:
         self.accelerator, self.offload, self.together = accelerator, offload, together
         parts: Any = costs.networks.components
         self._restorer = Restorer(
-            autoencoder=parts["autoencoder"], unet=parts.get("unet"), adaptor=parts.get("adaptor"), options=options
+            autoencoder=parts["autoencoder"],
+            unet=parts.get("unet"),
+            adaptor=parts.get("adaptor"),
+            options=options,
+            enlargement=self.extras.enlargement,
         )
         self._samples = parts.get("unet") is not None
         self.factor = self._restorer.latent_factor

@@ -16,7 +16,7 @@ MARGIN = 32
 
 
 def cropped_preview(
-    picture: LargePicture, crop: Crop, options: RestoreOptions, multiple: int, preview: Callable[[Tensor], Tensor]
+    picture: LargePicture, crop: Crop, options: RestoreOptions, multiple: int, preview: Callable[..., Tensor]
 ) -> Picture:
     """The part of the clean preview of ``picture`` that shows ``crop``.
 
@@ -26,14 +26,15 @@ def cropped_preview(
         options: with its scale and ``min_size``.
         multiple: of both sides of what the networks take; the part begins at such a place of the whole, whose grid of
             latent pixels it shares.
-        preview: makes (1, 3, h, w) in [-1, 1] at working size clean.
+        preview: makes (1, 3, h, w) in [-1, 1] at working size clean, given its ``enlargement``.
     """
     size = working_size(picture.width, picture.height, options.scale, options.min_size, multiple)
     down = crop.top, crop.top + crop.height, picture.height
     across = crop.left, crop.left + crop.width, picture.width
     rows = _surrounded(*down, size.height, size.padded_height, multiple)
     columns = _surrounded(*across, size.width, size.padded_width, multiple)
-    made = preview(picture.at_working_size(size, "cpu")[..., rows, columns])[0].float().cpu()
+    pixels = picture.at_working_size(size, "cpu")[..., rows, columns]
+    made = preview(pixels, enlargement=size.height / picture.height)[0].float().cpu()
     shown = _placed(*down, size.output_height), _placed(*across, size.output_width)
     return picture.part(size, *shown, made, (rows.start, columns.start))
 

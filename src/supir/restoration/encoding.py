@@ -46,19 +46,20 @@ class LastEncodings:
     def __init__(self) -> None:
         self._photos: OrderedDict[tuple[Any, ...], dict[str, Tensor]] = OrderedDict()
 
-    def once(self, pixels: Tensor, options: RestoreOptions, dtype: Any) -> Kept | None:
+    def once(self, pixels: Tensor, options: RestoreOptions, dtype: Any, enlargement: float | None) -> Kept | None:
         """The parts of (B, 3, H, W) pixels; None where they are made anew each time.
 
         Args:
             pixels: at working size.
             options: with quirks the anchor is drawn, and a stated memory has no room for what is kept.
             dtype: of the autoencoder.
+            enlargement: as ``Restorer`` has it.
         """
         if options.reference_quirks or options.memory is not None or pixels.numel() > 3 * MOST_PIXELS:
             return None
         heard = {name: value for name, value in asdict(options).items() if name not in OF_SAMPLING}
         digest = hashlib.sha256(pixels.detach().cpu().contiguous().numpy().data).hexdigest()
-        photo = digest, tuple(pixels.shape), str(pixels.device), str(dtype), tuple(heard.items())
+        photo = digest, tuple(pixels.shape), str(pixels.device), str(dtype), enlargement, tuple(heard.items())
         parts = self._photos.setdefault(photo, {})
         self._photos.move_to_end(photo)
         while sum(math.prod(shape) for _, shape, *_ in self._photos) > 3 * MOST_PIXELS:

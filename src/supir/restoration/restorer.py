@@ -85,6 +85,8 @@ class Restorer:
     """(H, W) in [0, 1], where ``blend`` of the options acts; None is everywhere."""
     shares: Tensor | None = None
     """(R, h, w) in [0, 1], how much of each latent pixel each region with dials has; None where there are none."""
+    enlargement: float | None = None
+    """How many times larger the pixels are than the photo that they show; None is ``scale`` of the options."""
 
     @cached_property
     def backoff(self) -> TileBackoff:
@@ -110,7 +112,8 @@ class Restorer:
             OutOfMemoryError, NotFiniteError: smaller tiles, or a wider type, do not help.
         """
         self.check_tile_prompts(pixels)
-        kept = None if self.last is None else self.last.once(pixels, self.options, self.autoencoder.dtype)
+        how = self.options, self.autoencoder.dtype, self.enlargement
+        kept = None if self.last is None else self.last.once(pixels, *how)
         once = kept or Kept({})
         parts = {"lq_latent": ENCODING, "preview": PREVIEW, "anchor": ANCHOR}
         self.work.skip([parts[name] for name in once.parts])
@@ -411,14 +414,15 @@ class Restorer:
     def zoom(self, height: int, width: int) -> int:
         """How many times larger E_dr sees a picture of so many pixels than it is: 1, 2 or 4.
 
-        One that sees best what is enlarged four times (``ThinAutoencoder.zooms``) is given the photo so, whatever
-        ``scale`` is: its pixels are then the photo's. At ``scale`` 1 that takes sixteen times as long, so photos of
-        more than ``LARGE`` pixels are enlarged twice there. What is made smaller is sharp, and seen as it is.
+        One that sees best what is enlarged four times (``ThinAutoencoder.zooms``) is given the photo so, whatever its
+        ``enlargement`` is: the pixels of its trunk are then the photo's. What is not enlarged takes twenty times as
+        long so; of more than ``LARGE`` pixels it is enlarged twice there, five times as long. What is made smaller is
+        sharp, and seen as it is.
         """
-        scale = self.options.scale
-        if not getattr(self.autoencoder, "zooms", False) or not 0.5**0.5 <= scale < 2**1.5:
+        enlarged = self.options.scale if self.enlargement is None else self.enlargement
+        if not getattr(self.autoencoder, "zooms", False) or not 0.5**0.5 <= enlarged < 2**1.5:
             return 1
-        return 4 if scale < 2**0.5 and height * width <= LARGE else 2
+        return 4 if enlarged < 2**0.5 and height * width <= LARGE else 2
 
     def pixel_layout(self, unit: int, reach: str, zoom: int = 1) -> Layout:
         """Tiles of the autoencoder, counted in ``unit`` pixels.
