@@ -57,7 +57,7 @@ SHARED_OUT := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 test: lint ## lint, types, layers and the default tests (under ten minutes on 2 cores)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED_OUT)
 
-test-slow: lint ## the default tests, then those marked slow, which measure
+test-slow: lint ## the default tests, then those marked slow: what measures, and what takes long
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED_OUT)
 	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt torch --editable '.[faces]'  # 105 MB, for these alone
 	@$(BIN)/python -m pytest -m slow
@@ -112,7 +112,7 @@ data-bench: setup ## pictures a second of each step of `supir data build`, over 
 	@$(BIN)/python bench/data_build.py $(DATA)
 
 batch-kills: setup ## 200 mixed pictures restored through five kill -9, and a Ray cluster one machine of which is killed (some minutes)
-	@$(BIN)/python -m pytest tests/jobs -m slow -q -s -k "kills or machine"
+	@$(BIN)/python -m pytest tests/jobs -m slow -q -s -k "kill or machine"
 
 service-load: setup ## fifty clients of the service for two minutes with the bundled model, then the same with a kill -9 in the middle: LOAD_SECONDS=120
 	@$(BIN)/python -m pytest tests/service/test_load.py -m slow -q -s --load-seconds $(or $(LOAD_SECONDS),120) --load-model bundled

@@ -29,8 +29,8 @@ def degraded(original: Tensor, how: str, seed: int) -> tuple[Tensor, float]:
     """A low-quality picture of (3, H, W) in [-1, 1], and the scale that brings it back to size."""
     if how in RECIPES:
         unit = original.permute(1, 2, 0).numpy() / 2 + 0.5
-        found = apply(RECIPES[how].draw(np.random.default_rng(seed)), unit)
-        return torch.from_numpy(found).permute(2, 0, 1) * 2 - 1, 1.0
+        found = apply(RECIPES[how].draw(np.random.default_rng(seed)), unit, restore_size=False)
+        return torch.from_numpy(found).permute(2, 0, 1) * 2 - 1, original.shape[1] / len(found)
     factor = int(how)
     small = resize(original, original.shape[1] // factor, original.shape[2] // factor)
     return ((small + 1) * 127.5).round() / 127.5 - 1, float(factor)
@@ -55,10 +55,11 @@ def row(pipeline: SupirPipeline, path: Path, options: argparse.Namespace, index:
         pipeline(Picture(pixels=given.contiguous()), preset=options.preset, scale=scale, **options.set | setting)[0]
         for setting in settings
     ]
-    shown = (
+    made = (
         [one.picture.pixels for one in found] if options.details else [found[0].preview.pixels, found[0].picture.pixels]
     )
-    cells = [resize(given, *shown[0].shape[1:]), *shown]
+    height, width = original.shape[1:] if options.degrade else made[0].shape[1:]
+    cells = [resize(each, height, width) for each in (given, *made)]
     return [*cells, original] if options.degrade else cells
 
 

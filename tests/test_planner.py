@@ -166,6 +166,7 @@ def test_smaller_memory_smaller_tiles(costs: Costs, pipeline: SupirPipeline) -> 
     assert any("does not fit" in reason for reason in starved.reasons)
 
 
+@pytest.mark.slow
 def test_offload_where_all_does_not_fit_on_a_gpu() -> None:
     """Full size in half precision: weights of 8.5 GB, of which UNet and adaptor stay together."""
     parts = {

@@ -182,6 +182,7 @@ def test_the_plan_counts_fewer_bytes_and_advises(folder: Path, monkeypatch: pyte
     assert advised(True, on_a_gpu, accelerator=True).startswith("--dtype float16 fits")
 
 
+@pytest.mark.slow
 def test_the_commands_take_the_settings(folder: Path, tmp_path: Path) -> None:
     write(picture(64, 64), tmp_path / "photo.png")
     photo, common = str(tmp_path / "photo.png"), ["--model", str(folder), "--quantize", "int8", "--dtype", "float32"]

@@ -105,6 +105,7 @@ def test_the_plan_follows_it(folder: Path) -> None:
     assert any("the autoencoder is bfloat16" in reason for reason in plans["bfloat16"].reasons)
 
 
+@pytest.mark.slow
 def test_commands_take_it(folder: Path, tmp_path: Path) -> None:
     write(picture(64, 64), tmp_path / "photo.png")
     photo, model = str(tmp_path / "photo.png"), ["--model", str(folder)]

@@ -102,9 +102,9 @@ def forged(evidence: Evidence, calibration: Calibration) -> Findings:
 
 
 def test_a_planted_texture_is_found_where_it_is(forged: Findings) -> None:
-    boxes = [each.box for each in forged.contradictions]
-    assert any(left < 124 < left + width and top < 64 < top + height for left, top, width, height in boxes)
-    assert all(left < 148 and left + width > 100 for left, _, width, _ in boxes), "nowhere else"
+    left, top, width, height = forged.contradictions[0].box
+    assert left < 124 < left + width
+    assert top < 64 < top + height
     assert forged.classes[64 // 4, 124 // 4] == INVENTED
 
 
@@ -234,9 +234,7 @@ def test_past_a_limit_the_preview_takes_the_place_of_what_is_invented(doubtful: 
     blended = doubted(doubtful)
     assert blended is not None
     pixels = levels(blended)
-    there = (slice(None), slice(60, 68), slice(120, 128))
-    apart = [(each[there] - doubtful.weak[there]).abs().mean() for each in (pixels, doubtful.after)]
-    assert apart[0] < apart[1] / 4
+    assert torch.allclose(pixels[:, 60:68, 120:128], doubtful.weak[:, 60:68, 120:128], atol=1)
     kept = doubtful.findings.classes != INVENTED
     assert bool(kept.any())
     whole = doubted(replace(doubtful, options=replace(doubtful.options, on_doubt="preview")))

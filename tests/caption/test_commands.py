@@ -44,6 +44,7 @@ def report(result: Result) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_llava_reads_the_preview_and_leaves_before_the_restoring(
     folder: Path, llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +80,7 @@ def test_the_preview_is_what_is_sent(folder: Path, server: ChatServer, tmp_path:
     assert sent != asked._request(readable(image.read(source)))["messages"], "not the damaged photo"
 
 
+@pytest.mark.slow
 def test_the_weights_are_hashed_once(
     folder: Path, server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +197,7 @@ def test_what_lies_beside_means_what_it_means_in_a_data_set(folder: Path, tmp_pa
     assert (done["caption"], done["captioner"]) == ("one for all", "all.txt")
 
 
+@pytest.mark.slow
 def test_a_wrong_key_is_one_sentence_and_a_right_one_is_nowhere(
     folder: Path, server: ChatServer, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +221,7 @@ def test_a_wrong_key_is_one_sentence_and_a_right_one_is_nowhere(
         assert key.encode() not in written
 
 
+@pytest.mark.slow
 def test_a_picture_without_a_caption_costs_itself_alone(folder: Path, server: ChatServer, tmp_path: Path) -> None:
     for number in range(3):
         save(tmp_path / "in" / f"{number}.png", number)

@@ -243,6 +243,7 @@ def test_a_warning_is_a_sentence(model: Path, folder: Path) -> None:
     assert "transparency" in line
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_libraries_have_no_word_in_it(model: Path) -> None:
     """In a process of its own: what they complain of while they are imported they say once."""

@@ -28,6 +28,7 @@ def killed_in_the_middle(runner: Any, finished: Finished, folder: Path, tmp_path
     assert len(workers) == 1 + 1 or runner.num_workers > 1, "the one that died is replaced, where there is no other"
 
 
+@pytest.mark.slow
 def test_a_process_killed_in_the_middle(finished: Finished, folder: Path, tmp_path: Path) -> None:
     killed_in_the_middle(Processes(2), finished, folder, tmp_path)
 

@@ -48,6 +48,7 @@ def state(engine: Engine, job: StoredJob) -> str:
     return engine.store.get(job.id, KEY.name).state
 
 
+@pytest.mark.slow
 def test_results_previews_and_fractions_come_back(engine: Engine, pipeline: Any, tmp_path: Path) -> None:
     progress: list[tuple[int, bool]] = []
     there: list[bool] = []

@@ -284,6 +284,7 @@ def test_the_run_learns_the_trunk_that_the_dry_run_counts(photographs: Path, tmp
     assert sum(parameter.numel() for parameter in made.parameters()) == told
 
 
+@pytest.mark.slow
 def test_what_paints_is_kept_by_lpips_where_it_can_be(photographs: Path, tmp_path: Path) -> None:
     keep = named_run("paper/adaptor").keep_best
     perceptual = needed(tmp_path)["generator"]["perceptual"]

@@ -77,7 +77,8 @@ def _routes(server: WebServer) -> dict[str, dict[str, object]]:
     return dict(patient.get(f"{server.url}/openapi.json").json()["paths"])
 
 
-@pytest.mark.parametrize("ask", ["pairs", pytest.param("best", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("ask", ["pairs", "best"])
 def test_the_page_of_a_study(browser: Browser, tmp_path: Path, ask: str) -> None:
     server = StudyServer(tmp_path, "--ask", ask, "--method", f"{THIRD}={tmp_path / THIRD}")
     try:

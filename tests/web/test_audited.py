@@ -96,7 +96,8 @@ def test_past_a_limit_is_said_in_both_languages(server: WebServer, visit: Visit)
     expect(page.locator(".passed [lang=en]")).to_have_text("; ".join(job["audit"]["past_limits"]))
 
 
-@pytest.mark.parametrize("screen", ["wide", pytest.param("phone", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("screen", ["wide", "phone"])
 def test_beside_a_result_that_was_not_audited(server: WebServer, visit: Visit, screen: str) -> None:
     photo = audited(server)["source"]
     server.ended(server.again(photo).json()["id"])

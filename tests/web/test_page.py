@@ -109,6 +109,7 @@ def test_steps_arrive_as_pictures_and_cancel_stops_the_work(server: WebServer, v
     expect(page.locator("#cancel")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_of_one_upload(server: WebServer, visit: Visit) -> None:
     page = visit()
     sent: list[str] = []

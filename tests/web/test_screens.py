@@ -128,6 +128,7 @@ def test_without_a_pointer(visit: Visit) -> None:
     assert scale(page) == before
 
 
+@pytest.mark.slow
 def test_the_pictures_for_the_documents(server: WebServer, visit: Visit, browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(gradient())
     made = take(server.url, browser, tmp_path, tmp_path / "photo.png", {**QUICK, "num_steps": 1, "seed": 7})

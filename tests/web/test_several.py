@@ -101,6 +101,7 @@ def test_a_caption_belongs_to_its_photo(server: WebServer, visit: Visit) -> None
     expect(described(page)).to_contain_text("“A dog.”")
 
 
+@pytest.mark.slow
 def test_the_same_twice_is_answered_from_what_is_there(server: WebServer, visit: Visit) -> None:
     page = visit()
     open_photo(page, gradient())
@@ -152,6 +153,7 @@ def test_what_the_model_does_not_use_is_said(visit: Visit) -> None:
     expect(page.locator("#presets")).not_to_contain_text("Reference")  # is for experts
 
 
+@pytest.mark.slow
 def test_nothing_is_called_a_preview_before_there_is_one(server: WebServer, visit: Visit) -> None:
     first = server.submit(picture(1), "other.png")["id"]
     long = server.again(first, **LONG).json()["id"]

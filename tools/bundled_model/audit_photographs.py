@@ -4,7 +4,10 @@ Those of ``photographs.json`` that are held out, and what was chosen by eye from
 scikit-image and from scikit-learn's wheel. Of the pictures themselves nothing goes into the calibration.
 
     python tools/bundled_model/audit_photographs.py --packages DEBS --out PHOTOS [--scikit-learn WHEEL]
-    supir audit calibrate PHOTOS --refit --draws 2 -o src/supir/assets/audit.safetensors
+    supir audit calibrate PHOTOS --refit --draws 2 -o src/supir/assets/audit.safetensors  # map and promises
+    supir audit calibrate OTHERS --draws 2 -o src/supir/assets/audit.safetensors          # promises for the map that is
+
+``OTHERS`` are those that the map was not fitted to: all but the first of each three by name, ``x_china`` among them.
 """
 
 from __future__ import annotations
