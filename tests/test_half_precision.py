@@ -41,24 +41,32 @@ def kinds_of_pictures() -> Tensor:
     return torch.cat([F.interpolate(each, (SIDE, SIDE), mode="bicubic").clamp(-1, 1) for each in sizes])
 
 
+@pytest.fixture(scope="module", params=[4.0, pytest.param(2.0, marks=pytest.mark.slow)])
+def enlargement(request: pytest.FixtureRequest) -> float:
+    """What E_dr takes the pictures for: one that is enlarged twice it sees larger, then again."""
+    return float(request.param)
+
+
 @pytest.fixture(scope="module")
-def exact() -> Tensor:
-    return bundled(torch.float32)[0]
+def exact(enlargement: float) -> Tensor:
+    return bundled(torch.float32, enlargement)[0]
 
 
-def bundled(dtype: torch.dtype) -> tuple[Tensor, SupirPipeline]:
+def bundled(dtype: torch.dtype, enlargement: float) -> tuple[Tensor, SupirPipeline]:
     pipeline = SupirPipeline.from_pretrained(dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     options = pipeline.options(num_steps=2, text_guidance=2.0)  # from the preview and in both branches
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WiderDtypeWarning)
-        return pipeline.restore_pixels(kinds_of_pictures(), options).pixels, pipeline
+        return pipeline.restore_pixels(kinds_of_pictures(), options, enlargement=enlargement).pixels, pipeline
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-def test_the_bundled_model_is_finite_and_close_to_float32(exact: Tensor, dtype: torch.dtype) -> None:
+def test_the_bundled_model_is_finite_and_close_to_float32(
+    exact: Tensor, enlargement: float, dtype: torch.dtype
+) -> None:
     """Also in float16, in which it may not bear to be run: then it goes on in a type that it bears, and says so."""
-    found, pipeline = bundled(dtype)
+    found, pipeline = bundled(dtype, enlargement)
     assert found.isfinite().all()
     assert float(decibels(found, exact).min()) > 30
     if pipeline.unet.dtype is not dtype:

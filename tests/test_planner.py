@@ -109,6 +109,7 @@ def test_evaluations_are_those_that_a_restoration_makes(pipeline: SupirPipeline)
     assert sum(times for each, times in steps.items() if each.adaptor != "kept") == len(calls.adaptor)
 
 
+@pytest.mark.slow
 def test_prompts_of_regions_are_counted_where_they_are(pipeline: SupirPipeline, costs: Costs) -> None:
     """A prompt that one of two tiles sees, one that both see, and a tile that the plain prompt does not reach."""
     region = "0,0,20%,100%; prompt=a dog | 0,40%,100%,60%; prompt=a cat"
