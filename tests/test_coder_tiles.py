@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from supir.image import Picture, resize
+from supir.image import Picture, resize, write
 from supir.models.thin_autoencoder import ThinAutoencoder
+from supir.options.crop import Crop
 from supir.pipeline import SupirPipeline
 from supir.restoration.restorer import Restorer
 from tiny import tiny_components, tiny_pipeline
@@ -74,6 +76,23 @@ def test_what_the_working_size_enlarges_is_not_enlarged_again(monkeypatch: pytes
     pipeline(photo, scale=1.0, min_size=64)
     assert zooms == [1, 2, 4, 1]
     assert pipeline.fitted(photo, pipeline.options(scale=4.0, min_size=16)).enlargement == 4.0
+
+
+def test_a_part_of_a_photo_is_shown_as_the_whole_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    coder = ThinAutoencoder(4, (4, 8), (1, 1), decoder_widths=(4, 8), decoder_blocks=(1, 1), dense_blocks=1)
+    pipeline = tiny_pipeline(autoencoder=coder.eval().requires_grad_(False))
+    monkeypatch.setattr("supir.restoration.restorer.LARGE", 200 * 200)
+    zooms: list[int] = []
+    encode = coder.encode_degraded
+    monkeypatch.setattr(
+        coder, "encode_degraded", lambda *of, zoom=1, **how: zooms.append(zoom) or encode(*of, zoom=zoom, **how)
+    )
+    photo = Picture(pixels=torch.rand(3, 256, 256) * 2 - 1)
+    write(photo, tmp_path / "photo.png")
+    options = pipeline.options(scale=1.0, min_size=64)
+    pipeline.preview(photo, options)
+    pipeline.preview_crop(tmp_path / "photo.png", tmp_path / "part.png", Crop(0, 0, 64, 64), options)
+    assert zooms == [2, 2]
 
 
 def test_a_large_photo_is_shown_half_as_large_at_its_own_size() -> None:

@@ -75,8 +75,10 @@ def test_a_part_is_at_its_place_in_the_whole(
     path.write_bytes(photo(kind, **more))
     expected, shown = whole(path, chosen), []
 
-    def preview(pixels: Tensor, enlargement: float) -> Tensor:
+    def preview(pixels: Tensor, enlargement: float, whole: tuple[int, int]) -> Tensor:
         assert enlargement > 0.99 * chosen.scale
+        assert whole[0] >= pixels.shape[-2]
+        assert whole[1] >= pixels.shape[-1]
         shown.append(pixels.shape[-2:].numel())
         return sharpened(pixels)
 

@@ -493,12 +493,19 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             )
 
     @torch.no_grad()
-    def preview_pixels(self, pixels: Tensor, options: RestoreOptions, enlargement: float | None = None) -> Tensor:
+    def preview_pixels(
+        self,
+        pixels: Tensor,
+        options: RestoreOptions,
+        enlargement: float | None = None,
+        whole: tuple[int, int] | None = None,
+    ) -> Tensor:
         """The clean preview of (B, 3, H, W) in [-1, 1]: what a captioner reads, within seconds (paper section 3.1).
 
-        ``enlargement`` is as ``restore_pixels`` takes it.
+        ``enlargement`` is as ``restore_pixels`` takes it; ``whole`` is (height, width) of what they are a part of.
         """
         restorer = self._planned(options, pixels.shape[-1], pixels.shape[-2], enlargement=enlargement)
+        restorer = replace(restorer, whole=whole)
         with self._at_work():
             return restorer.decode(restorer.encode_degraded(pixels.to(self._execution_device)))
 

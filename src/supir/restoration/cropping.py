@@ -26,7 +26,7 @@ def cropped_preview(
         options: with its scale and ``min_size``.
         multiple: of both sides of what the networks take; the part begins at such a place of the whole, whose grid of
             latent pixels it shares.
-        preview: makes (1, 3, h, w) in [-1, 1] at working size clean, given its ``enlargement``.
+        preview: makes (1, 3, h, w) in [-1, 1] at working size clean, given its ``enlargement`` and the ``whole``.
     """
     size = working_size(picture.width, picture.height, options.scale, options.min_size, multiple)
     down = crop.top, crop.top + crop.height, picture.height
@@ -34,7 +34,8 @@ def cropped_preview(
     rows = _surrounded(*down, size.height, size.padded_height, multiple)
     columns = _surrounded(*across, size.width, size.padded_width, multiple)
     pixels = picture.at_working_size(size, "cpu")[..., rows, columns]
-    made = preview(pixels, enlargement=size.height / picture.height)[0].float().cpu()
+    whole = size.padded_height, size.padded_width
+    made = preview(pixels, enlargement=size.height / picture.height, whole=whole)[0].float().cpu()
     shown = _placed(*down, size.output_height), _placed(*across, size.output_width)
     return picture.part(size, *shown, made, (rows.start, columns.start))
 

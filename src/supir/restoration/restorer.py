@@ -87,6 +87,8 @@ class Restorer:
     """(R, h, w) in [0, 1], how much of each latent pixel each region with dials has; None where there are none."""
     enlargement: float | None = None
     """How many times larger the pixels are than the photo that they show; None is ``scale`` of the options."""
+    whole: tuple[int, int] | None = None
+    """(height, width) at working size of what the pixels are a part of; None: they are all of it."""
 
     @cached_property
     def backoff(self) -> TileBackoff:
@@ -419,6 +421,7 @@ class Restorer:
         long so; of more than ``LARGE`` pixels it is enlarged twice there, five times as long. What is made smaller is
         sharp, and seen as it is.
         """
+        height, width = self.whole or (height, width)
         enlarged = self.options.scale if self.enlargement is None else self.enlargement
         if not getattr(self.autoencoder, "zooms", False) or not 0.5**0.5 <= enlarged < 2**1.5:
             return 1
