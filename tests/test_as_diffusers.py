@@ -50,6 +50,7 @@ def same(one: Image.Image, other: Image.Image) -> bool:
     return np.array_equal(np.asarray(one), np.asarray(other))
 
 
+@pytest.mark.slow
 def test_load_a_folder_as_a_custom_pipeline(folder: Path, tmp_path: Path, image: Image.Image) -> None:
     """In a process that names nothing of ours: what opens the folder lies in it."""
     image.save(tmp_path / "photo.png")

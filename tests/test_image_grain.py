@@ -98,6 +98,7 @@ def test_the_example_photo_and_what_is_too_small_have_none() -> None:
     assert measured(torch.zeros(1, 40, 300)) is None
 
 
+@pytest.mark.slow
 def test_results_have_their_grain_whole_or_streamed_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick: dict[str, Any] = {"min_size": 64, "num_steps": 1, "tile": 512, "vae_tile": 512, "scale": 1.0, "seed": 5}
     source = tmp_path / "in.png"

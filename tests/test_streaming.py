@@ -107,6 +107,7 @@ class Largest(TorchDispatchMode):
         return found
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("everything_is_large")
 def test_no_tensor_is_as_large_as_the_picture(pipeline: SupirPipeline, tmp_path: Path) -> None:
     height, width = 1024, 128

@@ -91,6 +91,7 @@ def test_the_device_or_the_model_refuses(folder: Path, monkeypatch: pytest.Monke
     assert choose_vae_dtype("auto", torch.float16, "old") is torch.float32
 
 
+@pytest.mark.slow
 def test_the_plan_follows_it(folder: Path) -> None:
     options = SupirPipeline.from_pretrained(folder).options(**QUICK)
     plans = {}

@@ -33,7 +33,7 @@ PHOTO = Path(__file__).parents[1] / "examples" / "photo.jpg"
 QUICK: dict[str, Any] = {"min_size": 64, "num_steps": 2, "tile": 64, "vae_tile": 64, "scale": 1.0, "text_guidance": 1.0}
 
 
-@pytest.mark.parametrize("large", [10**9, 1000])
+@pytest.mark.parametrize("large", [pytest.param(10**9, marks=pytest.mark.slow), 1000])
 def test_every_tile_step_and_band_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int) -> None:
     monkeypatch.setattr(streaming, "LARGE", large)
     write(picture(96, 160), tmp_path / "in.png")

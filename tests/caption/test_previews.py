@@ -84,6 +84,7 @@ def test_memory_may_be_counted(folder: Path, server: ChatServer, tmp_path: Path)
     assert report(run(*line))["restored"][0]["words_from"] == "captioner"
 
 
+@pytest.mark.slow
 def test_prompts_of_tiles_are_words_enough(folder: Path, server: ChatServer, tmp_path: Path) -> None:
     source, out = save(tmp_path / "photo.png"), tmp_path / "out.png"
     line = ("restore", "--model", folder, *FLAGS, source, "-o", out, *endpoint(server), "--positive-prompt", "sharp")

@@ -256,6 +256,7 @@ def test_libraries_have_no_word_in_it(model: Path) -> None:
     assert len(others) == 2, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_interrupted_leaves_whole_files_only(model: Path, folder: Path) -> None:
     quick = ("--steps", "100", "--min-size", "64", "--device", "cpu", "--model", str(model), "-o", "out")

@@ -121,6 +121,7 @@ def test_sides_and_order_differ_between_people(visit: Visit) -> None:
         assert re.search(r"/picture/[\w-]{22}/0$", found[0])
 
 
+@pytest.mark.slow
 def test_one_look_for_both_pictures(visit: Visit) -> None:
     page = visit()
     fitted = transforms(page)
@@ -150,6 +151,7 @@ def test_one_look_for_both_pictures(visit: Visit) -> None:
     until(lambda: scale(page) < float(fitted[0].split("(")[1].split(",")[0]))
 
 
+@pytest.mark.slow
 def test_the_input_is_there_while_it_is_held(visit: Visit) -> None:
     page = visit()
     seen = "images => images.filter(i => getComputedStyle(i).visibility === 'visible').map(i => i.alt)"
@@ -235,6 +237,7 @@ def test_on_a_phone(visit: Visit, tmp_path: Path) -> None:
     assert other["y"] == one["y"]
 
 
+@pytest.mark.slow
 def test_the_best_of_three_with_the_input_beside(best: StudyServer, visit: Visit) -> None:
     page = visit(best.url)
     assert page.title() == "Which picture is best?"
@@ -261,6 +264,7 @@ def test_the_best_of_three_with_the_input_beside(best: StudyServer, visit: Visit
         assert word not in told
 
 
+@pytest.mark.slow
 def test_two_windows_of_one_person_are_one(best: StudyServer, visit: Visit) -> None:
     before = len(Store(best.database).votes())
     page = visit(best.url)
@@ -274,6 +278,7 @@ def test_two_windows_of_one_person_are_one(best: StudyServer, visit: Visit) -> N
     assert choices(best, before) == [0]
 
 
+@pytest.mark.slow
 def test_the_best_on_a_phone(best: StudyServer, visit: Visit) -> None:
     page = visit(best.url, **PHONE)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

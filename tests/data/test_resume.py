@@ -68,6 +68,7 @@ def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return contents(out)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(folder: Path, finished: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "set"
     # While measuring; in the middle of the second shard, with a temporary file on disk; between two shards.

@@ -70,6 +70,7 @@ def test_what_does_not_fit_stops_the_command_once(
     assert not list((tmp_path / "out").glob("*.png"))
 
 
+@pytest.mark.slow
 def test_a_batch_is_made_again_when_what_is_in_the_file_changes(folder: Path, tmp_path: Path) -> None:
     source, file = save(tmp_path / "in" / "x.png"), tiny_lora(tmp_path / "style.safetensors")
 

@@ -82,6 +82,7 @@ def test_what_is_done_is_left_alone_and_what_failed_is_tried_again(
     assert times_done(out) == dict.fromkeys(("1.png", "a/2.png", "empty.png"), 1)
 
 
+@pytest.mark.slow
 def test_what_changed_alone_is_made_again(model: Model, tmp_path: Path) -> None:
     for seed, name in enumerate(("1.png", "2.png", "3.png", "4.png")):
         save(tmp_path / "in" / name, seed)

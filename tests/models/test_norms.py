@@ -136,6 +136,7 @@ def test_a_mosaic_is_cut_from_everywhere() -> None:
     assert torch.equal(mosaic(x, 64), x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "share"), [("encode_degraded", 0.5), pytest.param("decode", 0.85, marks=pytest.mark.slow)]
 )

@@ -76,7 +76,7 @@ def test_what_is_raised_ends_the_run() -> None:
         ran(Processes(1), [("square", 1)], Broken("dies"))
 
 
-@pytest.mark.parametrize("kind", ["processes", "ray"])
+@pytest.mark.parametrize("kind", ["processes", pytest.param("ray", marks=pytest.mark.slow)])
 def test_what_a_worker_is_told_and_answers(kind: str, tmp_path: Path) -> None:
     if kind == "ray":
         pytest.importorskip("ray")

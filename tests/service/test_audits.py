@@ -26,6 +26,7 @@ PAST = {**AUDITED, "max_invented": 0, "max_contradictions": 0}
 """Noise that networks of random weights have seen is past one of these."""
 
 
+@pytest.mark.slow
 def test_a_report_and_an_overlay_are_those_of_the_library(server: Server, tmp_path: Path) -> None:
     with server.client() as client:
         job = client.submit(picture(40), **PAST)

@@ -53,6 +53,7 @@ def test_without_a_key_nothing_but_health(keyed: tuple[Server, str, str]) -> Non
         client.submit(picture(), **QUICK)
 
 
+@pytest.mark.slow
 def test_one_key_does_not_see_the_other_s(keyed: tuple[Server, str, str]) -> None:
     server, big, small = keyed
     with server.client(big) as mine, server.client(small) as theirs:

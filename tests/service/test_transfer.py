@@ -90,6 +90,7 @@ def test_reports_and_overlays_come_back(engine: Engine) -> None:
     assert overlay.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_is_left_and_a_killed_worker_replaced(engine: Engine) -> None:
     job = handed_in(engine, picture(1), **LONG)
     until(lambda: (engine.progress(engine.store.get(job.id, KEY.name)).step or 0) > 0)

@@ -90,9 +90,10 @@ def all_there(photo: Path, folder: Path, tmp_path_factory: pytest.TempPathFactor
 
 OFFLOADED = [
     ("restore", "model", 10**12, "model"),
-    ("restore", "sequential", 10**12, "sequential"),
-    ("restore", "group", 10**12, "group"),
-    ("restore", "auto", 10**12, "none"),
+    *(
+        pytest.param("restore", *asked, marks=pytest.mark.slow)
+        for asked in (("sequential", 10**12, "sequential"), ("group", 10**12, "group"), ("auto", 10**12, "none"))
+    ),
     ("restore", "auto", 10**6, "group"),
     pytest.param("batch", "model", 10**12, "model", marks=pytest.mark.slow),
 ]

@@ -123,6 +123,7 @@ def test_memory_that_runs_out_there_is_given_back(fresh: SupirPipeline, monkeypa
     assert "sim" not in where(fresh)
 
 
+@pytest.mark.slow
 def test_what_there_is_decides(monkeypatch: pytest.MonkeyPatch, near: SupirPipeline) -> None:
     """Unset, memory is what the device says; tiles and offload are those that the plan of the same memory has."""
     pipeline = fresh_pipeline().place("sim")
@@ -157,6 +158,7 @@ def test_weights_that_do_not_fit_are_offloaded_from_the_start(monkeypatch: pytes
         assert fresh_pipeline().place("sim").offload == way
 
 
+@pytest.mark.slow
 def test_who_arranges_it_is_left_alone(fresh: SupirPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh.enable_model_cpu_offload(device="sim")
     monkeypatch.setattr(memory, "available", lambda _: 10**12)
@@ -185,9 +187,8 @@ def test_a_step_waits_for_nothing_and_copies_little(there: SupirPipeline, more: 
     assert many.waits == few.waits <= 2
 
 
-@pytest.mark.parametrize(
-    "way", ["model", *(pytest.param(way, marks=pytest.mark.slow) for way in ("none", "group", "sequential"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["none", "model", "group", "sequential"])
 def test_loras_come_on_and_off_where_weights_come_and_go(way: str, tmp_path: Path) -> None:
     """The way to offload stays, and the picture is that of the processor, with and without."""
     style = str(tiny_lora(tmp_path / "style.safetensors"))

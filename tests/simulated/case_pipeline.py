@@ -72,7 +72,7 @@ def test_the_preview_is_the_same(there: SupirPipeline, near: SupirPipeline) -> N
     assert torch.allclose(found.cpu(), expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("color_fix", ["wavelet", "adain"])
+@pytest.mark.parametrize("color_fix", ["wavelet", pytest.param("adain", marks=pytest.mark.slow)])
 def test_a_large_picture_streams(
     there: SupirPipeline, near: SupirPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, color_fix: str
 ) -> None:

@@ -58,6 +58,7 @@ def test_the_paper_s_trunk_has_half_of_the_blocks_of_each_encoder_block() -> Non
     assert sum(half for half, _ in places.values()) == 17
 
 
+@pytest.mark.slow
 def test_full_size_encoder_and_lora() -> None:
     encoder = outlook(named_run("paper/encoder"))
     assert encoder.learning == {"autoencoder": COUNTS["first_stage_model.denoise_encoder."]["params"]}

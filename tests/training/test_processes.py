@@ -78,6 +78,7 @@ def found_by(folder: Path) -> list[dict[str, Any]]:
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 
+@pytest.mark.slow
 def test_minutes_end_all_processes_in_the_same_step(launched: Path) -> None:
     """Their clocks run at different speeds."""
     first, second = found_by(launched / "steps")
@@ -89,6 +90,7 @@ def test_minutes_end_all_processes_in_the_same_step(launched: Path) -> None:
     assert state.numbers["seconds"] >= 0.6  # 0.01 minutes of the first process's clock
 
 
+@pytest.mark.slow
 def test_shards_go_through_the_whole_of_training(launched: Path, tmp_path: Path) -> None:
     """accelerate's own FSDP, validation and the best state included, ends with what one process ends with."""
     first, second = found_by(launched / "shards")

@@ -30,6 +30,7 @@ def violations(page: Page) -> list[str]:
     return [f"{each['id']}: {node['html'][:120]}" for each in found.response["violations"] for node in each["nodes"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["dark", pytest.param("light", marks=pytest.mark.slow)])
 def test_the_page(visit: Visit, scheme: str) -> None:
     page = visit(color_scheme=scheme)

@@ -79,6 +79,7 @@ def test_from_the_switch_to_the_layer(server: WebServer, visit: Visit) -> None:
     expect(page.get_by_role("alert")).to_contain_text("was there already")
 
 
+@pytest.mark.slow
 def test_past_a_limit_is_said_in_both_languages(server: WebServer, visit: Visit) -> None:
     job = audited(server, on_doubt="preview")
     page = visit()

@@ -93,6 +93,7 @@ def test_what_is_painted_is_protected_and_the_rest_is_restored(server: WebServer
     assert b"...; protect" in notice
 
 
+@pytest.mark.slow
 def test_only_what_is_painted_is_treated_and_strokes_are_taken_back(server: WebServer, visit: Visit) -> None:
     page = visit()
     open_photo(page, gradient(WIDTH, HEIGHT))
@@ -140,6 +141,7 @@ def test_by_keys(visit: Visit) -> None:
     expect(page.locator("#brush")).to_be_focused()
 
 
+@pytest.mark.slow
 def test_by_fingers(visit: Visit) -> None:
     page = visit(**PHONE, locale="ko-KR")
     open_photo(page, gradient(240, 160))

@@ -61,6 +61,7 @@ def hostile_page() -> Iterator[dict[str, str]]:
     other.server_close()
 
 
+@pytest.mark.slow
 def test_another_website_cannot_drive_it(
     server: WebServer, visit: Visit, browser: Browser, hostile_page: dict[str, str]
 ) -> None:

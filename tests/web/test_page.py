@@ -152,6 +152,7 @@ def colour(page: Page, share: float) -> np.ndarray:
     return shot[int(y), int(x)].astype(int)
 
 
+@pytest.mark.slow
 def test_before_and_after_by_pointer_and_by_keys(visit: Visit) -> None:
     page = visit()
     open_photo(page, gradient())
@@ -190,6 +191,7 @@ def test_before_and_after_by_pointer_and_by_keys(visit: Visit) -> None:
     until(lambda: abs(colour(page, 0.9) - after[1]).max() < 3)
 
 
+@pytest.mark.slow
 def test_zoom_and_pan(visit: Visit) -> None:
     page = visit()
     open_photo(page, gradient(480, 320))
@@ -326,6 +328,7 @@ def test_a_failure_is_said_that_was_known_before_the_answer(server: WebServer, v
     expect(page.get_by_role("alert")).to_contain_text("torn.png: damaged or truncated")
 
 
+@pytest.mark.slow
 def test_the_place_in_the_queue(server: WebServer, visit: Visit) -> None:
     page = visit()
     open_photo(page, gradient())

@@ -33,6 +33,7 @@ def fits(page: Page) -> None:
     assert page.evaluate(OVERFLOW) == []
 
 
+@pytest.mark.slow
 def test_a_phone(visit: Visit) -> None:
     page = visit(**PHONE)
     fits(page)
@@ -105,6 +106,7 @@ def test_grey_in_the_dark_and_in_the_light(visit: Visit, scheme: str) -> None:
     assert (levels[0] < 64 < 192 < levels[2]) if scheme == "dark" else (levels[2] < 64 < 192 < levels[0])
 
 
+@pytest.mark.slow
 def test_without_a_pointer(visit: Visit) -> None:
     page = visit()
     open_photo(page, gradient())

@@ -63,6 +63,7 @@ def test_several_photos_by_one_button(server: WebServer, visit: Visit) -> None:
     expect(page.locator("#toast > div")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_what_is_not_taken_back_goes(server: WebServer, visit: Visit) -> None:
     page = visit()
     page.clock.install()
@@ -114,6 +115,7 @@ def test_the_same_twice_is_answered_from_what_is_there(server: WebServer, visit:
     assert len(server.jobs()) == 2
 
 
+@pytest.mark.slow
 def test_sizes_and_time_before_anything_starts(server: WebServer, visit: Visit) -> None:
     page = visit()
     plan = page.locator("#plan")
@@ -191,6 +193,7 @@ def test_results_are_told_apart(server: WebServer, visit: Visit, tmp_path: Path)
     assert NOTICE in archive.read("a.restored.png.txt").decode()
 
 
+@pytest.mark.slow
 def test_the_history_is_searched_and_gone_through_by_keys(server: WebServer, visit: Visit) -> None:
     for number, name in enumerate(("cat 1950.png", "dog.png", "cat 1960.png")):
         server.submit(picture(number), name)

@@ -74,6 +74,7 @@ def test_each_refused_file_is_named(server: WebServer, visit: Visit) -> None:
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_a_browser_that_keeps_nothing(server: WebServer, visit: Visit) -> None:
     page = visit(script=DENIED)
     assert page.evaluate("(() => { try { localStorage; } catch (error) { return error.name; } })()") == "SecurityError"

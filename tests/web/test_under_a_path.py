@@ -38,6 +38,7 @@ def from_photo_to_download(page: Page) -> bytes:
     return data
 
 
+@pytest.mark.slow
 def test_a_path_that_the_proxy_takes_off(server: WebServer, visit: Visit) -> None:
     """The server is told nothing, and need not be."""
     with proxy(server.url, "/photos", strips=True) as url:
