@@ -54,7 +54,7 @@ readme-picture: $(RUNNING) ## the before-and-after picture of the README, as the
 # Two processes of one thread each: a thread that waits for another on a busy core costs more than it brings. A process
 # that dies ends the run: begun anew, it would have the others wait for what it never reports.
 SHARED_OUT := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
-test: lint ## lint, types, layers and the default tests (under ten minutes on 2 cores)
+test: lint ## lint, types, layers and the default tests (some minutes on 2 cores)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED_OUT)
 
 test-slow: lint ## the default tests, then those marked slow: what measures, and what takes long
