@@ -12,6 +12,8 @@ from service import patient
 from web.conftest import Visit
 from web.site import WebServer, gradient, open_photo, painted
 
+pytestmark = pytest.mark.slow  # minutes in a browser; the way through the page is in test_page.py
+
 CONTRAST = """element => {
     const lightness = colour => {
         const [red, green, blue] = colour.match(/[\\d.]+/g).map(Number).map(part => part / 255)
@@ -30,8 +32,7 @@ def violations(page: Page) -> list[str]:
     return [f"{each['id']}: {node['html'][:120]}" for each in found.response["violations"] for node in each["nodes"]]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["dark", pytest.param("light", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_the_page(visit: Visit, scheme: str) -> None:
     page = visit(color_scheme=scheme)
     assert violations(page) == []
@@ -78,7 +79,6 @@ def _routes(server: WebServer) -> dict[str, dict[str, object]]:
     return dict(patient.get(f"{server.url}/openapi.json").json()["paths"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ask", ["pairs", "best"])
 def test_the_page_of_a_study(browser: Browser, tmp_path: Path, ask: str) -> None:
     server = StudyServer(tmp_path, "--ask", ask, "--method", f"{THIRD}={tmp_path / THIRD}")

@@ -17,6 +17,8 @@ from web.conftest import Visit
 from web.site import WebServer, choose, gradient, layer, open_photo, painted, pixels
 from web.test_accessible import violations
 
+pytestmark = pytest.mark.slow  # minutes in a browser; the way through the page is in test_page.py
+
 SMALL: dict[str, Any] = {"viewport": {"width": 1000, "height": 600}, "screen": {"width": 600, "height": 400}}
 """So the whole's preview is small, and so is what is seen."""
 
@@ -30,10 +32,9 @@ def rested(page: Page) -> None:
     page.wait_for_timeout(900)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "height", "factor", "device"),
-    [(1400, 100, 1, SMALL), pytest.param(2400, 400, 2, WIDE, marks=pytest.mark.slow)],
+    [(1400, 100, 1, SMALL), (2400, 400, 2, WIDE)],
     ids=["all that is seen", "the middle of it"],
 )
 def test_what_is_looked_at_closely_is_made_at_full_size_once(

@@ -21,6 +21,8 @@ from supir.cli.main import app
 from web.conftest import Visit
 from web.site import WebServer, choose, gradient, open_photo, saved
 
+pytestmark = pytest.mark.slow  # minutes in a browser; the way through the page is in test_page.py
+
 HOSTILE = """<!doctype html><meta charset=utf-8><body><script>
 const form = new FormData();
 form.append('file', new Blob([Uint8Array.from(atob('%s'), letter => letter.charCodeAt())]), 'evil.png');
@@ -61,7 +63,6 @@ def hostile_page() -> Iterator[dict[str, str]]:
     other.server_close()
 
 
-@pytest.mark.slow
 def test_another_website_cannot_drive_it(
     server: WebServer, visit: Visit, browser: Browser, hostile_page: dict[str, str]
 ) -> None:
@@ -102,7 +103,6 @@ with open({path!r}, "w") as opened:
 """
 
 
-@pytest.mark.slow
 def test_a_key_for_other_machines_a_captioner_and_the_browser(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser
 ) -> None:

@@ -14,6 +14,8 @@ from web.conftest import Visit
 from web.screenshots import take
 from web.site import WebServer, gradient, layer, open_photo, scale, variants
 
+pytestmark = pytest.mark.slow  # minutes in a browser; the way through the page is in test_page.py
+
 ROOT = Path(__file__).parents[2]
 
 OVERFLOW = """[...document.querySelectorAll('body *')].filter(each => {
@@ -33,7 +35,6 @@ def fits(page: Page) -> None:
     assert page.evaluate(OVERFLOW) == []
 
 
-@pytest.mark.slow
 def test_a_phone(visit: Visit) -> None:
     page = visit(**PHONE)
     fits(page)
@@ -106,7 +107,6 @@ def test_grey_in_the_dark_and_in_the_light(visit: Visit, scheme: str) -> None:
     assert (levels[0] < 64 < 192 < levels[2]) if scheme == "dark" else (levels[2] < 64 < 192 < levels[0])
 
 
-@pytest.mark.slow
 def test_without_a_pointer(visit: Visit) -> None:
     page = visit()
     open_photo(page, gradient())
@@ -130,7 +130,6 @@ def test_without_a_pointer(visit: Visit) -> None:
     assert scale(page) == before
 
 
-@pytest.mark.slow
 def test_the_pictures_for_the_documents(server: WebServer, visit: Visit, browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(gradient())
     made = take(server.url, browser, tmp_path, tmp_path / "photo.png", {**QUICK, "num_steps": 1, "seed": 7})

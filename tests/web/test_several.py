@@ -15,6 +15,8 @@ from supir.options import NOTICE
 from web.conftest import Visit
 from web.site import WebServer, choose, described, file, gradient, open_photo, painted, variants
 
+pytestmark = pytest.mark.slow  # minutes in a browser; the way through the page is in test_page.py
+
 LEFT = "dispatchEvent(new Event('pagehide'))"
 
 
@@ -63,7 +65,6 @@ def test_several_photos_by_one_button(server: WebServer, visit: Visit) -> None:
     expect(page.locator("#toast > div")).to_be_hidden()
 
 
-@pytest.mark.slow
 def test_what_is_not_taken_back_goes(server: WebServer, visit: Visit) -> None:
     page = visit()
     page.clock.install()
@@ -78,7 +79,6 @@ def test_what_is_not_taken_back_goes(server: WebServer, visit: Visit) -> None:
     until(lambda: server.jobs() == [])
 
 
-@pytest.mark.slow
 def test_a_caption_belongs_to_its_photo(server: WebServer, visit: Visit) -> None:
     page = visit()
     words = page.locator("#fields [name=prompt]")
@@ -102,7 +102,6 @@ def test_a_caption_belongs_to_its_photo(server: WebServer, visit: Visit) -> None
     expect(described(page)).to_contain_text("“A dog.”")
 
 
-@pytest.mark.slow
 def test_the_same_twice_is_answered_from_what_is_there(server: WebServer, visit: Visit) -> None:
     page = visit()
     open_photo(page, gradient())
@@ -115,7 +114,6 @@ def test_the_same_twice_is_answered_from_what_is_there(server: WebServer, visit:
     assert len(server.jobs()) == 2
 
 
-@pytest.mark.slow
 def test_sizes_and_time_before_anything_starts(server: WebServer, visit: Visit) -> None:
     page = visit()
     plan = page.locator("#plan")
@@ -155,7 +153,6 @@ def test_what_the_model_does_not_use_is_said(visit: Visit) -> None:
     expect(page.locator("#presets")).not_to_contain_text("Reference")  # is for experts
 
 
-@pytest.mark.slow
 def test_nothing_is_called_a_preview_before_there_is_one(server: WebServer, visit: Visit) -> None:
     first = server.submit(picture(1), "other.png")["id"]
     long = server.again(first, **LONG).json()["id"]
@@ -174,7 +171,6 @@ def test_nothing_is_called_a_preview_before_there_is_one(server: WebServer, visi
     expect(page.locator("#against [value=preview]")).to_be_enabled()
 
 
-@pytest.mark.slow
 def test_results_are_told_apart(server: WebServer, visit: Visit, tmp_path: Path) -> None:
     photo = server.submit(gradient(), "a.png")["id"]
     for more in ({}, {"preset": "fidelity"}, {"scale": 2.0}, {"color_fix": "none"}, {"prompt": "a red apple"}):
@@ -193,7 +189,6 @@ def test_results_are_told_apart(server: WebServer, visit: Visit, tmp_path: Path)
     assert NOTICE in archive.read("a.restored.png.txt").decode()
 
 
-@pytest.mark.slow
 def test_the_history_is_searched_and_gone_through_by_keys(server: WebServer, visit: Visit) -> None:
     for number, name in enumerate(("cat 1950.png", "dog.png", "cat 1960.png")):
         server.submit(picture(number), name)

@@ -10,6 +10,8 @@ from service.serving import LONG, picture, until
 from web.conftest import Visit
 from web.site import WebServer, choose, described, file, gradient, open_photo, painted
 
+pytestmark = pytest.mark.slow  # minutes in a browser; the way through the page is in test_page.py
+
 LEFT = "dispatchEvent(new Event('pagehide'))"
 """As when the page is left: what was removed cannot be taken back any more."""
 DENIED = """for (const name of ['localStorage', 'sessionStorage', 'indexedDB', 'caches'])
@@ -23,7 +25,6 @@ def frames(page: Page, *names: str) -> None:
         expect(page.get_by_role("button", name=name, exact=True)).to_be_visible()
 
 
-@pytest.mark.slow
 def test_what_one_tab_does_the_other_sees(server: WebServer, visit: Visit) -> None:
     photo = server.submit(picture(1), "old.png")["id"]
     made = server.ended(server.again(photo, seed=1).json()["id"])["id"]
@@ -74,7 +75,6 @@ def test_each_refused_file_is_named(server: WebServer, visit: Visit) -> None:
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
-@pytest.mark.slow
 def test_a_browser_that_keeps_nothing(server: WebServer, visit: Visit) -> None:
     page = visit(script=DENIED)
     assert page.evaluate("(() => { try { localStorage; } catch (error) { return error.name; } })()") == "SecurityError"
@@ -88,7 +88,6 @@ def test_a_browser_that_keeps_nothing(server: WebServer, visit: Visit) -> None:
     frames(page, "seen.png, Clean preview")
 
 
-@pytest.mark.slow
 def test_a_queued_picture_says_what_it_waits_for(server: WebServer, visit: Visit) -> None:
     """Of a cancelled one that its worker has not left yet."""
     page = visit()

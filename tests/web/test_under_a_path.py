@@ -15,6 +15,8 @@ from web.conftest import Visit
 from web.proxy import proxy
 from web.site import WebServer, choose, described, gradient, layer, open_photo, painted, pixels
 
+pytestmark = pytest.mark.slow  # minutes in a browser; the way through the page is in test_page.py
+
 
 def from_photo_to_download(page: Page) -> bytes:
     """All that the page asks a server for; the downloaded file."""
@@ -38,7 +40,6 @@ def from_photo_to_download(page: Page) -> bytes:
     return data
 
 
-@pytest.mark.slow
 def test_a_path_that_the_proxy_takes_off(server: WebServer, visit: Visit) -> None:
     """The server is told nothing, and need not be."""
     with proxy(server.url, "/photos", strips=True) as url:
@@ -57,7 +58,6 @@ def test_a_path_that_the_proxy_takes_off(server: WebServer, visit: Visit) -> Non
         assert (found.status_code, found.json()["id"]) == (200, answer.json()["id"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("strips", [True, False])
 def test_a_path_that_the_server_is_told(told: WebServer, visit: Visit, strips: bool) -> None:
     """By a proxy that asks under a host name of its own, and is trusted; without a slash at the end, and with a key."""
@@ -87,7 +87,6 @@ def told(model: Path, tmp_path_factory: pytest.TempPathFactory) -> WebServer:
     assert running.lines("mistake of ours") == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("strips", [True, False])
 def test_a_study_under_a_path(browser: object, tmp_path: Path, strips: bool) -> None:
     server = StudyServer(tmp_path, *([] if strips else ["--root-path", "/ask"]))

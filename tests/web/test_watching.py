@@ -30,6 +30,8 @@ from supir.restoration import streaming
 from supir.sampling.solvers import Step
 from web.site import WebServer, gradient
 
+pytestmark = pytest.mark.slow  # minutes in a browser; the way through the page is in test_page.py
+
 
 @pytest.fixture
 def tidy(server: WebServer) -> Iterator[None]:
@@ -112,7 +114,6 @@ def test_a_part_is_as_large_as_in_the_result(server: WebServer) -> None:
     assert (answer.status_code, "leave out preview_side" in answer.json()["detail"]) == (422, True)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("tidy")
 def test_previews_go_before_results(server: WebServer) -> None:
     photo = server.submit(picture(1))["id"]
@@ -126,7 +127,6 @@ def test_previews_go_before_results(server: WebServer) -> None:
     patient.post(f"{server.url}/v1/jobs/{waiting}/cancel")
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("tidy")
 def test_the_same_photo_once_more(server: WebServer) -> None:
     photo = server.submit(picture(1), name="cat.png")
@@ -189,7 +189,6 @@ def test_wrong_requests_once_more(server: WebServer, request_of: dict[str, Any],
     assert {path.name for path in (server.data / "jobs").iterdir()} <= kept
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("tidy")
 def test_what_browsers_do_not_show_is_shown_all_the_same(server: WebServer) -> None:
     exif = Image.Exif()
@@ -210,7 +209,6 @@ def test_what_browsers_do_not_show_is_shown_all_the_same(server: WebServer) -> N
     assert patient.get(f"{server.url}{views}/upload").status_code == 422
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("tidy")
 def test_news_of_all_jobs(server: WebServer) -> None:
     photo = server.submit(picture(1))["id"]
@@ -240,7 +238,6 @@ def test_news_of_all_jobs(server: WebServer) -> None:
     assert heard.count(("done", one)) == 1
 
 
-@pytest.mark.slow
 def test_no_step_runs_after_a_worker_was_told_to_stop(model: Path, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(picture(1))
     weights = Model(folder=model, devices=("cpu",))
