@@ -300,9 +300,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
 
         if is_large(size, options):
             self._prepare(options)
-            shown = size.height / sides[1]
-            restorer = self._planned(options, size.padded_width, size.padded_height, enlargement=shown)
-            restorer = replace(restorer, work=work)
+            restorer = replace(self._planned(options, size.padded_width, size.padded_height), work=work)
             with self._at_work(), self._reporting(options, on_step) as report:
                 streaming = Streaming(
                     restorer=restorer,

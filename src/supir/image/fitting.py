@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -101,8 +101,9 @@ def fitted(
     notes = notes_of(toning, grain, options) | ({"first": "not asked, since nothing is enlarged"} if unneeded else {})
     covered = size.height, size.width
     made = math.inf if enlarge is not None and not unneeded else size.height / picture.height
-    known: dict[str, Any] = {"notes": notes, "grain": grain, "options": options}
-    return Fitted(pixels=padded, covered=covered, enlargement=made, finish=unpad, **known)
+    return Fitted(
+        pixels=padded, covered=covered, enlargement=made, finish=unpad, notes=notes, grain=grain, options=options
+    )
 
 
 def _fitted_as_reference(
@@ -123,9 +124,17 @@ def _fitted_as_reference(
         grain = grain_of(reader_of(opaque.pixels), picture.height, picture.width)
     notes = notes_of(None, grain, options)
     covered = stretched.shape[-2], stretched.shape[-1]
-    made = math.inf if enlarge is not None else stretched.shape[-2] / picture.height
-    known: dict[str, Any] = {"notes": notes, "grain": grain, "options": options}
-    return Fitted(pixels=stretched, covered=covered, enlargement=made, finish=cut_to_integers, **known)
+    asked = enlarge is not None and stretched.shape[-2] > picture.height
+    made = math.inf if asked else stretched.shape[-2] / picture.height
+    return Fitted(
+        pixels=stretched,
+        covered=covered,
+        enlargement=made,
+        finish=cut_to_integers,
+        notes=notes,
+        grain=grain,
+        options=options,
+    )
 
 
 def notes_of(toning: Toning | None, grain: Grain | None, options: RestoreOptions) -> dict[str, str]:

@@ -105,8 +105,9 @@ class Estimates:
             threading.Thread(target=count, name="estimates", daemon=True).start()
 
     def preview_scale(self, width: int, height: int, options: RestoreOptions, seconds: float) -> float:
-        """The largest scale, at most that of the options, whose clean preview is made within about so many seconds; of
-        a picture of ``width`` by ``height`` pixels. That of the options until `prepare` has counted: nobody waits.
+        """A scale, as large as halving finds and at most that of the options, whose clean preview is made within about
+        so many seconds; of a picture of ``width`` by ``height`` pixels. That of the options until `prepare` has
+        counted: nobody waits.
         """
         self.prepare()
         if not self._prepared.wait(_PATIENCE):
