@@ -14,20 +14,25 @@ from typer.testing import CliRunner
 
 from picture_files import smooth
 from supir.cli.main import app
-from supir.errors import MissingExtraError, OptionError
-from supir.image import faces, read, shares_of, with_faces
+from supir.errors import MissingExtraError, OptionError, SupirError
+from supir.image import Picture, Portrait, faces, portrait_options, read, shares_of, with_faces
 from supir.image.faces import Face, find_faces
+from supir.image.portraits import portraits_of
 from supir.jobs.model import Model
 from supir.options import RestoreOptions, packages
 from supir.options.combinations import without_effect
 from supir.options.regions import MOST, split_regions
 from supir.pipeline import SupirPipeline
+from supir.restoration import streaming
+from supir.restoration.work import Reached
 from supir.service.validation import chosen_options
 from tiny import tiny_pipeline
 
 QUICK: dict[str, Any] = {"min_size": 64, "num_steps": 1, "scale": 1.0, "color_fix": "none", "region_edge": 4}
 FACE = Face((48, 20, 24, 24), 1.0)
 OTHER = Face((100, 8, 20, 20), 0.5)
+SMALL = Face((48, 20, 16, 16), 1.0)
+CUT = Picture.cut
 
 
 @pytest.fixture
@@ -52,8 +57,9 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Face]:
 
 def test_faces_become_one_region_below_those_that_are_named(photo: Path, found: list[Face]) -> None:
     asked = RestoreOptions.silent(**QUICK, faces="gentle", region="0,0,50%,100%; control_scale=0.5", detail=0.8)
-    options, said = with_faces(asked, photo)
-    assert said == {"faces": "2 found and restored gently"}
+    options, there = with_faces(asked, photo)
+    assert there.record() == {"faces": "2 found and restored gently"}
+    assert there.boxes == (FACE.box, OTHER.box)
     assert options.faces == "as-all-else"
     first, second = split_regions(options.region)
     assert first.dials == (("detail", "0"),)
@@ -63,14 +69,15 @@ def test_faces_become_one_region_below_those_that_are_named(photo: Path, found: 
     assert shares[0, 3, 7] == 0 < shares[1, 3, 7]  # half of the face lies below the other region
     assert shares[0, 2, 13] == 1
     assert shares[0, 7, 10] < 0.001
-    assert with_faces(options, photo) == (options, {})
+    again, none = with_faces(options, photo)
+    assert (again, none.record(), none.boxes) == (options, {}, ())
 
 
 def test_without_faces_nothing_is_done_and_that_is_said(photo: Path, found: list[Face]) -> None:
     found.clear()
-    options, said = with_faces(RestoreOptions.silent(**QUICK, faces="off"), read(photo))
+    options, none = with_faces(RestoreOptions.silent(**QUICK, faces="off"), read(photo))
     assert options == RestoreOptions.silent(**QUICK)
-    assert said == {"faces": "none found that could be kept as they are"}
+    assert none.record() == {"faces": "none found that could be kept as they are"}
 
 
 def test_kept_faces_stay_to_the_bit(pipeline: SupirPipeline, photo: Path, tmp_path: Path, found: list[Face]) -> None:
@@ -83,6 +90,89 @@ def test_kept_faces_stay_to_the_bit(pipeline: SupirPipeline, photo: Path, tmp_pa
     [again] = pipeline(photo, RestoreOptions.silent(**QUICK, faces="off"))
     assert again.record["faces"] == record["faces"]
     assert torch.allclose(again.picture.rgb, after, atol=1 / 255)
+
+
+GENTLE = RestoreOptions.silent(**QUICK, faces="gentle", text_guidance=1.0)
+
+
+def test_small_faces_are_restored_by_themselves_and_put_back(
+    pipeline: SupirPipeline, photo: Path, tmp_path: Path, found: list[Face]
+) -> None:
+    found[:] = [SMALL]
+    picture = read(photo)
+    in_place, _ = with_faces(GENTLE, photo)
+    [without], [made] = pipeline(picture, in_place), pipeline(picture, GENTLE)
+    assert made.record["faces"] == "1 found and restored gently, 1 by themselves"
+    [portrait] = portraits_of([SMALL.box], (128, 64), GENTLE)
+    assert portrait.box == (36, 3, 40, 47)
+    [alone] = pipeline(picture.cut(portrait.box), portrait_options(GENTLE))
+    assert alone.picture.width == 40
+    inside = (slice(None), slice(19, 34), slice(49, 63))
+    there = (slice(None), slice(19 - 3, 34 - 3), slice(49 - 36, 63 - 36))
+    assert torch.equal(made.picture.pixels[inside], alone.picture.pixels[there])
+    changed = (made.picture.pixels - without.picture.pixels).abs().amax(0)
+    assert changed[19:34, 49:63].mean() > 1 / 255
+    assert changed[:, : 44 - GENTLE.region_edge].max() == changed[:, 68 + GENTLE.region_edge :].max() == 0
+
+    target, reached = tmp_path / "out.png", list[Reached]()
+    record = pipeline.restore_file(photo, target, GENTLE, on_work=reached.append)
+    assert record["faces"] == made.record["faces"]
+    assert torch.allclose(read(target).pixels, made.picture.pixels, atol=1 / 255)
+    shares = [each.share for each in reached]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+
+
+def test_in_photos_that_stream_faces_are_put_back_alike(
+    pipeline: SupirPipeline, photo: Path, tmp_path: Path, found: list[Face], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found[:] = [SMALL, Face((96, 30, 16, 16), 1.0)]
+    options, reached = GENTLE.replace(seed=3, region="0,0,41%,100%; control_scale=0.5"), list[Reached]()
+    pipeline.restore_file(photo, tmp_path / "whole.png", options)
+    monkeypatch.setattr(streaming, "LARGE", 128 * 64 - 1)
+    record = pipeline.restore_file(photo, tmp_path / "streamed.png", options, on_work=reached.append)
+    assert record["faces"] == "2 found and restored gently, 2 by themselves"
+    apart = (read(tmp_path / "whole.png").pixels - read(tmp_path / "streamed.png").pixels).abs()
+    assert apart.max() <= 3 / 255
+    assert reached[-1].share == 1
+
+
+def test_who_stops_the_work_is_heard_while_a_face_is_restored(
+    pipeline: SupirPipeline, photo: Path, tmp_path: Path, found: list[Face], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = list[str]()
+    monkeypatch.setattr(Picture, "cut", lambda photo, box: begun.append("cut") or CUT(photo, box))
+
+    def stop(reached: Reached) -> None:
+        if begun:
+            raise SupirError("enough")
+
+    with pytest.raises(SupirError, match="enough"):
+        pipeline.restore_file(photo, tmp_path / "out.png", GENTLE, on_work=stop)
+    assert begun == ["cut"]
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_regions_that_are_named_lie_on_faces_restored_by_themselves(
+    pipeline: SupirPipeline, photo: Path, found: list[Face]
+) -> None:
+    found[:] = [SMALL]
+    named = GENTLE.replace(region="0,0,37.5%,100%; control_scale=0.5|37.5%,0,50%,37.5%; protect", region_edge=0)
+    [without], [made] = pipeline(photo, with_faces(named, photo)[0]), pipeline(photo, named)
+    changed = (made.picture.pixels - without.picture.pixels).abs().amax(0)
+    assert changed[:, :48].max() == changed[:24].max() == 0
+    assert changed[27:34, 53:63].mean() > 1 / 255
+
+
+def test_faces_that_are_large_where_they_stand_stay_there() -> None:
+    faces = [(40, 40, 60, 60), (300, 300, 200, 200)]
+    options = RestoreOptions.silent(min_size=256, scale=2.0, region_edge=0)
+    assert [each.face for each in portraits_of(faces, (1000, 800), options)] == faces[:0]
+    small = options.replace(min_size=512)
+    [portrait] = portraits_of(faces, (1000, 800), small)
+    assert portrait == Portrait(faces[0], (0, 0, 145, 151))
+    # The whole of a small photo is enlarged as much as a part of it would be.
+    assert portraits_of([(10, 10, 20, 20)], (50, 50), small) == []
 
 
 @pytest.fixture(scope="module")

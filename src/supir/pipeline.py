@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property, partial
@@ -23,7 +23,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from supir import __version__, image
 from supir.errors import OptionError, OutOfMemoryError
-from supir.image import Picture, PictureLike
+from supir.image import FoundFaces, LargePicture, Picture, PictureLike, Placed, Portrait
 from supir.models.adaptor import SupirAdaptor
 from supir.models.offload import OffloadedByLeaves
 from supir.models.text import TextTowers
@@ -47,7 +47,7 @@ from supir.restoration.schedules import noise_schedule
 from supir.restoration.step_preview import SIDE as GLIMPSE
 from supir.restoration.step_preview import StepPreviews
 from supir.restoration.streaming import Streaming, is_large, size_of
-from supir.restoration.work import FIRST, WRITING, NoWork, Reached, Work
+from supir.restoration.work import FIRST, PORTRAITS, WRITING, NoWork, Reached, Work
 from supir.sampling.noise import NoiseSource, SampleNoise
 from supir.sampling.solvers import Step, StepCallback
 from supir.tensors.memory import naming_lack_of_memory
@@ -202,8 +202,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             picture = image.as_picture(each, salvage=options.salvage)
             asked = _scaled(options, picture.width, picture.height) if unscaled else options
             asked, faces = image.with_faces(asked, picture)
-            result = self._restore(picture, asked, on_step, on_preview)
-            found.append(replace(result, record=result.record | faces))
+            found.append(self._restore(picture, asked, on_step, on_preview, faces))
         return found
 
     def _restore(
@@ -212,11 +211,12 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         options: RestoreOptions,
         on_step: StepCallback | None,
         on_preview: Callable[[Picture], None] | None,
+        faces: FoundFaces | None = None,
         work: Work | None = None,
     ) -> Restored:
-        """One picture: to working size, through the networks, to the asked size."""
-        given = self.fitted(picture, options)
-        if options.first and work is not None:
+        """One picture: to working size, through the networks, to the asked size; some faces once more by themselves."""
+        given, work = self.fitted(picture, options), work or NoWork()
+        if options.first:
             work.at(FIRST, 1.0)
 
         def show(preview: Tensor) -> None:
@@ -229,6 +229,9 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         known: dict[str, Any] = masks | {"enlargement": given.enlargement}
         result = self.restore_pixels(given.pixels[None], options, on_step=on_step, on_preview=show, work=work, **known)
         made, preview = given.result(result.pixels[0]), given.finish(result.preview[0])
+        portraits = self._portraits(faces, picture, (made.height, made.width), work)
+        for portrait in portraits:
+            made = portrait.put_on(made)
         kept = image.Kept.of(options, (picture.height, picture.width), (made.height, made.width))
         if kept is not None:
             own = image.resize(picture.pixels, made.height, made.width)
@@ -236,10 +239,37 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         return Restored(
             picture=made,
             preview=preview,
-            record=self._record(result.options) | dict(given.notes),
+            record=self._record(result.options) | dict(given.notes) | (faces.record(len(portraits)) if faces else {}),
             marking=options.marking,
             signature=self._signature(picture.path, options),
         )
+
+    def _apart(self, faces: FoundFaces | None, width: int, height: int) -> list[Portrait]:
+        """The faces to be restored by themselves, of a photo of so many pixels.
+
+        None for an autoencoder that sees small photos larger anyway: looked at, faces come out softer by themselves.
+        """
+        return [] if faces is None or getattr(self.autoencoder, "zooms", False) else faces.portraits(width, height)
+
+    def _portraits(
+        self, faces: FoundFaces | None, photo: Picture | LargePicture, size: tuple[int, int], work: Work
+    ) -> list[Placed]:
+        """Faces restored by themselves, each on its place in a result of ``size`` (height, width); named regions lie
+        on them.
+        """
+        portraits = self._apart(faces, photo.width, photo.height)
+        if faces is None or not portraits:
+            return []
+        factor, asked = latent_factor(self.autoencoder), faces.asked
+        named = image.shares_of(asked, photo.width, photo.height, size, size, factor)
+        options, found = image.portrait_options(asked), list[Placed]()
+        for number, portrait in enumerate(portraits):
+            expected = {} if isinstance(work, NoWork) else self._expected(options, portrait.box[2:])
+            told = work.within(PORTRAITS, number, len(portraits), expected)
+            restored = self._restore(photo.cut(portrait.box), options, None, None, work=told).picture
+            placed = portrait.placed(restored, (photo.height, photo.width), size, asked.region_edge)
+            found.append(placed if named is None else placed.beside(named, size))
+        return found
 
     @torch.no_grad()
     def restore_file(
@@ -288,8 +318,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             if signature is not None:
                 signature.check(written)
         options, faces = image.with_faces(options, source)
-        work = self._work_of(options, sides, on_work)
-        record = {**faces, **record}
+        work = self._work_of(options, sides, on_work, self._apart(faces, *sides))
         input_hash = {"source_sha256": file_hash(source)}
         preview_record = self._preview_record(options) | input_hash if preview and options.marking else None
 
@@ -312,8 +341,13 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
                     on_preview=previewed,
                     preview_record=preview_record,
                     signature=signature,
+                    faces=lambda photo, size: self._portraits(faces, photo, size, work),
                 )
-                about = streaming.restore(source, target, lambda used: self._record(used) | input_hash | dict(record))
+
+                def about_it(used: RestoreOptions, num_portraits: int) -> dict[str, str]:
+                    return self._record(used) | input_hash | faces.record(num_portraits) | dict(record)
+
+                about = streaming.restore(source, target, about_it)
             self._keep_pace(work, options, sides)
             return about
 
@@ -324,19 +358,30 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
 
         wanted = preview is not None or on_preview is not None
         picture = image.read(source, salvage=options.salvage)
-        restored = self._restore(picture, options, on_step, show if wanted else None, work)
+        restored = self._restore(picture, options, on_step, show if wanted else None, faces, work)
         restored = replace(restored, record=restored.record | input_hash | dict(record))
         restored.save(target)
         work.at(WRITING, 1.0)
         self._keep_pace(work, options, sides)
         return restored.record
 
-    def _work_of(self, options: RestoreOptions, sides: tuple[int, int], tell: Callable[[Reached], None] | None) -> Work:
+    def _work_of(
+        self,
+        options: RestoreOptions,
+        sides: tuple[int, int],
+        tell: Callable[[Reached], None] | None,
+        portraits: Sequence[Portrait] = (),
+    ) -> Work:
         """What tells how much of the work on a picture is done; the planner knows how much there is."""
         if tell is None:
             return NoWork()
         costs = self._costs() if self.source is None else self._kept_costs
-        expected = work_on(costs, options, *sides, self.first_folder)
+        expected = self._expected(options, sides)
+        if portraits:
+            apart = image.portrait_options(options)
+            each = [sum(self._expected(apart, portrait.box[2:]).values()) for portrait in portraits]
+            written = expected.pop(WRITING)
+            expected |= {PORTRAITS: sum(each), WRITING: written}
         if not isinstance(costs, KeptCosts):
             return Work(expected, tell)
         device = self._execution_device.type
@@ -346,12 +391,16 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             return Work(known, tell, pace=1.0)
         return Work(expected, tell, pace=seen_rate(costs.key, device))
 
+    def _expected(self, options: RestoreOptions, sides: tuple[int, int]) -> dict[str, float]:
+        """Operations of each part of the work on a picture of so many pixels, (width, height)."""
+        costs = self._costs() if self.source is None else self._kept_costs
+        return work_on(costs, options, *sides, self.first_folder)
+
     def _keep_pace(self, work: Work, options: RestoreOptions, sides: tuple[int, int]) -> None:
         """Keep how fast it went, to foretell the next."""
         if self.source is not None and not isinstance(work, NoWork):
-            costs = self._kept_costs
-            operations = work_on(costs, options, *sides, self.first_folder)
-            keep_rates(costs.key, self._execution_device.type, work.rates(operations))
+            rates = work.rates(self._expected(options, sides))
+            keep_rates(self._kept_costs.key, self._execution_device.type, rates)
 
     @property
     def _kept_costs(self) -> KeptCosts:

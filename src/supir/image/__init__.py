@@ -16,7 +16,8 @@ Signature                    what signs a result
 PREVIEWED, RESTORED          what a result says of its digital source
 notes_of, with_grain         what the record says of that; the photo's grain on the result
 mask_of, masks_in, check_masks, shares_of, Kept   masks and regions at working size, in latent pixels, on the result
-check_faces, with_faces       whether faces can be found; what is asked of them as a region
+check_faces, with_faces, FoundFaces   whether faces can be found; what is asked of them as a region, and which they are
+Portrait, Placed, portrait_options   a face that is restored by itself, on its place; and how it is restored
 working_size, scale_within, resize, pad_to_multiple, side_by_side, write_sheet
 
 Names are loaded when first used: what finds pictures and names results needs no torch.
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from supir.image.comparing import sheet_size, side_by_side, write_sheet
     from supir.image.condition import Condition, condition_of
     from supir.image.credentials import Signature
-    from supir.image.faces import check_faces, with_faces
+    from supir.image.faces import FoundFaces, check_faces, with_faces
     from supir.image.fitting import Fitted, PictureLike, as_picture, fitted, notes_of, with_grain
     from supir.image.large import LARGE, LargePicture, open_large
     from supir.image.marking import PREVIEWED, RESTORED
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from supir.image.opening import MAX_PIXELS, read_size
     from supir.image.paths import DEVELOPED, SUFFIXES, by_name, check_target, find_pictures
     from supir.image.picture import Picture, from_pil, to_pil
+    from supir.image.portraits import Placed, Portrait, portrait_options
     from supir.image.reading import check_file, read, read_record
     from supir.image.regions import Kept, shares_of
     from supir.image.showing import glimpsed, read_frame, read_reduced, read_toning, write_shown
@@ -54,7 +56,7 @@ __getattr__ = lazy_names(
         "comparing": ("sheet_size", "side_by_side", "write_sheet"),
         "condition": ("Condition", "condition_of"),
         "credentials": ("Signature",),
-        "faces": ("check_faces", "with_faces"),
+        "faces": ("FoundFaces", "check_faces", "with_faces"),
         "fitting": ("Fitted", "PictureLike", "as_picture", "fitted", "notes_of", "with_grain"),
         "large": ("LARGE", "LargePicture", "open_large"),
         "marking": ("PREVIEWED", "RESTORED"),
@@ -62,6 +64,7 @@ __getattr__ = lazy_names(
         "paths": ("DEVELOPED", "SUFFIXES", "by_name", "check_target", "find_pictures"),
         "picture": ("Picture", "from_pil", "to_pil"),
         "opening": ("MAX_PIXELS", "read_size"),
+        "portraits": ("Placed", "Portrait", "portrait_options"),
         "reading": ("check_file", "read", "read_record"),
         "regions": ("Kept", "shares_of"),
         "showing": ("glimpsed", "read_frame", "read_reduced", "read_toning", "write_shown"),

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from supir.errors import MissingExtraError
+from supir.image.opening import read_size
 from supir.image.picture import Picture
+from supir.image.portraits import Portrait, head_mask, portraits_of
 from supir.image.showing import read_reduced
 from supir.image.sizes import Box, resize
 from supir.options import RestoreOptions
@@ -36,8 +38,6 @@ MASK_PIXELS = 1e6
 """Of the mask of faces, at most."""
 READ_AT = 3000
 """Pixels of the longer side of a file, at most, in which faces are looked for."""
-HEAD = (0.75, 0.95, -0.1)
-"""Of an oval around a head, in sides of the face's box: half of it across and down, and how much lower it lies."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,30 @@ class Face:
     box: Box
     confidence: float
     """Of the finder, above 0; 1 and more is sure."""
+
+
+@dataclass(frozen=True)
+class FoundFaces:
+    """What faces were found in a photo, and what was asked for them."""
+
+    asked: RestoreOptions
+    """As they were before the faces became a region."""
+    boxes: tuple[Box, ...] = ()
+    """In pixels of the photo."""
+
+    def portraits(self, width: int, height: int) -> list[Portrait]:
+        """Those to be restored by themselves, of a photo of this size."""
+        return portraits_of(self.boxes, (width, height), self.asked) if self.asked.faces == "gentle" else []
+
+    def record(self, num_portraits: int = 0) -> dict[str, str]:
+        """What the record of a result says, so many of which were restored by themselves."""
+        if self.asked.faces == AS_ALL_ELSE:
+            return {}
+        done = "restored gently" if self.asked.faces == "gentle" else "kept as they are"
+        if not self.boxes:
+            return {"faces": f"none found that could be {done}"}
+        alone = f", {num_portraits} by themselves" if num_portraits else ""
+        return {"faces": f"{len(self.boxes)} found and {done}{alone}"}
 
 
 def check_faces(purpose: str) -> None:
@@ -107,8 +131,8 @@ def embeddings(pictures: Sequence[Tensor], box: Box) -> Tensor:
     return torch.tensor([[*_embedder().compute_face_descriptor(array, placed)] for array in arrays])
 
 
-def with_faces(options: RestoreOptions, photo: Picture | Path | str) -> tuple[RestoreOptions, dict[str, str]]:
-    """The options with what ``faces`` asks for as a region of all faces; and what the record says of them.
+def with_faces(options: RestoreOptions, photo: Picture | Path | str) -> tuple[RestoreOptions, FoundFaces]:
+    """The options with what ``faces`` asks for as a region of all faces; and which they are.
 
     Regions that the options name lie on it. A photo is looked at only where something is asked for.
 
@@ -117,33 +141,27 @@ def with_faces(options: RestoreOptions, photo: Picture | Path | str) -> tuple[Re
         ImageReadError, ImageTooLargeError: as ``read``.
     """
     if options.faces == AS_ALL_ELSE:
-        return options, {}
+        return options, FoundFaces(options)
     check_faces(f"faces {options.faces}")
     picture = photo if isinstance(photo, Picture) else read_reduced(photo, READ_AT, salvage=options.salvage)
-    found, regions = find_faces(picture.rgb), split_regions(options.region)
+    boxes, regions = [face.box for face in find_faces(picture.rgb)], split_regions(options.region)
     gentle = options.faces == "gentle"
-    if found:
-        mask = _ovals([face.box for face in found], picture.width, picture.height)
+    if boxes:
         dials = (("detail", "0"),) if gentle else ()
+        mask = _ovals(boxes, picture.width, picture.height)
         regions = (Region(mask, keep="" if gentle else "input", dials=dials), *regions)
-    done = "restored gently" if gentle else "kept as they are"
-    said = f"{len(found)} found and {done}" if found else f"none found that could be {done}"
     changed = vars(options) | {"faces": AS_ALL_ELSE, "region": joined_regions(regions)}
-    return RestoreOptions.silent(**changed), {"faces": said}
+    width = picture.width if isinstance(photo, Picture) else read_size(photo)[0]
+    scale = width / picture.width
+    found = [tuple(round(side * scale) for side in box) for box in boxes]
+    return RestoreOptions.silent(**changed), FoundFaces(options, tuple(found))  # type: ignore[arg-type]  # of four
 
 
 def _ovals(boxes: Sequence[Box], width: int, height: int) -> str:
     """A mask, as text, that is white where the heads of a picture of this size are."""
     scale = min(1.0, (MASK_PIXELS / (width * height)) ** 0.5)
     high, wide = max(1, round(height * scale)), max(1, round(width * scale))
-    down = (torch.arange(high)[:, None] + 0.5) / high * height
-    across = (torch.arange(wide) + 0.5) / wide * width
-    white = torch.zeros(high, wide, dtype=torch.bool)
-    for left, top, box_width, box_height in boxes:
-        of_width, of_height, lower = HEAD
-        rows = (down - top - (0.5 + lower) * box_height) / (of_height * box_height)
-        white |= rows**2 + ((across - left - 0.5 * box_width) / (of_width * box_width)) ** 2 < 1
-    integers = white.byte().mul(255).numpy()
+    integers = head_mask(boxes, width, height, high, wide).byte().mul(255).numpy()
     png = pyvips.Image.new_from_memory(integers.data, wide, high, 1, "uchar").pngsave_buffer(bitdepth=1)
     return INLINE + base64.b64encode(png).decode()
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from supir.image.grain import Grain, grain_of
 from supir.image.picture import Picture, from_integers, luma
 from supir.image.reading import decoded_into, turned
-from supir.image.sizes import Resampling, mirrored_indices
+from supir.image.sizes import Box, Resampling, mirrored_indices
 from supir.image.toning import Toning, toning_of
 from supir.image.transparency import Backdrop
 from supir.image.working import WorkingSize
@@ -106,6 +106,14 @@ class LargePicture:
         """Its own."""
         colours = 1 if self.frame.grey else 3
         return grain_of(lambda rows, columns: self._shown(rows, columns)[:colours], self.height, self.width)
+
+    def cut(self, box: Box) -> Picture:
+        """As ``Picture.cut``: a part that fits into memory."""
+        left, top, width, height = box
+        part = self._reader(slice(None))(slice(top, top + height), slice(left, left + width))
+        colours = 1 if self.frame.grey else 3
+        alpha = None if self.frame.alpha is None else part[-1:].contiguous()
+        return replace(self.frame, pixels=(part[:colours] * 2 - 1).contiguous(), alpha=alpha)
 
     def at_working_size(self, size: WorkingSize, device: torch.device | str) -> LazyArray:
         """What ``fitted`` gives, (1, 3, padded height, padded width) in [-1, 1], computed window by window."""

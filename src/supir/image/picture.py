@@ -18,7 +18,7 @@ from torch import Tensor
 from supir.errors import ImageReadError, ImageWriteError, OptionError
 from supir.image.exif import read_exif
 from supir.image.profiles import Colours, by_gamma, icc_kind, profile
-from supir.image.sizes import resize
+from supir.image.sizes import Box, resize
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -87,6 +87,13 @@ class Picture:
     def rgb(self) -> Tensor:
         """(3, H, W) for a network: grey is repeated (a view, nothing is copied)."""
         return self.pixels.expand(3, -1, -1)
+
+    def cut(self, box: Box) -> Picture:
+        """A part of it; all else is kept."""
+        left, top, width, height = box
+        there = (slice(None), slice(top, top + height), slice(left, left + width))
+        alpha = None if self.alpha is None else self.alpha[there].contiguous()
+        return replace(self, pixels=self.pixels[there].contiguous(), alpha=alpha)
 
     def with_pixels(self, pixels: Tensor) -> Picture:
         """The restored picture: new pixels (3 or 1, h, w) of any size, all else kept.

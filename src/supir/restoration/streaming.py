@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from supir.image import (
     Kept,
     LargePicture,
     Picture,
+    Placed,
     Signature,
     WorkingSize,
     check_file,
@@ -68,12 +69,16 @@ class Streaming:
     preview_record: Mapping[str, str] | None
     """What is stored with the preview."""
     signature: Signature | None = None
+    faces: Callable[[LargePicture, tuple[int, int]], Sequence[Placed]] = lambda photo, size: ()
+    """Makes those that are restored by themselves, for a result of (height, width)."""
 
-    def restore(self, source: Path, target: Path, record: Callable[[RestoreOptions], dict[str, str]]) -> dict[str, str]:
+    def restore(
+        self, source: Path, target: Path, record: Callable[[RestoreOptions, int], dict[str, str]]
+    ) -> dict[str, str]:
         """Write the result whole or not at all.
 
-        ``record`` makes what is stored with the result, by the options really used, unless they want no marking; it is
-        returned.
+        ``record`` makes what is stored with the result, by the options really used and the number of faces that were
+        restored by themselves, unless they want no marking; it is returned.
 
         Raises:
             ImageError: as ``read`` and ``write``; the target's folder has no room for the pixels in between, 24 bytes
@@ -104,7 +109,8 @@ class Streaming:
             )
             options = self.restorer.backoff.options
             grain = picture.grain if options.keep_grain else None
-            about = record(options) | notes_of(picture.toning, grain, options)
+            portraits = self.faces(picture, covered)
+            about = record(options, len(portraits)) | notes_of(picture.toning, grain, options)
 
             kept = Kept.of(options, (picture.height, picture.width), (size.output_height, size.output_width))
 
@@ -114,6 +120,8 @@ class Streaming:
 
             def grained(band: Picture, top: int) -> Picture:
                 made = with_grain(band, grain, options, size.output_height, top)
+                for portrait in portraits:
+                    made = portrait.put_on(made, top)
                 if kept is None:
                     return made
                 return kept.put_on(made, lambda rows: picture.own_band(size, rows), previewed, top)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-FIRST, ENCODING, PREVIEW, ANCHOR, SAMPLING, DECODING, WRITING = (
-    "first", "encoding", "preview", "anchor", "sampling", "decoding", "writing",
+FIRST, ENCODING, PREVIEW, ANCHOR, SAMPLING, DECODING, PORTRAITS, WRITING = (
+    "first", "encoding", "preview", "anchor", "sampling", "decoding", "portraits", "writing",
 )  # fmt: skip
-"""The parts of a restoration, in their order; the first is the work of another model, where one acts before."""
+"""The parts of a restoration, in their order; the first is the work of another model, where one acts before, and the
+last but one that on faces that are restored by themselves."""
 LIKE = {PREVIEW: DECODING}
 """Parts that do the same."""
 TELLING = 2.0
@@ -135,6 +136,10 @@ class Work:
             rest += (1 - self._done.get(part, 0.0)) * expected * (taken / planned if planned else common)
         return rest
 
+    def within(self, part: str, number: int, total: int, expected: Mapping[str, float]) -> Work:
+        """That of a picture which is one of so many that a part consists of; the number is its own, from 0."""
+        return Work(expected, lambda reached: self.at(part, (number + reached.share) / total))
+
 
 class NoWork(Work):
     """Of which nobody is told."""
@@ -144,3 +149,7 @@ class NoWork(Work):
 
     def at(self, part: str, share: float) -> None:
         """Nothing."""
+
+    def within(self, part: str, number: int, total: int, expected: Mapping[str, float]) -> Work:
+        """Nobody is told of that either."""
+        return self
