@@ -108,7 +108,7 @@ def test_full_width_networks_are_finite_and_close_to_float32(full_width: tuple[S
     condition["vector"] = torch.randn(1, 64, generator=generator)
     given = x, torch.tensor([500.0]), torch.tensor([5.0]), condition
     unet, adaptor = full_width
-    network = GuidedNetwork(unet=unet, adaptor=adaptor, control_scale=torch.ones_like)
+    network = GuidedNetwork(unet=unet, adaptor=adaptor, control_scales=[torch.ones_like])
     exact = network(*given)
     for dtype in HALVES:
         for part in full_width:

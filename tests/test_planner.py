@@ -110,9 +110,10 @@ def test_evaluations_are_those_that_a_restoration_makes(pipeline: SupirPipeline)
 
 
 @pytest.mark.slow
-def test_prompts_of_regions_are_counted_where_they_are(pipeline: SupirPipeline, costs: Costs) -> None:
-    """A prompt that one of two tiles sees, one that both see, and a tile that the plain prompt does not reach."""
-    region = "0,0,20%,100%; prompt=a dog | 0,40%,100%,60%; prompt=a cat"
+@pytest.mark.parametrize("second", ["prompt=a cat", "control_scale=0.3", "control_scale=0.3; prompt=a cat"])
+def test_answers_of_regions_are_counted_where_they_are(pipeline: SupirPipeline, costs: Costs, second: str) -> None:
+    """One that one of two tiles sees, one that both see, and a tile that the plain one does not reach."""
+    region = f"0,0,20%,100%; prompt=a dog | 0,40%,100%,60%; {second}"
     options = pipeline.options(**QUICK, region=region, region_edge=0, adaptor_every=2)
     with counted(pipeline) as calls:
         pipeline.restore_pixels(pixels(), options)
@@ -120,11 +121,12 @@ def test_prompts_of_regions_are_counted_where_they_are(pipeline: SupirPipeline, 
     plain = Passes(costs, options.replace(region=""), 96, 64)
     number = passes.tiles[0]
     assert number == NUM_TILES
-    assert 0 < passes.prompts < 2 * number
-    rows = {each: number * each.branches + passes.prompts for each in passes.steps}
+    assert 0 < passes.apart(1) < 2 * number
+    assert passes.apart(2) > passes.apart(1) or second == "prompt=a cat"
+    rows = {each: number * each.branches + passes.apart(each.branches) for each in passes.steps}
     assert sum(calls.unet) == sum(times * rows[each] for each, times in passes.steps.items())
     assert passes.parts[SAMPLING] > plain.parts[SAMPLING]
-    assert passes.bytes["sampling"] > plain.bytes["sampling"], "each prompt keeps features of its own"
+    assert passes.bytes["sampling"] > plain.bytes["sampling"], "each answer keeps features of its own"
 
 
 def test_who_acts_first_is_counted(costs: Costs, tmp_path: Path) -> None:

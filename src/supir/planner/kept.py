@@ -26,7 +26,7 @@ from supir.planner.costs import Cost, Costs, Networks, measured_rate, networks_o
 from supir.weights.model_folder import BUNDLED_MODEL, dtypes_of, read_model_index
 from supir.weights.silence import silence_libraries
 
-FORMAT = 3
+FORMAT = 4
 """Of the files: another reads none of these."""
 SHIPPED = Path(__file__).parents[1] / "assets" / "costs"
 
@@ -71,6 +71,7 @@ class KeptCosts(Costs):
                 halo=coder["halo"],
                 degraded_halo=coder["degraded_halo"],
                 zooms=coder["zooms"],
+                has_detail=coder["has_detail"],
             ),
             "unet": SimpleNamespace(config=SimpleNamespace(sample_size=native)),
             "adaptor": SimpleNamespace(),
@@ -125,6 +126,7 @@ def _facts(costs: Costs) -> dict[str, Any]:
         "autoencoder": {
             "levels": len(coder.config.block_out_channels),
             "zooms": bool(getattr(coder, "zooms", False)),
+            "has_detail": bool(getattr(coder, "has_detail", False)),
             **halos,
         },
         "native": getattr(unet.config, "sample_size", None),

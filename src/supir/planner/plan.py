@@ -253,7 +253,6 @@ class Passes:
         self.factor = self._restorer.latent_factor
         self.latent = height // self.factor, width // self.factor
         self.tiles = _tiles(self._restorer.latent_layout(), *self.latent)
-        self.prompts = self._prompts()
 
     @cached_property
     def steps(self) -> Counter[Evaluation]:
@@ -265,12 +264,23 @@ class Passes:
         """Of text guidance, at most, in one step."""
         return number_of_branches(self.options, noise_schedule(self.options))
 
-    def _prompts(self) -> int:
-        """Evaluations of one branch and one tile that the prompts of regions add to each step."""
+    def apart(self, branches: int) -> int:
+        """Evaluations of one branch and one tile that regions add to each step of so many branches."""
+        return sum(self._apart[:branches])
+
+    @cached_property
+    def _apart(self) -> tuple[int, int]:
+        """Those under the prompts and those under the negative words."""
         if self.extras.shares is None:
-            return 0
-        places = Places(shares=self.extras.shares, options=self.options, own_ends=False)
-        return sum(int(found.sum()) - 1 for found in places.present(self._restorer.latent_layout(), 1))
+            return 0, 0
+        coder = self.costs.networks.components["autoencoder"]
+        own_ends = bool(getattr(coder, "has_detail", False))
+        places = Places(shares=self.extras.shares, options=self.options, own_ends=own_ends)
+        present = places.present(self._restorer.latent_layout(), 1)
+        return (
+            sum(int(found.sum()) - 1 for found in present),
+            sum(int(places.without_words(found).sum()) - 1 for found in present),
+        )
 
     def changed(self, options: RestoreOptions, together: bool) -> Passes:
         """With other tiles."""
@@ -344,7 +354,7 @@ class Passes:
         every = self.options.adaptor_every, self.options.deep_cache_every
         sizes = self.costs.kept(height, width) if max(every) > 1 else (0, 0)
         kept = sum(size for size, steps in zip(sizes, every, strict=True) if steps > 1)
-        return int(WASTE * worst * rows) + kept * (self.branches * number + self.prompts)
+        return int(WASTE * worst * rows) + kept * (self.branches * number + self.apart(self.branches))
 
     def _first_bytes(self) -> int:
         """Of the model that acts first: a tile, and on a processor its picture, which is put together and clamped."""
@@ -387,7 +397,7 @@ class Passes:
         number, height, width = self.tiles
 
         def one(step: Evaluation) -> float:
-            rows = number * step.branches + self.prompts
+            rows = number * step.branches + self.apart(step.branches)
             return rows * self.costs.operations_of_evaluation(height, width, step.unet_outer, step.adaptor)
 
         encoded, tall, wide = self._coder_tiles(True)
@@ -453,8 +463,8 @@ def _reasons(
     if not plan.together:
         yield "guidance: one branch after the other, to fit into the memory"
     yield f"tiles: {number} of {width * chosen.factor}x{height * chosen.factor} px"
-    if chosen.prompts:
-        yield f"regions: their prompts add {chosen.prompts} evaluations of a tile to each step"
+    if added := chosen.apart(chosen.branches):
+        yield f"regions: their prompts and connectors add {added} evaluations of a tile to each step"
     if FIRST in plan.passes:
         yield f"first: {options.first}, {chosen.parts[FIRST] / 1e12:.2f} TFLOP"
     pictures = _base(chosen.width, chosen.height, accelerator=True)

@@ -6,7 +6,7 @@ A row is one sample of one tile in one branch of text guidance; where something 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -94,10 +94,10 @@ class GuidedNetwork:
 
     unet: SupirUNet
     adaptor: SupirAdaptor
-    control_scale: Callable[[Tensor], Tensor]
-    """Strength of the connectors (B,) for the solver's levels (B,). Where it is 0 the adaptor is not run."""
-    control_by_place: Callable[[Tensor], Callable[[Tensor], Tensor]] | None = None
-    """The same, by place, of the shares of regions that the condition has: (B, R, h, w) as ``places``."""
+    control_scales: Sequence[Callable[[Tensor], Tensor]]
+    """Strengths of the connectors (B,) for the solver's levels (B,), of each answer. Where one is 0 the adaptor is not
+    run.
+    """
     control_kept: StepCache = field(default_factory=lambda: StepCache(1))
     """Features of the adaptor: all, or after a step of kept deep features those that it read."""
     deep_kept: StepCache = field(default_factory=lambda: StepCache(1))
@@ -106,15 +106,16 @@ class GuidedNetwork:
         """The prediction (B, C, h, w), float32, for ``x`` scaled by c_in.
 
         ``condition`` holds ``tokens`` (B, tokens, features), ``vector`` (B, features), ``control``, the LQ latent, in
-        the shape of ``x``, ``rows`` where a cache is in use, and ``places`` where regions are.
+        the shape of ``x``, ``rows`` where a cache is in use, and ``answer`` where there are several: which it is,
+        for all rows one.
         """
         kind = self.unet.dtype
         x, tokens, hint = x.to(kind), condition["tokens"].to(kind), condition["control"].to(kind)
         vector = {"vector": condition["vector"].to(kind)}
         rows = condition[CACHE_KEYS].tolist() if CACHE_KEYS in condition else []
         deep = self.deep_kept.get(rows)
-        strength = self.control_by_place(condition["places"]) if self.control_by_place else self.control_scale
-        scale = one_number(strength(sigma))
+        answer = int(condition["answer"][0]) if "answer" in condition else 0
+        scale = one_number(self.control_scales[answer](sigma))
         control = [] if isinstance(scale, float) and scale == 0 else self.control_kept.get(rows)
         num_outer = len(self.unet.up_blocks[-1].resnets)
         if control is None or (deep is None and len(control) == num_outer):

@@ -10,17 +10,17 @@ from torch import Tensor
 
 from supir.options import RestoreOptions
 from supir.restoration.denoiser_network import CACHE_KEYS, Conditions, GuidedNetwork, cache_keys
-from supir.restoration.regions import number_of_calls, with_places
+from supir.restoration.regions import Answer, number_of_calls, with_places
 from supir.restoration.schedules import highest_sigma, number_of_branches, number_of_tiles, ramp, text_guidance
 from supir.restoration.work import SAMPLING
 from supir.sampling.denoiser import (
     Ramp,
+    answered_by_place,
     discrete_denoiser,
     in_tiles,
     pull,
     restored_towards,
     text_guided,
-    worded_by_place,
 )
 from supir.sampling.feature_cache import StepCache, counting_steps
 from supir.sampling.sigmas import Schedule
@@ -44,8 +44,10 @@ def stacked(
     asked = restorer.places
     places = asked and replace(asked, shares=asked.shares.to(lq_latent.device))
 
-    def control(here: RestoreOptions) -> Ramp:
-        return ramp(here.control_scale, None if fixed else here.control_scale_start, sigma_max)
+    def control(answer: Answer) -> Ramp:
+        at_zero, at_max = answer.control
+        strength = ramp(at_zero, None if fixed else at_max, sigma_max)
+        return lambda sigma: strength(before(sigma))
 
     def guidance(here: RestoreOptions) -> Ramp:
         return text_guidance(here, sigma_max)
@@ -53,15 +55,10 @@ def stacked(
     def pulled(here: RestoreOptions) -> Ramp:
         return pull(None if fixed else here.restoration_guidance)
 
-    def control_by_place(shares: Tensor) -> Ramp:
-        assert places is not None
-        return lambda sigma: places.strength(control, shares)(before(sigma))
-
     network = GuidedNetwork(
         unet=restorer.unet,
         adaptor=restorer.adaptor,
-        control_scale=lambda sigma: control(options)(before(sigma)),
-        control_by_place=None if places is None else control_by_place,
+        control_scales=[*map(control, [Answer.of(options, 0)] if places is None else places.answers)],
         control_kept=StepCache(options.adaptor_every),
         deep_kept=StepCache(options.deep_cache_every),
     )
@@ -71,7 +68,7 @@ def stacked(
     negative = positive | {"tokens": conditions.negative_tokens, "vector": conditions.negative_vector}
     layout = restorer.latent_layout()
     num_tiles = number_of_tiles(layout, lq_latent)
-    # One call for each batch of tiles, and for every branch and prompt that is alone.
+    # One call for each batch of tiles, and for every branch and answer that is alone.
     calls = math.ceil(num_tiles / options.tile_batch)
     if asked is not None and places is not None:
         with_places(positive, negative, places, asked.present(layout, len(lq_latent)), conditions)
@@ -80,7 +77,7 @@ def stacked(
     calls *= schedule.num_steps * (1 if together else number_of_branches(restorer.options, schedule))
     denoise = restorer.counted(denoise, SAMPLING, calls)
     if "present" in positive:
-        denoise = worded_by_place(denoise, 2 * num_tiles * len(lq_latent))
+        denoise = answered_by_place(denoise, 2 * num_tiles * len(lq_latent))
     if any(cache.in_use for cache in kept):
         negative[CACHE_KEYS], positive[CACHE_KEYS] = cache_keys(lq_latent, layout)
     strength = guidance(options) if places is None else places.strength(guidance)

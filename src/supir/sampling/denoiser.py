@@ -1,6 +1,6 @@
 """From a network to the one function a solver calls, `(x, sigma) -> denoised`, as a stack of wrappers.
 
-    network ─ discrete_denoiser ─ worded_by_place ─ in_tiles ─ text_guided ─ restored_towards ─▶ solver
+    network ─ discrete_denoiser ─ answered_by_place ─ in_tiles ─ text_guided ─ restored_towards ─▶ solver
 
 The inner ones also take a `Condition`: what the network knows of the picture and the prompt. `text_guided` binds the
 positive and the negative one, and from there on only `x` (B, C, h, w) and `sigma` (B,) are left.
@@ -26,7 +26,7 @@ Ramp = Callable[[Tensor], Tensor]
 #: Name -> tensor with the batch first, or a list of such tensors, one per tile.
 Condition = Mapping[str, Tensor | Sequence[Tensor]]
 #: Entries of a condition that lie over the picture as the latent does.
-SPATIAL = ("control", "places", "worded")
+SPATIAL = ("control", "answered")
 ConditionedDenoiser = Callable[[Tensor, Tensor, Condition], Tensor]
 
 
@@ -117,17 +117,18 @@ def by_place(strengths: Sequence[Ramp], places: Tensor) -> Ramp:
     return ramp
 
 
-def worded_by_place(denoise: ConditionedDenoiser, apart: int) -> ConditionedDenoiser:
-    """Answers to several prompts, each where its share of the latent pixel says: mixed as tiles are.
+def answered_by_place(denoise: ConditionedDenoiser, apart: int) -> ConditionedDenoiser:
+    """Several answers, each where its share of the latent pixel says: mixed as tiles are.
 
-    Of the condition, `worded` (B, P, h, w) are the shares of each prompt, and `present` (B, P), on the processor, says
-    which are there at all: no other is evaluated. The words of prompt k > 0 are the entries `tokens.k` and `vector.k`,
-    the first's the plain ones. `apart` is added k times to `rows`, so that each prompt has names of its own there.
+    Of the condition, `answered` (B, A, h, w) are the shares of each answer, and `present` (B, A), on the processor,
+    says which are there at all: no other is evaluated. What answer k > 0 has of its own, such as words, are the entries
+    named `tokens.k`; the rest is the first's. Each is told its number as `answer`, (B,) on the processor; the first
+    alone is told nothing. `apart` is added k times to `rows`, so that each answer has names of its own there.
     """
 
     def mixed(x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         known = {name: value for name, value in condition.items() if isinstance(value, Tensor)}
-        present, shares = known.pop("present"), known.pop("worded")
+        present, shares = known.pop("present"), known.pop("answered")
         plain = {name: value for name, value in known.items() if "." not in name}
         if bool(present[:, 0].all()) and not bool(present[:, 1:].any()):
             return denoise(x, sigma, plain)
@@ -137,6 +138,7 @@ def worded_by_place(denoise: ConditionedDenoiser, apart: int) -> ConditionedDeno
             if not len(rows):
                 continue
             here = {name: known.get(f"{name}.{number}", value)[_at(rows, value)] for name, value in plain.items()}
+            here["answer"] = torch.full_like(rows, number)
             if "rows" in here:
                 here["rows"] = here["rows"] + number * apart
             place = _at(rows, x)
