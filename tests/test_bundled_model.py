@@ -67,7 +67,7 @@ def test_its_numbers_are_those_that_it_would_be_exported_with(pipeline: SupirPip
 
 def test_presets_differ_where_they_come_to_something_else(pipeline: SupirPipeline) -> None:
     """Two presets make one picture exactly where the model's numbers make them the same, and that is said."""
-    given = Picture(pixels=photograph("coffee", 64, 64))
+    given = Picture(pixels=photograph("coffee", 128, 128))  # to be enlarged twice: less, and it is seen larger
     options = {preset: pipeline.options(preset, scale=1.0) for preset in PRESETS}
     found = {preset: pipeline(given, options[preset])[0].picture.pixels for preset in PRESETS}
     same = same_presets(pipeline.config.presets)

@@ -54,7 +54,7 @@ def test_a_network_that_sees_best_what_is_enlarged_four_times_is_shown_it_so(
     )
     pipeline = tiny_pipeline(autoencoder=coder.eval().requires_grad_(False))
     pixels = resize(torch.rand(1, 3, 16, 16) * 2 - 1, 64, 64)
-    found = pipeline.preview_pixels(pixels, pipeline.options(min_size=64, scale=scale))
+    found = pipeline.preview_pixels(pixels, pipeline.options(min_size=64, scale=scale, see_larger=True))
     expected = coder.decode(coder.encode_degraded(pixels, zoom=zoom).latent_dist.mode()).sample
     torch.testing.assert_close(found, expected)
     others = [coder.encode_degraded(pixels, zoom=other).latent_dist.mode() for other in {1, 2, 4} - {zoom}]
@@ -72,9 +72,10 @@ def test_what_the_working_size_enlarges_is_not_enlarged_again(monkeypatch: pytes
     )
     photo = Picture(pixels=torch.rand(3, 16, 16) * 2 - 1)
     for size in (64, 32, 16):
-        pipeline.preview(photo, scale=1.0, min_size=size)
-    pipeline(photo, scale=1.0, min_size=64)
-    assert zooms == [1, 2, 4, 1]
+        pipeline.preview(photo, scale=1.0, min_size=size, see_larger=True)
+    pipeline(photo, scale=1.0, min_size=64, see_larger=True)
+    pipeline.preview(photo, scale=1.0, min_size=16)  # unasked, it is seen as it is
+    assert zooms == [1, 2, 4, 1, 1]
     assert pipeline.fitted(photo, pipeline.options(scale=4.0, min_size=16)).enlargement == 4.0
 
 
@@ -89,7 +90,7 @@ def test_a_part_of_a_photo_is_shown_as_the_whole_is(monkeypatch: pytest.MonkeyPa
     )
     photo = Picture(pixels=torch.rand(3, 256, 256) * 2 - 1)
     write(photo, tmp_path / "photo.png")
-    options = pipeline.options(scale=1.0, min_size=64)
+    options = pipeline.options(scale=1.0, min_size=64, see_larger=True)
     pipeline.preview(photo, options)
     pipeline.preview_crop(tmp_path / "photo.png", tmp_path / "part.png", Crop(0, 0, 64, 64), options)
     assert zooms == [2, 2]
@@ -98,7 +99,7 @@ def test_a_part_of_a_photo_is_shown_as_the_whole_is(monkeypatch: pytest.MonkeyPa
 def test_a_large_photo_is_shown_half_as_large_at_its_own_size() -> None:
     tiny = tiny_pipeline()
     coder = ThinAutoencoder(4, dense_blocks=1, sees_finer=True)
-    options = tiny.options(scale=1.0)
+    options = tiny.options(scale=1.0, see_larger=True)
     restorer = Restorer(autoencoder=coder, unet=tiny.unet, adaptor=tiny.adaptor, options=options)
     assert restorer.zoom(1024, 1024) == 4
     assert restorer.zoom(1024, 1040) == 2

@@ -39,11 +39,12 @@ VALUES: dict[str, Any] = {
     "memory": 4.0, "salvage": True, "keep_grain": 0.5, "reference_quirks": True, "lora": "style.safetensors",
     "color_strength": 0.5, "blend": 0.5, "blend_mask": "mask.png", "decoder_tile": 96, "marking": False,
     "region": "0,0,50%,50%; control_scale=0.3", "region_edge": 40, "prompt_weights": False, "first": "x4.pth",
-    "always": True, "faces": "gentle",
+    "always": True, "faces": "gentle", "see_larger": True,
 }  # fmt: skip
 ON_OTHER_INPUTS = (
     "long_prompt", "memory", "salvage", "min_size", "tile", "tile_batch", "vae_tile", "tile_overlap", "detail",
     "keep_grain", "lora", "decoder_tile", "marking", "region", "first", "always", "faces",
+    "see_larger",
 )  # fmt: skip
 """They act from some length, size, damage or grain of the input on, on the work alone, or with models that have both
 ends, with a file that is there, on what is written beside the pixels: not always on this picture."""

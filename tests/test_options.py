@@ -128,13 +128,19 @@ def test_the_public_second_order_solver_draws_its_noise() -> None:
 
 def test_presets_that_come_to_the_same_are_one() -> None:
     made = {preset: come_to(restore_options(preset, model_presets=BUNDLED)) for preset in PRESETS}
-    assert (made["quality"] == made["fast"]) == (
-        restore_options("quality", model_presets=BUNDLED).num_steps
-        == restore_options("fast", model_presets=BUNDLED).num_steps
-        == 1
-    )
+    assert made["quality"] == made["lightning"]
+    assert len(set(made.values())) == len(PRESETS) - 1, "fast sees small photos as they are"
     full = {come_to(restore_options(preset)) for preset in PRESETS}
     assert len(full) == len(PRESETS)
+
+
+def test_only_models_that_say_so_see_photos_larger() -> None:
+    assert told("quality", see_larger=True) == [
+        "see_larger changes next to nothing with this model: its encoder is shown every photo as it is"
+    ]
+    assert told("quality", "bundled", see_larger=False) == told("fast", "bundled", see_larger=True) == []
+    assert trade_offs(BUNDLED)["quality"].endswith("; photos enlarged little are seen larger")
+    assert "larger" not in trade_offs(BUNDLED)["fast"]
 
 
 def test_what_presets_are_for_is_said_of_the_model_at_hand() -> None:

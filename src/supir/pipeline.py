@@ -247,7 +247,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
     def _apart(self, faces: FoundFaces | None, width: int, height: int) -> list[Portrait]:
         """The faces to be restored by themselves, of a photo of so many pixels.
 
-        None for an autoencoder that sees small photos larger anyway: looked at, faces come out softer by themselves.
+        None for an autoencoder that can see small photos larger: looked at, faces come out softer by themselves.
         """
         return [] if faces is None or getattr(self.autoencoder, "zooms", False) else faces.portraits(width, height)
 

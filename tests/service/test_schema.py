@@ -55,7 +55,11 @@ def test_fields_are_those_of_the_options(server: Server, schema: dict[str, Any])
     assert told["presets"]["fast"] == dataclasses.asdict(restore_options("fast"))
     assert told["trade_offs"] == TRADE_OFFS
     of_faces = [] if lacking(FACES) is None else ["faces", "likeness", "min_face_similarity"]
-    assert (told["same_presets"], told["own_presets"], list(told["unused"])) == ({}, [], ["first", *of_faces])
+    assert (told["same_presets"], told["own_presets"], list(told["unused"])) == (
+        {},
+        [],
+        ["see_larger", "first", *of_faces],
+    )
     assert told["goes_with"] == GOES_WITH
     assert sorted(TRADE_OFFS) == sorted(PRESETS)
     assert told["words"] == {"positive_prompt": POSITIVE_PROMPT, "negative_prompt": NEGATIVE_PROMPT}

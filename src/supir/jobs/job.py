@@ -110,6 +110,7 @@ def settings_sha256(options: RestoreOptions, identity: Mapping[str, str], audit:
         "region_edge",
         "faces",
         "always",
+        "see_larger",
     )
     for name in later:
         if chosen[name] == RestoreOptions.fields()[name].default:

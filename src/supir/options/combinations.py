@@ -25,7 +25,7 @@ PUBLIC_HIGHEST, PUBLIC_MIN_NEXT = 14.6146, 0.05
 AS_THEY_ARE = (
     "scale", "min_size", "seed", "long_prompt", "detail", "color_fix", "tile", "tile_batch", "vae_tile", "memory",
     "salvage", "keep_grain", "lora", "blend", "decoder_tile", "marking", "region", "first", "always",
-    "faces",
+    "faces", "see_larger",
 )  # fmt: skip
 """Options that act whatever the others are; those about tiles, length and damage on some inputs alone."""
 OFF = {

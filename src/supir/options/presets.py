@@ -47,7 +47,7 @@ def without_use(name: str, options: RestoreOptions, model_presets: ModelPresets 
 
 
 def in_words(options: RestoreOptions) -> str:
-    """What decides a result beside the picture and the words: steps, guidance, pull, detail."""
+    """What decides a result beside the picture and the words: steps, guidance, pull, detail, how it is seen."""
     steps = steps_of(options)
     count, start, windowed = (
         len(steps.levels),
@@ -64,4 +64,5 @@ def in_words(options: RestoreOptions) -> str:
     pull = f"a pull toward the photo, tau {options.restoration_guidance:g}" if pulled else "no pull toward the photo"
     quirks = "; with the quirks of the public code" * options.reference_quirks
     detail = "" if options.detail is None else f", detail {options.detail:g}"
-    return f"{count} step{'s' * (count > 1)} {begin}, {words}, {pull}{detail}{quirks}"
+    larger = "; photos enlarged little are seen larger" * options.see_larger
+    return f"{count} step{'s' * (count > 1)} {begin}, {words}, {pull}{detail}{larger}{quirks}"

@@ -416,14 +416,15 @@ class Restorer:
     def zoom(self, height: int, width: int) -> int:
         """How many times larger E_dr sees a picture of so many pixels than it is: 1, 2 or 4.
 
-        One that sees best what is enlarged four times (``ThinAutoencoder.zooms``) is given the photo so, whatever its
-        ``enlargement`` is: the pixels of its trunk are then the photo's. What is not enlarged takes twenty times as
-        long so; of more than ``LARGE`` pixels it is enlarged twice there, five times as long. What is made smaller is
-        sharp, and seen as it is.
+        One that sees best what is enlarged four times (``ThinAutoencoder.zooms``) is given the photo so where that is
+        asked for (``see_larger``), whatever its ``enlargement`` is: the pixels of its trunk are then the photo's. What
+        is not enlarged takes twenty times as long so; of more than ``LARGE`` pixels it is enlarged twice there, five
+        times as long. What is made smaller is sharp, and seen as it is.
         """
         height, width = self.whole or (height, width)
         enlarged = self.options.scale if self.enlargement is None else self.enlargement
-        if not getattr(self.autoencoder, "zooms", False) or not 0.5**0.5 <= enlarged < 2**1.5:
+        asked = self.options.see_larger and getattr(self.autoencoder, "zooms", False)
+        if not asked or not 0.5**0.5 <= enlarged < 2**1.5:
             return 1
         return 4 if enlarged < 2**0.5 and height * width <= LARGE else 2
 

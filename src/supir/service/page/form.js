@@ -9,7 +9,7 @@ import {optionName} from './words.js';
 
 const GROUPS = {   // by place; what stands in none is for experts
   main: ['scale', 'prompt', 'audit'],
-  look: ['detail', 'seed', 'text_guidance', 'control_scale', 'restoration_guidance', 'num_steps', 'color_fix', 'color_strength', 'blend', 'keep_grain', 'lora'],
+  look: ['detail', 'seed', 'text_guidance', 'control_scale', 'restoration_guidance', 'num_steps', 'color_fix', 'color_strength', 'blend', 'see_larger', 'keep_grain', 'lora'],
   words: ['negative_prompt', 'positive_prompt', 'tile_prompts', 'prompt_weights'],
   large: ['min_size', 'tile', 'tile_overlap', 'tile_batch', 'vae_tile', 'decoder_tile', 'memory'],
   files: ['always', 'salvage', 'marking'],

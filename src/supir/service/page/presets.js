@@ -21,7 +21,11 @@ export function presetCards(root, told, onChange) {
 function about(name, told) {
   const text = element('span'), same = told.same_presets[name];
   if (same) return put(text, 'preset.same', {get name() { return presetName(same); }});
-  const {num_steps: count, detail} = told.presets[name];
-  if (told.own_presets.includes(name)) return put(text, detail == null ? 'preset.own' : 'preset.own.detail', {count, get detail() { return number(detail); }});
+  const {num_steps: count, detail, see_larger: larger} = told.presets[name];
+  if (told.own_presets.includes(name)) {
+    const quick = !larger && told.presets[told.default_preset].see_larger;
+    const key = quick ? 'preset.own.quick' : detail == null ? 'preset.own' : 'preset.own.detail';
+    return put(text, key, {count, get detail() { return number(detail); }});
+  }
   return put(text, `preset.${name}.help`);
 }
