@@ -24,7 +24,9 @@ from tiny import tiny_tokenizer
 RECORDED = json.loads((Path(__file__).parent / "independent.json").read_text())
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * bool(n)) for n, name in enumerate(PICTURES)]
+)
 @pytest.mark.parametrize("kind", ["clean", "blur", "noise", "jpeg"])
 @pytest.mark.parametrize(("measure", "bound"), [("ms_ssim", 3e-3), ("vif", 1e-4)])
 def test_torchmetrics_gives_what_sewar_gives(measure: str, bound: float, name: str, kind: str) -> None:
