@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property, partial
@@ -33,8 +33,9 @@ from supir.options.crop import Crop
 from supir.options.distilled import mismatch
 from supir.options.loras import split_loras
 from supir.planner.costs import Costs, on_meta
-from supir.planner.kept import KeptCosts, keep_rates, seen_rate
-from supir.planner.plan import GIGABYTE, Extras, picked, work_on
+from supir.planner.foretelling import Foretelling
+from supir.planner.kept import KeptCosts
+from supir.planner.plan import GIGABYTE, Extras, picked
 from supir.prompts import whole_prompts
 from supir.restoration import as_diffusers
 from supir.restoration.backoff import ADVICE
@@ -264,7 +265,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         named = image.shares_of(asked, photo.width, photo.height, size, size, factor)
         options, found = image.portrait_options(asked), list[Placed]()
         for number, portrait in enumerate(portraits):
-            expected = {} if isinstance(work, NoWork) else self._expected(options, portrait.box[2:])
+            expected = {} if isinstance(work, NoWork) else self._foretelling.expected(options, portrait.box[2:])
             told = work.within(PORTRAITS, number, len(portraits), expected)
             restored = self._restore(photo.cut(portrait.box), options, None, None, work=told).picture
             placed = portrait.placed(restored, (photo.height, photo.width), size, asked.region_edge)
@@ -318,7 +319,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             if signature is not None:
                 signature.check(written)
         options, faces = image.with_faces(options, source)
-        work = self._work_of(options, sides, on_work, self._apart(faces, *sides))
+        work = self._foretelling.work(options, sides, on_work, self._apart(faces, *sides))
         input_hash = {"source_sha256": file_hash(source)}
         preview_record = self._preview_record(options) | input_hash if preview and options.marking else None
 
@@ -348,7 +349,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
                     return self._record(used) | input_hash | faces.record(num_portraits) | dict(record)
 
                 about = streaming.restore(source, target, about_it)
-            self._keep_pace(work, options, sides)
+            self._foretelling.keep(work, options, sides)
             return about
 
         def show(found: Picture) -> None:
@@ -362,45 +363,13 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         restored = replace(restored, record=restored.record | input_hash | dict(record))
         restored.save(target)
         work.at(WRITING, 1.0)
-        self._keep_pace(work, options, sides)
+        self._foretelling.keep(work, options, sides)
         return restored.record
 
-    def _work_of(
-        self,
-        options: RestoreOptions,
-        sides: tuple[int, int],
-        tell: Callable[[Reached], None] | None,
-        portraits: Sequence[Portrait] = (),
-    ) -> Work:
-        """What tells how much of the work on a picture is done; the planner knows how much there is."""
-        if tell is None:
-            return NoWork()
+    @property
+    def _foretelling(self) -> Foretelling:
         costs = self._costs() if self.source is None else self._kept_costs
-        expected = self._expected(options, sides)
-        if portraits:
-            apart = image.portrait_options(options)
-            each = [sum(self._expected(apart, portrait.box[2:]).values()) for portrait in portraits]
-            written = expected.pop(WRITING)
-            expected |= {PORTRAITS: sum(each), WRITING: written}
-        if not isinstance(costs, KeptCosts):
-            return Work(expected, tell)
-        device = self._execution_device.type
-        seen = {part: seen_rate(costs.key, device, part) for part in expected}
-        known = {part: expected[part] / rate for part, rate in seen.items() if rate is not None}
-        if len(known) == len(expected):
-            return Work(known, tell, pace=1.0)
-        return Work(expected, tell, pace=seen_rate(costs.key, device))
-
-    def _expected(self, options: RestoreOptions, sides: tuple[int, int]) -> dict[str, float]:
-        """Operations of each part of the work on a picture of so many pixels, (width, height)."""
-        costs = self._costs() if self.source is None else self._kept_costs
-        return work_on(costs, options, *sides, self.first_folder)
-
-    def _keep_pace(self, work: Work, options: RestoreOptions, sides: tuple[int, int]) -> None:
-        """Keep how fast it went, to foretell the next."""
-        if self.source is not None and not isinstance(work, NoWork):
-            rates = work.rates(self._expected(options, sides))
-            keep_rates(self._kept_costs.key, self._execution_device.type, rates)
+        return Foretelling(costs=costs, device=self._execution_device.type, first_models=self.first_folder)
 
     @property
     def _kept_costs(self) -> KeptCosts:
