@@ -28,10 +28,12 @@ SMALL = {"scale": 1.0, "min_size": 64, "vae_tile": 64}
 OWN = {"all": {"num_steps": 2, "min_size": 64, "tile": 64, "vae_tile": 64}}
 """A tiny model's own numbers, so that nothing is large."""
 FEW = {"scale": 1.0}
-ELSEWHERE = {"always", "lora", "first", "blend_mask", "salvage", "marking", "reference_quirks", "faces"}
+ELSEWHERE = {
+    "always", "lora", "first", "blend_mask", "salvage", "marking", "reference_quirks", "faces", "see_larger",
+}  # fmt: skip
 """Options that a graph has in other places: the node that loads, ComfyUI's own nodes that enlarge, the socket of a
-mask, which ComfyUI's own finders of faces make too, files, the preset reference; and whether a good photo is kept, as
-nodes restore what they are given."""
+mask, which ComfyUI's own finders of faces make too, files, the presets reference and fast; and whether a good photo is
+kept, as nodes restore what they are given."""
 
 
 @pytest.fixture(scope="module")
