@@ -203,16 +203,16 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
             picture = image.as_picture(each, salvage=options.salvage)
             asked = _scaled(options, picture.width, picture.height) if unscaled else options
             asked, faces = image.with_faces(asked, picture)
-            found.append(self._restore(picture, asked, on_step, on_preview, faces))
+            found.append(self._restore(picture, asked, faces, on_step, on_preview))
         return found
 
     def _restore(
         self,
         picture: Picture,
         options: RestoreOptions,
-        on_step: StepCallback | None,
-        on_preview: Callable[[Picture], None] | None,
-        faces: FoundFaces | None = None,
+        faces: FoundFaces,
+        on_step: StepCallback | None = None,
+        on_preview: Callable[[Picture], None] | None = None,
         work: Work | None = None,
     ) -> Restored:
         """One picture: to working size, through the networks, to the asked size; some faces once more by themselves."""
@@ -240,26 +240,26 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         return Restored(
             picture=made,
             preview=preview,
-            record=self._record(result.options) | dict(given.notes) | (faces.record(len(portraits)) if faces else {}),
+            record=self._record(result.options) | dict(given.notes) | faces.record(len(portraits)),
             marking=options.marking,
             signature=self._signature(picture.path, options),
         )
 
-    def _apart(self, faces: FoundFaces | None, width: int, height: int) -> list[Portrait]:
+    def _apart(self, faces: FoundFaces, width: int, height: int) -> list[Portrait]:
         """The faces to be restored by themselves, of a photo of so many pixels.
 
         None for an autoencoder that can see small photos larger: looked at, faces come out softer by themselves.
         """
-        return [] if faces is None or getattr(self.autoencoder, "zooms", False) else faces.portraits(width, height)
+        return [] if getattr(self.autoencoder, "zooms", False) else faces.portraits(width, height)
 
     def _portraits(
-        self, faces: FoundFaces | None, photo: Picture | LargePicture, size: tuple[int, int], work: Work
+        self, faces: FoundFaces, photo: Picture | LargePicture, size: tuple[int, int], work: Work
     ) -> list[Placed]:
         """Faces restored by themselves, each on its place in a result of ``size`` (height, width); named regions lie
         on them.
         """
         portraits = self._apart(faces, photo.width, photo.height)
-        if faces is None or not portraits:
+        if not portraits:
             return []
         factor, asked = latent_factor(self.autoencoder), faces.asked
         named = image.shares_of(asked, photo.width, photo.height, size, size, factor)
@@ -267,7 +267,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
         for number, portrait in enumerate(portraits):
             expected = {} if isinstance(work, NoWork) else self._foretelling.expected(options, portrait.box[2:])
             told = work.within(PORTRAITS, number, len(portraits), expected)
-            restored = self._restore(photo.cut(portrait.box), options, None, None, work=told).picture
+            restored = self._restore(photo.cut(portrait.box), options, image.FoundFaces(options), work=told).picture
             placed = portrait.placed(restored, (photo.height, photo.width), size, asked.region_edge)
             found.append(placed if named is None else placed.beside(named, size))
         return found
@@ -345,10 +345,10 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
                     faces=lambda photo, size: self._portraits(faces, photo, size, work),
                 )
 
-                def about_it(used: RestoreOptions, num_portraits: int) -> dict[str, str]:
+                def about_result(used: RestoreOptions, num_portraits: int) -> dict[str, str]:
                     return self._record(used) | input_hash | faces.record(num_portraits) | dict(record)
 
-                about = streaming.restore(source, target, about_it)
+                about = streaming.restore(source, target, about_result)
             self._foretelling.keep(work, options, sides)
             return about
 
@@ -359,7 +359,7 @@ class SupirPipeline(OffloadedByLeaves, opening.OpenedPipeline):
 
         wanted = preview is not None or on_preview is not None
         picture = image.read(source, salvage=options.salvage)
-        restored = self._restore(picture, options, on_step, show if wanted else None, faces, work)
+        restored = self._restore(picture, options, faces, on_step, show if wanted else None, work)
         restored = replace(restored, record=restored.record | input_hash | dict(record))
         restored.save(target)
         work.at(WRITING, 1.0)

@@ -22,7 +22,6 @@ HEAD = (0.75, 0.95, -0.1)
 """Of an oval around a head, in sides of the face's box: half of it across and down, and how much lower it lies."""
 AROUND = 0.5
 """Of a portrait, beyond that oval, in sides of the face's box: what the networks see of what is around a head."""
-
 LARGER = 1.25
 """A face that would be less than so many times larger by itself stays where it stands."""
 

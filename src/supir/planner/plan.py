@@ -18,7 +18,6 @@ from supir.image import LARGE, WorkingSize, shares_of, working_size
 from supir.options import NetworkOptions, RestoreOptions
 from supir.planner.costs import Cost, Costs, Evaluation, evaluations, networks_of, traced
 from supir.restoration.backoff import ADVICE, TileBackoff, smaller_vae_tile
-from supir.restoration.regions import Places
 from supir.restoration.restorer import Restorer, latent_factor, size_multiple
 from supir.restoration.schedules import noise_schedule, number_of_branches
 from supir.restoration.work import ANCHOR, DECODING, ENCODING, FIRST, PREVIEW, SAMPLING, WRITING
@@ -247,6 +246,7 @@ class Passes:
             unet=parts.get("unet"),
             adaptor=parts.get("adaptor"),
             options=options,
+            shares=self.extras.shares,
             enlargement=self.extras.enlargement,
         )
         self._samples = parts.get("unet") is not None
@@ -271,11 +271,9 @@ class Passes:
     @cached_property
     def _apart(self) -> tuple[int, int]:
         """Those under the prompts and those under the negative words."""
-        if self.extras.shares is None:
+        places = self._restorer.places
+        if places is None:
             return 0, 0
-        coder = self.costs.networks.components["autoencoder"]
-        own_ends = bool(getattr(coder, "has_detail", False))
-        places = Places(shares=self.extras.shares, options=self.options, own_ends=own_ends)
         present = places.present(self._restorer.latent_layout(), 1)
         return (
             sum(int(found.sum()) - 1 for found in present),

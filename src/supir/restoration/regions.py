@@ -72,10 +72,9 @@ class Places:
         plain = self.answers[0].control
         return [0 if answer.control == plain else number for number, answer in enumerate(self.answers)]
 
-    def strength(self, of: Callable[[RestoreOptions], Ramp], places: Tensor | None = None) -> Ramp:
-        """A strength by place, of what the options say for each; ``places`` are those of a tile."""
-        shares = self.shares[None] if places is None else places
-        return by_place([of(self.options), *map(of, self.inside)], shares)
+    def strength(self, of: Callable[[RestoreOptions], Ramp]) -> Ramp:
+        """A strength by place, of what the options say for each."""
+        return by_place([of(self.options), *map(of, self.inside)], self.shares[None])
 
     def detailed(self, encode: Callable[[float | None], Tensor]) -> Tensor:
         """The LQ latent (B, C, h, w), with the ``detail`` of each region where the encoder has both ends."""
